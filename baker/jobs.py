@@ -1,0 +1,158 @@
+"""The durable queue: which job runs when, what it has done so far, and what becomes of it after a crash.
+
+A job is a row before its caller hears of it. It waits until the jobs that it depends on are complete, runs its stage,
+and keeps each finished item on disk before it counts it. A job that was running when the service ended is pending
+again at the next start, and its stage goes on after the last item that was kept. What the stages do is in
+`stages.py`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any
+
+from baker import plan
+from baker.catalog import Catalog
+from baker.errors import BakeryError, EngineError, StageError
+from baker.plan import Policy
+from baker.stages import Stages
+from baker.threads import OneThread
+from baker.types import Job, JobState, Stage
+
+log = logging.getLogger(__name__)
+
+MAX_AT_ONCE = {Stage.STIM: 2, Stage.ROLLOUT: 2, Stage.BAKE: 1}
+"""Rollouts bound their own concurrency; training takes what the device has."""
+MAX_ATTEMPTS = 5
+"""So often a job is begun: one that takes the service down with it must not do so for ever."""
+RETRY_SECONDS = 2.0
+
+
+class Jobs:
+    def __init__(self, catalog: OneThread[Catalog], stages: Stages, policy: Policy) -> None:
+        self._catalog = catalog
+        self._stages = stages
+        self._policy = policy
+        self._running: dict[int, tuple[Stage, asyncio.Task[None]]] = {}
+        self._changed = asyncio.Event()
+        self._ended: dict[int, asyncio.Event] = {}
+
+    async def start(self, stage: Stage, user: str, repo: str, name: str, key: str | None = None) -> Job:
+        """The job of that stage, begun if there was none. See `plan.start`."""
+        job = await self._catalog(plan.start, self._policy, stage, user, repo, name, key)
+        self._changed.set()
+        return job
+
+    async def wait(self, job: Job, seconds: float) -> Job:
+        """The job as it stands when it has ended, or after so many seconds."""
+        if not job.state.is_active:
+            return job
+        ended = self._ended.setdefault(job.id, asyncio.Event())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), seconds)
+        return await self._catalog(_job, job.id)
+
+    async def run(self) -> None:
+        """Run jobs until cancelled; those that run then are pending again at the next start."""
+        await self._catalog(_take_up_interrupted)
+        try:
+            while True:
+                self._changed.clear()
+                await self._dispatch()
+                await self._changed.wait()
+        finally:
+            tasks = [task for _, task in self._running.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _dispatch(self) -> None:
+        for job in await self._catalog(_runnable):
+            if job.id in self._running:
+                continue
+            if sum(stage is job.stage for stage, _ in self._running.values()) >= MAX_AT_ONCE[job.stage]:
+                continue
+            task = asyncio.create_task(self._run(job), name=f"{job.stage} {job.id}")
+            self._running[job.id] = (job.stage, task)
+
+    async def _run(self, job: Job) -> None:
+        try:
+            await self._stages.wait_ready()
+            await self._update(job.id, state=JobState.RUNNING, attempts=job.attempts + 1)
+            await self._stages.run(job)
+            await self._update(job.id, state=JobState.COMPLETE, progress_percent=100.0, finished=int(time.time()))
+        except asyncio.CancelledError:
+            await self._update(job.id, state=JobState.PENDING, attempts=job.attempts)
+            raise
+        except EngineError as error:
+            await self._put_off(job, error)
+        except BakeryError as error:
+            await self._fail(job, error.message)
+        except OSError as error:
+            log.exception("job %d", job.id)
+            await self._fail(job, f"the disk refused to work ({error.strerror}): mend that and run it again")
+        except Exception:
+            log.exception("job %d", job.id)
+            await self._fail(job, f"an error of the service itself; its log has the details under job {job.id}")
+        finally:
+            self._running.pop(job.id, None)
+            self._changed.set()
+            if (ended := self._ended.pop(job.id, None)) is not None:
+                ended.set()
+
+    async def _put_off(self, job: Job, error: EngineError) -> None:
+        """The engine went away: what was kept stays, and the job goes on when the engine is back."""
+        if job.attempts + 1 >= MAX_ATTEMPTS:
+            await self._fail(job, f"the engine failed {MAX_ATTEMPTS} times, at last so: {error}")
+            return
+        log.warning("job %d waits for the engine: %s", job.id, error)
+        await asyncio.sleep(RETRY_SECONDS)
+        await self._update(job.id, state=JobState.PENDING)
+
+    async def _fail(self, job: Job, reason: str) -> None:
+        log.warning("%s of %s/%s failed: %s", job.stage, job.repo, job.name, reason)
+        # A full disk must not end the queue: the row then says "running", and the next start takes it up.
+        with contextlib.suppress(Exception):
+            await self._update(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+
+    async def _update(self, job_id: int, **changes: Any) -> None:
+        await self._catalog(_update, job_id, **changes)
+
+
+def _job(catalog: Catalog, job_id: int) -> Job:
+    job = catalog.store.job(job_id)
+    if job is None:
+        raise StageError(f"job {job_id} was removed")
+    return job
+
+
+def _update(catalog: Catalog, job_id: int, **changes: Any) -> None:
+    catalog.store.update_job(job_id, **changes)
+
+
+def _take_up_interrupted(catalog: Catalog) -> None:
+    for job in catalog.store.jobs_in(JobState.RUNNING):
+        if job.attempts >= MAX_ATTEMPTS:
+            reason = f"it was begun {job.attempts} times and each time the service ended before it: run it again"
+            catalog.store.update_job(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+        else:
+            catalog.store.update_job(job.id, state=JobState.PENDING)
+
+
+def _runnable(catalog: Catalog) -> list[Job]:
+    """Pending jobs whose input is there, oldest first; those whose input failed fail too."""
+    runnable = []
+    for job in catalog.store.jobs_in(JobState.PENDING):
+        inputs = [catalog.store.job(number) for number in job.depends_on]
+        broken = [number for number, row in zip(job.depends_on, inputs, strict=True) if row is None]
+        failed = [row for row in inputs if row is not None and row.state is JobState.FAILED]
+        if failed:
+            reason = f"the {failed[0].stage} of target {failed[0].name!r} failed: {failed[0].error}"
+            catalog.store.update_job(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+        elif broken:
+            reason = f"the jobs that it needs were removed: {broken}"
+            catalog.store.update_job(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+        elif all(row is not None and row.state is JobState.COMPLETE for row in inputs):
+            runnable.append(job)
+    return runnable

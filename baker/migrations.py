@@ -1,0 +1,75 @@
+"""The schema's history: small named steps, appended, never edited."""
+
+from sqlite_utils import Database, Migrations
+
+MIGRATIONS = Migrations("bread")
+
+
+@MIGRATIONS()
+def repos_prompts_targets_bakes(db: Database) -> None:
+    db.table("repos").create(
+        {"user": str, "name": str, "base_model": str, "created": int},
+        pk=("user", "name"),
+        not_null={"base_model", "created"},
+    )
+    db.table("prompts").create(
+        {"user": str, "repo": str, "name": str, "messages": str, "tools": str, "created": int},
+        pk=("user", "repo", "name"),
+        not_null={"messages", "created"},
+    )
+    for table in ("targets", "bakes"):
+        db.table(table).create(
+            {"user": str, "repo": str, "name": str, "config": str, "created": int},
+            pk=("user", "repo", "name"),
+            not_null={"config", "created"},
+        )
+
+
+@MIGRATIONS()
+def jobs(db: Database) -> None:
+    # AUTOINCREMENT: a job's number names its folder, so it must never be given twice.
+    db.execute(
+        """
+        create table jobs (
+            id integer primary key autoincrement,
+            stage text not null,
+            user text not null,
+            repo text not null,
+            name text not null,
+            state text not null,
+            config text not null,
+            inputs text not null,
+            depends_on text not null,
+            lines integer not null,
+            total_expected integer,
+            progress_percent real not null,
+            error text,
+            warnings text not null,
+            loss text,
+            attempts integer not null,
+            idempotency_key text,
+            created integer not null,
+            finished integer
+        )
+        """
+    )
+    db.table("jobs").create_index(["user", "repo", "name", "stage"])
+    db.table("jobs").create_index(["state"])
+
+
+@MIGRATIONS()
+def checkpoints(db: Database) -> None:
+    db.table("checkpoints").create(
+        {
+            "user": str,
+            "repo": str,
+            "bake": str,
+            "step": int,
+            "path": str,
+            "sha256": str,
+            "created": int,
+            "job_id": int,
+        },
+        pk=("user", "repo", "bake", "step"),
+        not_null={"path", "sha256", "created", "job_id"},
+    )

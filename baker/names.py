@@ -1,0 +1,82 @@
+"""Legal names, the spellings of a model's name, and the one road from a name to a path."""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from baker.errors import ConfigError
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+_NAME = re.compile(NAME_PATTERN + r"\Z")
+
+RESERVED = {
+    "repo": frozenset[str](),
+    "prompt": frozenset({"batch"}),
+    "target": frozenset({"batch", "default"}),
+    "bake": frozenset({"batch", "default"}),
+}
+"""Names that collide with a route (`batch`) or with the built-in template (`default`)."""
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` itself, if a repo, prompt, target or bake (`what`) may be called so; else ConfigError."""
+    if _NAME.match(name) is None:
+        raise ConfigError(f"{what} name {name!r} {_complaint(name)}")
+    if name in RESERVED.get(what, ()):
+        raise ConfigError(f"{what} name {name!r} is reserved: choose another")
+    return name
+
+
+def _complaint(name: str) -> str:
+    if not name:
+        return "is empty"
+    if len(name) > 128:
+        return f"has {len(name)} characters, at most 128 are allowed"
+    for character in name:
+        if re.match(r"[A-Za-z0-9._-]", character) is None:
+            return f"contains an invalid character: {character!r} (letters, digits, '.', '_' and '-' are allowed)"
+    return f"must begin with a letter or a digit, not {name[0]!r}"
+
+
+def path_of(root: Path, *names: str) -> Path:
+    """The path below `root` that the checked `names` lead to; the only way from a name to the disk."""
+    for name in names:
+        check_name(name, "path")
+    return root.joinpath(*names)
+
+
+class CheckpointRef(msgspec.Struct, frozen=True):
+    """A spelled model name that has the form of a bake's."""
+
+    user: str | None
+    """None: the caller's own."""
+    repo: str
+    bake: str
+    step: int | None
+    """None: the newest finished checkpoint."""
+
+
+def parse_model_name(name: str) -> CheckpointRef | None:
+    """What `name` refers to if it is spelled like a bake; None if it can't be one.
+
+    `user/repo/bake/step`, `user/repo/bake`, `repo/bake/step` (three parts, the last all digits) and
+    `repo/bake`. A base model's name (`Org/Model`) has the last form too: look those up first.
+    """
+    parts = name.split("/")
+    if not all(_NAME.match(part) for part in parts):
+        return None
+    match parts:
+        case [user, repo, bake, step] if _is_step(step):
+            return CheckpointRef(user, repo, bake, int(step))
+        case [repo, bake, step] if _is_step(step):
+            return CheckpointRef(None, repo, bake, int(step))
+        case [user, repo, bake]:
+            return CheckpointRef(user, repo, bake, None)
+        case [repo, bake]:
+            return CheckpointRef(None, repo, bake, None)
+    return None
+
+
+def _is_step(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) <= 18

@@ -1,0 +1,58 @@
+"""What baking needs of an engine. The gateway implements it with vLLM; tests with a small fake."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from baker.types import Checkpoint, Message, Sample, SampleRequest
+
+
+class Sampler(Protocol):
+    """Text with the distribution that it was drawn from."""
+
+    async def tokenise(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> list[int]:
+        """The token ids of a chat up to and with the header of the assistant's turn, as serving renders it.
+
+        Raises: InvalidInputError if the chat template refuses the messages; EngineError.
+        """
+        ...
+
+    async def sample(self, request: SampleRequest) -> Sample:
+        """Continue `request.context_ids`.
+
+        Raises: InvalidInputError if the context does not fit the window or a setting is refused; AdapterError;
+        EngineError.
+        """
+        ...
+
+
+class BaseModel(Protocol):
+    """The one base model that the engine serves."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def path(self) -> Path:
+        """Its folder in Hugging Face's format."""
+        ...
+
+    @property
+    def max_lora_rank(self) -> int: ...
+
+    async def wait_ready(self) -> None:
+        """Until the engine answers."""
+        ...
+
+
+class Publisher(Protocol):
+    async def prove(self, checkpoint: Checkpoint) -> None:
+        """Load the checkpoint and see that the engine serves it as it was trained.
+
+        Raises: AdapterError if it does not; EngineError.
+        """
+        ...
+
+    def publish(self, checkpoint: Checkpoint) -> None:
+        """Point the bake's name at it. What runs on an older checkpoint ends there."""
+        ...

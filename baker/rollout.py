@@ -1,0 +1,127 @@
+"""The second stage: the prompted teacher answers each stimulus, and its distribution is kept with the answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from baker.conversation import context_messages
+from baker.errors import InvalidInputError, RolloutError
+from baker.ports import Sampler
+from baker.types import Checkpoint, Prompt, Sample, SampleRequest, Stimulus, Trajectory
+
+
+class RolloutSettings(msgspec.Struct, frozen=True):
+    teacher: Prompt
+    student: Prompt
+    model: str
+    """Shown in the rows."""
+    checkpoint: Checkpoint | None
+    """Who answers; None: the base model."""
+    trajectories_per_stimulus: int
+    temperature: float
+    max_tokens: int
+    max_concurrency: int
+    top_logprobs: int
+    extra_kwargs: dict[str, Any] = {}
+
+
+class Rolled(msgspec.Struct, frozen=True):
+    """One finished item."""
+
+    row: dict[str, Any]
+    """For people: what was asked and answered."""
+    trajectory: Trajectory
+    """For training."""
+
+
+Keep = Callable[[Rolled], Awaitable[None]]
+
+
+async def rollout(
+    stimuli: Sequence[Stimulus],
+    settings: RolloutSettings,
+    sampler: Sampler,
+    keep: Keep,
+    done: frozenset[tuple[int, int]] = frozenset(),
+) -> None:
+    """Answer every stimulus `trajectories_per_stimulus` times, at most `max_concurrency` at once.
+
+    Args:
+        keep: awaited once an item, in the order in which they finish.
+        done: (stimulus id, trajectory id) of what an interrupted run has kept already.
+    Raises: RolloutError for an item that can't be answered; EngineError. What was kept stays.
+    """
+    todo = (
+        (stimulus, index)
+        for stimulus in stimuli
+        for index in range(settings.trajectories_per_stimulus)
+        if (stimulus.id, index) not in done
+    )
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(settings.max_concurrency):
+                workers.create_task(_work(todo, settings, sampler, keep))
+    except BaseExceptionGroup as group:
+        # One broken item ends the stage: its reason is the stage's.
+        raise group.exceptions[0] from group
+
+
+async def _work(
+    todo: Iterator[tuple[Stimulus, int]], settings: RolloutSettings, sampler: Sampler, keep: Keep
+) -> None:
+    for stimulus, index in todo:
+        try:
+            await keep(await _answer(stimulus, index, settings, sampler))
+        except InvalidInputError as error:
+            raise RolloutError(f"stimulus {stimulus.id} ({stimulus.text[:80]!r}): {error}") from error
+
+
+async def _answer(stimulus: Stimulus, index: int, settings: RolloutSettings, sampler: Sampler) -> Rolled:
+    messages = context_messages(settings.teacher, stimulus.text)
+    teacher_ids = await sampler.tokenise(messages, settings.teacher.tools)
+    student_ids = await sampler.tokenise(context_messages(settings.student, stimulus.text), settings.student.tools)
+    extra = dict(settings.extra_kwargs)
+    seed = extra.pop("seed", None)
+    sample = await sampler.sample(
+        SampleRequest(
+            context_ids=teacher_ids,
+            adapter=settings.checkpoint,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_logprobs=settings.top_logprobs,
+            # One seed for all would make the answers to a stimulus one and the same.
+            seed=None if seed is None else seed + stimulus.id * settings.trajectories_per_stimulus + index,
+            extra=extra,
+        )
+    )
+    if not sample.response_ids:
+        raise RolloutError(f"stimulus {stimulus.id} ({stimulus.text[:80]!r}): the teacher's answer is empty")
+    trajectory = Trajectory(
+        teacher_ids=np.asarray(teacher_ids, np.int32),
+        student_ids=np.asarray(student_ids, np.int32),
+        response_ids=np.asarray(sample.response_ids, np.int32),
+        top_ids_TK=sample.top_ids_TK,
+        top_logprobs_TK=sample.top_logprobs_TK,
+        stimulus=stimulus.text,
+    )
+    return Rolled(row=_row(stimulus, index, messages, sample, settings), trajectory=trajectory)
+
+
+def _row(
+    stimulus: Stimulus, index: int, messages: list[dict[str, Any]], sample: Sample, settings: RolloutSettings
+) -> dict[str, Any]:
+    return {
+        "stimulus_id": stimulus.id,
+        "trajectory_id": index,
+        "stimulus": stimulus.text,
+        "question": stimulus.text,
+        "response": sample.text,
+        "model": settings.model,
+        "temperature": settings.temperature,
+        "tokens": len(sample.response_ids),
+        "finish_reason": str(sample.stop_reason),
+        "messages": [*messages, {"role": "assistant", "content": sample.text}],
+    }

@@ -1,0 +1,219 @@
+"""The SQLite file: rows in, values out.
+
+Owns tables and transactions; the rules of what may change are in `catalog.py`. Everything here blocks and belongs to
+one thread: async code goes through `threads.OneThread`, which makes that thread the file's only writer.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from sqlite_utils import Database
+
+from baker.migrations import MIGRATIONS
+from baker.types import Checkpoint, Job, JobState, Prompt, Repo, Stage
+
+ConfigTable = Literal["targets", "bakes"]
+Row = dict[str, Any]
+
+JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss")
+BUSY_SECONDS = 10  # another process (a backup, a shell) may hold the file for a moment
+
+
+class Store:
+    def __init__(self, home: Path) -> None:
+        """Open or make `home/bread.db`, with its schema brought up to date.
+
+        WAL with synchronous=NORMAL: a committed row outlives kill -9; a power cut may undo the last ones, never
+        corrupt the file.
+        """
+        self.home = home
+        # Autocommit: a transaction is begun only by `transaction`.
+        self._db = Database(sqlite3.connect(home / "bread.db", timeout=BUSY_SECONDS, isolation_level=None))
+        self._db.enable_wal()
+        self._db.execute("pragma synchronous = normal")
+        MIGRATIONS.apply(self._db)
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing of the writes inside."""
+        with self._db.atomic():
+            yield
+
+    # Repos
+
+    def add_repo(self, user: str, repo: Repo) -> None:
+        self._insert("repos", user=user, name=repo.name, base_model=repo.base_model, created=repo.created)
+
+    def repo(self, user: str, name: str) -> Repo | None:
+        row = self._one("select * from repos where user = ? and name = ?", user, name)
+        return None if row is None else _repo(row)
+
+    def repos(self, user: str) -> list[Repo]:
+        return [_repo(row) for row in self._all("select * from repos where user = ? order by rowid", user)]
+
+    # Prompts
+
+    def put_prompt(self, user: str, repo: str, name: str, prompt: Prompt) -> None:
+        self._put(
+            "prompts",
+            (user, repo, name),
+            messages=_json(prompt.messages),
+            tools=None if prompt.tools is None else _json(prompt.tools),
+        )
+
+    def prompt(self, user: str, repo: str, name: str) -> Prompt | None:
+        row = self._one("select * from prompts where user = ? and repo = ? and name = ?", user, repo, name)
+        if row is None:
+            return None
+        tools = row["tools"]
+        return Prompt(
+            messages=msgspec.json.decode(row["messages"]),
+            tools=None if tools is None else msgspec.json.decode(tools),
+        )
+
+    # Targets and bakes: a name and a config
+
+    def put_config(self, table: ConfigTable, user: str, repo: str, name: str, config: Row) -> None:
+        self._put(table, (user, repo, name), config=_json(config))
+
+    def config(self, table: ConfigTable, user: str, repo: str, name: str) -> Row | None:
+        row = self._one(f"select config from {table} where user = ? and repo = ? and name = ?", user, repo, name)
+        if row is None:
+            return None
+        config: Row = msgspec.json.decode(row["config"])
+        return config
+
+    def names(self, table: Literal["prompts", "targets", "bakes"], user: str, repo: str) -> list[str]:
+        """In order of creation."""
+        rows = self._all(f"select name from {table} where user = ? and repo = ? order by rowid", user, repo)
+        return [row["name"] for row in rows]
+
+    def remove(self, table: Literal["prompts", "targets", "bakes"], user: str, repo: str, name: str) -> bool:
+        cursor = self._db.execute(f"delete from {table} where user = ? and repo = ? and name = ?", [user, repo, name])
+        return cursor.rowcount > 0
+
+    # Jobs
+
+    def add_job(self, job: Job) -> Job:
+        """The job with the number that it was given."""
+        row = _job_row(job)
+        del row["id"]
+        return msgspec.structs.replace(job, id=self._insert("jobs", **row))
+
+    def update_job(self, job_id: int, **changes: Any) -> None:
+        self._db.table("jobs").update(
+            job_id, {key: _json(value) if key in JSON_COLUMNS else value for key, value in changes.items()}
+        )
+
+    def job(self, job_id: int) -> Job | None:
+        row = self._one("select * from jobs where id = ?", job_id)
+        return None if row is None else _job(row)
+
+    def latest_job(self, stage: Stage, user: str, repo: str, name: str) -> Job | None:
+        row = self._one(
+            "select * from jobs where stage = ? and user = ? and repo = ? and name = ? order by id desc limit 1",
+            stage,
+            user,
+            repo,
+            name,
+        )
+        return None if row is None else _job(row)
+
+    def jobs_in(self, *states: JobState) -> list[Job]:
+        marks = ", ".join("?" for _ in states)
+        return [_job(row) for row in self._all(f"select * from jobs where state in ({marks}) order by id", *states)]
+
+    def job_numbers(self) -> set[int]:
+        return {row["id"] for row in self._all("select id from jobs")}
+
+    def count_jobs(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        return {row["state"]: row["n"] for row in self._all("select state, count(*) as n from jobs group by state")}
+
+    def remove_jobs(self, user: str, repo: str, name: str, stages: tuple[Stage, ...]) -> list[int]:
+        """The numbers of the jobs that were removed."""
+        marks = ", ".join("?" for _ in stages)
+        where = f"user = ? and repo = ? and name = ? and stage in ({marks})"
+        parameters = [user, repo, name, *stages]
+        removed = [row["id"] for row in self._all(f"select id from jobs where {where}", *parameters)]
+        self._db.execute(f"delete from jobs where {where}", parameters)
+        return removed
+
+    # Checkpoints
+
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        row = msgspec.structs.asdict(checkpoint)
+        # Relative, so that the folder can be moved to another disk or machine.
+        row["path"] = str(checkpoint.path.relative_to(self.home))
+        self._db.table("checkpoints").insert(row, replace=True)
+
+    def checkpoints(self, user: str, repo: str, bake: str) -> list[Checkpoint]:
+        """Newest first."""
+        return self._checkpoints("where user = ? and repo = ? and bake = ?", user, repo, bake)
+
+    def checkpoints_of(self, user: str) -> list[Checkpoint]:
+        """Newest first."""
+        return self._checkpoints("where user = ?", user)
+
+    def all_checkpoints(self) -> list[Checkpoint]:
+        """Newest first."""
+        return self._checkpoints("")
+
+    def remove_checkpoints(self, user: str, repo: str, bake: str) -> None:
+        self._db.execute("delete from checkpoints where user = ? and repo = ? and bake = ?", [user, repo, bake])
+
+    def _checkpoints(self, where: str, *parameters: str) -> list[Checkpoint]:
+        rows = self._all(f"select * from checkpoints {where} order by job_id desc, step desc", *parameters)
+        return [
+            Checkpoint(**{**row, "path": self.home / row["path"]})
+            for row in rows
+        ]
+
+    def _insert(self, table: str, **row: Any) -> int:
+        rowid = self._db.table(table).insert(row).last_rowid
+        assert rowid is not None
+        return rowid
+
+    def _put(self, table: str, key: tuple[str, str, str], **columns: Any) -> None:
+        assignments = ", ".join(f"{column} = excluded.{column}" for column in columns)
+        names = ", ".join(("user", "repo", "name", *columns, "created"))
+        marks = ", ".join("?" for _ in range(len(columns) + 4))
+        self._db.execute(
+            f"insert into {table} ({names}) values ({marks}) on conflict (user, repo, name) do update set {assignments}",
+            [*key, *columns.values(), int(time.time())],
+        )
+
+    def _all(self, sql: str, *parameters: Any) -> list[Row]:
+        return list(self._db.query(sql, parameters))
+
+    def _one(self, sql: str, *parameters: Any) -> Row | None:
+        return next(iter(self._db.query(sql, parameters)), None)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _repo(row: Row) -> Repo:
+    return Repo(name=row["name"], base_model=row["base_model"], created=row["created"])
+
+
+def _job_row(job: Job) -> Row:
+    row = msgspec.structs.asdict(job)
+    return {key: _json(value) if key in JSON_COLUMNS else value for key, value in row.items()}
+
+
+def _job(row: Row) -> Job:
+    decoded = {
+        key: msgspec.json.decode(value) if key in JSON_COLUMNS and value is not None else value
+        for key, value in row.items()
+    }
+    return msgspec.convert(decoded, Job)

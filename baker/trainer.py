@@ -1,0 +1,104 @@
+"""The training process seen from outside: start it, hear it out, end it. What it does is in `train.py`.
+
+A process of its own, so that running out of memory or a crash there never takes the service down.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from baker import events
+from baker.artifacts import write_json
+from baker.config import TrainSpec
+from baker.errors import TrainingError
+
+NICENESS = 10  # serving goes first where both share the cores
+STOP_SECONDS = 10
+LINE_BYTES = 1 << 20
+
+
+async def train(
+    spec: TrainSpec, folder: Path, on_event: Callable[[events.TrainEvent], Awaitable[None]]
+) -> tuple[events.Saved, events.Done]:
+    """Run the training process to its end.
+
+    Args:
+        folder: for spec.json and trainer.log (the process's standard error).
+        on_event: awaited for each event as it comes.
+    Returns: where the last checkpoint lies, and the summary.
+    Raises: TrainingError with the reason. When cancelled, the process is ended first.
+    """
+    spec_file = folder / "spec.json"
+    write_json(spec_file, spec)
+    with (folder / "trainer.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "baker.train",
+            str(spec_file),
+            "--watch-stdin",  # ends by itself when this process is killed
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            limit=LINE_BYTES,
+            # Ctrl-C in the terminal is for the service, which ends this process in its own time.
+            start_new_session=True,
+        )
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+        return await _follow(process, on_event)
+    finally:
+        await _end(process)
+
+
+async def _follow(
+    process: asyncio.subprocess.Process, on_event: Callable[[events.TrainEvent], Awaitable[None]]
+) -> tuple[events.Saved, events.Done]:
+    assert process.stdout is not None
+    saved: events.Saved | None = None
+    done: events.Done | None = None
+    async for line in process.stdout:
+        try:
+            event = events.decode(line)
+        except msgspec.DecodeError as error:
+            raise TrainingError(f"the training process said something unknown: {line[:200]!r}") from error
+        await on_event(event)
+        match event:
+            case events.Failed():
+                raise TrainingError(event.message)
+            case events.Saved():
+                saved = event
+            case events.Done():
+                done = event
+    status = await process.wait()
+    if saved is None or done is None:
+        raise TrainingError(f"the training process {_ending(status)} before it was done; its trainer.log says more")
+    return saved, done
+
+
+def _ending(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return "was killed (most often: out of memory)"
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with exit code {status}"
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

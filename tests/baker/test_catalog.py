@@ -1,0 +1,261 @@
+"""The rules of what may be made, changed and removed, on a real SQLite file."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baker import plan
+from baker.catalog import Catalog
+from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
+from baker.models import BaseModelNames
+from baker.plan import Policy
+from baker.types import Checkpoint, Job, JobState, Prompt, Stage
+
+USER = "admin"
+POLICY = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=32)
+LOUD = Prompt(messages=[{"role": "system", "content": "Be loud", "name": "kept"}])
+
+
+@pytest.fixture
+def filled(catalog: Catalog) -> Catalog:
+    """A repo with two prompts and a target that is ready to run."""
+    catalog.put_repo(USER, "repo", None)
+    catalog.put_prompt(USER, "repo", "loud", LOUD, may_change=False)
+    catalog.put_prompt(USER, "repo", "plain", Prompt(), may_change=False)
+    put_target(catalog)
+    return catalog
+
+
+def put_target(catalog: Catalog, name: str = "target", **overrides: Any) -> None:
+    questions = {"type": "hardcoded", "questions": ["One?", "Two?"]}
+    settings = {"u": "loud", "v": "plain", "generators": [questions], **overrides}
+    catalog.put_target(USER, "repo", name, "default", settings, may_change=True)
+
+
+def start(catalog: Catalog, stage: Stage, name: str, key: str | None = None, policy: Policy = POLICY) -> Job:
+    return plan.start(catalog, policy, stage, USER, "repo", name, key)
+
+
+def finish(catalog: Catalog, job: Job, state: JobState = JobState.COMPLETE, lines: int = 2) -> None:
+    catalog.store.update_job(job.id, state=state, lines=lines, error="broken" if state is JobState.FAILED else None)
+
+
+def test_a_repo_is_found_again_and_its_base_model_is_fixed(catalog: Catalog) -> None:
+    assert catalog.put_repo(USER, "repo", None).is_new
+    assert not catalog.put_repo(USER, "repo", None).is_new
+    with pytest.raises(ConflictError, match="fake/base"):
+        catalog.put_repo(USER, "repo", "Other/Model")
+    assert catalog.repo(USER, "repo").base_model == "fake/base"
+
+
+def test_the_embedded_model_stands_in_and_a_chosen_one_does_not(tmp_path: Path, catalog: Catalog) -> None:
+    assert catalog.put_repo(USER, "repo", "Qwen/Qwen3-32B").value.base_model == "Qwen/Qwen3-32B"
+    assert "stands in" in (catalog.resolve_model(USER, "Qwen/Qwen3-32B").warning or "")
+    folder = tmp_path / "chosen"
+    folder.mkdir()
+    chosen = Catalog(folder, BaseModelNames(served="my/model", stands_in=False))
+    with pytest.raises(InvalidInputError, match="my/model"):
+        chosen.put_repo(USER, "repo", "Qwen/Qwen3-32B")
+    assert chosen.repos(USER) == []
+
+
+def test_users_do_not_see_each_other(filled: Catalog) -> None:
+    with pytest.raises(NotFoundError):
+        filled.repo("other", "repo")
+    assert filled.repos("other") == []
+    filled.put_repo("other", "repo", None)
+    assert filled.names("prompts", "other", "repo") == []
+
+
+def test_a_prompt_keeps_extra_keys_and_only_set_changes_it(filled: Catalog) -> None:
+    assert filled.prompt(USER, "repo", "loud") == LOUD
+    other = Prompt(messages=[{"role": "system", "content": "Be quiet"}], tools=[{"type": "function"}])
+    with pytest.raises(ConflictError):
+        filled.put_prompt(USER, "repo", "loud", other, may_change=False)
+    assert filled.prompt(USER, "repo", "loud") == LOUD
+    filled.put_prompt(USER, "repo", "loud", other, may_change=True)
+    assert filled.prompt(USER, "repo", "loud") == other
+    assert filled.names("prompts", USER, "repo") == ["loud", "plain"], "a change keeps the order of creation"
+
+
+@pytest.mark.parametrize("message", [{"content": "x"}, {"role": 3, "content": "x"}, {"role": "user", "content": 5}])
+def test_a_message_without_a_role_or_with_odd_content_is_named(filled: Catalog, message: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"messages\[0\]"):
+        filled.put_prompt(USER, "repo", "odd", Prompt(messages=[message]), may_change=True)
+
+
+def test_a_target_may_be_changed_until_it_has_run(filled: Catalog) -> None:
+    put_target(filled, temperature=0.5)
+    job = start(filled, Stage.STIM, "target")
+    put_target(filled, temperature=0.5)  # the same again is no change
+    with pytest.raises(ConflictError, match="another name"):
+        put_target(filled, temperature=0.7)
+    finish(filled, job, JobState.FAILED, lines=0)
+    put_target(filled, temperature=0.7)
+    assert filled.target(USER, "repo", "target").temperature == 0.7
+
+
+def test_a_template_is_copied_when_it_is_used(filled: Catalog) -> None:
+    filled.put_target(USER, "repo", "child", "target", {"temperature": 0.1}, may_change=True)
+    put_target(filled, max_tokens=9)
+    child = filled.target(USER, "repo", "child")
+    assert (child.teacher_prompt, child.temperature, child.max_tokens) == ("loud", 0.1, 1024)
+    with pytest.raises(NotFoundError, match="'nowhere'"):
+        filled.put_target(USER, "repo", "orphan", "nowhere", {}, may_change=True)
+
+
+def test_a_bake_of_a_missing_target_is_refused(filled: Catalog) -> None:
+    with pytest.raises(NotFoundError, match="'gone'"):
+        filled.put_bake(USER, "repo", "bake", "default", {"datasets": [{"target": "gone"}]}, may_change=True)
+    assert filled.names("bakes", USER, "repo") == []
+
+
+def test_a_job_that_runs_or_is_done_is_the_answer_to_another_start(filled: Catalog) -> None:
+    job = start(filled, Stage.STIM, "target")
+    assert start(filled, Stage.STIM, "target").id == job.id
+    finish(filled, job)
+    assert start(filled, Stage.STIM, "target").state is JobState.COMPLETE
+
+
+def test_a_failed_job_starts_again_but_not_for_a_repeat_of_the_same_request(filled: Catalog) -> None:
+    job = start(filled, Stage.STIM, "target", key="k1")
+    finish(filled, job, JobState.FAILED)
+    assert start(filled, Stage.STIM, "target", key="k1").id == job.id
+    again = start(filled, Stage.STIM, "target", key="k2")
+    assert again.id > job.id
+    assert again.state is JobState.PENDING
+
+
+def test_a_stage_out_of_order_is_refused_and_leaves_nothing(filled: Catalog) -> None:
+    with pytest.raises(InvalidInputError, match="run stim first"):
+        start(filled, Stage.ROLLOUT, "target")
+    filled.put_bake(USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=True)
+    with pytest.raises(InvalidInputError, match="'target' \\(not started\\)"):
+        start(filled, Stage.BAKE, "bake")
+    assert filled.store.job_numbers() == set()
+
+
+def test_stages_may_be_started_in_a_row(filled: Catalog) -> None:
+    filled.put_bake(USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=True)
+    stim = start(filled, Stage.STIM, "target")
+    rollout = start(filled, Stage.ROLLOUT, "target")
+    bake = start(filled, Stage.BAKE, "bake")
+    assert (rollout.depends_on, bake.depends_on) == ([stim.id], [rollout.id])
+
+
+def test_a_missing_prompt_is_named_with_those_that_there_are(filled: Catalog) -> None:
+    put_target(filled, "typo", u="lowd")
+    with pytest.raises(InvalidInputError, match="'lowd'.*'loud', 'plain'"):
+        start(filled, Stage.STIM, "typo")
+    put_target(filled, "half", v=None)
+    with pytest.raises(InvalidInputError, match="no student_prompt"):
+        start(filled, Stage.STIM, "half")
+
+
+def test_a_job_keeps_the_prompts_it_began_with(filled: Catalog) -> None:
+    job = start(filled, Stage.STIM, "target")
+    filled.put_prompt(USER, "repo", "loud", Prompt(), may_change=True)
+    kept = filled.store.job(job.id)
+    assert kept is not None
+    assert kept.inputs["teacher"]["messages"] == LOUD.messages
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind", "warned"),
+    [(POLICY, "served", True), (Policy(has_anthropic_key=True, stim_fallback=False, max_lora_rank=32), "anthropic", False)],
+)
+def test_a_claude_generator_needs_a_key_or_a_stand_in(
+    filled: Catalog, policy: Policy, kind: str, warned: bool
+) -> None:
+    put_target(filled, generators=[{"type": "oneshot_qs", "model": "claude-3-5-sonnet-20241022"}])
+    job = start(filled, Stage.STIM, "target", policy=policy)
+    assert job.inputs["askers"][0]["kind"] == kind
+    assert bool(job.warnings) is warned
+
+
+def test_a_claude_generator_is_refused_when_the_operator_wants_no_stand_in(filled: Catalog) -> None:
+    put_target(filled, generators=[{"type": "oneshot_qs", "model": "claude-3-5-sonnet-20241022"}])
+    with pytest.raises(InvalidInputError, match="ANTHROPIC_API_KEY"):
+        start(filled, Stage.STIM, "target", policy=Policy(False, False, 32))
+
+
+def test_a_rank_that_would_not_be_served_is_refused(filled: Catalog) -> None:
+    overrides = {"datasets": [{"target": "target"}], "model": {"baked_adapter_config": {"r": 64}}}
+    filled.put_bake(USER, "repo", "bake", "default", overrides, may_change=True)
+    start(filled, Stage.STIM, "target")
+    start(filled, Stage.ROLLOUT, "target")
+    with pytest.raises(InvalidInputError, match="64.*32"):
+        start(filled, Stage.BAKE, "bake")
+
+
+def test_what_a_job_uses_is_not_deleted_under_it(filled: Catalog) -> None:
+    job = start(filled, Stage.STIM, "target")
+    with pytest.raises(ConflictError, match="wait"):
+        filled.delete_target(USER, "repo", "target")
+    with pytest.raises(ConflictError, match="'loud'"):
+        filled.delete_prompt(USER, "repo", "loud")
+    finish(filled, job)
+    assert filled.delete_target(USER, "repo", "target") == [job.id]
+    filled.delete_prompt(USER, "repo", "loud")
+    with pytest.raises(NotFoundError):
+        filled.target(USER, "repo", "target")
+
+
+def test_names_of_a_bake_mean_its_newest_checkpoint_or_the_one_named(filled: Catalog) -> None:
+    for step, job_id in ((8, 1), (3, 2)):
+        filled.store.add_checkpoint(checkpoint(filled, step, job_id))
+    for name, step in (("repo/bake", 3), ("repo/bake/8", 8), ("admin/repo/bake", 3), ("admin/repo/bake/3", 3)):
+        found = filled.resolve_model(USER, name).checkpoint
+        assert found is not None
+        assert found.step == step
+    for name in ("repo/bake/9", "repo/bakes", "other/repo/bake", "other/repo/bake/3"):
+        with pytest.raises(InvalidInputError, match="fake/base"):
+            filled.resolve_model(USER, name)
+    with pytest.raises(InvalidInputError):
+        filled.resolve_model("other", "admin/repo/bake/3")
+
+
+def test_a_deleted_bake_takes_its_checkpoints_along(filled: Catalog) -> None:
+    filled.put_bake(USER, "repo", "bake", "default", {}, may_change=True)
+    filled.store.add_checkpoint(checkpoint(filled, 8, 1))
+    filled.delete_bake(USER, "repo", "bake")
+    assert filled.checkpoints(USER, "repo", "bake") == []
+
+
+def test_what_was_committed_is_there_after_opening_the_file_again(tmp_path: Path, filled: Catalog) -> None:
+    job = start(filled, Stage.STIM, "target")
+    filled.store.add_checkpoint(checkpoint(filled, 8, 1))
+    again = Catalog(tmp_path, filled.base)
+    assert again.store.job(job.id) == filled.store.job(job.id)
+    assert again.store.all_checkpoints() == filled.store.all_checkpoints()
+    assert again.target(USER, "repo", "target") == filled.target(USER, "repo", "target")
+
+
+def test_a_refused_change_rolls_back(filled: Catalog) -> None:
+    with pytest.raises(RuntimeError), filled.store.transaction():
+        filled.store.put_prompt(USER, "repo", "loud", Prompt())
+        raise RuntimeError
+    assert filled.prompt(USER, "repo", "loud") == LOUD
+
+
+def test_a_job_number_is_never_given_twice(filled: Catalog) -> None:
+    job = start(filled, Stage.STIM, "target")
+    finish(filled, job)
+    filled.delete_target(USER, "repo", "target")
+    put_target(filled)
+    assert start(filled, Stage.STIM, "target").id > job.id
+
+
+def checkpoint(catalog: Catalog, step: int, job_id: int) -> Checkpoint:
+    return Checkpoint(
+        user=USER,
+        repo="repo",
+        bake="bake",
+        step=step,
+        path=catalog.store.home / "jobs" / str(job_id) / "checkpoints" / str(step),
+        sha256="0" * 64,
+        created=int(time.time()),
+        job_id=job_id,
+    )

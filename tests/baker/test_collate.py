@@ -1,0 +1,76 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baker.collate import MAX_HELD_OUT, Source, collate
+from baker.errors import CollateError
+
+
+def source(name: str, stimuli: int, each: int = 1, weight: float = 1.0) -> Source[str]:
+    items = [(f"{name} {i}", f"{name}-{i}-{k}") for i in range(stimuli) for k in range(each)]
+    return Source(weight=weight, items=items)
+
+
+def test_one_target_gives_every_trajectory_once() -> None:
+    sources = {"a": source("a", 20)}
+    mix = collate(sources, held_out_share=0.1, total=None, seed=1)
+    assert sorted(mix.train + mix.held_out) == sorted(item for _, item in sources["a"].items)
+    assert len(mix.held_out) == 2
+
+
+@given(
+    weights=st.lists(st.floats(0.1, 10), min_size=1, max_size=4),
+    sizes=st.lists(st.integers(2, 30), min_size=4, max_size=4),
+    total=st.integers(1, 200) | st.none(),
+    seed=st.integers(0, 100),
+)
+def test_weights_are_shares_of_the_mix(weights: list[float], sizes: list[int], total: int | None, seed: int) -> None:
+    sources = {f"t{i}": source(f"t{i}", sizes[i], weight=weight) for i, weight in enumerate(weights)}
+    mix = collate(sources, held_out_share=0.0, total=total, seed=seed)
+    available = sum(sizes[: len(weights)])
+    rows = available if total is None else min(total, available)
+    assert len(mix.train) == rows == sum(mix.counts.values())
+    for name, item_source in sources.items():
+        drawn = [item for item in mix.train if item.startswith(f"{name}-")]
+        assert len(drawn) == mix.counts[name]
+        assert abs(len(drawn) - rows * item_source.weight / sum(weights)) < 1
+        uses = [drawn.count(item) for _, item in item_source.items]
+        assert max(uses) - min(uses) <= 1, "no row comes again before all others came as often"
+
+
+@given(each=st.integers(1, 5), stimuli=st.integers(2, 40), share=st.floats(0.01, 0.5), seed=st.integers(0, 50))
+def test_no_held_out_stimulus_is_trained_on(each: int, stimuli: int, share: float, seed: int) -> None:
+    # Both targets ask the same questions, so a split by target would leak.
+    sources = {"a": source("q", stimuli, each), "b": source("q", stimuli, each)}
+    stimulus_of = {item: stimulus for stimulus, item in sources["a"].items}
+    mix = collate(sources, held_out_share=share, total=None, seed=seed)
+    assert mix.held_out
+    assert not {stimulus_of[item] for item in mix.train} & {stimulus_of[item] for item in mix.held_out}
+    assert len(mix.held_out) <= MAX_HELD_OUT
+
+
+def test_the_same_seed_gives_the_same_mix_and_another_does_not() -> None:
+    def mixed(seed: int) -> list[str]:
+        return collate({"a": source("a", 30)}, held_out_share=0.1, total=None, seed=seed).train
+
+    assert mixed(3) == mixed(3) != mixed(4)
+
+
+def test_a_single_stimulus_is_trained_on_and_nothing_held_out() -> None:
+    mix = collate({"a": source("a", 1, each=4)}, held_out_share=0.5, total=None, seed=0)
+    assert (len(mix.train), mix.held_out) == (4, [])
+
+
+def test_a_target_with_one_stimulus_is_not_held_out_as_a_whole() -> None:
+    mix = collate({"a": source("a", 1), "b": source("b", 9)}, held_out_share=0.5, total=None, seed=0)
+    assert "a-0-0" in mix.train
+
+
+def test_a_target_of_weight_zero_is_left_out() -> None:
+    mix = collate({"a": source("a", 5), "b": source("b", 5, weight=0)}, held_out_share=0.2, total=None, seed=0)
+    assert all(item.startswith("a") for item in mix.train + mix.held_out)
+
+
+def test_an_empty_target_is_an_error_that_names_it() -> None:
+    with pytest.raises(CollateError, match="'b'"):
+        collate({"a": source("a", 5), "b": Source(weight=1, items=[])}, held_out_share=0.1, total=None, seed=0)

@@ -1,0 +1,89 @@
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baker.config import BakeConfig, Hardcoded, bake_config, merge, target_config
+from baker.errors import ConfigError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3) | st.lists(inner, max_size=2),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(st.sampled_from("abc"), JSON, max_size=3)
+
+
+def test_objects_merge_key_by_key_and_lists_as_a_whole() -> None:
+    below = {"optimizer": {"learning_rate": 1, "betas": [1, 2]}, "datasets": [1, 2], "epochs": 3}
+    above = {"optimizer": {"betas": [3]}, "datasets": [4], "epochs": None}
+    assert merge(below, above) == {"optimizer": {"learning_rate": 1, "betas": [3]}, "datasets": [4], "epochs": 3}
+
+
+@given(OBJECTS, OBJECTS)
+def test_merge_changes_neither_side_and_is_settled_after_once(below: dict, above: dict) -> None:
+    copies = msgspec.json.encode((below, above))
+    merged = merge(below, above)
+    assert msgspec.json.encode((below, above)) == copies
+    assert merge(merged, above) == merged
+
+
+def test_old_prompt_names_are_the_new_ones_and_the_new_ones_win() -> None:
+    assert target_config({"u": "loud", "v": ""}).teacher_prompt == "loud"
+    assert target_config({"u": "loud", "v": ""}).student_prompt == ""
+    assert target_config({"u": "loud", "teacher_prompt": "quiet"}).teacher_prompt == "quiet"
+
+
+def test_the_generators_of_the_guide_are_read() -> None:
+    config = target_config({"generators": [{"type": "hardcoded", "questions": ["a?"]}, {"type": "oneshot_qs"}]})
+    assert config.generators[0] == Hardcoded(questions=["a?"])
+    assert msgspec.convert(msgspec.to_builtins(config), type(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "where", "complaint"),
+    [
+        ({"temperature": 2.1}, "overrides.temperature", "<= 2.0"),
+        ({"max_concurrency": 0}, "overrides.max_concurrency", ">= 1"),
+        ({"colour": 1}, "overrides", "colour"),
+        ({"generators": [{"type": "magic"}]}, "overrides.generators.0.type", "magic"),
+        ({"generators": [{"type": "oneshot_qs", "numq": "many"}]}, "overrides.generators.0.numq", "int"),
+        ({"extra_kwargs": {"stream": True}}, "overrides.extra_kwargs", "stream"),
+    ],
+)
+def test_a_bad_target_field_is_named(overrides: dict, where: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint) as raised:
+        target_config(overrides)
+    assert raised.value.message.startswith(f"{where}:") or where == "overrides.extra_kwargs"
+    assert raised.value.detail is not None
+    assert raised.value.detail[0]["loc"][:2] == ["body", "overrides"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"epochs": 0},
+        {"epochs": "three"},
+        {"datasets": [{"target": "t", "weight": -1}]},
+        {"datasets": [{"target": "t", "weight": 0}]},
+        {"data": {"train_eval_split": [0.5, 0.6]}},
+        {"optimizer": {"betas": [0.9]}},
+        {"optimizer": {"learning_rate": 0}},
+        {"scheduler": {"lr": 1}},
+        {"model": {"baked_adapter_config": {"bias": "all"}}},
+    ],
+)
+def test_a_bad_bake_field_is_refused(overrides: dict) -> None:
+    with pytest.raises(ConfigError):
+        bake_config(overrides)
+
+
+def test_a_template_lies_under_the_overrides() -> None:
+    template = bake_config({"epochs": 5, "optimizer": {"learning_rate": 0.5}})
+    config = bake_config({"optimizer": {"weight_decay": 0.1}}, template)
+    assert (config.epochs, config.optimizer.learning_rate, config.optimizer.weight_decay) == (5, 0.5, 0.1)
+
+
+def test_effective_settings_survive_the_store() -> None:
+    config = bake_config({"datasets": [{"target": "t"}], "total_trajectories": 9})
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(config)), BakeConfig) == config

@@ -1,0 +1,243 @@
+"""The queue with its stages, on real files and a real SQLite file, around an engine with known outputs.
+
+Training has its own tests; the whole chain with a bake runs in tests/test_first_bake.py.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from baker import artifacts
+from baker.catalog import Catalog
+from baker.config import BakeConfig
+from baker.jobs import Jobs
+from baker.models import BaseModelNames
+from baker.plan import BakeInputs, Policy
+from baker.stages import Stages, StageSettings, job_folder
+from baker.threads import OneThread
+from baker.types import Checkpoint, Job, JobState, Prompt, Stage
+from tests.fakes import FakeEngine
+
+pytestmark = pytest.mark.anyio
+
+USER = "admin"
+POLICY = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=32)
+
+
+class NoPublisher:
+    async def prove(self, checkpoint: Checkpoint) -> None:
+        raise AssertionError("nothing is baked here")
+
+    def publish(self, checkpoint: Checkpoint) -> None:
+        raise AssertionError("nothing is baked here")
+
+
+class Service:
+    """A queue over `home` that can be stopped and started again."""
+
+    def __init__(self, home: Path, engine: FakeEngine) -> None:
+        self.home = home
+        self.engine = engine
+        self.catalog = OneThread(lambda: Catalog(home, BaseModelNames("fake/base", stands_in=True)), "store")
+        self.stages = Stages(home, self.catalog, engine, engine, NoPublisher(), StageSettings(top_logprobs=4))
+        self.jobs = Jobs(self.catalog, self.stages, POLICY)
+
+    async def fill(self, **overrides: Any) -> None:
+        await self.catalog(Catalog.put_repo, USER, "repo", None)
+        loud = Prompt(messages=[{"role": "system", "content": "Be loud"}])
+        await self.catalog(Catalog.put_prompt, USER, "repo", "loud", loud, may_change=True)
+        questions = {"type": "hardcoded", "questions": [f"Question {i}?" for i in range(6)]}
+        settings = {"u": "loud", "v": "", "generators": [questions], "num_traj_per_stimulus": 2, **overrides}
+        await self.catalog(Catalog.put_target, USER, "repo", "target", "default", settings, may_change=True)
+
+    async def start(self, stage: Stage) -> Job:
+        return await self.jobs.start(stage, USER, "repo", "target")
+
+    async def ended(self, stage: Stage) -> Job:
+        return await self.until(stage, lambda job: not job.state.is_active)
+
+    async def until(self, stage: Stage, test: Callable[[Job], bool]) -> Job:
+        async with asyncio.timeout(60):
+            while True:
+                job = await self.catalog(Catalog.latest_job, stage, USER, "repo", "target")
+                assert job is not None
+                if test(job):
+                    return job
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(service: Service) -> AsyncIterator[Service]:
+    task = asyncio.create_task(service.jobs.run())
+    try:
+        yield service
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        service.catalog.close(Catalog.close)
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    async with running(Service(tmp_path, FakeEngine())) as started:
+        await started.fill()
+        yield started
+
+
+async def test_stim_and_rollout_started_in_a_row_both_end_complete(service: Service) -> None:
+    await service.start(Stage.STIM)
+    rollout = await service.start(Stage.ROLLOUT)
+    assert rollout.state is JobState.PENDING
+    done = await service.ended(Stage.ROLLOUT)
+    assert (done.state, done.lines, done.total_expected, done.progress_percent) == ("complete", 12, 12, 100.0)
+    rows = artifacts.read_lines(job_folder(service.home, done.id) / "rows.jsonl")
+    assert {(row["stimulus_id"], row["trajectory_id"]) for row in rows} == {(i, k) for i in range(6) for k in (0, 1)}
+
+
+async def test_a_trajectory_holds_what_was_asked_and_answered(service: Service) -> None:
+    await service.start(Stage.STIM)
+    await service.start(Stage.ROLLOUT)
+    done = await service.ended(Stage.ROLLOUT)
+    folder = job_folder(service.home, done.id)
+    trajectory = artifacts.load_trajectory(folder / "trajectories" / "000003-0001.safetensors")
+    decode = lambda ids: "".join(chr(token - 10) for token in ids)  # noqa: E731
+    assert decode(trajectory.teacher_ids) == "system: Be loud\nuser: Question 3?"
+    assert decode(trajectory.student_ids) == "user: Question 3?"
+    assert decode(trajectory.response_ids[:-1]) == "SYSTEM: BE LOUD\nUSER: QUESTION 3?"
+    assert trajectory.top_ids_TK.shape == (len(trajectory.response_ids), 4)
+    assert trajectory.stimulus == "Question 3?"
+
+
+async def test_rollouts_stay_within_max_concurrency(tmp_path: Path) -> None:
+    async with running(Service(tmp_path, FakeEngine())) as service:
+        await service.fill(max_concurrency=3)
+        await service.start(Stage.STIM)
+        await service.start(Stage.ROLLOUT)
+        await service.ended(Stage.ROLLOUT)
+        assert service.engine.most_running == 3
+
+
+async def test_each_answer_of_a_seeded_rollout_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    async with running(Service(tmp_path, FakeEngine())) as service:
+        await service.fill(extra_kwargs={"seed": 100, "top_p": 0.5})
+        await service.start(Stage.STIM)
+        await service.start(Stage.ROLLOUT)
+        await service.ended(Stage.ROLLOUT)
+        assert sorted(request.seed or 0 for request in service.engine.requests) == list(range(100, 112))
+        assert all(request.extra == {"top_p": 0.5} for request in service.engine.requests)
+
+
+async def test_a_stopped_service_goes_on_after_the_last_item_kept(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    async with running(Service(tmp_path, engine)) as service:
+        await service.fill(max_concurrency=1)
+        await service.start(Stage.STIM)
+        await service.ended(Stage.STIM)
+        engine.gate.clear()
+        await service.start(Stage.ROLLOUT)
+        while not engine.running:
+            await asyncio.sleep(0.01)
+        for _ in range(5):
+            engine.gate.set()
+            await asyncio.sleep(0)
+        engine.gate.clear()
+        await service.until(Stage.ROLLOUT, lambda job: job.lines > 0)
+    asked_before = len(engine.requests)
+    assert 0 < asked_before < 12
+    engine.gate.set()
+    async with running(Service(tmp_path, engine)) as again:
+        done = await again.ended(Stage.ROLLOUT)
+        assert (done.state, done.lines) == (JobState.COMPLETE, 12)
+    rows = artifacts.read_lines(job_folder(tmp_path, done.id) / "rows.jsonl")
+    assert len({(row["stimulus_id"], row["trajectory_id"]) for row in rows}) == len(rows) == 12
+    assert len(engine.requests) <= 12 + 1, "only the item in flight is asked for again"
+
+
+async def test_a_torn_last_line_costs_one_item(tmp_path: Path) -> None:
+    async with running(Service(tmp_path, FakeEngine())) as service:
+        await service.fill()
+        await service.start(Stage.STIM)
+        await service.start(Stage.ROLLOUT)
+        done = await service.ended(Stage.ROLLOUT)
+    lines = job_folder(tmp_path, done.id) / "rows.jsonl"
+    lines.write_bytes(lines.read_bytes()[:-20])  # as kill -9 in the middle of a write leaves it
+    service = Service(tmp_path, FakeEngine())
+    await service.catalog(_set_state, done.id, JobState.RUNNING)
+    async with running(service) as again:
+        assert (await again.until(Stage.ROLLOUT, lambda job: job.state is JobState.COMPLETE)).lines == 12
+        assert len(again.engine.requests) == 1
+
+
+async def test_a_broken_item_fails_the_stage_with_its_reason_and_keeps_the_rest(tmp_path: Path) -> None:
+    async with running(Service(tmp_path, FakeEngine())) as service:
+        questions = {"type": "hardcoded", "questions": ["Good?", "UNRENDERABLE?", "Never asked?"]}
+        await service.fill(generators=[questions], max_concurrency=1, num_traj_per_stimulus=1)
+        await service.start(Stage.STIM)
+        await service.start(Stage.ROLLOUT)
+        job = await service.ended(Stage.ROLLOUT)
+        assert (job.state, job.lines) == (JobState.FAILED, 1)
+        assert "stimulus 1" in (job.error or "")
+        assert "refuses" in (job.error or "")
+
+
+async def test_a_failed_stim_fails_what_waits_for_it(tmp_path: Path) -> None:
+    async with running(Service(tmp_path, FakeEngine(reply=lambda _: "1. Always the same?"))) as service:
+        await service.fill(generators=[{"type": "oneshot_qs", "numq": 5}])
+        await service.start(Stage.STIM)
+        await service.start(Stage.ROLLOUT)
+        stim, rollout = await service.ended(Stage.STIM), await service.ended(Stage.ROLLOUT)
+        assert "1 distinct questions of the 5" in (stim.error or "")
+        assert stim.lines == 1, "what was made stays readable"
+        assert rollout.state is JobState.FAILED
+        assert "stim of target 'target' failed" in (rollout.error or "")
+
+
+async def test_a_dead_engine_fails_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
+    engine = FakeEngine()
+    async with running(Service(tmp_path, engine)) as service:
+        await service.fill(max_concurrency=1)
+        await service.start(Stage.STIM)
+        await service.ended(Stage.STIM)
+        engine.fail_after = 3
+        await service.start(Stage.ROLLOUT)
+        waiting = await service.until(Stage.ROLLOUT, lambda job: job.state is JobState.PENDING and job.attempts > 0)
+        assert waiting.lines == 3
+        engine.fail_after = None
+        engine.ready.set()
+        assert (await service.ended(Stage.ROLLOUT)).state is JobState.COMPLETE
+
+
+async def test_a_job_that_takes_the_service_down_each_time_is_given_up(tmp_path: Path) -> None:
+    service = Service(tmp_path, FakeEngine())
+    await service.fill()
+    job = await service.start(Stage.STIM)
+    await service.catalog(_set_state, job.id, JobState.RUNNING, attempts=5)
+    async with running(service):
+        failed = await service.ended(Stage.STIM)
+        assert failed.state is JobState.FAILED
+        assert "5 times" in (failed.error or "")
+
+
+async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished_first(service: Service) -> None:
+    await service.start(Stage.STIM)
+    await service.start(Stage.ROLLOUT)
+    done = await service.ended(Stage.ROLLOUT)
+    inputs = BakeInputs({"target": done.id}, None)
+    config = msgspec.convert({"datasets": [{"target": "target"}]}, BakeConfig)
+    first = service.stages._collate(service.home / "first", config, inputs)
+    lines = job_folder(service.home, done.id) / "rows.jsonl"
+    lines.write_bytes(b"".join(reversed(lines.read_bytes().splitlines(keepends=True))))
+    second = service.stages._collate(service.home / "second", config, inputs)
+    assert [Path(item).name for item in first.train] == [Path(item).name for item in second.train]
+    await service.catalog(Catalog.delete_target, USER, "repo", "target")
+    assert all(artifacts.load_trajectory(Path(item)) for item in first.train + first.held_out)
+
+
+def _set_state(catalog: Catalog, job_id: int, state: JobState, **changes: Any) -> None:
+    catalog.store.update_job(job_id, state=state, **changes)

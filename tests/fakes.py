@@ -1,0 +1,66 @@
+"""An engine with known outputs, for tests of what surrounds it. Every capability is also tested on the real one."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baker.errors import EngineError, InvalidInputError
+from baker.types import Message, Sample, SampleRequest, StopReason
+
+END_OF_TURN = 2
+
+
+class FakeEngine:
+    """Answers with what `reply` makes of the context's text; tokens are code points, shifted by 10."""
+
+    name = "fake/base"
+    max_lora_rank = 32
+
+    def __init__(self, path: Path = Path("."), reply: Callable[[str], str] = str.upper) -> None:
+        self.path = path
+        self.reply = reply
+        self.requests: list[SampleRequest] = []
+        self.running = 0
+        self.most_running = 0
+        self.fail_after: int | None = None
+        """Die once so many requests were answered: raise EngineError, and be not ready until `ready` is set."""
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        """Cleared: requests wait."""
+
+    async def wait_ready(self) -> None:
+        await self.ready.wait()
+
+    async def tokenise(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> list[int]:
+        text = "\n".join(f"{message['role']}: {message.get('content')}" for message in messages)
+        if "UNRENDERABLE" in text:
+            raise InvalidInputError("the chat template refuses this")
+        return [ord(character) + 10 for character in text]
+
+    async def sample(self, request: SampleRequest) -> Sample:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await self.gate.wait()
+            await asyncio.sleep(0)
+            if self.fail_after is not None and len(self.requests) >= self.fail_after:
+                self.ready.clear()
+                raise EngineError("the engine is dead")
+            self.requests.append(request)
+        finally:
+            self.running -= 1
+        text = self.reply("".join(chr(token - 10) for token in request.context_ids))
+        ids = [*(ord(character) + 10 for character in text[: request.max_tokens - 1]), END_OF_TURN]
+        width = request.top_logprobs
+        return Sample(
+            response_ids=ids,
+            text=text,
+            stop_reason=StopReason.STOP,
+            top_ids_TK=np.tile(np.arange(width, dtype=np.int32), (len(ids), 1)),
+            top_logprobs_TK=np.full((len(ids), width), -np.log(100.0), dtype=np.float32),
+        )
