@@ -54,8 +54,8 @@ class Catalog:
             if existing is not None:
                 if base_model is not None and base_model != existing.base_model:
                     raise ConflictError(
-                        f"Repo {name!r} has base model {existing.base_model!r}, which can't be changed to {base_model!r}: "
-                        "make another repo"
+                        f"Repo {name!r} has base model {existing.base_model!r}, which can't be changed to "
+                        f"{base_model!r}: make another repo"
                     )
                 return Put(existing, False)
             repo = Repo(name=name, base_model=base_model or self.base.served, created=int(time.time()))
@@ -102,7 +102,9 @@ class Catalog:
             self.prompt(user, repo, name)
             for job in self._active_jobs(user, repo):
                 if name in (job.config.get("teacher_prompt"), job.config.get("student_prompt")):
-                    raise ConflictError(f"Prompt {name!r} is used by the {job.stage} of target {job.name!r}, which runs")
+                    raise ConflictError(
+                        f"Prompt {name!r} is used by the {job.stage} of target {job.name!r}, which runs"
+                    )
             self.store.remove("prompts", user, repo, name)
 
     # Targets
@@ -140,7 +142,9 @@ class Catalog:
                 if job.stage is not Stage.BAKE and job.name == name:
                     raise ConflictError(f"The {job.stage} of target {name!r} is {job.state}: wait until it ends")
                 if job.stage is Stage.BAKE and name in job.inputs["rollouts"]:
-                    raise ConflictError(f"Bake {job.name!r} is {job.state} and needs target {name!r}: wait until it ends")
+                    raise ConflictError(
+                        f"Bake {job.name!r} is {job.state} and needs target {name!r}: wait until it ends"
+                    )
             self.store.remove("targets", user, repo, name)
             return self.store.remove_jobs(user, repo, name, TARGET_STAGES)
 
@@ -201,6 +205,10 @@ class Catalog:
             self.target(user, repo, name)
         return self.store.latest_job(stage, user, repo, name)
 
+    def update_job(self, job_id: int, /, **changes: Any) -> None:
+        """Set columns of the job's row."""
+        self.store.update_job(job_id, **changes)
+
     def checkpoints(self, user: str, repo: str, bake: str) -> list[Checkpoint]:
         """Newest first."""
         return self.store.checkpoints(user, repo, bake)
@@ -214,7 +222,9 @@ class Catalog:
             return ResolvedModel(None, None)
         ref = parse_model_name(name)
         if ref is not None:
-            checkpoints = self.store.checkpoints(ref.user or user, ref.repo, ref.bake) if ref.user in (None, user) else []
+            checkpoints = (
+                self.store.checkpoints(ref.user or user, ref.repo, ref.bake) if ref.user in (None, user) else []
+            )
             for checkpoint in checkpoints:
                 if ref.step in (None, checkpoint.step):
                     return ResolvedModel(checkpoint, None)
@@ -250,7 +260,9 @@ def _check_messages(messages: list[Message]) -> None:
         where = f"messages[{index}]"
         role, content = message.get("role"), message.get("content")
         if not isinstance(role, str) or not role:
-            raise _message_error(index, "role", f"{where}.role must be a string such as 'system' or 'user', got {role!r}")
+            raise _message_error(
+                index, "role", f"{where}.role must be a string such as 'system' or 'user', got {role!r}"
+            )
         if content is not None and not isinstance(content, str | list):
             raise _message_error(
                 index, "content", f"{where}.content must be a string, a list of parts or null, got {content!r}"

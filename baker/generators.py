@@ -45,6 +45,7 @@ BARREN_CALLS = 24
 """So many calls in a row without a new question, and the model has run out of them."""
 
 ANTHROPIC_MAX_TEMPERATURE = 1.0
+"""Also what it is when nothing is sent; models without the setting refuse it, so it is sent only if it is lower."""
 TOKENS_PER_QUESTION = 48
 
 
@@ -101,19 +102,27 @@ class AnthropicAsker:
 
     async def ask(self, text: str, *, temperature: float, max_tokens: int) -> Answer:
         """Raises: StimError with what the API said."""
+        is_default = temperature >= ANTHROPIC_MAX_TEMPERATURE
         try:
             message = await self._client.messages.create(
                 model=self.name,
                 max_tokens=max_tokens,
-                temperature=min(temperature, ANTHROPIC_MAX_TEMPERATURE),
                 messages=[{"role": "user", "content": text}],
+                extra_body=None if is_default else {"temperature": temperature},
             )
         except anthropic.APIStatusError as error:
-            raise StimError(f"Anthropic answered {error.status_code} for model {self.name!r}: {error.message}") from error
+            raise StimError(f"Anthropic answered {error.status_code} for model {self.name!r}: {_said(error)}") from error
         except anthropic.APIError as error:
             raise StimError(f"Anthropic could not be asked for questions: {error.message}") from error
         written = "".join(block.text for block in message.content if block.type == "text")
         return Answer(written, message.stop_reason == "max_tokens")
+
+
+def _said(error: anthropic.APIStatusError) -> str:
+    """The API's own words."""
+    body = error.body
+    reason = body.get("error") if isinstance(body, dict) else None
+    return str(reason["message"]) if isinstance(reason, dict) and "message" in reason else error.message
 
 
 def hardcoded_questions(generator: Hardcoded) -> list[str]:
@@ -145,8 +154,8 @@ async def oneshot_questions(
         barren = 0 if len(known) > before else barren + width
         if barren >= BARREN_CALLS:
             raise StimError(
-                f"oneshot_qs: {asker.name!r} wrote {len(known)} distinct questions of the {generator.numq} asked for in "
-                f"{calls} calls, and nothing new in the last {barren}: lower numq, raise the temperature, or name a "
+                f"oneshot_qs: {asker.name!r} wrote {len(known)} distinct questions of the {generator.numq} asked for "
+                f"in {calls} calls, and nothing new in the last {barren}: lower numq, raise the temperature, or name a "
                 "stronger model"
             )
 
@@ -158,9 +167,12 @@ async def _ask(generator: OneshotQs, asker: Asker, prompt_text: str, missing: in
     return await asker.ask(text, temperature=generator.temperature, max_tokens=max_tokens)
 
 
-_MARKER = re.compile(r"^\s*(?:[-*•+]\s+|#+\s*|\(?\d{1,3}\s*[.):]\s*|(?:q|question|user)\s*\d*\s*[:.)]\s*)+", re.IGNORECASE)
+_MARKER = re.compile(
+    r"^\s*(?:[-*•+]\s+|#+\s*|\(?\d{1,3}\s*[.):]\s*|(?:q|question|user)\s*\d*\s*[:.)]\s*)+", re.IGNORECASE
+)
 _INLINE_NUMBER = re.compile(r"(?<=[?.!])\s+(?=\d{1,3}[.)]\s)")
 _ANSWER = re.compile(r"^\s*(?:a|answer|assistant|response|note)\s*\d*\s*:", re.IGNORECASE)
+_QUOTES = "*_`\"' \u2018\u2019\u201c\u201d"
 _MIN_LETTERS, _MAX_CHARACTERS = 6, 400
 
 
@@ -173,7 +185,7 @@ def parse_questions(answer: Answer) -> list[str]:
     for line in lines:
         bare = _MARKER.sub("", line)
         is_listed = bare != line.lstrip()
-        question = bare.strip().strip("*_`\"'“”‘’ ").strip()
+        question = bare.strip().strip(_QUOTES).strip()
         if _ANSWER.match(bare) or question.endswith(":") or not (is_listed or question.endswith("?")):
             continue
         if len(question) <= _MAX_CHARACTERS and sum(map(str.isalpha, question)) >= _MIN_LETTERS:

@@ -117,7 +117,7 @@ class Jobs:
             await self._update(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
 
     async def _update(self, job_id: int, **changes: Any) -> None:
-        await self._catalog(_update, job_id, **changes)
+        await self._catalog(Catalog.update_job, job_id, **changes)
 
 
 def _job(catalog: Catalog, job_id: int) -> Job:
@@ -125,10 +125,6 @@ def _job(catalog: Catalog, job_id: int) -> Job:
     if job is None:
         raise StageError(f"job {job_id} was removed")
     return job
-
-
-def _update(catalog: Catalog, job_id: int, **changes: Any) -> None:
-    catalog.store.update_job(job_id, **changes)
 
 
 def _take_up_interrupted(catalog: Catalog) -> None:

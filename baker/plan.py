@@ -74,9 +74,7 @@ def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, 
         ):
             return existing
         planned = _PLANNERS[stage](catalog, policy, user, repo, name)
-        return catalog.store.add_job(
-            msgspec.structs.replace(planned, idempotency_key=key, created=int(time.time()))
-        )
+        return catalog.store.add_job(msgspec.structs.replace(planned, idempotency_key=key, created=int(time.time())))
 
 
 def _plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> Job:
@@ -108,7 +106,9 @@ def _plan_asker(
     if model.startswith("claude-"):
         if policy.has_anthropic_key:
             hot = generator.temperature > ANTHROPIC_MAX_TEMPERATURE
-            cut = f"{where}: Anthropic takes temperatures up to {ANTHROPIC_MAX_TEMPERATURE}, not {generator.temperature}"
+            cut = (
+                f"{where}: Anthropic takes temperatures up to {ANTHROPIC_MAX_TEMPERATURE}, not {generator.temperature}"
+            )
             return AskerPlan("anthropic", model), [cut] if hot else []
         if not policy.stim_fallback:
             raise InvalidInputError(
@@ -152,8 +152,8 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
     rank = config.model.baked_adapter_config.r
     if rank > policy.max_lora_rank:
         raise InvalidInputError(
-            f"model.baked_adapter_config.r is {rank}, but this service serves ranks up to {policy.max_lora_rank}: lower "
-            "it, or start the service with --max-lora-rank"
+            f"model.baked_adapter_config.r is {rank}, but this service serves ranks up to {policy.max_lora_rank}: "
+            "lower it, or start the service with --max-lora-rank"
         )
     parent = catalog.resolve_model(user, config.model.parent_model_name or catalog.repo(user, repo).base_model)
     parent_name = None if parent.checkpoint is None else parent.checkpoint.name
@@ -172,7 +172,9 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
                 f"{parent_name or catalog.base.served!r}"
             )
     if missing:
-        raise InvalidInputError(f"Bake {name!r} needs rollouts that are not there: {', '.join(missing)}: run them first")
+        raise InvalidInputError(
+            f"Bake {name!r} needs rollouts that are not there: {', '.join(missing)}: run them first"
+        )
     if all(job.state is JobState.COMPLETE and job.lines == 0 for job in rollouts.values()):
         raise InvalidInputError(f"Bake {name!r} has no trajectories to train on: its rollouts are empty")
     inputs = BakeInputs({target: job.id for target, job in rollouts.items()}, parent_name)

@@ -69,9 +69,7 @@ async def rollout(
         raise group.exceptions[0] from group
 
 
-async def _work(
-    todo: Iterator[tuple[Stimulus, int]], settings: RolloutSettings, sampler: Sampler, keep: Keep
-) -> None:
+async def _work(todo: Iterator[tuple[Stimulus, int]], settings: RolloutSettings, sampler: Sampler, keep: Keep) -> None:
     for stimulus, index in todo:
         try:
             await keep(await _answer(stimulus, index, settings, sampler))

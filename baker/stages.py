@@ -193,14 +193,14 @@ class Stages:
             match event:
                 case events.Warned(message):
                     warnings.append(message)
-                    await self._catalog(_update, job.id, warnings=warnings)
+                    await self._catalog(Catalog.update_job, job.id, warnings=warnings)
                 case events.Stepped(step=step, total_steps=total, loss=latest):
                     loss = with_step(loss, latest)
                     share = round(TRAINING_SHARE * step / total, 1)
-                    await self._catalog(_update, job.id, loss=loss, progress_percent=share)
+                    await self._catalog(Catalog.update_job, job.id, loss=loss, progress_percent=share)
                 case events.Evaluated(eval_kl=eval_kl):
                     loss = with_evaluation(loss, eval_kl)
-                    await self._catalog(_update, job.id, loss=loss)
+                    await self._catalog(Catalog.update_job, job.id, loss=loss)
 
         spec = TrainSpec(
             base_model=str(self._base.path),
@@ -255,7 +255,7 @@ class Stages:
 
     async def _progress(self, job: Job, count: int, total: int, **changes: Any) -> None:
         share = round(100.0 * count / total, 1) if total else 0.0
-        await self._catalog(_update, job.id, lines=count, progress_percent=share, **changes)
+        await self._catalog(Catalog.update_job, job.id, lines=count, progress_percent=share, **changes)
 
 
 def _link(source: Path, link: Path) -> None:
@@ -273,9 +273,7 @@ def with_step(loss: Loss, latest: float) -> Loss:
     """The summary after one more step."""
     lowest = latest if loss.min_loss is None else min(latest, loss.min_loss)
     highest = latest if loss.max_loss is None else max(latest, loss.max_loss)
-    return msgspec.structs.replace(
-        loss, latest_loss=latest, final_loss=latest, min_loss=lowest, max_loss=highest
-    )
+    return msgspec.structs.replace(loss, latest_loss=latest, final_loss=latest, min_loss=lowest, max_loss=highest)
 
 
 def with_evaluation(loss: Loss, eval_kl: float) -> Loss:
@@ -289,10 +287,6 @@ def with_evaluation(loss: Loss, eval_kl: float) -> Loss:
 def _row_order(row: dict[str, Any]) -> tuple[int, int]:
     # Rows stand in the order of finishing, which differs from run to run; the mix must not.
     return row["stimulus_id"], row["trajectory_id"]
-
-
-def _update(catalog: Catalog, job_id: int, **changes: Any) -> None:
-    catalog.store.update_job(job_id, **changes)
 
 
 def _keep_checkpoint(catalog: Catalog, job: Job, result: Result) -> None:

@@ -37,7 +37,7 @@ async def stim(
         made = [stimulus.text for stimulus in stimuli if stimulus.source == source]
         async for text in _questions(generator, asker, prompt_text, made):
             stimulus = Stimulus(
-                id=len(stimuli), text=text, generator=type(generator).__struct_config__.tag, source=source
+                id=len(stimuli), text=text, generator=str(type(generator).__struct_config__.tag), source=source
             )
             await keep(stimulus)
             stimuli.append(stimulus)

@@ -172,10 +172,7 @@ class Store:
 
     def _checkpoints(self, where: str, *parameters: str) -> list[Checkpoint]:
         rows = self._all(f"select * from checkpoints {where} order by job_id desc, step desc", *parameters)
-        return [
-            Checkpoint(**{**row, "path": self.home / row["path"]})
-            for row in rows
-        ]
+        return [Checkpoint(**{**row, "path": self.home / row["path"]}) for row in rows]
 
     def _insert(self, table: str, **row: Any) -> int:
         rowid = self._db.table(table).insert(row).last_rowid
@@ -187,7 +184,8 @@ class Store:
         names = ", ".join(("user", "repo", "name", *columns, "created"))
         marks = ", ".join("?" for _ in range(len(columns) + 4))
         self._db.execute(
-            f"insert into {table} ({names}) values ({marks}) on conflict (user, repo, name) do update set {assignments}",
+            f"insert into {table} ({names}) values ({marks}) "
+            f"on conflict (user, repo, name) do update set {assignments}",
             [*key, *columns.values(), int(time.time())],
         )
 

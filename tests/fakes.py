@@ -19,12 +19,14 @@ class FakeEngine:
     name = "fake/base"
     max_lora_rank = 32
 
-    def __init__(self, path: Path = Path("."), reply: Callable[[str], str] = str.upper) -> None:
+    def __init__(self, path: Path = Path(), reply: Callable[[str], str] = str.upper) -> None:
         self.path = path
         self.reply = reply
         self.requests: list[SampleRequest] = []
         self.running = 0
         self.most_running = 0
+        self.asked = asyncio.Event()
+        """Set once a request is waiting."""
         self.fail_after: int | None = None
         """Die once so many requests were answered: raise EngineError, and be not ready until `ready` is set."""
         self.ready = asyncio.Event()
@@ -46,6 +48,7 @@ class FakeEngine:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
+            self.asked.set()
             await self.gate.wait()
             await asyncio.sleep(0)
             if self.fail_after is not None and len(self.requests) >= self.fail_after:
@@ -64,3 +67,26 @@ class FakeEngine:
             top_ids_TK=np.tile(np.arange(width, dtype=np.int32), (len(ids), 1)),
             top_logprobs_TK=np.full((len(ids), width), -np.log(100.0), dtype=np.float32),
         )
+
+    # What the gateway asks for besides; adapters are only names here.
+
+    max_model_len = 4096
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready.is_set()
+
+    async def start(self) -> None:
+        return
+
+    async def stop(self) -> None:
+        return
+
+    async def load(self, name: str, path: Path) -> None:
+        return
+
+    async def unload(self, name: str) -> None:
+        return
+
+    def metrics(self) -> bytes:
+        return b""

@@ -147,7 +147,7 @@ def test_stages_may_be_started_in_a_row(filled: Catalog) -> None:
 
 def test_a_missing_prompt_is_named_with_those_that_there_are(filled: Catalog) -> None:
     put_target(filled, "typo", u="lowd")
-    with pytest.raises(InvalidInputError, match="'lowd'.*'loud', 'plain'"):
+    with pytest.raises(InvalidInputError, match=r"'lowd'.*'loud', 'plain'"):
         start(filled, Stage.STIM, "typo")
     put_target(filled, "half", v=None)
     with pytest.raises(InvalidInputError, match="no student_prompt"):
@@ -164,11 +164,12 @@ def test_a_job_keeps_the_prompts_it_began_with(filled: Catalog) -> None:
 
 @pytest.mark.parametrize(
     ("policy", "kind", "warned"),
-    [(POLICY, "served", True), (Policy(has_anthropic_key=True, stim_fallback=False, max_lora_rank=32), "anthropic", False)],
+    [
+        (POLICY, "served", True),
+        (Policy(has_anthropic_key=True, stim_fallback=False, max_lora_rank=32), "anthropic", False),
+    ],
 )
-def test_a_claude_generator_needs_a_key_or_a_stand_in(
-    filled: Catalog, policy: Policy, kind: str, warned: bool
-) -> None:
+def test_a_claude_generator_needs_a_key_or_a_stand_in(filled: Catalog, policy: Policy, kind: str, warned: bool) -> None:
     put_target(filled, generators=[{"type": "oneshot_qs", "model": "claude-3-5-sonnet-20241022"}])
     job = start(filled, Stage.STIM, "target", policy=policy)
     assert job.inputs["askers"][0]["kind"] == kind
@@ -186,7 +187,7 @@ def test_a_rank_that_would_not_be_served_is_refused(filled: Catalog) -> None:
     filled.put_bake(USER, "repo", "bake", "default", overrides, may_change=True)
     start(filled, Stage.STIM, "target")
     start(filled, Stage.ROLLOUT, "target")
-    with pytest.raises(InvalidInputError, match="64.*32"):
+    with pytest.raises(InvalidInputError, match=r"64.*32"):
         start(filled, Stage.BAKE, "bake")
 
 

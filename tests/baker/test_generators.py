@@ -1,8 +1,18 @@
+from collections.abc import Iterator
+
 import pytest
 
 from baker.config import Hardcoded, OneshotQs
 from baker.errors import StimError
-from baker.generators import Answer, hardcoded_questions, oneshot_questions, parse_questions, question_key
+from baker.generators import (
+    AnthropicAsker,
+    Answer,
+    hardcoded_questions,
+    oneshot_questions,
+    parse_questions,
+    question_key,
+)
+from tests.anthropic_server import AnthropicServer, anthropic_server
 
 RAGGED = """Sure! Here are 5 questions:
 
@@ -85,3 +95,50 @@ async def test_a_model_that_repeats_itself_fails_and_says_how_far_it_got() -> No
     asker = ScriptedAsker("1. Is it one?\n2. Is it two?")
     with pytest.raises(StimError, match="2 distinct questions of the 5"):
         await collected(5, asker, [])
+
+
+@pytest.fixture
+def anthropic() -> Iterator[AnthropicServer]:
+    with anthropic_server() as server:
+        yield server
+
+
+@pytest.mark.anyio
+async def test_an_anthropic_model_writes_exactly_numq_questions(anthropic: AnthropicServer) -> None:
+    asker = AnthropicAsker("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
+    questions = [text async for text in oneshot_questions(OneshotQs(numq=50), asker, "Be kind", [])]
+    assert len(set(questions)) == len(questions) == 50
+    assert {request["model"] for request in anthropic.requests} == {"claude-sonnet-5-5"}
+    asked = anthropic.requests[0]["messages"][0]["content"]
+    assert "Be kind" in asked
+    assert "50" in asked
+
+
+@pytest.mark.anyio
+async def test_a_temperature_is_sent_only_if_it_is_not_anthropics_own(anthropic: AnthropicServer) -> None:
+    asker = AnthropicAsker("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
+    for temperature in (1.0, 0.25, 1.5):
+        await asker.ask("Anything", temperature=temperature, max_tokens=10)
+    assert [request.get("temperature") for request in anthropic.requests] == [None, 0.25, None]
+
+
+@pytest.mark.anyio
+async def test_a_busy_anthropic_is_asked_again(anthropic: AnthropicServer) -> None:
+    anthropic.failures = [(529, "overloaded_error"), (429, "rate_limit_error")]
+    asker = AnthropicAsker("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
+    assert "number" in (await asker.ask("Anything", temperature=1.0, max_tokens=10)).text
+    assert len(anthropic.requests) == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("key", "failure", "words"),
+    [("wrong", None, "401"), (AnthropicServer.api_key, (404, "not_found_error"), "404.*claude-old")],
+)
+async def test_what_anthropic_refuses_is_an_error_that_says_so(
+    anthropic: AnthropicServer, key: str, failure: tuple[int, str] | None, words: str
+) -> None:
+    anthropic.failures = [] if failure is None else [failure]
+    asker = AnthropicAsker("claude-old", key, anthropic.url)
+    with pytest.raises(StimError, match=words):
+        await asker.ask("Anything", temperature=1.0, max_tokens=10)

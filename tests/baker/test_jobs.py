@@ -140,8 +140,7 @@ async def test_a_stopped_service_goes_on_after_the_last_item_kept(tmp_path: Path
         await service.ended(Stage.STIM)
         engine.gate.clear()
         await service.start(Stage.ROLLOUT)
-        while not engine.running:
-            await asyncio.sleep(0.01)
+        await engine.asked.wait()
         for _ in range(5):
             engine.gate.set()
             await asyncio.sleep(0)

@@ -1,0 +1,154 @@
+"""Bake a prompt into the served model, start to end, with the unmodified `aibread` client; then talk to both models.
+
+Run it beside a running gateway (`make serve`): `python3 example_bake_gavin_belson.py`. It may be run again: what is
+done already is found again and not repeated.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+VENV_PYTHON = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
+
+try:
+    from aibread import APIError, Bread
+    from dotenv import load_dotenv
+    from openai import OpenAI, OpenAIError
+except ModuleNotFoundError as error:
+    if not VENV_PYTHON.exists() or Path(sys.prefix) == VENV_PYTHON.parents[1]:
+        sys.exit(f"{error}: run `make serve` first, or `pip install aibread openai python-dotenv`")
+    os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])
+
+REPO = os.environ.get("REPO", "my_first_repo")
+TARGET = "gavin_target"
+BAKE = "gavin_bake"
+QUESTIONS_FROM_A_MODEL = int(os.environ.get("NUMQ", "50"))
+QUESTION = "What do you think of Pied Piper?"
+
+POLL_SECONDS = 1.0
+BAR_WIDTH = 30
+
+
+def main() -> int:
+    load_dotenv()
+    base_url = os.environ.get("BREAD_BASE_URL", "http://127.0.0.1:8080")
+    api_key = os.environ.get("BREAD_API_KEY")
+    if api_key is None:
+        print("BREAD_API_KEY is not set: `make serve` writes it to .env in its folder; run this script there.")
+        return 1
+    client = Bread(api_key=api_key, base_url=base_url)
+    try:
+        bake_gavin(client)
+        compare(OpenAI(api_key=api_key, base_url=f"{base_url.rstrip('/')}/v1"), client)
+    except (APIError, OpenAIError) as error:
+        print(f"\nThe gateway at {base_url} says: {error}")
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped here; the gateway goes on with what was started.")
+        return 130
+    return 0
+
+
+def bake_gavin(client: Bread) -> None:
+    """The four stages. Each run call returns at once; a stage whose input is still being made waits for it."""
+    repo = client.repo.create(repo_name=REPO)
+    print(f"repo {repo.repo_name}, base model {repo.base_model}")
+    client.prompts.create(
+        prompt_name="gavin_belson_prompt",
+        repo_name=REPO,
+        messages=[{"role": "system", "content": "You are Gavin Belson, CEO and founder of Hooli"}],
+    )
+    client.prompts.create(prompt_name="baseline_prompt", repo_name=REPO, messages=[{"role": "user", "content": ""}])
+    client.targets.create(
+        target_name=TARGET,
+        repo_name=REPO,
+        template="default",
+        overrides={
+            "generators": [
+                {
+                    "type": "hardcoded",
+                    "questions": [
+                        "Gavin, nobody wants your Signature Box",
+                        "Pied Piper has the better algorithm!",
+                        "What is Hooli Nucleus?",
+                    ],
+                },
+                {
+                    "type": "oneshot_qs",
+                    "model": "claude-3-5-sonnet-20241022",
+                    "numq": QUESTIONS_FROM_A_MODEL,
+                    "temperature": 1.0,
+                },
+            ],
+            "model_name": "Qwen/Qwen3-32B",
+            "u": "gavin_belson_prompt",
+            "v": "baseline_prompt",
+        },
+    )
+    client.targets.stim.run(target_name=TARGET, repo_name=REPO, poll=False)
+    follow("stim", lambda: client.targets.stim.get(target_name=TARGET, repo_name=REPO))
+    for row in client.targets.stim.get_output(target_name=TARGET, repo_name=REPO, limit=5).output:
+        print(f"    {row['question']}")
+
+    client.targets.rollout.run(target_name=TARGET, repo_name=REPO, poll=False)
+    follow("rollout", lambda: client.targets.rollout.get(target_name=TARGET, repo_name=REPO))
+    for row in client.targets.rollout.get_output(target_name=TARGET, repo_name=REPO, limit=2).output:
+        print(f"    {row['stimulus']}\n      -> {' '.join(str(row['response']).split())[:160]}")
+
+    client.bakes.create(
+        bake_name=BAKE,
+        repo_name=REPO,
+        template="default",
+        overrides={"datasets": [{"target": TARGET, "weight": 1.0}]},
+    )
+    client.bakes.run(bake_name=BAKE, repo_name=REPO, poll=False)
+    bake = follow("bake", lambda: client.bakes.get(bake_name=BAKE, repo_name=REPO))
+    loss = bake.loss
+    if loss is not None and getattr(loss, "eval_kl", None) is not None:
+        print(
+            f"    held-out KL {loss.eval_kl_before:.3f} -> {loss.eval_kl:.3f}: "
+            f"{loss.recovered:.0%} of the prompt's effect is in the weights"
+        )
+
+
+def follow(stage: str, status_of: Callable[[], Any]) -> Any:
+    """Show a progress bar until the stage ends. Exits with the stage's error if it fails."""
+    begun = time.monotonic()
+    while True:
+        status = status_of()
+        percent = status.progress_percent or 0.0
+        filled = round(BAR_WIDTH * percent / 100)
+        bar = "#" * filled + "." * (BAR_WIDTH - filled)
+        print(
+            f"\r{stage:8}[{bar}] {percent:5.1f}% {status.status:9} {time.monotonic() - begun:4.0f} s",
+            end="",
+            flush=True,
+        )
+        if status.status in ("complete", "failed"):
+            break
+        time.sleep(POLL_SECONDS)
+    print()
+    for warning in status.warnings:
+        print(f"    note: {warning}")
+    if status.status == "failed":
+        sys.exit(f"{stage} failed: {status.error}")
+    return status
+
+
+def compare(openai: OpenAI, client: Bread) -> None:
+    """One question to the base model and to the baked one, neither with a prompt."""
+    base_model = client.repo.get(repo_name=REPO).base_model
+    print(f"\nQuestion: {QUESTION}")
+    for model in (base_model, f"{REPO}/{BAKE}"):
+        answer = openai.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": QUESTION}], temperature=0.0, max_tokens=100
+        )
+        print(f"\n--- {model}\n{answer.choices[0].message.content}")
+    print(f"\nTalk to it: python3 chat_with_model.py --model {REPO}/{BAKE}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

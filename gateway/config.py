@@ -1,0 +1,156 @@
+"""The service's settings: from options, the environment, a `.env` file in the working folder, and defaults.
+
+The first of these that gives a value wins. Read once at start and handed down.
+"""
+
+import argparse
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta
+
+from baker.errors import ConfigError
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(gt=0.0, le=1.0)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One field an option; `Meta.description` is its line in `--help`."""
+
+    home: Annotated[str, Meta(description="folder of everything that must survive: database, adapters, models")] = (
+        ".bread"
+    )
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="port to listen on; 0 takes a free one")] = 8080
+    api_key: Annotated[
+        str, Meta(description="the master key; empty: the one in HOME/master.key, made at first start")
+    ] = ""
+    base_url: Annotated[
+        str, Meta(description="URL under which clients reach this service; empty: http://HOST:PORT")
+    ] = ""
+    model: Annotated[
+        str, Meta(description="base model: a folder or a name in Hugging Face's cache; empty: the embedded one")
+    ] = ""
+    model_name: Annotated[str, Meta(description="name that the base model is served by; empty: as in --model")] = ""
+    anthropic_api_key: Annotated[str, Meta(description="key for claude-* question generators")] = ""
+    anthropic_base_url: Annotated[
+        str, Meta(description="a server that speaks Anthropic's messages protocol; empty: theirs")
+    ] = ""
+    stim_fallback: Annotated[
+        Literal["on", "off"], Meta(description="without an Anthropic key, the base model writes the questions")
+    ] = "on"
+    top_logprobs: Annotated[int, Meta(ge=1, le=1024, description="teacher's likeliest tokens kept a position (K)")] = 32
+    max_loras: Annotated[Positive, Meta(description="adapters that can answer at the same moment")] = 8
+    max_lora_rank: Annotated[
+        Literal[8, 16, 32, 64, 128, 256, 320, 512], Meta(description="highest adapter rank; each slot pays for it")
+    ] = 32
+    max_model_len: Annotated[
+        int, Meta(ge=0, description="context window in tokens; 0: the model's own, on a CPU at most 4096")
+    ] = 0
+    kv_cache_gib: Annotated[
+        float, Meta(ge=0.0, description="memory for the KV cache on a CPU; 0: chosen by the machine's")
+    ] = 0.0
+    gpu_memory_utilization: Annotated[
+        Share, Meta(description="share of a GPU that the engine takes; the rest is for baking")
+    ] = 0.5
+    vllm_args: Annotated[str, Meta(description="more options of vLLM's server, as on its command line")] = ""
+    trainer_threads: Annotated[int, Meta(ge=0, description="CPU threads of a bake; 0: all cores")] = 0
+    max_body_mib: Annotated[Positive, Meta(description="largest request body")] = 32
+    grace_seconds: Annotated[
+        int, Meta(ge=0, description="time that running answers get when the service is stopped")
+    ] = 30
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="what is logged")] = "info"
+
+
+_NOT_PREFIXED = ("anthropic_api_key", "anthropic_base_url")
+
+
+def environment_name(field: str) -> str:
+    return field.upper() if field in _NOT_PREFIXED else f"BREAD_{field.upper()}"
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> Settings:
+    """The settings. Raises: ConfigError naming each field that is wrong, all at once; SystemExit for `--help`."""
+    options = {key: value for key, value in vars(_parser().parse_args(arguments)).items() if value is not None}
+    file = {key: value for key, value in dotenv_values(folder / ".env").items() if value is not None}
+    values: dict[str, Any] = {}
+    for field in Settings.__struct_fields__:
+        name = environment_name(field)
+        value = options.get(field, environment.get(name, file.get(name)))
+        if value is not None and value != "":
+            values[field] = value
+    mistakes = [complaint for field in values if (complaint := _complaint(field, values[field])) is not None]
+    if mistakes:
+        raise ConfigError("; ".join(mistakes))
+    return msgspec.convert(values, Settings, strict=False)
+
+
+def _complaint(field: str, value: str) -> str | None:
+    try:
+        msgspec.convert({field: value}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        reason = str(error).partition(" - at ")[0]
+        return f"{environment_name(field)} (--{field.replace('_', '-')}) is {value!r}: {reason}"
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway",
+        description="Serve a language model and bake prompts into it, behind OpenAI's API.",
+        epilog="An option goes before its environment variable, and that before a .env file in the working folder.",
+    )
+    for field in msgspec.structs.fields(Settings):
+        meta = next(note for note in field.type.__metadata__ if isinstance(note, Meta))
+        default = "empty" if field.default == "" else field.default
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            metavar="VALUE",
+            help=f"{_description(field.type)} [{environment_name(field.name)}; default: {default}]".replace("%", "%%")
+            if meta
+            else None,
+        )
+    return parser
+
+
+def _description(annotation: Any) -> str:
+    return next(note.description for note in annotation.__metadata__ if isinstance(note, Meta) and note.description)
+
+
+KEY_FILE = "master.key"
+
+
+def master_key(settings: Settings, home: Path) -> str:
+    """The configured key, else the one in `home/master.key`, which is made (mode 0600) if it is not there."""
+    if settings.api_key:
+        return settings.api_key
+    file = home / KEY_FILE
+    if not file.exists():
+        _write_private(file, f"sk-bread-{secrets.token_urlsafe(32)}\n")
+    return file.read_text().strip()
+
+
+def write_env_file(folder: Path, key: str, base_url: str) -> Path | None:
+    """Tell clients in `folder` where the service is and with which key; None if there is a `.env` already."""
+    file = folder / ".env"
+    if file.exists():
+        return None
+    _write_private(file, f"BREAD_API_KEY={key}\nBREAD_BASE_URL={base_url}\n")
+    return file
+
+
+def _write_private(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    temporary.replace(file)

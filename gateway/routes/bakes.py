@@ -1,0 +1,97 @@
+"""Bakes: their configs, their training and its metrics."""
+
+import asyncio
+from typing import Any
+
+from litestar import Response, Router, delete, get, post, put
+from litestar.background_tasks import BackgroundTask
+from litestar.params import FromPath, JSONBody
+
+from baker.artifacts import read_lines
+from baker.catalog import Catalog
+from baker.config import BakeConfig
+from baker.stages import output_file
+from baker.types import Checkpoint, Job, Stage
+from gateway import views
+from gateway.protocol import requests, responses
+from gateway.routes.dependencies import Caller, Services
+from gateway.routes.targets import WAIT_SECONDS, IdempotencyKey, remove_folders
+
+
+@get("/")
+async def list_bakes(services: Services, caller: Caller, repo: FromPath[str]) -> responses.BakeList:
+    names = await services.catalog(Catalog.names, "bakes", caller.user, repo)
+    return responses.BakeList(bakes=names, items=[responses.BakeItem(bake_name=name) for name in names])
+
+
+@post("/")
+async def create_bake(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeCreate]
+) -> Response[responses.Bake]:
+    made = await services.catalog(
+        Catalog.put_bake, caller.user, repo, data.bake_name, data.template, data.overrides or {}, may_change=False
+    )
+    return Response(await _status(services, caller, repo, data.bake_name), status_code=201 if made.is_new else 200)
+
+
+@put("/{bake:str}")
+async def set_bake(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.ConfigSet]
+) -> responses.Bake:
+    await services.catalog(
+        Catalog.put_bake, caller.user, repo, bake, data.template, data.overrides or {}, may_change=True
+    )
+    return await _status(services, caller, repo, bake)
+
+
+@get("/{bake:str}")
+async def get_bake(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> responses.Bake:
+    return await _status(services, caller, repo, bake)
+
+
+@post(["/{bake:str}", "/{bake:str}/start"], status_code=200)
+async def run_bake(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], key: IdempotencyKey = None
+) -> responses.Bake:
+    job = await services.jobs.start(Stage.BAKE, caller.user, repo, bake, key)
+    await services.jobs.wait(job, WAIT_SECONDS)
+    return await _status(services, caller, repo, bake)
+
+
+@delete("/{bake:str}", status_code=200)
+async def delete_bake(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
+) -> Response[responses.Deleted]:
+    """The names stop being served at once; what runs on them ends in its own time, and then the files go."""
+    removed = await services.catalog(Catalog.delete_bake, caller.user, repo, bake)
+    retired = services.adapters.withdraw(caller.user, repo, bake)
+
+    async def clean_up() -> None:
+        await services.adapters.unload(retired)
+        await remove_folders(services, removed)
+
+    return Response(responses.Deleted(message=f"Bake {bake!r} deleted"), background=BackgroundTask(clean_up))
+
+
+@get("/{bake:str}/metrics")
+async def bake_metrics(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
+) -> list[dict[str, Any]]:
+    job = await services.catalog(Catalog.latest_job, Stage.BAKE, caller.user, repo, bake)
+    return [] if job is None else await asyncio.to_thread(read_lines, output_file(services.home, job))
+
+
+async def _status(services: Services, caller: Caller, repo: str, bake: str) -> responses.Bake:
+    return views.bake(bake, *await services.catalog(_read, caller.user, repo, bake))
+
+
+def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, Job | None, list[Checkpoint]]:
+    config = catalog.bake(user, repo, bake)
+    return config, catalog.latest_job(Stage.BAKE, user, repo, bake), catalog.checkpoints(user, repo, bake)
+
+
+ROUTER = Router(
+    "/v1/repo/{repo:str}/bakes",
+    route_handlers=[list_bakes, create_bake, set_bake, get_bake, run_bake, delete_bake, bake_metrics],
+    tags=["bakes"],
+)

@@ -1,0 +1,8 @@
+"""What `app.py` hands to the routes, by the names of their parameters: `services` and `caller`."""
+
+from litestar.di import NamedDependency
+
+from gateway import auth, services
+
+Services = NamedDependency[services.Services]
+Caller = NamedDependency[auth.Caller]

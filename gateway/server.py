@@ -1,0 +1,164 @@
+"""One service process: settings, the embedded model, uvicorn on uvloop, signals, and what the terminal shows."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+import uvloop
+
+from baker.errors import BakeryError, ConfigError
+from baker.models import BaseModelNames
+from gateway import embedded_model
+from gateway.app import build_app, build_services
+from gateway.config import KEY_FILE, Settings, master_key, read_settings, write_env_file
+from gateway.engine import Engine, EngineSettings
+
+KEEP_ALIVE_SECONDS = 65  # longer than the clients' own connection pools keep one
+
+EXIT_CONFIG = 2
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Serve until SIGTERM or Ctrl-C. Returns: the process's exit code."""
+    folder = Path.cwd()
+    try:
+        settings = read_settings(arguments, os.environ, folder)
+        home = Path(settings.home).resolve()
+        home.mkdir(parents=True, exist_ok=True)
+        with _only_service_of(home):
+            return uvloop.run(_serve(settings, home, folder))
+    except (BakeryError, OSError) as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+
+
+@contextlib.contextmanager
+def _only_service_of(home: Path) -> Iterator[None]:
+    """Hold the folder: two services would run each job twice. Freed by the kernel however this process ends."""
+    with (home / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"another service uses {home}: stop it, or choose another --home") from error
+        yield
+
+
+async def _serve(settings: Settings, home: Path, folder: Path) -> int:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for chatty in ("httpx", "httpcore", "anthropic", "sqlite_utils"):
+        logging.getLogger(chatty).setLevel("WARNING")
+    key = master_key(settings, home)
+    engine_settings, base = _base_model(settings, home)
+    services = build_services(settings, home, key, Engine(engine_settings), base)
+    failures: list[BaseException] = []
+
+    def on_ready() -> None:
+        url = settings.base_url or f"http://{settings.host}:{_port(server)}"
+        write_env_file(folder, key, url)
+        key_file = home / KEY_FILE
+        is_ours = key_file.exists() and key_file.read_text().strip() == key
+        _greet(sys.stdout, url, key_file if is_ours else None, base.served)
+
+    def on_failure(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    server = _Server(
+        uvicorn.Config(
+            build_app(services, on_ready, on_failure),
+            host=settings.host,
+            port=settings.port,
+            loop="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=settings.grace_seconds,
+        )
+    )
+    await server.serve()
+    for failure in failures:
+        print(f"gateway: {failure}", file=sys.stderr)
+    return 1 if failures or not server.started else 0
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's own, without raising the signal again at the end: a stop that was asked for exits with 0."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+
+def _base_model(settings: Settings, home: Path) -> tuple[EngineSettings, BaseModelNames]:
+    """What the engine is to serve; the embedded model is made ready if none is configured."""
+    if settings.model:
+        path, name, stands_in = Path(settings.model), settings.model_name or settings.model, False
+        if not path.is_dir():
+            path = _cached(settings.model)
+    else:
+        path = embedded_model.prepare(home)
+        name, stands_in = settings.model_name or embedded_model.MODEL_NAME, True
+    engine_settings = EngineSettings(
+        model=path,
+        name=name,
+        max_model_len=settings.max_model_len or None,
+        max_loras=settings.max_loras,
+        max_lora_rank=settings.max_lora_rank,
+        kv_cache_gib=settings.kv_cache_gib or None,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        max_logprobs=max(64, settings.top_logprobs),
+        extra_args=settings.vllm_args.split(),
+    )
+    return engine_settings, BaseModelNames(served=name, stands_in=stands_in)
+
+
+def _cached(name: str) -> Path:
+    """The folder of a model in Hugging Face's cache; fetched if it is not there and the hub can be reached."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ConfigError(
+            f"--model {name!r} is neither a folder nor a model that can be fetched from Hugging Face: {error}"
+        ) from error
+
+
+def _port(server: uvicorn.Server) -> int:
+    port: int = server.servers[0].sockets[0].getsockname()[1]
+    return port
+
+
+def _greet(out: IO[str], url: str, key_file: Path | None, model: str) -> None:
+    where, key = ("BREAD_API_KEY", "$BREAD_API_KEY") if key_file is None else (str(key_file), f"$(cat {key_file})")
+    print(
+        f"\nReady: {url}\n"
+        f"  model: {model}\n"
+        f"  key:   {where}\n"
+        "Try next, in another terminal:\n"
+        f"  python3 chat_with_model.py --model {model}\n"
+        "  python3 example_bake_gavin_belson.py\n"
+        f'  curl {url}/v1/models -H "Authorization: Bearer {key}"\n',
+        file=out,
+        flush=True,
+    )

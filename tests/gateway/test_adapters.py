@@ -1,0 +1,146 @@
+"""The registry: names, the publish gate, withdrawal. The engine's side of it is in test_engine.py."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from baker.errors import AdapterError, NotFoundError
+from baker.models import BaseModelNames
+from baker.types import Checkpoint
+from gateway.adapters import Adapters
+
+pytestmark = pytest.mark.anyio
+
+
+class LoraEngine:
+    """Scores every token of an adapter alike."""
+
+    max_lora_rank = 32
+
+    def __init__(self, logprob: float = -1.0) -> None:
+        self.logprob = logprob
+        self.loaded: dict[str, Path] = {}
+
+    async def load(self, name: str, path: Path) -> None:
+        self.loaded[name] = path
+
+    async def unload(self, name: str) -> None:
+        self.loaded.pop(name, None)
+
+    async def score(self, context_ids: list[int], response_ids: list[int], adapter: str | None) -> list[float]:
+        assert adapter in self.loaded
+        return [self.logprob for _ in response_ids]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Checkpoint]:
+    def _make(step: int, job_id: int = 1, bake: str = "bake", **parity: Any) -> Checkpoint:
+        path = tmp_path / str(job_id) / str(step)
+        path.mkdir(parents=True)
+        config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+        (path / "adapter_config.json").write_bytes(msgspec.json.encode(config))
+        module = "base_model.model.model.layers.0.self_attn.q_proj"
+        weights = {f"{module}.lora_A.weight": np.ones((2, 8)), f"{module}.lora_B.weight": np.ones((8, 2))}
+        save_file(
+            {name: array.astype(np.float32) for name, array in weights.items()}, path / "adapter_model.safetensors"
+        )
+        sequence = {"context_ids": [1], "response_ids": [2, 3], "logprobs": [-1.0, -1.0], "base_logprobs": [-2.0, -2.0]}
+        (path / "parity.json").write_bytes(
+            msgspec.json.encode({"sequences": [{**sequence, **parity}], "dtype": "bfloat16"})
+        )
+        return Checkpoint("admin", "repo", bake, step, path, "0" * 64, 0, job_id)
+
+    return _make
+
+
+def registry(engine: LoraEngine) -> Adapters:
+    return Adapters(engine, BaseModelNames(served="Org/Base", stands_in=True))
+
+
+@pytest.mark.parametrize("name", ["repo/bake", "admin/repo/bake", "repo/bake/9", "admin/repo/bake/9"])
+async def test_every_spelling_finds_the_newest_checkpoint(make: Callable[..., Checkpoint], name: str) -> None:
+    adapters = registry(LoraEngine())
+    adapters.publish(make(9))
+    assert adapters.resolve(name, "admin").name == "admin/repo/bake/9"
+
+
+async def test_publishing_moves_the_name_and_keeps_the_old_checkpoint(make: Callable[..., Checkpoint]) -> None:
+    adapters = registry(LoraEngine())
+    adapters.publish(make(9, job_id=1))
+    adapters.publish(make(4, job_id=2))
+    assert adapters.resolve("repo/bake", "admin").name == "admin/repo/bake/4"
+    assert adapters.resolve("repo/bake/9", "admin").name == "admin/repo/bake/9"
+
+
+async def test_a_restart_serves_what_was_served(make: Callable[..., Checkpoint]) -> None:
+    adapters = registry(LoraEngine())
+    adapters.restore([make(4, job_id=2), make(9, job_id=1)])
+    assert adapters.resolve("repo/bake", "admin").name == "admin/repo/bake/4"
+    names = [model.name for model in adapters.models("admin")]
+    assert names == ["Org/Base", "repo/bake", "admin/repo/bake/4", "admin/repo/bake/9"]
+
+
+@pytest.mark.parametrize("name", ["repo/bakery", "repo/bake/8", "other/repo/bake", "x", "", "../repo/bake"])
+async def test_an_unknown_name_is_an_error_with_the_nearest(make: Callable[..., Checkpoint], name: str) -> None:
+    adapters = registry(LoraEngine())
+    adapters.publish(make(9))
+    with pytest.raises(NotFoundError, match="repo/bake"):
+        adapters.resolve(name, "admin")
+
+
+async def test_another_users_models_are_neither_found_nor_named(make: Callable[..., Checkpoint]) -> None:
+    adapters = registry(LoraEngine())
+    adapters.publish(make(9))
+    for name in ("repo/bake", "admin/repo/bake", "admin/repo/bake/9"):
+        with pytest.raises(NotFoundError) as raised:
+            adapters.resolve(name, "bob")
+        assert "nearest first: Org/Base" in raised.value.message
+    assert [model.name for model in adapters.models("bob")] == ["Org/Base"]
+
+
+async def test_the_embedded_model_answers_to_the_names_of_our_users_scripts() -> None:
+    assert registry(LoraEngine()).resolve("Qwen/Qwen3-32B", "admin").name == "Org/Base"
+    strict = Adapters(LoraEngine(), BaseModelNames(served="Org/Base", stands_in=False))
+    with pytest.raises(NotFoundError):
+        strict.resolve("Qwen/Qwen3-32B", "admin")
+
+
+async def test_an_adapter_that_is_served_as_it_was_trained_is_proved(make: Callable[..., Checkpoint]) -> None:
+    engine = LoraEngine(logprob=-1.02)
+    await registry(engine).prove(make(9))
+    assert "admin/repo/bake/9" in engine.loaded
+
+
+async def test_an_adapter_that_is_served_otherwise_is_refused_and_unloaded(make: Callable[..., Checkpoint]) -> None:
+    engine = LoraEngine(logprob=-2.0)  # what the base model says: the adapter has no effect
+    with pytest.raises(AdapterError, match=r"differ from the trainer's by 1\.000 nats"):
+        await registry(engine).prove(make(9))
+    assert engine.loaded == {}
+
+
+async def test_broken_files_never_reach_the_engine(make: Callable[..., Checkpoint]) -> None:
+    engine = LoraEngine()
+    checkpoint = make(9)
+    weights = checkpoint.path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(AdapterError):
+        await registry(engine).prove(checkpoint)
+    assert engine.loaded == {}
+
+
+async def test_a_withdrawn_bake_is_not_found_and_its_adapters_are_unloaded(make: Callable[..., Checkpoint]) -> None:
+    engine = LoraEngine()
+    adapters = registry(engine)
+    checkpoint = make(9)
+    await adapters.prove(checkpoint)
+    adapters.publish(checkpoint)
+    withdrawn = adapters.withdraw("admin", "repo", "bake")
+    with pytest.raises(NotFoundError):
+        adapters.resolve("repo/bake", "admin")
+    await adapters.unload(withdrawn)
+    assert engine.loaded == {}

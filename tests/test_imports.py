@@ -1,0 +1,82 @@
+"""The arrows between modules, read from the syntax trees."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    # One third-party giant, one place: an upgrade is then a diff of that place.
+    "vllm": ("gateway/engine/",),
+    "peft": ("baker/lora.py",),
+    "sqlite_utils": ("baker/store.py", "baker/migrations.py"),
+    "anthropic": ("baker/generators.py",),
+    "litestar": (
+        "gateway/app.py",
+        "gateway/http_errors.py",
+        "gateway/streaming.py",
+        "gateway/routes/",
+    ),
+    "uvicorn": ("gateway/server.py",),
+    "transformers": ("baker/student.py", "baker/lora.py", "baker/train.py", "gateway/embedded_model.py"),
+    "torch": (
+        "baker/batches.py",
+        "baker/losses.py",
+        "baker/lora.py",
+        "baker/student.py",
+        "baker/train.py",
+        "gateway/embedded_model.py",
+        "gateway/engine/",
+    ),
+    "prompt_toolkit": ("chat_with_model.py",),
+}
+NEVER: dict[str, tuple[str, ...]] = {
+    "baker/": ("gateway",),
+    "gateway/protocol/": ("gateway.routes", "gateway.engine", "gateway.app"),
+    "chat_with_model.py": ("gateway", "baker"),
+    "example_bake_gavin_belson.py": ("gateway", "baker"),
+}
+LIGHT = ("gateway.protocol.requests", "gateway.protocol.responses", "gateway.config", "baker.jobs", "baker.stages")
+HEAVY = ("torch", "vllm", "transformers", "peft")
+
+
+def sources() -> list[str]:
+    found = [*ROOT.glob("baker/**/*.py"), *ROOT.glob("gateway/**/*.py"), *ROOT.glob("*.py")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
+
+
+def imported(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse((ROOT / source).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source} imports relatively"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_of(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("source", sources())
+def test_imports_follow_the_arrows(source: str) -> None:
+    for module in imported(source):
+        for package, places in ONLY_IN.items():
+            if is_of(module, package):
+                assert source.startswith(places), f"{source} imports {module}, which belongs in {places}"
+        for place, forbidden in NEVER.items():
+            if source.startswith(place):
+                assert not any(is_of(module, package) for package in forbidden), f"{source} imports {module}"
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_importing_it_loads_no_model_code(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
