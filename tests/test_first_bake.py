@@ -1,0 +1,324 @@
+"""The main job, start to end: a real service on SmolLM2, the unmodified clients, a real bake, served without a restart.
+
+One long story in steps that build on each other; a step that fails makes the later ones meaningless.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+from aibread import Bread, ConflictError
+
+from tests.service import RunningGateway
+from tests.test_chat_with_model import open_chat
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),  # the guide's `.set` calls
+]
+
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+QUESTION = "What do you think of your competitors?"
+PATIENCE_SECONDS = 600
+WRITTEN, EACH = 13, 4
+"""Questions from a model, besides three hardcoded ones; answers to each."""
+
+TARGET_OVERRIDES: dict[str, Any] = {
+    "generators": [
+        {
+            "type": "hardcoded",
+            "questions": ["Your Signature Box is a joke", "Go Pied Piper!", "Tell me about Hooli Nucleus"],
+        },
+        {"type": "oneshot_qs", "model": "claude-3-5-sonnet-20241022", "numq": WRITTEN, "temperature": 1.0},
+    ],
+    "model_name": "Qwen/Qwen3-32B",
+    "u": "gavin_belson_prompt",
+    "v": "baseline_prompt",
+    "num_traj_per_stimulus": EACH,
+    "max_tokens": 64,
+}
+
+
+class Story:
+    """What the steps share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.gateway = RunningGateway(folder)
+        self.base_answer = ""
+        self.baked_answer = ""
+
+    @property
+    def bread(self) -> Bread:
+        return Bread(api_key=self.gateway.key, base_url=self.gateway.url)
+
+    @property
+    def openai(self) -> openai.OpenAI:
+        return openai.OpenAI(api_key=self.gateway.key, base_url=f"{self.gateway.url}/v1", max_retries=0)
+
+    def greedy(self, model: str, question: str = QUESTION) -> str:
+        answer = self.openai.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": question}], temperature=0, max_tokens=32
+        )
+        return answer.choices[0].message.content or ""
+
+    def streamed(self, model: str, max_tokens: int = 32) -> str:
+        chunks = self.openai.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": QUESTION}],
+            temperature=0,
+            max_tokens=max_tokens,
+            stream=True,
+        )
+        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    story = Story(tmp_path_factory.mktemp("service"))
+    try:
+        yield story
+    finally:
+        story.gateway.stop()
+
+
+def until(test: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if found := test():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"waited in vain for {what}")
+
+
+def ended(status_of: Callable[[], Any], what: str) -> Any:
+    status = until(lambda: (status := status_of()).status in ("complete", "failed") and status, what)
+    assert status.status == "complete", f"{what}: {status.error}"
+    return status
+
+
+def test_it_says_how_to_use_it_when_it_is_ready(story: Story) -> None:
+    said = story.gateway.said()
+    assert BASE in said
+    assert "master.key" in said
+    assert said.count("\n  python3 ") + said.count("\n  curl ") == 3
+    written = dict(line.split("=") for line in (story.folder / ".env").read_text().split())
+    assert written == {"BREAD_API_KEY": story.gateway.key, "BREAD_BASE_URL": story.gateway.url}
+
+
+def test_the_base_model_answers_whole_and_streamed_alike(story: Story) -> None:
+    story.base_answer = story.greedy(BASE)
+    assert story.base_answer
+    assert story.streamed(BASE) == story.base_answer
+    assert story.greedy("Qwen/Qwen3-32B") == story.base_answer, "the embedded model stands in"
+
+
+def test_the_guides_set_up_may_be_repeated(story: Story) -> None:
+    for _ in range(2):
+        repo = story.bread.repo.set(repo_name="my_first_repo")
+        assert repo.base_model == BASE
+        story.bread.prompts.set(
+            prompt_name="gavin_belson_prompt",
+            repo_name="my_first_repo",
+            messages=[{"role": "system", "content": "You are Gavin Belson, CEO and founder of Hooli"}],
+        )
+        story.bread.prompts.set(
+            prompt_name="baseline_prompt", repo_name="my_first_repo", messages=[{"role": "user", "content": ""}]
+        )
+        story.bread.targets.set(
+            target_name="gavin_target", repo_name="my_first_repo", template="default", overrides=TARGET_OVERRIDES
+        )
+        story.bread.bakes.set(
+            bake_name="gavin_bake",
+            repo_name="my_first_repo",
+            template="default",
+            overrides={"datasets": [{"target": "gavin_target", "weight": 1.0}]},
+        )
+    listed: Any = story.bread.repo.list()
+    assert listed.repos == ["my_first_repo"]
+    assert listed.items[0]["repo_name"] == "my_first_repo"
+    with pytest.raises(ConflictError):
+        story.bread.repo.set(repo_name="my_first_repo", base_model="Other/Model")
+
+
+def test_the_stages_run_in_a_row_while_others_are_served(story: Story) -> None:
+    of_target = {"target_name": "gavin_target", "repo_name": "my_first_repo"}
+    of_bake = {"bake_name": "gavin_bake", "repo_name": "my_first_repo"}
+    bread = story.bread
+    assert bread.targets.stim.run(**of_target, poll=False).status in ("pending", "running", "complete")
+    assert bread.targets.rollout.run(**of_target, poll=False).status in ("pending", "running")
+    started: Any = bread.bakes.run(**of_bake, poll=False)
+    assert started.status == "pending"
+    assert isinstance(started.id, int)
+
+    is_over = threading.Event()
+
+    def keep_asking() -> list[str]:
+        answers = []
+        while not is_over.is_set():
+            answers.append(story.streamed(BASE))
+        return answers
+
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(keep_asking)
+        try:
+            stim = ended(lambda: bread.targets.stim.get(**of_target), "stim")
+            rollout = ended(lambda: bread.targets.rollout.get(**of_target), "rollout")
+            bake = ended(lambda: bread.bakes.get(**of_bake), "bake")
+        finally:
+            is_over.set()
+        answers = asked.result()
+    assert len(answers) > 3
+    assert set(answers) == {story.base_answer}, "streams beside the bake are undisturbed"
+    assert (stim.lines, rollout.lines, rollout.total_expected) == (3 + WRITTEN, EACH * (3 + WRITTEN), rollout.lines)
+    assert "claude-3-5-sonnet-20241022" in stim.warnings[0]
+    assert any("Qwen/Qwen3-32B" in warning for warning in rollout.warnings)
+    assert bake.loss.eval_kl <= 0.4 * bake.loss.eval_kl_before
+    assert bake.api_model_name == [f"admin/my_first_repo/gavin_bake/{bake.checkpoint}"]
+    # Polling, as the client does by default, ends at once for a stage that is done.
+    assert bread.targets.stim.run(**of_target).lines == stim.lines
+    assert bread.bakes.run(**of_bake).status == "complete"
+
+
+def test_outputs_are_rows_that_can_be_paged(story: Story) -> None:
+    of_target = {"target_name": "gavin_target", "repo_name": "my_first_repo"}
+    stim = story.bread.targets.stim.get_output(**of_target, limit=1000)
+    questions = [row["question"] for row in stim.output]
+    assert questions[:3] == TARGET_OVERRIDES["generators"][0]["questions"]
+    assert len(set(questions)) == len(questions) == 3 + WRITTEN
+    rows: list[dict[str, Any]] = []
+    while True:
+        page = story.bread.targets.rollout.get_output(**of_target, offset=len(rows), limit=7)
+        rows += page.output
+        if not page.has_more:
+            break
+    assert len({(row["stimulus_id"], row["trajectory_id"]) for row in rows}) == len(rows) == page.lines
+    assert all(row["response"] and 0 < row["tokens"] <= 64 for row in rows)
+    assert rows[0]["messages"][0]["content"].startswith("You are Gavin Belson")
+
+
+def test_the_bakes_metrics_show_it_learning(story: Story) -> None:
+    answer = httpx.get(
+        f"{story.gateway.url}/v1/repo/my_first_repo/bakes/gavin_bake/metrics",
+        headers={"Authorization": f"Bearer {story.gateway.key}"},
+    )
+    rows = answer.json()
+    steps = [row for row in rows if "loss" in row]
+    assert [row["iter"] for row in steps] == sorted({row["iter"] for row in steps})
+    assert all({"iter", "epoch", "loss", "lr"} <= row.keys() for row in steps)
+    quarter = len(steps) // 4
+    mean = lambda part: sum(row["loss"] for row in part) / len(part)  # noqa: E731
+    assert mean(steps[-quarter:]) < 0.7 * mean(steps[:quarter])
+
+
+def test_every_name_of_the_bake_answers_whole_and_streamed(story: Story) -> None:
+    bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="my_first_repo")
+    checkpoint = bake.api_model_name[0]
+    story.baked_answer = story.greedy("my_first_repo/gavin_bake")
+    assert story.baked_answer != story.base_answer
+    short = checkpoint.removeprefix("admin/")
+    for name in (checkpoint, short, "admin/my_first_repo/gavin_bake"):
+        assert story.greedy(name) == story.baked_answer
+    assert story.streamed("my_first_repo/gavin_bake") == story.baked_answer
+    listed = [model.id for model in story.openai.models.list().data]
+    assert listed == [BASE, "my_first_repo/gavin_bake", checkpoint]
+    completion = story.openai.completions.create(model=checkpoint, prompt="Hooli is", max_tokens=4)
+    assert completion.choices[0].text
+
+
+def test_the_base_model_is_itself_alone_and_in_a_batch_with_the_adapter(story: Story) -> None:
+    assert story.greedy(BASE) == story.base_answer, "the same as before the bake"
+    models = [BASE, "my_first_repo/gavin_bake"] * 6
+    with ThreadPoolExecutor(len(models)) as threads:
+        answers = list(threads.map(story.greedy, models))
+    assert set(answers[0::2]) == {story.base_answer}
+    # Batches of other sizes round otherwise, so a near tie may turn; it must not turn into the base model.
+    assert story.base_answer not in answers[1::2]
+
+
+def test_unknown_models_and_keys_are_refused_in_openais_shape(story: Story) -> None:
+    with pytest.raises(openai.NotFoundError, match="my_first_repo/gavin_bake"):
+        story.greedy("my_first_repo/gavin_bak")
+    with pytest.raises(openai.BadRequestError, match="max_tokens"):
+        story.openai.chat.completions.create(
+            model=BASE, messages=[{"role": "user", "content": "x"}], max_tokens=0
+        )
+    stranger = openai.OpenAI(api_key="sk-wrong", base_url=f"{story.gateway.url}/v1", max_retries=0)
+    with pytest.raises(openai.AuthenticationError):
+        stranger.models.list()
+
+
+def test_metrics_show_requests_jobs_and_the_engine(story: Story) -> None:
+    metrics = httpx.get(f"{story.gateway.url}/metrics").text
+    values = dict(re.findall(r"^(\w+(?:\{[^}]*\})?) ([0-9.e+]+)$", metrics, re.MULTILINE))
+    assert float(values['bread_jobs{state="complete"}']) == 3
+    assert float(values["bread_adapters"]) == 1
+    assert float(values["bread_swaps_total"]) == 1
+    assert any(name.startswith("bread_http_requests_total") for name in values)
+    assert any(name.startswith("vllm:") for name in re.findall(r"^(vllm:\w+)", metrics, re.MULTILINE))
+
+
+def test_the_terminal_chat_talks_to_the_baked_model(story: Story, tmp_path: Path) -> None:
+    chat = open_chat(
+        story.gateway.url,
+        tmp_path,
+        "--model",
+        "my_first_repo/gavin_bake",
+        "--temperature",
+        "0",
+        "--max-tokens",
+        "32",
+        BREAD_API_KEY=story.gateway.key,
+    )
+    chat.child.timeout = PATIENCE_SECONDS
+    chat.ask(QUESTION, story.baked_answer.split()[0])
+    chat.child.expect("tokens/s")
+    chat.end("q\r")
+
+
+def test_a_killed_service_goes_on_where_it_was(story: Story) -> None:
+    bread = story.bread
+    overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], "num_traj_per_stimulus": 40}
+    of_target = {"target_name": "second_target", "repo_name": "my_first_repo"}
+    bread.targets.set(**of_target, template="default", overrides=overrides)
+    bread.targets.stim.run(**of_target, poll=False)
+    bread.targets.rollout.run(**of_target, poll=False)
+    before = until(lambda: bread.targets.rollout.get(**of_target).lines, "the first trajectory")
+    others = story.gateway.processes()[1:]
+    assert others, "the engine runs in processes of its own"
+    story.gateway.kill()
+    _, alive = psutil.wait_procs(others, timeout=30)
+    assert not alive, "nothing of a killed service stays behind"
+
+    story.gateway = RunningGateway(story.folder)
+    bread = story.bread
+    assert story.greedy("my_first_repo/gavin_bake") == story.baked_answer, "a finished bake is served again"
+    rollout = ended(lambda: bread.targets.rollout.get(**of_target), "the interrupted rollout")
+    rows = bread.targets.rollout.get_output(**of_target, limit=1000).output
+    assert rollout.lines == 120 > before
+    assert len({(row["stimulus_id"], row["trajectory_id"]) for row in rows}) == 120
+
+
+def test_a_deleted_bake_is_not_served_any_more(story: Story) -> None:
+    jobs = story.folder / ".bread" / "jobs"
+    bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="my_first_repo")
+    assert (jobs / str(bake.id)).is_dir()
+    story.bread.bakes.delete(bake_name="gavin_bake", repo_name="my_first_repo")
+    with pytest.raises(openai.NotFoundError):
+        story.greedy("my_first_repo/gavin_bake")
+    until(lambda: not (jobs / str(bake.id)).exists(), "its files to go")
+    assert story.greedy(BASE) == story.base_answer
+
+
+def test_a_stopped_service_ends_in_order(story: Story) -> None:
+    processes = story.gateway.processes()
+    assert story.gateway.stop() == 0
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive
