@@ -127,8 +127,8 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: Literal["single_baker"] = "single_baker"
     datasets: list[Dataset] = []
     epochs: Positive = 3
-    micro_batch_size: Positive = 4
-    """Trajectories in one forward pass."""
+    micro_batch_size: Positive = 2
+    """Trajectories in one forward pass. Small: with little data the number of steps counts most."""
     gradient_accumulation_steps: Positive = 1
     """Forward passes in one optimizer step."""
     total_trajectories: Positive | None = None

@@ -111,7 +111,9 @@ class AnthropicAsker:
                 extra_body=None if is_default else {"temperature": temperature},
             )
         except anthropic.APIStatusError as error:
-            raise StimError(f"Anthropic answered {error.status_code} for model {self.name!r}: {_said(error)}") from error
+            raise StimError(
+                f"Anthropic answered {error.status_code} for model {self.name!r}: {_said(error)}"
+            ) from error
         except anthropic.APIError as error:
             raise StimError(f"Anthropic could not be asked for questions: {error.message}") from error
         written = "".join(block.text for block in message.content if block.type == "text")

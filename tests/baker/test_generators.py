@@ -5,8 +5,8 @@ import pytest
 from baker.config import Hardcoded, OneshotQs
 from baker.errors import StimError
 from baker.generators import (
-    AnthropicAsker,
     Answer,
+    AnthropicAsker,
     hardcoded_questions,
     oneshot_questions,
     parse_questions,

@@ -1,0 +1,184 @@
+"""The files of a LoRA adapter, judged without torch, peft or the base model: the server's process imports this.
+
+Whether the module names exist in the base model, and whether the engine computes what the trainer did, is found out
+when the engine loads the adapter.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY
+from baker.errors import AdapterError
+
+FORBIDDEN_TARGETS = frozenset({"lm_head", "embed_tokens", "embed_out", "wte", "wpe", "word_embeddings", "embed_in"})
+"""Adapters on these have been served with silently different outputs (vllm-project/vllm issues 10798, 48019)."""
+
+_KEY = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
+_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_BF16_EXPONENT = 0x7F80  # all ones: infinite or not a number
+_MAX_HEADER_BYTES = 100_000_000  # as safetensors itself
+
+
+class AdapterConfig(msgspec.Struct, frozen=True):
+    """What we read of adapter_config.json; the rest is PEFT's."""
+
+    r: int
+    lora_alpha: float
+    target_modules: list[str] | str
+    base_model_name_or_path: str | None = None
+    peft_type: str = "LORA"
+    bias: str = "none"
+    use_dora: bool = False
+    use_rslora: bool = False
+    modules_to_save: list[str] | None = None
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
+
+    @property
+    def scale(self) -> float:
+        """The factor of B @ A."""
+        return self.lora_alpha / self.r
+
+
+class PinnedSequence(msgspec.Struct, frozen=True):
+    """A response of T tokens and what the trainer computed for it, in nats."""
+
+    context_ids: list[int]
+    response_ids: list[int]
+    logprobs: list[float]
+    """Of the response's tokens under the trained model."""
+    base_logprobs: list[float]
+    """Of the same tokens under the base model, without an adapter."""
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """The parity certificate, parity.json: what the engine must reproduce before the adapter is served."""
+
+    sequences: list[PinnedSequence]
+    dtype: str
+    """The type that the trainer computed in, such as `float32`."""
+
+
+class _Tensor(msgspec.Struct, frozen=True):
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+def read_adapter_config(folder: Path) -> AdapterConfig:
+    """Raises: AdapterError if the file is missing, is not JSON, or asks for what the engine would not do."""
+    path = folder / ADAPTER_CONFIG
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=AdapterConfig)
+    except OSError as error:
+        raise AdapterError(f"{path} can't be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AdapterError(f"{path} is not a LoRA configuration: {error}") from error
+    if complaints := _complaints(config):
+        raise AdapterError(f"{path}: {'; '.join(complaints)}")
+    return config
+
+
+def read_parity(folder: Path) -> Parity:
+    """Raises: AdapterError if the certificate is missing or broken."""
+    path = folder / PARITY
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Parity)
+    except OSError as error:
+        raise AdapterError(f"{path} can't be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AdapterError(f"{path} is not a parity certificate: {error}") from error
+
+
+def check_adapter(folder: Path, *, max_rank: int) -> None:
+    """Refuse an adapter that could not be served as it was trained.
+
+    Raises: AdapterError naming the file and the tensor: a missing or broken file, a rank above `max_rank`, a
+    feature that the engine lacks, an A without its B, shapes that do not fit, values that are not finite.
+    """
+    config = read_adapter_config(folder)
+    if config.r > max_rank:
+        raise AdapterError(f"{folder}: rank {config.r} is above the engine's maximum of {max_rank}")
+    path = folder / ADAPTER_WEIGHTS
+    tensors, data = _open_weights(path)
+    sides: dict[str, dict[str, _Tensor]] = {}
+    for name, tensor in tensors.items():
+        match = _KEY.match(name)
+        if match is None:
+            raise AdapterError(f"{path}: tensor {name!r} is not part of a LoRA adapter")
+        if forbidden := FORBIDDEN_TARGETS.intersection(match["module"].split(".")):
+            raise AdapterError(f"{path}: {name!r} adapts {min(forbidden)}, which the engine serves differently")
+        sides.setdefault(match["module"], {})[match["side"]] = tensor
+    if not sides:
+        raise AdapterError(f"{path} holds no tensors")
+    for module, pair in sides.items():
+        _check_pair(path, module, pair, config.r)
+    for name, tensor in tensors.items():
+        if not _is_finite(data, tensor):
+            raise AdapterError(f"{path}: {name!r} holds values that are not finite")
+
+
+def _complaints(config: AdapterConfig) -> list[str]:
+    targets = [config.target_modules] if isinstance(config.target_modules, str) else config.target_modules
+    forbidden = FORBIDDEN_TARGETS.intersection(part for target in targets for part in target.split("."))
+    checks = [
+        (config.peft_type == "LORA", f"peft_type must be LORA, got {config.peft_type}"),
+        (config.r >= 1, f"r must be at least 1, got {config.r}"),
+        (math.isfinite(config.lora_alpha), f"lora_alpha must be finite, got {config.lora_alpha}"),
+        (config.bias == "none", f"bias must be none, got {config.bias}"),
+        (not config.use_dora, "use_dora is not served"),
+        (not config.use_rslora, "use_rslora is not supported"),
+        (not config.modules_to_save, f"modules_to_save is not served: {config.modules_to_save}"),
+        (not config.rank_pattern and not config.alpha_pattern, "rank_pattern and alpha_pattern are not supported"),
+        (not forbidden, f"adapters on {', '.join(sorted(forbidden))} are not served faithfully"),
+    ]
+    return [complaint for is_fine, complaint in checks if not is_fine]
+
+
+def _check_pair(path: Path, module: str, pair: dict[str, _Tensor], rank: int) -> None:
+    if set(pair) != {"A", "B"}:
+        raise AdapterError(f"{path}: {module} has lora_{min(pair)} alone")
+    shape_a, shape_b = pair["A"].shape, pair["B"].shape
+    if len(shape_a) != 2 or len(shape_b) != 2 or shape_a[0] != rank or shape_b[1] != rank:
+        raise AdapterError(f"{path}: {module} has A of shape {shape_a} and B of shape {shape_b}, but r is {rank}")
+
+
+def _open_weights(path: Path) -> tuple[dict[str, _Tensor], NDArray[np.uint8]]:
+    """The tensors of a safetensors file and its data, mapped. Read by hand, since numpy has no bfloat16."""
+    try:
+        file = np.memmap(path, dtype=np.uint8, mode="r")
+    except FileNotFoundError as error:
+        raise AdapterError(f"{path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"{path} can't be read: {error}") from error
+    size = int.from_bytes(file[:8].tobytes(), "little")
+    if len(file) < 8 or size > min(len(file) - 8, _MAX_HEADER_BYTES):
+        raise AdapterError(f"{path} is not a whole safetensors file")
+    data = file[8 + size :]
+    try:
+        header: dict[str, Any] = msgspec.json.decode(file[8 : 8 + size].tobytes(), type=dict[str, Any])
+        header.pop("__metadata__", None)
+        tensors = msgspec.convert(header, dict[str, _Tensor])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AdapterError(f"{path} is not a safetensors file: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise AdapterError(f"{path}: {name!r} has type {tensor.dtype}, allowed are {', '.join(_DTYPES)}")
+        begin, end = tensor.data_offsets
+        wanted = math.prod(tensor.shape) * np.dtype(_DTYPES[tensor.dtype]).itemsize
+        if min(tensor.shape, default=0) < 1 or not 0 <= begin <= end <= len(data) or end - begin != wanted:
+            raise AdapterError(f"{path}: {name!r} is cut off or has a wrong shape {tensor.shape}")
+    return tensors, data
+
+
+def _is_finite(data: NDArray[np.uint8], tensor: _Tensor) -> bool:
+    values = np.frombuffer(data[slice(*tensor.data_offsets)].tobytes(), dtype=_DTYPES[tensor.dtype])
+    if tensor.dtype == "BF16":
+        return bool(((values & _BF16_EXPONENT) != _BF16_EXPONENT).all())
+    return bool(np.isfinite(values).all())

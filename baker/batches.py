@@ -1,0 +1,121 @@
+"""Trajectories -> padded tensors, with little padding; the shift by one lives here alone.
+
+Rows are padded on the right: under causal attention no real token sees the padding, so no attention mask is needed.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baker.types import Trajectory
+
+SORT_WINDOW = 16  # batches sorted together by length: 1 to 4 % of padding, and their rows still mix by chance
+
+
+class Batch(NamedTuple):
+    """B rows of student context and response, and the N response tokens of all of them in one line."""
+
+    input_ids_BT: Tensor
+    """int64; the last response token is left out, since nothing follows it; padding is 0."""
+    positions_N: Tensor
+    """int64 indices into the flattened (B * T) hidden states: those that predict the response tokens."""
+    response_ids_N: Tensor
+    """int64; what was sampled there."""
+    top_ids_NK: Tensor
+    """int64; the teacher's likeliest tokens there."""
+    top_logprobs_NK: Tensor
+    """float32, nats."""
+    tokens: int
+    """Tokens of contexts and responses, padding not counted."""
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(field.to(device) if isinstance(field, Tensor) else field for field in self))
+
+
+class Cut(NamedTuple):
+    """Trajectories that fit, and what was done to make them fit."""
+
+    rows: list[Trajectory]
+    shortened: int
+    """Responses that lost their end."""
+    dropped: int
+    """Trajectories without room for a response, or without one to begin with."""
+
+
+def length_of(row: Trajectory) -> int:
+    """Tokens of student context and response."""
+    return len(row.student_ids) + len(row.response_ids)
+
+
+def cut(rows: Sequence[Trajectory], max_length: int | None) -> Cut:
+    """Shorten responses so that context and response have at most `max_length` tokens; drop what has no response."""
+    kept: list[Trajectory] = []
+    shortened = dropped = 0
+    for row in rows:
+        room = len(row.response_ids) if max_length is None else max_length - len(row.student_ids)
+        if room < 1 or len(row.student_ids) < 1:
+            dropped += 1
+        elif room < len(row.response_ids):
+            shortened += 1
+            kept.append(shorten(row, room))
+        else:
+            kept.append(row)
+    return Cut(kept, shortened, dropped)
+
+
+def shorten(row: Trajectory, tokens: int) -> Trajectory:
+    """The trajectory with the first `tokens` of its response."""
+    return Trajectory(
+        teacher_ids=row.teacher_ids,
+        student_ids=row.student_ids,
+        response_ids=row.response_ids[:tokens],
+        top_ids_TK=row.top_ids_TK[:tokens],
+        top_logprobs_TK=row.top_logprobs_TK[:tokens],
+        stimulus=row.stimulus,
+    )
+
+
+def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
+    """Which rows go into which batch: every row exactly once, like lengths together, batches in random order.
+
+    Deterministic for a seed. Only the last batch to be formed may be smaller than `batch_size`.
+    """
+    generator = random.Random(seed)
+    order = list(range(len(lengths)))
+    generator.shuffle(order)
+    window = batch_size * SORT_WINDOW
+    by_length = [
+        row for at in range(0, len(order), window) for row in sorted(order[at : at + window], key=lengths.__getitem__)
+    ]
+    batches = [by_length[at : at + batch_size] for at in range(0, len(by_length), batch_size)]
+    generator.shuffle(batches)
+    return batches
+
+
+def make_batch(rows: Sequence[Trajectory]) -> Batch:
+    """Pad and mask `rows`; K is the smallest of theirs (a shorter top-K is still a proper one).
+
+    The hidden state that predicts response token i of a row with C context tokens is that of position C - 1 + i.
+    """
+    columns = max(length_of(row) for row in rows) - 1
+    kept = min(row.top_ids_TK.shape[1] for row in rows)
+    input_ids_BT = np.zeros((len(rows), columns), dtype=np.int64)
+    positions = []
+    for index, row in enumerate(rows):
+        ids = np.concatenate([row.student_ids, row.response_ids[:-1]])
+        input_ids_BT[index, : len(ids)] = ids
+        positions.append(index * columns + np.arange(len(row.student_ids) - 1, len(ids)))
+    return Batch(
+        input_ids_BT=torch.from_numpy(input_ids_BT),
+        positions_N=torch.from_numpy(np.concatenate(positions).astype(np.int64)),
+        response_ids_N=torch.from_numpy(np.concatenate([row.response_ids for row in rows]).astype(np.int64)),
+        top_ids_NK=torch.from_numpy(np.concatenate([row.top_ids_TK[:, :kept] for row in rows]).astype(np.int64)),
+        top_logprobs_NK=torch.from_numpy(
+            np.concatenate([row.top_logprobs_TK[:, :kept] for row in rows]).astype(np.float32)
+        ),
+        tokens=sum(length_of(row) for row in rows),
+    )

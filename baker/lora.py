@@ -1,0 +1,210 @@
+"""Attach, grow, save and reload a LoRA adapter; the only file that imports peft.
+
+An adapter continues its parent's: one adapter always holds the whole lineage. Weights are float32 over a base of
+any type. Which adapter may be served is judged in `adapter_files.py`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from baker.adapter_files import FORBIDDEN_TARGETS, AdapterConfig, check_adapter, read_adapter_config
+from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, write_bytes, write_json
+from baker.errors import AdapterError
+
+ALL_LINEAR = "all-linear"
+_ADAPTER = "default"  # PEFT's name for the one adapter
+
+
+class Attached(NamedTuple):
+    model: PeftModel
+    warnings: list[str]
+    """What was done otherwise than asked for, as sentences for the user."""
+
+
+def attach(
+    model: PreTrainedModel,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    target_modules: str | list[str] = ALL_LINEAR,
+    parent: Path | None = None,
+) -> Attached:
+    """Freeze `model` and put a trainable adapter on it that changes nothing yet, or only as `parent` does.
+
+    New rows of A are random (torch's global generator), their columns of B zero. A parent of another rank or scale
+    alpha / rank is rescaled, so that its update stays what it was; its rank and its modules are never reduced.
+    Raises: AdapterError naming the modules that the model lacks or that are not served, or the parent's fault.
+    """
+    targets = resolve_targets(model, target_modules)
+    warnings: list[str] = []
+    scale = alpha / rank
+    inherited: dict[str, Tensor] = {}
+    if parent is not None:
+        check_adapter(parent, max_rank=2**31)
+        config, inherited = read_adapter_config(parent), load_file(parent / ADAPTER_WEIGHTS)
+        if config.r > rank:
+            warnings.append(f"rank {rank} is below the parent's: kept {config.r}")
+            rank = config.r
+        inherited_targets = {name.split(".lora_")[0].rpartition(".")[2] for name in inherited}
+        if lost := sorted(inherited_targets - set(targets)):
+            warnings.append(f"target_modules lack {', '.join(lost)} of the parent: kept")
+        targets = sorted(inherited_targets.union(targets))
+        inherited = _rescaled(inherited, config, scale)
+    peft_config = LoraConfig(
+        r=rank,
+        lora_alpha=scale * rank,
+        lora_dropout=dropout,
+        target_modules=targets,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    peft_config._register_custom_module({nn.Linear: FastLoraLinear})
+    peft_model = get_peft_model(model, peft_config)
+    assert isinstance(peft_model, PeftModel)
+    _inherit(peft_model, inherited)
+    return Attached(peft_model, warnings)
+
+
+class _LoraProduct(torch.autograd.Function):  # type: ignore[misc]  # torch's types are not read
+    """x @ W.T + bias + scale * (z @ A.T) @ B.T for frozen W and bias, in x's type; A and B stay float32.
+
+    z is x after dropout, or None for x itself. PEFT's forward walks over the wide output four times more (scale,
+    add, and both again backwards) and multiplies in float32 even over a bfloat16 base.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, z: Tensor | None, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+    ) -> Tensor:
+        a, b = a.to(x.dtype), b.to(x.dtype)
+        inputs = x.reshape(-1, x.shape[-1])
+        dropped = inputs if z is None else z.reshape(-1, z.shape[-1])
+        inner = (dropped @ a.T).mul_(scale)
+        ctx.save_for_backward(dropped, weight, inner, a, b)
+        ctx.scale, ctx.has_dropout = scale, z is not None
+        return nn.functional.linear(inputs, weight, bias).addmm_(inner, b.T).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        dropped, weight, inner, a, b = ctx.saved_tensors
+        shape, grad = (*grad.shape[:-1], -1), grad.reshape(-1, grad.shape[-1])
+        grad_inner = (grad @ b).mul_(ctx.scale)
+        grad_x = grad_z = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight
+            if not ctx.has_dropout:
+                grad_x.addmm_(grad_inner, a)
+            grad_x = grad_x.view(shape)
+        if ctx.needs_input_grad[1]:
+            grad_z = (grad_inner @ a).view(shape)
+        return grad_x, grad_z, None, None, (grad_inner.T @ dropped).float(), (grad.T @ inner).float(), None
+
+
+class FastLoraLinear(LoraLinear):  # type: ignore[misc]
+    """PEFT's layer with `_LoraProduct` in its forward."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.disable_adapters or self.merged or args or kwargs:
+            plain: Tensor = super().forward(x, *args, **kwargs)
+            return plain
+        base, dropout = self.get_base_layer(), self.lora_dropout[_ADAPTER]
+        z = dropout(x) if self.training and isinstance(dropout, nn.Dropout) else None
+        a, b = self.lora_A[_ADAPTER].weight, self.lora_B[_ADAPTER].weight
+        result: Tensor = _LoraProduct.apply(x, z, base.weight, base.bias, a, b, self.scaling[_ADAPTER])
+        return result
+
+
+def resolve_targets(model: PreTrainedModel, target_modules: str | list[str]) -> list[str]:
+    """The names of linear layers that are meant, sorted.
+
+    Raises: AdapterError naming what the model lacks, what is no linear layer, and embeddings and lm_head.
+    """
+    head = model.get_output_embeddings()
+    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head}
+    if isinstance(target_modules, str) and target_modules.strip().lower() == ALL_LINEAR:
+        return sorted({name.rpartition(".")[2] for name in linear} - FORBIDDEN_TARGETS)
+    names = target_modules.split(",") if isinstance(target_modules, str) else target_modules
+    names = sorted({name.strip() for name in names} - {""})
+    if not names:
+        raise AdapterError(f"target_modules is empty: name modules, or say {ALL_LINEAR!r}")
+    refused = [name for name in names if FORBIDDEN_TARGETS.intersection(name.split("."))]
+    if refused:
+        raise AdapterError(f"target_modules: adapters on {', '.join(refused)} are not served faithfully: remove them")
+    missing = [name for name in names if not any(f".{module}".endswith(f".{name}") for module in linear)]
+    if missing:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise AdapterError(f"target_modules: the model has no linear layer {', '.join(missing)}; it has {known}")
+    return names
+
+
+def save_adapter(model: PeftModel, folder: Path, base_model_name: str) -> None:
+    """Write adapter_config.json and adapter_model.safetensors in PEFT's format; the same adapter, the same bytes."""
+    config = model.peft_config[_ADAPTER]
+    assert isinstance(config, LoraConfig) and config.target_modules is not None
+    alpha = float(config.lora_alpha)
+    write_json(
+        folder / ADAPTER_CONFIG,
+        {
+            "base_model_name_or_path": base_model_name,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "inference_mode": True,
+            "init_lora_weights": True,
+            "lora_alpha": int(alpha) if alpha.is_integer() else alpha,
+            "lora_dropout": config.lora_dropout,
+            "modules_to_save": None,
+            "peft_type": "LORA",
+            "r": config.r,
+            "target_modules": sorted(config.target_modules),
+            "task_type": "CAUSAL_LM",
+            "use_dora": False,
+            "use_rslora": False,
+        },
+    )
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _named_weights(model)}
+    write_bytes(folder / ADAPTER_WEIGHTS, to_bytes(tensors, metadata={"format": "pt"}))
+
+
+def _named_weights(model: PeftModel) -> Iterator[tuple[str, nn.Parameter]]:
+    """The adapter's parameters by their names in the file."""
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            yield f"{name}.lora_A.weight", module.lora_A[_ADAPTER].weight
+            yield f"{name}.lora_B.weight", module.lora_B[_ADAPTER].weight
+
+
+def _rescaled(tensors: dict[str, Tensor], config: AdapterConfig, scale: float) -> dict[str, Tensor]:
+    """The parent's tensors in float32, B such that `scale` times B @ A is the parent's update."""
+    factor = config.scale / scale
+    return {
+        name: tensor.float() * factor if name.endswith(".lora_B.weight") else tensor.float()
+        for name, tensor in tensors.items()
+    }
+
+
+def _inherit(model: PeftModel, tensors: dict[str, Tensor]) -> None:
+    """Copy the parent's rows of A and columns of B to the front of the new ones."""
+    left = dict(tensors)
+    with torch.no_grad():
+        for name, weight in _named_weights(model):
+            tensor = left.pop(name, None)
+            if tensor is None:
+                continue
+            here = weight[: len(tensor)] if name.endswith(".lora_A.weight") else weight[:, : tensor.shape[1]]
+            if here.shape != tensor.shape:
+                raise AdapterError(
+                    f"the parent's {name} has shape {tuple(tensor.shape)}, the model wants {tuple(weight.shape)}"
+                )
+            here.copy_(tensor)
+    if left:
+        raise AdapterError(f"the parent adapts layers that the model lacks, such as {min(left)}")

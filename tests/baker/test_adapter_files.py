@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from baker.adapter_files import Parity, PinnedSequence, check_adapter, read_adapter_config, read_parity
+from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY, write_json
+from baker.errors import AdapterError
+
+Q = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+def write(folder: Path, tensors: dict[str, torch.Tensor] | None = None, **config: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    known = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "peft_type": "LORA", "something_new": 1}
+    write_json(folder / ADAPTER_CONFIG, known | config)
+    save_file(good() if tensors is None else tensors, folder / ADAPTER_WEIGHTS)
+    return folder
+
+
+def good(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    return {
+        f"{Q}.lora_A.weight": torch.full((2, 4), -3.5).to(dtype),
+        f"{Q}.lora_B.weight": torch.zeros(6, 2, dtype=dtype),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_good_adapter_of_any_float_type_passes(tmp_path: Path, dtype: torch.dtype) -> None:
+    check_adapter(write(tmp_path, good(dtype)), max_rank=2)
+    assert read_adapter_config(tmp_path).scale == 2.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(tmp_path: Path, dtype: torch.dtype, value: float) -> None:
+    tensors = good(dtype)
+    tensors[f"{Q}.lora_B.weight"][5, 1] = value
+    with pytest.raises(AdapterError, match=r"lora_B\.weight' holds values that are not finite"):
+        check_adapter(write(tmp_path, tensors), max_rank=2)
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"r": 64}, "rank 64 is above the engine's maximum of 8"),
+        ({"r": 0}, "r must be at least 1"),
+        ({"r": 4}, "but r is 4"),
+        ({"r": "many"}, "not a LoRA configuration"),
+        ({"peft_type": "IA3"}, "peft_type must be LORA"),
+        ({"bias": "all"}, "bias must be none"),
+        ({"use_dora": True}, "use_dora"),
+        ({"use_rslora": True}, "use_rslora"),
+        ({"modules_to_save": ["score"]}, "modules_to_save"),
+        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "lm_head"),
+        ({"target_modules": "embed_tokens"}, "embed_tokens"),
+    ],
+)
+def test_a_configuration_that_would_not_be_served_is_refused(
+    tmp_path: Path, config: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(AdapterError, match=complaint):
+        check_adapter(write(tmp_path, **config), max_rank=8)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "complaint"),
+    [
+        ({}, "holds no tensors"),
+        ({f"{Q}.lora_A.weight": torch.ones(2, 4)}, "has lora_A alone"),
+        ({f"{Q}.lora_A.weight": torch.ones(2, 4), f"{Q}.lora_B.weight": torch.ones(6, 3)}, "but r is 2"),
+        ({f"{Q}.lora_A.weight": torch.ones(8), f"{Q}.lora_B.weight": torch.ones(6, 2)}, "but r is 2"),
+        ({f"{Q}.lora_A.weight": torch.ones(2, 4).int(), f"{Q}.lora_B.weight": torch.ones(6, 2)}, "has type I32"),
+        ({f"{Q}.weight": torch.ones(2, 4)}, "not part of a LoRA adapter"),
+        (
+            {"base_model.model.lm_head.lora_A.weight": torch.ones(2, 4)},
+            "adapts lm_head, which the engine serves differently",
+        ),
+        (
+            {"base_model.model.model.embed_tokens.lora_embedding_A": torch.ones(2, 4)},
+            "not part of a LoRA adapter",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], complaint: str) -> None:
+    with pytest.raises(AdapterError, match=complaint):
+        check_adapter(write(tmp_path, tensors), max_rank=2)
+
+
+def test_every_cut_of_the_weights_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path) / ADAPTER_WEIGHTS
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(AdapterError, match=ADAPTER_WEIGHTS):
+            check_adapter(tmp_path, max_rank=2)
+
+
+def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"adapter_config\.json can't be read: No such file"):
+        check_adapter(tmp_path, max_rank=2)
+    write(tmp_path)
+    (tmp_path / ADAPTER_WEIGHTS).write_bytes(b"\xff" * 100)
+    with pytest.raises(AdapterError, match="not a whole safetensors file"):
+        check_adapter(tmp_path, max_rank=2)
+    (tmp_path / ADAPTER_WEIGHTS).unlink()
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors is missing"):
+        check_adapter(tmp_path, max_rank=2)
+    (tmp_path / ADAPTER_CONFIG).write_text(json.dumps([1]))
+    with pytest.raises(AdapterError, match="not a LoRA configuration"):
+        read_adapter_config(tmp_path)
+
+
+def test_the_parity_certificate_comes_back_as_it_was(tmp_path: Path) -> None:
+    parity = Parity([PinnedSequence([1, 2], [3], [-0.5], [-1.5])], "float32")
+    with pytest.raises(AdapterError, match="can't be read"):
+        read_parity(tmp_path)
+    write_json(tmp_path / PARITY, parity)
+    assert read_parity(tmp_path) == parity
+    (tmp_path / PARITY).write_text("{}")
+    with pytest.raises(AdapterError, match="not a parity certificate"):
+        read_parity(tmp_path)

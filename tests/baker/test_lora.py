@@ -1,0 +1,198 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from peft.tuners.lora import Linear as PeftLinear
+from torch import Tensor
+
+from baker import lora
+from baker.adapter_files import check_adapter, read_adapter_config
+from baker.artifacts import ADAPTER_WEIGHTS, content_hash
+from baker.errors import AdapterError
+from tests.baker.tiny import VOCABULARY, make_model
+
+IDS = torch.arange(3, 15).reshape(2, 6)
+LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+
+
+def attach(**settings: Any) -> lora.Attached:
+    return lora.attach(make_model(), **{"rank": 4, "alpha": 8.0} | settings)
+
+
+def logits(model: Any) -> Tensor:
+    with torch.no_grad():
+        found: Tensor = model(input_ids=IDS).logits
+    return found
+
+
+def stir(model: PeftModel, seed: int = 1) -> None:
+    """Give the adapter an effect."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+
+
+def saved(folder: Path, **settings: Any) -> tuple[Path, Tensor]:
+    model = attach(**settings).model
+    stir(model)
+    folder.mkdir()
+    lora.save_adapter(model, folder, "org/base")
+    return folder, logits(model)
+
+
+def test_a_new_adapter_changes_nothing_and_alone_is_trained() -> None:
+    attached = attach()
+    assert torch.equal(logits(attached.model), logits(make_model()))
+    trained = {name for name, parameter in attached.model.named_parameters() if parameter.requires_grad}
+    assert len(trained) == 2 * 2 * len(LINEAR) and all(".lora_" in name for name in trained)
+    assert attached.warnings == []
+
+
+def test_adapter_weights_are_float32_over_a_bfloat16_base() -> None:
+    model = lora.attach(make_model().to(torch.bfloat16), rank=4, alpha=8).model
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert logits(model).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("all-linear", LINEAR),
+        ("All-Linear ", LINEAR),
+        ("q_proj", ["q_proj"]),
+        ("v_proj, q_proj,", ["q_proj", "v_proj"]),
+        (["v_proj", "q_proj", "v_proj"], ["q_proj", "v_proj"]),
+        ("self_attn.q_proj", ["self_attn.q_proj"]),
+    ],
+)
+def test_target_modules_may_be_spelled_in_three_ways(asked: str | list[str], found: list[str]) -> None:
+    assert lora.resolve_targets(make_model(), asked) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ("lm_head", "lm_head are not served faithfully"),
+        (["q_proj", "embed_tokens"], "embed_tokens are not served faithfully"),
+        ("model.embed_tokens", "embed_tokens are not served faithfully"),
+        ("q_proj,query,mlp", "no linear layer mlp, query; it has down_proj"),
+        ("proj", "no linear layer proj"),
+        ("", "is empty"),
+        ([], "is empty"),
+    ],
+)
+def test_target_modules_that_cannot_be_honoured_are_refused_by_name(asked: str | list[str], complaint: str) -> None:
+    with pytest.raises(AdapterError, match=complaint):
+        attach(target_modules=asked)
+
+
+def test_a_saved_adapter_is_peft_s_own_format(tmp_path: Path) -> None:
+    folder, expected = saved(tmp_path / "a")
+    check_adapter(folder, max_rank=4)
+    assert read_adapter_config(folder).base_model_name_or_path == "org/base"
+    model = PeftModel.from_pretrained(make_model(), folder)
+    torch.testing.assert_close(logits(model), expected)
+    assert not torch.allclose(expected, logits(make_model()))
+
+
+def test_the_same_adapter_is_the_same_bytes(tmp_path: Path) -> None:
+    assert content_hash(saved(tmp_path / "a")[0]) == content_hash(saved(tmp_path / "b")[0])
+    assert content_hash(saved(tmp_path / "c", alpha=9.0)[0]) != content_hash(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "rank", "warnings"),
+    [
+        ({"rank": 4, "alpha": 8.0}, {"rank": 4, "alpha": 8.0}, 4, []),
+        ({"rank": 4, "alpha": 8.0}, {"rank": 6, "alpha": 5.0}, 6, []),
+        ({"rank": 4, "alpha": 8.0}, {"rank": 2, "alpha": 3.0}, 4, ["rank 2 is below the parent's: kept 4"]),
+        ({"rank": 3, "target_modules": "q_proj"}, {"rank": 5}, 5, []),
+        (
+            {"rank": 3},
+            {"rank": 3, "target_modules": "q_proj,v_proj"},
+            3,
+            ["target_modules lack down_proj, gate_proj, k_proj, o_proj, up_proj of the parent: kept"],
+        ),
+    ],
+)
+def test_a_child_starts_as_its_parent_whatever_its_rank_and_scale(
+    tmp_path: Path, parent: dict[str, Any], child: dict[str, Any], rank: int, warnings: list[str]
+) -> None:
+    folder, expected = saved(tmp_path / "parent", **parent)
+    attached = attach(**child, parent=folder)
+    torch.testing.assert_close(logits(attached.model), expected, rtol=1e-4, atol=1e-5)
+    assert attached.warnings == warnings
+    (tmp_path / "child").mkdir()
+    lora.save_adapter(attached.model, tmp_path / "child", "org/base")
+    config = read_adapter_config(tmp_path / "child")
+    assert config.r == rank
+    asked = {"rank": 4, "alpha": 8.0} | child
+    assert config.scale == pytest.approx(asked["alpha"] / asked["rank"])
+    check_adapter(tmp_path / "child", max_rank=rank)
+
+
+def test_a_grown_adapter_learns_in_its_new_rows(tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path / "parent", rank=2)
+    model = attach(rank=4, parent=folder).model
+    model(input_ids=IDS).logits.square().sum().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and "lora_B" in name}
+    assert all(gradient is not None and gradient[:, 2:].abs().sum() > 0 for gradient in gradients.values())
+
+
+def test_a_parent_of_another_model_or_with_broken_files_is_refused(tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path / "parent")
+    for change, complaint in (({"hidden_size": 64, "head_dim": 8}, "has shape"), ({"num_hidden_layers": 1}, "lacks")):
+        with pytest.raises(AdapterError, match=complaint):
+            lora.attach(make_model(**change), rank=4, alpha=8, parent=folder)
+    (folder / ADAPTER_WEIGHTS).unlink()
+    with pytest.raises(AdapterError, match="is missing"):
+        attach(parent=folder)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fast_layer_computes_what_peft_s_does(
+    dtype: torch.dtype, has_bias: bool, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = make_model(attention_bias=has_bias, mlp_bias=has_bias)
+    for name, parameter in base.named_parameters():
+        if name.endswith(".bias"):
+            torch.nn.init.normal_(parameter)
+    model = lora.attach(base.to(dtype), rank=4, alpha=6.0, dropout=dropout).model
+    stir(model)
+    model.train()
+
+    def outcome() -> tuple[Tensor, list[Tensor]]:
+        model.zero_grad()
+        torch.manual_seed(2)
+        result = model(input_ids=IDS).logits.float()
+        result.log_softmax(-1)[..., 5].sum().backward()
+        return result.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    fast, fast_gradients = outcome()
+    monkeypatch.setattr(lora.FastLoraLinear, "forward", PeftLinear.forward)
+    plain, plain_gradients = outcome()
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.1}
+    torch.testing.assert_close(fast, plain, **tolerance)
+    assert len(fast_gradients) == len(plain_gradients) == 2 * 2 * len(LINEAR)
+    for mine, theirs in zip(fast_gradients, plain_gradients, strict=True):
+        assert mine.dtype == torch.float32
+        assert (mine - theirs).norm() <= (1e-4 if dtype == torch.float32 else 0.05) * theirs.norm() + 1e-6
+
+
+def test_dropout_and_a_disabled_adapter_are_honoured() -> None:
+    model = attach(dropout=0.5).model
+    stir(model)
+    model.train()
+    torch.manual_seed(0)
+    assert not torch.equal(logits(model), logits(model))
+    model.eval()
+    assert torch.equal(logits(model), logits(model))
+    with model.disable_adapter():
+        assert torch.equal(logits(model), logits(make_model()))
+    assert logits(model).shape == (2, 6, VOCABULARY)

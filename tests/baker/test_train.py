@@ -1,0 +1,378 @@
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from baker import artifacts, events
+from baker import train as trainer
+from baker.adapter_files import check_adapter, read_parity
+from baker.config import BakeConfig, SchedulerConfig, TrainSpec, bake_config
+from baker.errors import BakeryError, StageError, TrainingError
+from baker.student import load_base
+from baker.train import judge, schedule, train
+from baker.types import Trajectory
+from tests.baker.tiny import make_model, make_trajectories, save_model, with_teacher
+
+SETTINGS: dict[str, Any] = {
+    "epochs": 4,
+    "micro_batch_size": 2,
+    "optimizer": {"learning_rate": 0.02},
+    "model": {"baked_adapter_config": {"r": 4, "lora_alpha": 4}},
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("base") / "model")
+
+
+def write_spec(
+    folder: Path,
+    base: Path,
+    rows: list[Trajectory] | None = None,
+    held_out: int = 3,
+    parent: Path | None = None,
+    **settings: Any,
+) -> TrainSpec:
+    files = []
+    (folder / "rows").mkdir(parents=True, exist_ok=True)
+    for index, row in enumerate(make_trajectories(15) if rows is None else rows):
+        files.append(folder / "rows" / f"{index}.safetensors")
+        artifacts.save_trajectory(files[-1], row)
+    spec = TrainSpec(
+        base_model=str(base),
+        base_model_name="org/base",
+        parent_adapter=None if parent is None else str(parent),
+        train=[str(file) for file in files[held_out:]],
+        held_out=[str(file) for file in files[:held_out]],
+        output=str(folder / "out"),
+        metrics=str(folder / "metrics.jsonl"),
+        config=bake_config(settings, bake_config(SETTINGS)),
+        threads=1,
+    )
+    artifacts.write_json(folder / "spec.json", spec)
+    return spec
+
+
+def run(spec: TrainSpec) -> list[events.TrainEvent]:
+    heard: list[events.TrainEvent] = []
+    train(spec, heard.append)
+    return heard
+
+
+def start(spec_file: Path, *options: str, **settings: Any) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "baker.train", str(spec_file), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+
+def warnings_of(heard: list[events.TrainEvent]) -> list[str]:
+    return [event.message for event in heard if isinstance(event, events.Warned)]
+
+
+def test_a_child_process_bakes_and_says_so_in_events_alone(tmp_path: Path, base: Path) -> None:
+    spec = write_spec(tmp_path, base, eval_interval=10)
+    process = start(tmp_path / "spec.json")
+    output, complaints = process.communicate()
+    assert process.returncode == 0, complaints.decode()
+    heard = [events.decode(line) for line in output.splitlines()]
+
+    weights = load_file(tmp_path / "out/24/adapter_model.safetensors").values()
+    assert heard[0] == events.Started(24, 12, 3, sum(tensor.numel() for tensor in weights))
+    steps = [event for event in heard if isinstance(event, events.Stepped)]
+    assert [event.step for event in steps] == list(range(1, 25))
+    assert [event.step for event in heard if isinstance(event, events.Evaluated)] == [0, 10, 20, 24]
+    saved, done = heard[-2:]
+    assert isinstance(saved, events.Saved) and isinstance(done, events.Done)
+    assert saved.path == str(tmp_path / "out/24") and saved.sha256 == artifacts.content_hash(Path(saved.path))
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/24"]
+    before, after = done.loss.eval_kl_before, done.loss.eval_kl
+    assert before is not None and after is not None and after < 0.9 * before
+    assert done.loss.recovered == pytest.approx(1 - after / before)
+    assert done.loss.final_loss == steps[-1].loss and done.loss.max_loss == max(event.loss for event in steps)
+
+    check_metrics(tmp_path / "metrics.jsonl", steps)
+    check_checkpoint(Path(saved.path), base)
+
+    # The same spec gives the same adapter, here in another process.
+    again = run(msgspec.structs.replace(spec, output=str(tmp_path / "again")))
+    assert isinstance(again[-2], events.Saved) and again[-2].sha256 == saved.sha256
+    other = run(msgspec.structs.replace(spec, config=bake_config({"seed": 1}, spec.config)))
+    assert isinstance(other[-2], events.Saved) and other[-2].sha256 != saved.sha256
+
+
+def check_metrics(path: Path, steps: list[events.Stepped]) -> None:
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
+    trained = [row for row in rows if "loss" in row]
+    assert [(row["iter"], row["loss"], row["lr"]) for row in trained] == [(e.step, e.loss, e.lr) for e in steps]
+    assert {"iter", "epoch", "loss", "lr", "grad_norm", "tokens_per_second", "seqlen", "iter_time"} == set(trained[0])
+    assert [row["iter"] for row in rows if "eval_loss" in row] == [0, 10, 20, 24]
+    assert trained[-1]["epoch"] == 4.0
+
+
+def check_checkpoint(folder: Path, base: Path) -> None:
+    """It loads with PEFT into a fresh base, and the certificate holds what that model computes."""
+    check_adapter(folder, max_rank=4)
+    model = PeftModel.from_pretrained(load_base(base, torch.device("cpu")), folder).eval()
+    sequences = read_parity(folder).sequences
+    assert len(sequences) == 3
+    for sequence in sequences:
+        ids = torch.tensor([sequence.context_ids + sequence.response_ids])
+        for logprobs, is_baked in ((sequence.logprobs, True), (sequence.base_logprobs, False)):
+            with torch.no_grad():
+                if is_baked:
+                    logits = model(input_ids=ids).logits
+                else:
+                    with model.disable_adapter():
+                        logits = model(input_ids=ids).logits
+            found = logits[0, len(sequence.context_ids) - 1 : -1].float().log_softmax(-1)
+            assert logprobs == pytest.approx(
+                [float(found[t, i]) for t, i in enumerate(sequence.response_ids)], abs=1e-3
+            )
+        assert sequence.logprobs != pytest.approx(sequence.base_logprobs, abs=1e-3)
+
+
+def test_a_missing_file_is_an_event_and_exit_code_1(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = write_spec(tmp_path, base)
+    Path(spec.train[2]).unlink()
+    heard: list[events.TrainEvent] = []
+    monkeypatch.setattr(trainer, "_take_stdout", lambda: heard.append)
+    assert trainer.main([str(tmp_path / "spec.json")]) == 1
+    (failed,) = heard
+    assert isinstance(failed, events.Failed) and failed.code == "STAGE_FAILED"
+    assert f"{spec.train[2]} is missing" in failed.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_nobody_expected_is_an_event_too(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_spec(tmp_path, base)
+    heard: list[events.TrainEvent] = []
+    monkeypatch.setattr(trainer, "_take_stdout", lambda: heard.append)
+    monkeypatch.setattr(trainer, "Student", lambda model: 1 / 0)
+    assert trainer.main([str(tmp_path / "spec.json")]) == 1
+    assert heard == [events.Failed("training stopped on ZeroDivisionError: division by zero", "INTERNAL_ERROR")]
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("content", "complaint"), [(None, "can't be read"), (b"{}", "is no specification")])
+def test_a_spec_that_cannot_be_read_is_an_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, complaint: str
+) -> None:
+    if content is not None:
+        (tmp_path / "spec.json").write_bytes(content)
+    heard: list[events.TrainEvent] = []
+    monkeypatch.setattr(trainer, "_take_stdout", lambda: heard.append)
+    assert trainer.main([str(tmp_path / "spec.json")]) == 1
+    assert isinstance(heard[0], events.Failed) and complaint in heard[0].message
+
+
+def endless(folder: Path, base: Path) -> Path:
+    write_spec(folder, base, epochs=100_000)
+    return folder / "spec.json"
+
+
+def wait_for_a_step(lines: Any) -> None:
+    assert any(isinstance(events.decode(line), events.Stepped) for line in iter(lines.readline, b""))
+
+
+def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path, base: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'baker.train', sys.argv[1], '--watch-stdin'],"
+        " stdin=subprocess.PIPE)\n"
+        "print(child.pid, file=sys.stderr, flush=True)\n"
+        "child.wait()\n"
+    )
+    command = [sys.executable, "-c", code, str(endless(tmp_path, base))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+        assert parent.stderr is not None
+        child = int(parent.stderr.readline())
+        wait_for_a_step(parent.stdout)
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 10
+        while is_running(child) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not is_running(child)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_sigterm_ends_it_at_once_and_publishes_nothing(tmp_path: Path, base: Path) -> None:
+    with start(endless(tmp_path, base)) as process:
+        wait_for_a_step(process.stdout)
+        process.terminate()
+        assert process.wait(timeout=5) == -signal.SIGTERM
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_child_bake_starts_where_its_parent_ended(tmp_path: Path, base: Path) -> None:
+    first = run(write_spec(tmp_path / "a", base))
+    saved, done = first[-2:]
+    assert isinstance(saved, events.Saved) and isinstance(done, events.Done)
+    lora = {"model": {"baked_adapter_config": {"r": 6, "lora_alpha": 3}}}
+    second = run(write_spec(tmp_path / "b", base, parent=Path(saved.path), **lora))
+    evaluated = next(event for event in second if isinstance(event, events.Evaluated))
+    assert evaluated.eval_kl == pytest.approx(done.loss.eval_kl, rel=1e-3)
+    check_adapter(tmp_path / "b/out/24", max_rank=6)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path, base: Path) -> None:
+    rows = make_trajectories(6)
+    weights = []
+    for size, steps in ((6, 1), (2, 3), (1, 6)):
+        settings = {"micro_batch_size": size, "gradient_accumulation_steps": steps, "epochs": 3}
+        folder = tmp_path / str(size)
+        run(write_spec(folder, base, rows, held_out=0, **settings))
+        weights.append(load_file(folder / "out/3/adapter_model.safetensors"))
+    for other in weights[1:]:
+        for name, tensor in weights[0].items():
+            torch.testing.assert_close(other[name], tensor, rtol=1e-2, atol=2e-3)
+
+
+def test_without_a_held_out_part_there_is_a_warning_and_no_eval_kl(tmp_path: Path, base: Path) -> None:
+    heard = run(write_spec(tmp_path, base, held_out=0, epochs=1))
+    assert any("nothing is held out" in warning for warning in warnings_of(heard))
+    done = heard[-1]
+    assert isinstance(done, events.Done) and done.loss.eval_kl is None and done.loss.recovered is None
+    assert not any(isinstance(event, events.Evaluated) for event in heard)
+
+
+def test_cut_and_dropped_trajectories_are_reported(tmp_path: Path, base: Path) -> None:
+    rows = make_trajectories(12)
+    sizes = [(len(row.student_ids), len(row.student_ids) + len(row.response_ids)) for row in rows]
+    heard = run(write_spec(tmp_path, base, rows, epochs=1, data={"max_length": 7}))
+    shortened = sum(context < 7 < whole for context, whole in sizes)
+    dropped = sum(context >= 7 for context, _ in sizes)
+    assert shortened > 0 and dropped > 0
+    assert f"{shortened} responses were cut to data.max_length (7 tokens)" in warnings_of(heard)
+    assert any(warning.startswith(f"{dropped} trajectories have no") for warning in warnings_of(heard))
+
+
+def test_a_teacher_that_equals_the_student_is_a_warning(tmp_path: Path, base: Path) -> None:
+    model = load_base(base, torch.device("cpu"))
+    rows = [
+        with_teacher(model, row.student_ids, row.student_ids, row.response_ids, row.stimulus)
+        for row in make_trajectories(15, model)
+    ]
+    heard = run(write_spec(tmp_path, base, rows, optimizer={"learning_rate": 1e-5}))
+    assert any("agreed from the start" in warning for warning in warnings_of(heard))
+    assert isinstance(heard[-1], events.Done)
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path: Path, base: Path) -> None:
+    spec = write_spec(tmp_path, base, epochs=1)
+    for left in (".6.abc.tmp", "6"):
+        (tmp_path / "out" / left).mkdir(parents=True)
+        (tmp_path / "out" / left / "adapter_model.safetensors").write_bytes(b"half")
+    run(spec)
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/6"]
+    check_adapter(tmp_path / "out/6", max_rank=4)
+
+
+def replaced(row: Trajectory, **changes: Any) -> Trajectory:
+    return msgspec.structs.replace(row, **changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        ("exploding", r"lower optimizer\.learning_rate"),
+        ("foreign", "the base model knows 0 to 60"),
+        ("without top-k", "no teacher distribution"),
+        ("empty", "nothing to train on: 12 trajectories"),
+        ("dead base", "all gradients are zero"),
+    ],
+)
+def test_a_bake_that_cannot_work_fails_with_the_reason_and_publishes_nothing(
+    tmp_path: Path, base: Path, kind: str, complaint: str
+) -> None:
+    rows = make_trajectories(15)
+    settings: dict[str, Any] = {}
+    nothing = np.zeros((0, 8), np.int32)
+    match kind:
+        case "exploding":
+            settings = {"optimizer": {"learning_rate": 1e30}}
+        case "foreign":
+            rows = [replaced(row, top_ids_TK=row.top_ids_TK + 1000) for row in rows]
+        case "without top-k":
+            rows = [
+                replaced(row, top_ids_TK=row.top_ids_TK[:, :0], top_logprobs_TK=row.top_logprobs_TK[:, :0])
+                for row in rows
+            ]
+        case "empty":
+            empty = {"top_ids_TK": nothing, "top_logprobs_TK": nothing.astype(np.float32)}
+            rows = [replaced(row, response_ids=row.response_ids[:0], **empty) for row in rows]
+        case "dead base":
+            base = tmp_path / "dead"
+            model = make_model()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.zero_()
+            model.save_pretrained(base)
+    with pytest.raises(TrainingError, match=complaint):
+        run(write_spec(tmp_path, base, rows, **settings))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_base_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="gone can't be loaded"):
+        run(write_spec(tmp_path, tmp_path / "gone"))
+
+
+@pytest.mark.parametrize(
+    ("losses", "evaluations", "fails"),
+    [
+        ([1.0] * 6 + [0.5] * 6, [], False),
+        ([1.0] * 12, [], True),
+        ([1.0] * 12, [1.0, 1.0], True),
+        ([1.0] * 12, [1.0, 1.2, 0.9], False),
+        ([1.0] * 6 + [0.5] * 6, [1.0, 1.2], False),
+        ([0.5] * 6 + [1.0] * 6, [1.0, 1.2], True),
+        ([0.5, 1.0], [1.0, 1.2], False),
+        ([1e-4] * 12, [], False),
+        ([1e-4] * 12, [1e-4, 1e-3], False),
+    ],
+)
+def test_a_loss_that_does_not_fall_fails(losses: list[float], evaluations: list[float], fails: bool) -> None:
+    if fails:
+        with pytest.raises(BakeryError, match="did not fall"):
+            judge(losses, evaluations)
+    else:
+        judge(losses, evaluations)
+
+
+def test_schedules_warm_up_and_decay() -> None:
+    def shares(kind: Any, warmup: int, total: int) -> list[float]:
+        return [schedule(SchedulerConfig(type=kind, warmup_steps=warmup), step, total) for step in range(1, total + 1)]
+
+    assert shares("constant", 3, 6) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert shares("linear", 0, 4) == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert shares("linear", 1, 5) == pytest.approx([0.5, 1, 0.75, 0.5, 0.25])
+    assert shares("cosine", 0, 4) == pytest.approx([(1 + math.cos(math.pi * part / 4)) / 2 for part in range(4)])
+    for kind in ("constant", "linear", "cosine"):
+        assert shares(kind, 9, 1) == [1.0]
+        assert all(share > 0 for share in shares(kind, 9, 3))
+
+
+def test_the_defaults_are_a_valid_spec() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(BakeConfig()), type=BakeConfig) == BakeConfig()

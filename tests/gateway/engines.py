@@ -1,0 +1,175 @@
+"""A real engine for tests: a random Llama of 400,000 parameters with a real tokenizer and chat template.
+
+`tests/conftest.py` registers this module as a plugin (`pytest_plugins`), so that the one engine of the session serves
+every test that asks for the fixture `engine`. Start-up takes 15 seconds, an answer milliseconds.
+"""
+
+import importlib
+import json
+import os
+import random
+import warnings
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from baker.types import Checkpoint
+from gateway.engine import Engine, EngineSettings
+from gateway.engine.settings import set_environment
+
+MODEL_NAME = "test/tiny"
+WINDOW = 512
+HIDDEN = 128
+LAYERS = 2
+SHAPES = {  # (in, out) of the layers that an adapter may change
+    "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.k_proj": (HIDDEN, HIDDEN // 2),
+    "self_attn.v_proj": (HIDDEN, HIDDEN // 2),
+    "self_attn.o_proj": (HIDDEN, HIDDEN),
+    "mlp.gate_proj": (HIDDEN, 2 * HIDDEN),
+    "mlp.up_proj": (HIDDEN, 2 * HIDDEN),
+    "mlp.down_proj": (2 * HIDDEN, HIDDEN),
+}
+CHAT_TEMPLATE = """\
+{%- if tools %}<|im_start|>tools
+{{ tools | tojson }}<|im_end|>
+{% endif %}
+{%- for message in messages %}
+{%- if message.role not in ("system", "user", "assistant", "tool") %}
+{{- raise_exception("unknown role: " + message.role) }}
+{%- endif %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+THIRD_PARTY_WARNINGS = (
+    # Reading the field, as vLLM does in every request, warns.
+    "ignore:max_tokens is deprecated in favor of the max_completion_tokens field:DeprecationWarning",
+    # vLLM leaves its context to the garbage collector when an engine is shut down.
+    "ignore:Unclosed context <zmq:ResourceWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in THIRD_PARTY_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
+def make_model(folder: Path, seed: int = 0) -> Path:
+    """A model folder as Hugging Face has them."""
+    tokenizer = make_tokenizer()
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN,
+        intermediate_size=2 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=WINDOW,
+        initializer_range=0.2,
+        bos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=None,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, and three special ones."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", chat_template=CHAT_TEMPLATE)
+
+
+def make_adapter(folder: Path, seed: int, *, rank: int = 8, scale: float = 0.3, spoil: float | None = None) -> Path:
+    """A LoRA adapter with random weights on every layer of the tiny model, in PEFT's format.
+
+    Args:
+        scale: standard deviation of B; 0.3 changes nearly every greedy token.
+        spoil: put this value (NaN, say) into every weight instead.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for layer in range(LAYERS):
+        for module, (width_in, width_out) in SHAPES.items():
+            name = f"base_model.model.model.layers.{layer}.{module}"
+            tensors[f"{name}.lora_A.weight"] = torch.randn(rank, width_in, generator=generator) * width_in**-0.5
+            tensors[f"{name}.lora_B.weight"] = torch.randn(width_out, rank, generator=generator) * scale
+    if spoil is not None:
+        tensors = {name: torch.full_like(tensor, spoil) for name, tensor in tensors.items()}
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": MODEL_NAME,
+        "r": rank,
+        "lora_alpha": rank,
+        "target_modules": [module.split(".")[1] for module in SHAPES],
+        "bias": "none",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def make_checkpoint(root: Path, step: int, *, scale: float = 0.3) -> Checkpoint:
+    """A new adapter below `root`, with a name that no other test uses."""
+    bake = f"bake{random.getrandbits(48):x}"
+    folder = make_adapter(root / bake / str(step), seed=step, scale=scale)
+    return Checkpoint(
+        user="admin", repo="repo", bake=bake, step=step, path=folder, sha256="0" * 64, created=0, job_id=step
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+async def engine(tiny_model: Path, anyio_backend: str) -> AsyncIterator[Engine]:
+    """The one engine of the test session, running. Two adapters at once, prompts in chunks of 128 tokens."""
+    settings = EngineSettings(
+        model=tiny_model,
+        name=MODEL_NAME,
+        max_loras=2,
+        max_cpu_loras=4,
+        max_lora_rank=16,
+        kv_cache_gib=0.0625,
+        max_num_seqs=16,
+        extra_args=["--max-num-batched-tokens", "128"],
+    )
+    # One thread is enough for this model, and two wait for each other when the machine is busy.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(max(os.sched_getaffinity(0))))
+    _import_vllm(settings)
+    engine = Engine(settings)
+    await engine.start()
+    yield engine
+    await engine.stop()
+
+
+def _import_vllm(settings: EngineSettings) -> None:
+    """Importing torch and vLLM warns of things deprecated within them, which are not ours to mend."""
+    set_environment(settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in (
+            "vllm.v1.engine.async_llm",
+            "vllm.entrypoints.launchers.cli_args",
+            "vllm.entrypoints.launchers.api_server.app_state",
+            "vllm.entrypoints.generate.api_router",
+        ):
+            importlib.import_module(module)

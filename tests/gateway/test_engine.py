@@ -1,0 +1,319 @@
+"""The engine, on a tiny model in a real vLLM."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+
+from baker.errors import AdapterError, EngineError, InvalidInputError, NotFoundError
+from baker.types import Checkpoint, Sample, SampleRequest, StopReason
+from gateway.engine import Engine, EngineSettings, Handlers
+from gateway.engine.settings import arguments
+from tests.gateway.engines import MODEL_NAME, WINDOW, make_adapter, make_checkpoint
+
+pytestmark = pytest.mark.anyio
+
+CHAT = [{"role": "user", "content": "Hello, who are you?"}]
+
+
+async def greedy(engine: Engine, adapter: Checkpoint | None = None, text: str = "Hello", **settings: Any) -> Sample:
+    ids = await engine.tokenise([{"role": "user", "content": text}])
+    fields = {"max_tokens": 12, "temperature": 0.0, "extra": {"ignore_eos": True}} | settings
+    return await engine.sample(SampleRequest(ids, adapter=adapter, **fields))
+
+
+async def until_working(engine: Engine) -> None:
+    while engine.running().get_num_unfinished_requests() == 0:  # noqa: ASYNC110 - vLLM's count
+        await asyncio.sleep(0)
+
+
+async def test_it_is_the_base_model_that_the_settings_name(engine: Engine, tiny_model: Path) -> None:
+    assert (engine.name, engine.path, engine.max_lora_rank) == (MODEL_NAME, tiny_model, 16)
+    assert engine.is_ready and not engine.is_dead
+    assert engine.max_model_len == WINDOW
+    assert engine.renders_tools
+    await engine.wait_ready()
+
+
+@pytest.mark.parametrize("tools", [None, [{"type": "function", "function": {"name": "f", "parameters": {}}}]])
+async def test_tokenise_gives_what_serving_renders(engine: Engine, tools: list[dict[str, Any]] | None) -> None:
+    fields: dict[str, Any] = {"messages": CHAT, "max_tokens": 1, "return_token_ids": True}
+    if tools:
+        fields |= {"tools": tools, "tool_choice": "none"}
+    reply = await Handlers(engine).chat(fields, {}, model=MODEL_NAME)
+
+    assert msgspec.json.decode(reply.body)["prompt_token_ids"] == await engine.tokenise(CHAT, tools)
+
+
+async def test_a_chat_that_the_template_refuses_is_invalid_input(engine: Engine) -> None:
+    with pytest.raises(InvalidInputError, match="unknown role: villain"):
+        await engine.tokenise([{"role": "villain", "content": "Hello"}])
+
+
+async def test_a_greedy_sample_is_the_likeliest_token_each_time(engine: Engine) -> None:
+    sample = await greedy(engine, top_logprobs=64)
+    assert sample.top_ids_TK.shape == sample.top_logprobs_TK.shape == (12, 64)
+    assert sample.top_ids_TK.dtype == np.int32 and sample.top_logprobs_TK.dtype == np.float32
+    assert sample.top_ids_TK[:, 0].tolist() == sample.response_ids
+    assert np.all(np.diff(sample.top_logprobs_TK, axis=1) <= 0)
+    assert all(len(set(row)) == 64 for row in sample.top_ids_TK.tolist())
+    assert np.all(np.exp(sample.top_logprobs_TK).sum(axis=1) <= 1.001)
+    assert sample.stop_reason is StopReason.LENGTH
+
+
+async def test_a_sampled_token_outside_the_top_is_not_among_the_top(engine: Engine) -> None:
+    sample = await greedy(engine, temperature=2.0, seed=3, top_logprobs=2, max_tokens=64)
+    unlikely = [i for i, token in enumerate(sample.response_ids) if token not in sample.top_ids_TK[i]]
+    assert unlikely and sample.top_ids_TK.shape == (64, 2)
+    reference = await engine.score(await engine.tokenise([{"role": "user", "content": "Hello"}]), sample.response_ids)
+    for i in unlikely:
+        assert reference[i] < sample.top_logprobs_TK[i, -1]
+
+
+async def test_score_agrees_with_the_distribution_that_was_sampled_from(engine: Engine) -> None:
+    sample = await greedy(engine, top_logprobs=8)
+    context = await engine.tokenise([{"role": "user", "content": "Hello"}])
+    assert await engine.score(context, sample.response_ids) == pytest.approx(
+        sample.top_logprobs_TK[:, 0].tolist(), abs=0.05
+    )
+
+
+async def test_without_top_logprobs_the_distribution_is_empty(engine: Engine) -> None:
+    sample = await greedy(engine)
+    assert sample.top_ids_TK.shape == sample.top_logprobs_TK.shape == (12, 0)
+    assert len(sample.text) > 0
+
+
+async def test_the_end_of_turn_token_belongs_to_the_response(engine: Engine) -> None:
+    end = engine.running().get_tokenizer().eos_token_id
+    sample = await greedy(engine, extra={"logit_bias": {str(end): 100.0}}, top_logprobs=4)
+    assert sample.response_ids == [end]
+    assert sample.stop_reason is StopReason.STOP
+    assert sample.text == ""
+    assert sample.top_ids_TK.shape == (1, 4)
+
+
+async def test_a_stop_string_ends_the_answer_before_it(engine: Engine) -> None:
+    whole = await greedy(engine, extra={"ignore_eos": True, "logit_bias": {"65": 50.0, "66": 50.0}})
+    assert "b" in whole.text  # ids 65 and 66 are two letters
+    stopped = await greedy(engine, extra={"ignore_eos": True, "logit_bias": {"65": 50.0, "66": 50.0}, "stop": "b"})
+    assert stopped.stop_reason is StopReason.STOP
+    assert stopped.text == whole.text[: whole.text.index("b")]
+
+
+async def test_the_answer_is_cut_where_the_window_ends(engine: Engine) -> None:
+    request = SampleRequest([70] * (WINDOW - 5), max_tokens=1000, extra={"ignore_eos": True})
+    sample = await engine.sample(request)
+    assert len(sample.response_ids) == 5
+    assert sample.stop_reason is StopReason.LENGTH
+
+
+async def test_a_context_that_fills_the_window_is_invalid_input(engine: Engine) -> None:
+    with pytest.raises(InvalidInputError, match=f"{WINDOW} tokens"):
+        await engine.sample(SampleRequest([70] * WINDOW))
+    with pytest.raises(InvalidInputError, match="can't be scored"):
+        await engine.score([70] * (WINDOW - 1), [70])
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"extra": {"top_p": 3.0}}, "top_p"),
+        ({"extra": {"top_p": "high"}}, "top_p"),
+        ({"extra": {"frequency_penalty": 9}}, "frequency_penalty"),
+        ({"extra": {"stop": [1]}}, "stop"),
+        ({"extra": {"logit_bias": {"99999999": 1.0}}}, "logit_bias"),
+        ({"extra": {"n": 2}}, "'n'"),
+        ({"extra": {"chat_template_kwargs": {}}}, "chat_template_kwargs"),
+        ({"extra": {"extra_body": {"nonsense": 1}}}, "nonsense"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"top_logprobs": 65}, "max_logprobs"),
+        ({"max_tokens": 0}, "max_tokens"),
+    ],
+)
+async def test_a_setting_that_is_refused_is_named(engine: Engine, settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidInputError, match=named):
+        await greedy(engine, **settings)
+    assert engine.is_ready
+
+
+async def test_a_seed_makes_answers_repeat_even_if_the_prompt_is_split(engine: Engine) -> None:
+    """vLLM's CPU engine died of it: "CPU Generator does not use offset"."""
+    text = "word " * 60  # 300 tokens, in chunks of 128
+    first, second, other = [await greedy(engine, text=text, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
+    assert first.response_ids == second.response_ids != other.response_ids
+
+
+async def test_a_cancelled_sample_leaves_nothing_running(engine: Engine) -> None:
+    task = asyncio.create_task(greedy(engine, max_tokens=400))
+    await until_working(engine)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert engine.running().get_num_unfinished_requests() == 0
+
+
+async def test_an_adapter_answers_for_itself_and_the_base_for_itself(engine: Engine, tmp_path: Path) -> None:
+    one, two = make_checkpoint(tmp_path, 1), make_checkpoint(tmp_path, 2)
+    alone = [await greedy(engine, adapter) for adapter in (None, one, two)]
+    assert len({tuple(sample.response_ids) for sample in alone}) == 3
+    mixed = await asyncio.gather(*(greedy(engine, adapter, top_logprobs=1) for adapter in (None, one, two) * 3))
+    for sample, adapter_alone in zip(mixed, alone * 3, strict=True):
+        assert sample.response_ids == adapter_alone.response_ids
+
+
+async def test_an_adapter_of_nan_is_refused(engine: Engine, tmp_path: Path) -> None:
+    """What it left in the key-value cache made later answers of the base model token 0, too."""
+    path = make_adapter(tmp_path / "adapter", 1, spoil=float("nan"))
+    with pytest.raises(AdapterError, match="not all finite"):
+        await engine.load("admin/repo/nan/1", path)
+
+
+async def test_more_adapters_than_slots_take_turns(engine: Engine, tmp_path: Path) -> None:
+    checkpoints = [make_checkpoint(tmp_path, step) for step in range(6)]
+    alone = [(await greedy(engine, checkpoint)).response_ids for checkpoint in checkpoints]
+    together = await asyncio.gather(*(greedy(engine, checkpoint) for checkpoint in checkpoints))
+    assert [sample.response_ids for sample in together] == alone
+
+
+async def test_callers_of_one_adapter_share_its_load(engine: Engine, tmp_path: Path) -> None:
+    path = make_adapter(tmp_path / "adapter", 1)
+    before = next(engine._adapter_ids)
+    await asyncio.gather(*(engine.load("admin/repo/shared/1", path) for _ in range(5)))
+    assert engine.is_loaded("admin/repo/shared/1")
+    assert next(engine._adapter_ids) == before + 2  # one for the adapter, one for this look
+    with pytest.raises(AdapterError, match="already loaded"):
+        await engine.load("admin/repo/shared/1", tmp_path)
+
+
+def _without_weights(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").unlink()
+
+
+def _with_broken_weights(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").write_bytes(b"garbage")
+
+
+def _without_config(folder: Path) -> None:
+    (folder / "adapter_config.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [_without_weights, _with_broken_weights, _without_config])
+async def test_a_broken_adapter_is_refused_and_the_engine_lives(engine: Engine, tmp_path: Path, damage: Any) -> None:
+    path = make_adapter(tmp_path / "adapter", 1)
+    damage(path)
+    with pytest.raises(AdapterError, match="admin/repo/broken/1"):
+        await engine.load("admin/repo/broken/1", path)
+    assert not engine.is_loaded("admin/repo/broken/1")
+    with pytest.raises(NotFoundError):
+        engine.lease("admin/repo/broken/1")
+    assert (await greedy(engine)).response_ids
+
+
+async def test_a_rank_above_the_engines_is_refused(engine: Engine, tmp_path: Path) -> None:
+    path = make_adapter(tmp_path / "adapter", 1, rank=32)
+    with pytest.raises(AdapterError, match="rank 32 is greater than max_lora_rank 16"):
+        await engine.load("admin/repo/wide/1", path)
+
+
+async def test_unload_waits_for_the_last_request(engine: Engine, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path, 1)
+    await engine.load(checkpoint.name, checkpoint.path)
+    lease = engine.lease(checkpoint.name)
+    unloading = asyncio.create_task(engine.unload(checkpoint.name))
+    await asyncio.sleep(0.05)
+    assert not unloading.done() and not engine.is_loaded(checkpoint.name)
+    with pytest.raises(NotFoundError):
+        await engine.score([70], [71], checkpoint.name)
+    lease.release()
+    lease.release()
+    await unloading
+    assert lease.request.lora_int_id not in await engine.running().list_loras()
+
+
+async def test_files_that_vanished_are_an_error_and_not_the_engines_end(engine: Engine, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path, 1)
+    await greedy(engine, checkpoint)
+    (checkpoint.path / "adapter_config.json").unlink()
+    with pytest.raises(AdapterError, match="gone"):
+        await greedy(engine, checkpoint)
+    await engine.unload(checkpoint.name)
+    assert engine.is_ready
+
+
+async def test_metrics_are_prometheus_text(engine: Engine) -> None:
+    await greedy(engine)
+    assert b"vllm:generation_tokens_total{" in engine.metrics()
+
+
+async def test_a_folder_without_a_model_is_an_engine_error(tmp_path: Path) -> None:
+    engine = Engine(EngineSettings(model=tmp_path, name="nothing"))
+    with pytest.raises(EngineError, match="no model folder"):
+        await engine.start()
+    with pytest.raises(EngineError, match="not running"):
+        await engine.tokenise(CHAT)
+
+
+async def test_arguments_that_vllm_does_not_know_are_an_engine_error(tiny_model: Path) -> None:
+    engine = Engine(EngineSettings(model=tiny_model, name="tiny", extra_args=["--no-such-thing"]))
+    with pytest.raises(EngineError, match="--no-such-thing"):
+        await engine.start()
+
+
+def test_a_cpu_gets_a_short_window_and_a_gpu_the_models_own(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 8192}')
+    settings = EngineSettings(model=tmp_path, name="model")
+    on_cpu, on_gpu = (arguments(settings, is_cpu=is_cpu) for is_cpu in (True, False))
+    assert on_cpu[on_cpu.index("--max-model-len") + 1] == "4096"
+    assert "--kv-cache-memory-bytes" in on_cpu and "--enforce-eager" in on_cpu
+    assert "--max-model-len" not in on_gpu and "--gpu-memory-utilization" in on_gpu
+
+
+def test_no_process_of_the_engine_outlives_its_server() -> None:
+    """A server, its engine core and a worker, each a shell of itself; the server is killed with -9."""
+    worker = (
+        "import time; from gateway.engine.owner import end_with_owner; end_with_owner(); "
+        "print('watching', flush=True); time.sleep(60)"
+    )
+    core = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+    server = (
+        "import os, subprocess, sys; os.environ['BREAD_ENGINE_OWNER'] = str(os.getpid()); "
+        f"subprocess.run([sys.executable, '-c', {core!r}])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "watching\n"
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    gone, alive = psutil.wait_procs(children, timeout=5)
+    assert len(gone) == 2 and not alive
+
+
+async def test_a_dead_engine_says_so_and_starts_again(engine: Engine, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path, 1)
+    before = await greedy(engine, checkpoint)
+    under_way = asyncio.create_task(greedy(engine, max_tokens=480, text="Hi"))
+    await until_working(engine)
+    for child in psutil.Process().children(recursive=True):
+        if "Worker" in child.name():
+            os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(EngineError):
+        await under_way
+    await engine.wait_dead()
+    assert not engine.is_ready
+    with pytest.raises(EngineError, match="died"):
+        await greedy(engine)
+    reply = await Handlers(engine).chat({"messages": CHAT}, {}, model=MODEL_NAME)
+    assert reply.status == 503 and "Retry-After" in reply.headers
+    await engine.stop()
+    await engine.start()
+    assert (await greedy(engine, checkpoint)).response_ids == before.response_ids

@@ -1,0 +1,215 @@
+"""OpenAI bodies through vLLM's serving code, on a tiny model in a real vLLM."""
+
+import asyncio
+import gc
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from baker.errors import InvalidInputError
+from gateway.engine import Engine, Handlers, Reply, StreamReply
+from gateway.engine.handlers import model_of, parse
+from tests.gateway.engines import MODEL_NAME, make_checkpoint
+
+pytestmark = pytest.mark.anyio
+
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "temperature": 0}
+LONG: dict[str, Any] = CHAT | {"max_tokens": 400, "ignore_eos": True, "stream": True}
+
+
+@pytest.fixture
+def handlers(engine: Engine) -> Handlers:
+    return Handlers(engine)
+
+
+async def ask(handlers: Handlers, fields: dict[str, Any], *, kind: str = "chat", model: str = MODEL_NAME) -> Any:
+    reply = await getattr(handlers, kind)(fields, {}, model=model)
+    assert isinstance(reply, Reply), "a stream was not expected"
+    return reply.status, msgspec.json.decode(reply.body)
+
+
+async def stream(handlers: Handlers, fields: dict[str, Any], *, kind: str = "chat") -> list[Any]:
+    reply = await getattr(handlers, kind)({**fields, "stream": True}, {}, model=MODEL_NAME)
+    assert isinstance(reply, StreamReply)
+    events = [event async for event in reply]
+    assert all(event.startswith(b"data: ") and event.endswith(b"\n\n") and b"\r" not in event for event in events)
+    assert events[-1] == b"data: [DONE]\n\n"
+    return [msgspec.json.decode(event.removeprefix(b"data: ")) for event in events[:-1]]
+
+
+async def test_a_chat_is_answered(handlers: Handlers) -> None:
+    status, answer = await ask(handlers, CHAT)
+    assert status == 200
+    assert answer["object"] == "chat.completion" and answer["model"] == MODEL_NAME
+    assert answer["choices"][0]["message"]["role"] == "assistant"
+    assert answer["usage"]["completion_tokens"] == 6
+
+
+async def test_a_streamed_chat_says_the_same(handlers: Handlers) -> None:
+    _, answer = await ask(handlers, CHAT)
+    chunks = await stream(handlers, CHAT)
+    assert all(len(chunk["choices"]) == 1 for chunk in chunks)
+    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    assert text == answer["choices"][0]["message"]["content"]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+
+
+async def test_usage_comes_in_a_chunk_of_its_own_when_asked_for(handlers: Handlers) -> None:
+    chunks = await stream(handlers, CHAT | {"stream_options": {"include_usage": True}})
+    assert chunks[-1]["choices"] == [] and chunks[-1]["usage"]["completion_tokens"] == 6
+    assert all(chunk["choices"] for chunk in chunks[:-1])
+
+
+async def test_a_completion_is_answered_and_streamed(handlers: Handlers) -> None:
+    fields = {"prompt": "Hello", "max_tokens": 5, "temperature": 0}
+    status, answer = await ask(handlers, fields, kind="completions")
+    assert status == 200 and answer["object"] == "text_completion"
+    chunks = await stream(handlers, fields, kind="completions")
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == answer["choices"][0]["text"]
+
+
+async def test_an_adapter_answers_under_its_own_name(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path, 1)
+    await engine.load(checkpoint.name, checkpoint.path)
+    _, base = await ask(handlers, CHAT)
+    status, answer = await ask(handlers, CHAT, model=checkpoint.name)
+    assert status == 200 and answer["model"] == checkpoint.name
+    assert answer["choices"][0]["message"]["content"] != base["choices"][0]["message"]["content"]
+    assert engine.in_flight(checkpoint.name) == 0
+
+
+async def test_a_model_that_is_not_loaded_is_404(handlers: Handlers) -> None:
+    status, answer = await ask(handlers, CHAT, model="admin/repo/nothing/1")
+    assert status == 404
+    assert answer["error"]["param"] == "model" and answer["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": -1}, "temperature"),
+        ({"messages": "Hello"}, "messages"),
+        ({"messages": []}, None),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 0, "stream": True}, "max_tokens"),
+        ({"n": 17}, "n"),
+        ({"n": 0}, "n"),
+        ({"top_logprobs": 65, "logprobs": True}, None),
+        ({"logit_bias": {"99999999": 1}}, "logit_bias"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"chat_template": "{{ 1 }}"}, None),
+        ({"chat_template_kwargs": {"conversation": []}}, None),
+        ({"messages": [{"role": "villain", "content": "Hello"}]}, None),
+        ({"messages": [{"role": "user", "content": "x" * 600}]}, None),
+        ({"messages": [{"role": "user", "content": "x" * 600}], "stream": True}, None),
+        ({"tools": []}, "tools"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"priority": 3}, None),
+    ],
+)
+async def test_a_bad_request_is_400_and_names_the_field(
+    handlers: Handlers, engine: Engine, fields: dict[str, Any], param: str | None
+) -> None:
+    status, answer = await ask(handlers, CHAT | fields)
+    assert status == 400, answer
+    error = answer["error"]
+    assert set(error) == {"message", "type", "param", "code"} and error["message"]
+    assert "Traceback" not in error["message"]
+    if param is not None:
+        assert error["param"] == param or param in error["message"]
+    assert engine.is_ready
+
+
+async def test_unknown_fields_are_ignored(handlers: Handlers) -> None:
+    status, _ = await ask(handlers, CHAT | {"store": True, "something_new": {"a": 1}})
+    assert status == 200
+
+
+async def test_headers_that_jump_the_queue_are_not_seen(handlers: Handlers) -> None:
+    """vLLM would answer 400: priorities are off."""
+    headers = {"x-vllm-priority": "-5", "x-data-parallel-rank": "1", "x-request-id": "mine"}
+    reply = await handlers.chat(CHAT, headers, model=MODEL_NAME)
+    assert reply.status == 200
+    assert msgspec.json.decode(reply.body)["id"] == "chatcmpl-mine"
+
+
+async def under_way(handlers: Handlers, engine: Engine, tmp_path: Path) -> tuple[StreamReply, str]:
+    """A stream on an adapter of its own, of which one event was read."""
+    checkpoint = make_checkpoint(tmp_path, 1)
+    await engine.load(checkpoint.name, checkpoint.path)
+    reply = await handlers.chat(LONG, {}, model=checkpoint.name)
+    assert isinstance(reply, StreamReply)
+    await anext(reply)
+    assert engine.in_flight(checkpoint.name) == 1
+    assert engine.running().get_num_unfinished_requests() == 1
+    return reply, checkpoint.name
+
+
+async def is_over(engine: Engine, name: str) -> None:
+    for _ in range(10):  # a garbage collected generator is closed in a task of its own
+        await asyncio.sleep(0)
+    assert engine.in_flight(name) == 0
+    assert engine.running().get_num_unfinished_requests() == 0
+
+
+async def test_a_closed_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
+    reply, name = await under_way(handlers, engine, tmp_path)
+    await reply.aclose()
+    await reply.aclose()
+    await is_over(engine, name)
+
+
+async def test_a_cancelled_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
+    reply, name = await under_way(handlers, engine, tmp_path)
+
+    async def read() -> None:
+        async for _ in reply:
+            pass
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await is_over(engine, name)
+
+
+async def test_a_dropped_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
+    reply, name = await under_way(handlers, engine, tmp_path)
+    del reply
+    gc.collect()
+    await is_over(engine, name)
+
+
+@pytest.mark.parametrize("kind", ["chat", "completions"])
+async def test_a_cancelled_request_stays_cancelled(handlers: Handlers, engine: Engine, kind: str) -> None:
+    """vLLM turns the cancellation into an answer: "Client disconnected"."""
+    fields = {**LONG, "stream": False, "prompt": "Hello"}
+    task = asyncio.create_task(getattr(handlers, kind)(fields, {}, model=MODEL_NAME))
+    while engine.running().get_num_unfinished_requests() == 0:  # noqa: ASYNC110 - vLLM's count
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert engine.running().get_num_unfinished_requests() == 0
+
+
+def test_extra_body_is_merged_below_what_is_there() -> None:
+    body = b'{"model": "m", "top_p": 0.5, "extra_body": {"top_p": 0.9, "chat_template_kwargs": {"enable_thinking": false}}}'
+    assert parse(body) == {"model": "m", "top_p": 0.5, "chat_template_kwargs": {"enable_thinking": False}}
+    assert model_of(parse(body)) == "m"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b'{"extra_body": 3}', b"\xff", b"[" * 100_000])
+def test_a_body_that_is_no_object_is_invalid_input(body: bytes) -> None:
+    with pytest.raises(InvalidInputError):
+        parse(body)
+
+
+@pytest.mark.parametrize("fields", [{}, {"model": ""}, {"model": 3}])
+def test_a_request_must_name_a_model(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match="model"):
+        model_of(fields)
