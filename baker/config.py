@@ -121,12 +121,23 @@ class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warmup_steps: NonNegative = 3
 
 
+TRAJECTORY_PASSES = 480
+MIN_EPOCHS, MAX_EPOCHS = 2, 8
+"""Few trajectories need many passes: of 53, 6 epochs recovered 0.75 and 3 epochs 0.70; of 256, 2 epochs 0.78."""
+
+
+def epochs_for(rows: int) -> int:
+    """The passes over so many trajectories where the config names no number."""
+    return min(MAX_EPOCHS, max(MIN_EPOCHS, round(TRAJECTORY_PASSES / rows)))
+
+
 class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a bake mixes its targets and trains."""
 
     type: Literal["single_baker"] = "single_baker"
     datasets: list[Dataset] = []
-    epochs: Positive = 3
+    epochs: Positive | None = None
+    """Passes over the mix; absent: as many as make about TRAJECTORY_PASSES, see `epochs_for`."""
     micro_batch_size: Positive = 2
     """Trajectories in one forward pass. Small: with little data the number of steps counts most."""
     gradient_accumulation_steps: Positive = 1

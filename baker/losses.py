@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 64 << 20  # of float32 logits at a time: large enough for full speed, small beside any model
+CHUNK_BYTES = 64 << 20  # of float32 logits at a time: hundreds of positions, yet small beside any model
 _LEAST_LOGPROB = -1e4  # stands for -inf, whose product with a mass of 0 is NaN
 
 

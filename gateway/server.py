@@ -24,6 +24,7 @@ from gateway.engine import Engine, EngineSettings
 KEEP_ALIVE_SECONDS = 65  # longer than the clients' own connection pools keep one
 
 EXIT_CONFIG = 2
+EXIT_INTERRUPTED = 130
 
 
 def serve(arguments: Sequence[str]) -> int:
@@ -34,10 +35,14 @@ def serve(arguments: Sequence[str]) -> int:
         home = Path(settings.home).resolve()
         home.mkdir(parents=True, exist_ok=True)
         with _only_service_of(home):
-            return uvloop.run(_serve(settings, home, folder))
+            _set_up_logging(settings)
+            engine_settings, base = _base_model(settings, home)
+            return uvloop.run(_serve(settings, home, folder, engine_settings, base))
     except (BakeryError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return EXIT_CONFIG
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 @contextlib.contextmanager
@@ -51,14 +56,19 @@ def _only_service_of(home: Path) -> Iterator[None]:
         yield
 
 
-async def _serve(settings: Settings, home: Path, folder: Path) -> int:
+def _set_up_logging(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    for chatty in ("httpx", "httpcore", "anthropic", "sqlite_utils"):
-        logging.getLogger(chatty).setLevel("WARNING")
+    if settings.log_level != "debug":
+        for chatty in ("anthropic", "httpcore", "httpx", "uvicorn", "vllm"):
+            logging.getLogger(chatty).setLevel("WARNING")
+
+
+async def _serve(
+    settings: Settings, home: Path, folder: Path, engine_settings: EngineSettings, base: BaseModelNames
+) -> int:
     key = master_key(settings, home)
-    engine_settings, base = _base_model(settings, home)
     services = build_services(settings, home, key, Engine(engine_settings), base)
     failures: list[BaseException] = []
 
@@ -87,6 +97,7 @@ async def _serve(settings: Settings, home: Path, folder: Path) -> int:
             timeout_graceful_shutdown=settings.grace_seconds,
         )
     )
+    print("Starting: the engine takes about half a minute.", flush=True)
     await server.serve()
     for failure in failures:
         print(f"gateway: {failure}", file=sys.stderr)
@@ -115,6 +126,8 @@ def _base_model(settings: Settings, home: Path) -> tuple[EngineSettings, BaseMod
         if not path.is_dir():
             path = _cached(settings.model)
     else:
+        if not embedded_model.is_prepared(home):
+            print("Making the embedded model ready: once, about 20 seconds.", flush=True)
         path = embedded_model.prepare(home)
         name, stands_in = settings.model_name or embedded_model.MODEL_NAME, True
     engine_settings = EngineSettings(

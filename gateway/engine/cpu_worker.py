@@ -5,8 +5,8 @@
   full of NaN harms nobody else.
 - For each token vLLM copies a full A and B out of the stack: prefill with an adapter was six times slower than
   without. Here rows are grouped by adapter and multiplied with weights packed once when an adapter enters its slot.
-  They are kept in float32: for such thin matrices torch's bfloat16 product takes 5 to 10 times as long on CPUs
-  (105 against 12 microseconds for one row of o_proj).
+  They are kept in float32: without bfloat16 instructions torch's product of such thin matrices takes 5 to 10 times
+  as long (110 against 12 microseconds for one row of o_proj).
 - A request with a seed whose prompt was split into chunks killed the engine, since CPU generators have no offset.
 """
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker.config import BakeConfig, Hardcoded, bake_config, merge, target_config
+from baker.config import BakeConfig, Hardcoded, bake_config, epochs_for, merge, target_config
 from baker.errors import ConfigError
 
 JSON = st.recursive(
@@ -87,3 +87,8 @@ def test_a_template_lies_under_the_overrides() -> None:
 def test_effective_settings_survive_the_store() -> None:
     config = bake_config({"datasets": [{"target": "t"}], "total_trajectories": 9})
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(config)), BakeConfig) == config
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 8), (48, 8), (96, 5), (232, 2), (10_000, 2)])
+def test_few_trajectories_get_many_passes(rows: int, epochs: int) -> None:
+    assert epochs_for(rows) == epochs

@@ -77,6 +77,6 @@ def test_a_conversion_that_fails_gives_its_last_words(tmp_path: Path, monkeypatc
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"no model")
     monkeypatch.setattr(embedded_model, "_gguf", lambda: broken)
-    with pytest.raises(EngineError, match="broken.gguf failed: "):
+    with pytest.raises(EngineError, match=r"broken\.gguf failed: "):
         prepare(tmp_path)
     assert not (tmp_path / "models" / FOLDER).exists()

@@ -107,7 +107,6 @@ async def test_a_model_that_is_not_loaded_is_404(handlers: Handlers) -> None:
         ({"messages": [{"role": "user", "content": "x" * 600}], "stream": True}, None),
         ({"tools": []}, "tools"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
-        ({"priority": 3}, None),
     ],
 )
 async def test_a_bad_request_is_400_and_names_the_field(
@@ -198,8 +197,8 @@ async def test_a_cancelled_request_stays_cancelled(handlers: Handlers, engine: E
 
 
 def test_extra_body_is_merged_below_what_is_there() -> None:
-    body = b'{"model": "m", "top_p": 0.5, "extra_body": {"top_p": 0.9, "chat_template_kwargs": {"enable_thinking": false}}}'
-    assert parse(body) == {"model": "m", "top_p": 0.5, "chat_template_kwargs": {"enable_thinking": False}}
+    body = b'{"model": "m", "top_p": 0.5, "extra_body": {"top_p": 0.9, "chat_template_kwargs": {"thinking": false}}}'
+    assert parse(body) == {"model": "m", "top_p": 0.5, "chat_template_kwargs": {"thinking": False}}
     assert model_of(parse(body)) == "m"
 
 
