@@ -121,7 +121,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warmup_steps: NonNegative = 3
 
 
-TRAJECTORY_PASSES = 480
+TRAJECTORY_PASSES = 288
 MIN_EPOCHS, MAX_EPOCHS = 2, 8
 """Few trajectories need many passes: of 53, 6 epochs recovered 0.75 and 3 epochs 0.70; of 256, 2 epochs 0.78."""
 

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -63,6 +64,8 @@ def _set_up_logging(settings: Settings) -> None:
     if settings.log_level != "debug":
         for chatty in ("anthropic", "httpcore", "httpx", "uvicorn", "vllm"):
             logging.getLogger(chatty).setLevel("WARNING")
+        logging.getLogger("vllm.triton_utils").setLevel("ERROR")
+        warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
 
 async def _serve(

@@ -7,6 +7,8 @@ import pytest
 from baker.catalog import Catalog
 from baker.models import BaseModelNames
 
+pytest_plugins = ["tests.gateway.engines"]
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:

@@ -139,7 +139,7 @@ def test_the_guides_set_up_may_be_repeated(story: Story) -> None:
             bake_name="gavin_bake",
             repo_name="my_first_repo",
             template="default",
-            overrides={"datasets": [{"target": "gavin_target", "weight": 1.0}]},
+            overrides={"datasets": [{"target": "gavin_target", "weight": 1.0}], "epochs": 3},
         )
     listed: Any = story.bread.repo.list()
     assert listed.repos == ["my_first_repo"]
@@ -247,9 +247,7 @@ def test_unknown_models_and_keys_are_refused_in_openais_shape(story: Story) -> N
     with pytest.raises(openai.NotFoundError, match="my_first_repo/gavin_bake"):
         story.greedy("my_first_repo/gavin_bak")
     with pytest.raises(openai.BadRequestError, match="max_tokens"):
-        story.openai.chat.completions.create(
-            model=BASE, messages=[{"role": "user", "content": "x"}], max_tokens=0
-        )
+        story.openai.chat.completions.create(model=BASE, messages=[{"role": "user", "content": "x"}], max_tokens=0)
     stranger = openai.OpenAI(api_key="sk-wrong", base_url=f"{story.gateway.url}/v1", max_retries=0)
     with pytest.raises(openai.AuthenticationError):
         stranger.models.list()

@@ -89,6 +89,6 @@ def test_effective_settings_survive_the_store() -> None:
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(config)), BakeConfig) == config
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 8), (48, 8), (96, 5), (232, 2), (10_000, 2)])
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 8), (48, 6), (96, 3), (232, 2), (10_000, 2)])
 def test_few_trajectories_get_many_passes(rows: int, epochs: int) -> None:
     assert epochs_for(rows) == epochs
