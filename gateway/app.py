@@ -35,6 +35,7 @@ from gateway.services import Services
 log = logging.getLogger(__name__)
 
 MIB = 1 << 20
+FIRST_RESTART_SECONDS, MAX_RESTART_SECONDS = 1.0, 60.0
 
 
 def build_services(settings: Settings, home: Path, key: str, engine: Engine, base: BaseModelNames) -> Services:
@@ -64,11 +65,11 @@ def build_app(
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[BaseException], None] = lambda error: None,
 ) -> Litestar:
-    """The application. It answers at once; the engine starts beside it, and until it is there, models answer 503.
+    """The application. It answers at once; the engine starts beside it, and while it is away, models answer 503.
 
     Args:
-        on_ready: called when the engine answers.
-        on_failure: called if the engine can't be started.
+        on_ready: called when the engine answers for the first time.
+        on_failure: called if it can't be started for the first time.
     """
 
     @asynccontextmanager
@@ -76,7 +77,7 @@ def build_app(
         await asyncio.to_thread(_sweep, services.home, await services.catalog(_job_numbers))
         services.adapters.restore(await services.catalog(_checkpoints))
         work = [
-            asyncio.create_task(_start_engine(services, on_ready, on_failure)),
+            asyncio.create_task(_keep_engine(services, on_ready, on_failure)),
             asyncio.create_task(services.jobs.run()),
         ]
         try:
@@ -105,16 +106,29 @@ def build_app(
     )
 
 
-async def _start_engine(
+async def _keep_engine(
     services: Services, on_ready: Callable[[], None], on_failure: Callable[[BaseException], None]
 ) -> None:
-    try:
-        await services.engine.start()
-    except Exception as error:
-        log.exception("the engine could not be started")
-        on_failure(error)
-    else:
-        on_ready()
+    """Start the engine, and another one whenever it dies. Its adapters are loaded again as they are asked for."""
+    delay = FIRST_RESTART_SECONDS
+    has_run = False
+    while True:
+        try:
+            await services.engine.start()
+        except Exception as error:
+            log.exception("the engine could not be started")
+            if not has_run:  # the operator's settings are wrong, and would be so the next time
+                on_failure(error)
+                return
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, MAX_RESTART_SECONDS)
+            continue
+        if not has_run:
+            on_ready()
+        has_run, delay = True, FIRST_RESTART_SECONDS
+        await services.engine.wait_dead()
+        log.error("the engine died; another one is started")
+        await services.engine.stop()
 
 
 def _require_key(connection: ASGIConnection[Litestar, None, None, State], handler: BaseRouteHandler) -> None:

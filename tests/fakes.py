@@ -82,6 +82,9 @@ class FakeEngine:
     async def stop(self) -> None:
         return
 
+    async def wait_dead(self) -> None:
+        await asyncio.Event().wait()
+
     async def load(self, name: str, path: Path) -> None:
         return
 

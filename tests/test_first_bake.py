@@ -281,6 +281,26 @@ def test_the_terminal_chat_talks_to_the_baked_model(story: Story, tmp_path: Path
     chat.end("q\r")
 
 
+def test_a_dead_engine_is_replaced_while_the_service_stays_up(story: Story) -> None:
+    before = story.gateway.processes()
+    worker = max(before[1:], key=lambda process: process.memory_info().rss)
+    worker.kill()
+
+    def health() -> str:
+        return str(httpx.get(f"{story.gateway.url}/v1/health").json()["status"])
+
+    until(lambda: health() == "degraded", "the loss to be noticed")
+    with pytest.raises(openai.InternalServerError) as refused:
+        story.greedy(BASE)
+    assert refused.value.status_code == 503
+    assert refused.value.response.headers["retry-after"]
+    assert story.bread.repo.list().repos == ["my_first_repo"], "what needs no engine works on"
+    until(lambda: health() == "healthy", "another engine")
+    assert story.greedy(BASE) == story.base_answer
+    assert story.greedy("my_first_repo/gavin_bake") == story.baked_answer
+    assert story.gateway.processes()[0] == before[0]
+
+
 def test_a_killed_service_goes_on_where_it_was(story: Story) -> None:
     bread = story.bread
     overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], "num_traj_per_stimulus": 40}
