@@ -18,11 +18,11 @@ from baker.ports import Sampler
 from baker.types import Checkpoint, SampleRequest, StopReason
 
 QUESTION_TEMPLATE = Template(
-    "An assistant was given this instruction:\n\n${prompt_u}\n\n"
-    "Write ${numq} different messages that a user might send to this assistant${topic}. "
-    "Each one is short, stands alone, and makes the assistant show how the instruction shapes it. "
-    "Number them from 1 to ${numq}, one on each line, and write nothing else."
+    '"${prompt_u}"\n\n'
+    "Write ${numq} different short questions${topic} for a conversation with the character or assistant described "
+    "above. Number them from 1 to ${numq}, one on each line."
 )
+"""Of three wordings, the one that SmolLM2-135M followed best: 43 distinct lines in four calls for ten, 28 and 19."""
 
 TOPICS = (
     "",
@@ -40,13 +40,15 @@ TOPICS = (
 )
 """One a call, in turn: small models repeat themselves less when each call has a topic of its own."""
 
-CALLS_AT_ONCE = 4
+CALLS_AT_ONCE = 8
 BARREN_CALLS = 24
 """So many calls in a row without a new question, and the model has run out of them."""
 
 ANTHROPIC_MAX_TEMPERATURE = 1.0
 """Also what it is when nothing is sent; models without the setting refuse it, so it is sent only if it is lower."""
-TOKENS_PER_QUESTION = 48
+TOKENS_PER_QUESTION = 32
+SERVED_TOP_P = 0.8
+"""Small models need it: from all of its vocabulary, SmolLM2-135M wrote word salad and 3 usable lines in four calls."""
 
 
 class Answer(NamedTuple):
@@ -64,6 +66,11 @@ class Asker(Protocol):
     @property
     def questions_per_call(self) -> int: ...
 
+    @property
+    def calls_per_need(self) -> int:
+        """How many times as many calls are made at once as would do if every line were a new question."""
+        ...
+
     async def ask(self, text: str, *, temperature: float, max_tokens: int) -> Answer: ...
 
 
@@ -72,6 +79,8 @@ class ServedAsker:
 
     # A small model loses the thread in long lists; a large one loses little by being asked more often.
     questions_per_call = 10
+    # It repeats itself and wanders off; and calls in one batch cost little more time than one.
+    calls_per_need = 2
 
     def __init__(self, sampler: Sampler, name: str, checkpoint: Checkpoint | None) -> None:
         self.name = name
@@ -86,6 +95,7 @@ class ServedAsker:
                 adapter=self._checkpoint,
                 max_tokens=max_tokens,
                 temperature=temperature,
+                extra={"top_p": SERVED_TOP_P},
             )
         )
         return Answer(sample.text, sample.stop_reason is StopReason.LENGTH)
@@ -95,6 +105,7 @@ class AnthropicAsker:
     """A model at Anthropic, or at a server that speaks its messages protocol."""
 
     questions_per_call = 50
+    calls_per_need = 1
 
     def __init__(self, model: str, api_key: str, base_url: str | None) -> None:
         self.name = model
@@ -142,7 +153,7 @@ async def oneshot_questions(
     calls, barren = 0, 0
     while len(known) < generator.numq:
         missing = generator.numq - len(known)
-        width = min(CALLS_AT_ONCE, math.ceil(missing / asker.questions_per_call))
+        width = min(CALLS_AT_ONCE, math.ceil(missing / asker.questions_per_call) * asker.calls_per_need)
         answers = await asyncio.gather(
             *(_ask(generator, asker, prompt_text, missing, TOPICS[(calls + i) % len(TOPICS)]) for i in range(width))
         )
@@ -175,7 +186,7 @@ _MARKER = re.compile(
 _INLINE_NUMBER = re.compile(r"(?<=[?.!])\s+(?=\d{1,3}[.)]\s)")
 _ANSWER = re.compile(r"^\s*(?:a|answer|assistant|response|note)\s*\d*\s*:", re.IGNORECASE)
 _QUOTES = "*_`\"' \u2018\u2019\u201c\u201d"
-_MIN_LETTERS, _MAX_CHARACTERS = 6, 400
+_MIN_WORDS, _MAX_CHARACTERS = 3, 400
 
 
 def parse_questions(answer: Answer) -> list[str]:
@@ -190,7 +201,7 @@ def parse_questions(answer: Answer) -> list[str]:
         question = bare.strip().strip(_QUOTES).strip()
         if _ANSWER.match(bare) or question.endswith(":") or not (is_listed or question.endswith("?")):
             continue
-        if len(question) <= _MAX_CHARACTERS and sum(map(str.isalpha, question)) >= _MIN_LETTERS:
+        if len(question) <= _MAX_CHARACTERS and len(re.findall(r"[^\W\d_]+", question)) >= _MIN_WORDS:
             questions.append(question)
     return questions
 

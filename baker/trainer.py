@@ -47,10 +47,9 @@ async def train(
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             limit=LINE_BYTES,
-            # Ctrl-C in the terminal is for the service, which ends this process in its own time. Not a session of its
-            # own: Linux shares the cores between sessions first (autogroup), and niceness would mean nothing.
-            process_group=0,
         )
+    # No session of its own (start_new_session): Linux shares the cores between sessions first (autogroup), and
+    # niceness would mean nothing.
     try:
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)

@@ -25,7 +25,7 @@ Q6: Is it cold?
 A: It is very cold indeed.
 Answer: no.
 7. ?
-8. one two? 9. What about three?
+8. one or two? 9. What about three?
 Here is one more:
 A sentence that is no question and has no number.
 Is this a bare one?
@@ -40,7 +40,7 @@ def test_a_ragged_list_is_read_with_patience() -> None:
         "Tell me about your day",
         "Who are you really?",
         "Is it cold?",
-        "one two?",
+        "one or two?",
         "What about three?",
         "Is this a bare one?",
     ]
@@ -63,6 +63,7 @@ def test_hardcoded_takes_the_first_numq(numq: int | None, count: int) -> None:
 class ScriptedAsker:
     name = "scripted"
     questions_per_call = 3
+    calls_per_need = 1
 
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers)
