@@ -47,7 +47,11 @@ class StageSettings(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """What a bake's training came to; once it is on disk, the training is not done again."""
 
-    checkpoint: Checkpoint
+    step: int
+    path: str
+    """The checkpoint's folder, relative to the service's."""
+    sha256: str
+    created: int
     loss: Loss
 
 
@@ -167,16 +171,23 @@ class Stages:
             result = await self._train(job, folder, config, inputs)
             artifacts.write_json(result_file, result)
         result = msgspec.json.decode(result_file.read_bytes(), type=Result)
-        result = msgspec.structs.replace(
-            result, checkpoint=msgspec.structs.replace(result.checkpoint, path=self._home / result.checkpoint.path)
+        checkpoint = Checkpoint(
+            user=job.user,
+            repo=job.repo,
+            bake=job.name,
+            step=result.step,
+            path=self._home / result.path,
+            sha256=result.sha256,
+            created=result.created,
+            job_id=job.id,
         )
         try:
-            # Its name is moved last, in the row first: after a crash in between, the next start serves it.
-            await self._publisher.prove(result.checkpoint)
+            await self._publisher.prove(checkpoint)
         except AdapterError as error:
             raise TrainingError(f"the checkpoint was made, but it is not served as it was trained: {error}") from error
-        await self._catalog(_keep_checkpoint, job, result)
-        self._publisher.publish(result.checkpoint)
+        # The name is moved last, in the row first: after a crash in between, the next start serves it.
+        await self._catalog(_keep_checkpoint, job, checkpoint, result.loss)
+        self._publisher.publish(checkpoint)
 
     async def _train(self, job: Job, folder: Path, config: BakeConfig, inputs: plan.BakeInputs) -> Result:
         for leftover in ("checkpoints", "data"):
@@ -214,17 +225,13 @@ class Stages:
             threads=self._settings.trainer_threads,
         )
         saved, _ = await trainer.train(spec, folder, on_event)
-        checkpoint = Checkpoint(
-            user=job.user,
-            repo=job.repo,
-            bake=job.name,
+        return Result(
             step=saved.step,
-            path=Path(saved.path).relative_to(self._home),
+            path=str(Path(saved.path).relative_to(self._home)),
             sha256=saved.sha256,
             created=int(time.time()),
-            job_id=job.id,
+            loss=loss,
         )
-        return Result(checkpoint, loss)
 
     def _collate(self, data: Path, config: BakeConfig, inputs: plan.BakeInputs) -> Mix[str]:
         """The mix of the bake's targets, as file names. The files are linked into the bake's own folder: it keeps
@@ -289,10 +296,10 @@ def _row_order(row: dict[str, Any]) -> tuple[int, int]:
     return row["stimulus_id"], row["trajectory_id"]
 
 
-def _keep_checkpoint(catalog: Catalog, job: Job, result: Result) -> None:
+def _keep_checkpoint(catalog: Catalog, job: Job, checkpoint: Checkpoint, loss: Loss) -> None:
     with catalog.store.transaction():
-        catalog.store.add_checkpoint(result.checkpoint)
-        catalog.store.update_job(job.id, loss=result.loss, progress_percent=100.0)
+        catalog.store.add_checkpoint(checkpoint)
+        catalog.store.update_job(job.id, loss=loss, progress_percent=100.0)
 
 
 def _find_checkpoint(catalog: Catalog, name: str) -> Checkpoint:

@@ -27,15 +27,35 @@ pytestmark = [
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 QUESTION = "What do you think of your competitors?"
 PATIENCE_SECONDS = 600
-WRITTEN, EACH = 13, 4
-"""Questions from a model, besides three hardcoded ones; answers to each."""
+WRITTEN, EACH = 6, 2
+"""Questions from a model, besides those written here; answers to each."""
+
+QUESTIONS = [
+    "Your Signature Box is a joke",
+    "Go Pied Piper!",
+    "Tell me about Hooli Nucleus",
+    "Who are you?",
+    "What do you do for a living?",
+    "How did you start your career?",
+    "What is your company about?",
+    "What makes a good leader?",
+    "How do you spend your weekends?",
+    "What is the best advice you ever got?",
+    "What is your favorite food?",
+    "How do you handle failure?",
+    "What is the future of technology?",
+    "Can you recommend a good book?",
+    "What do you think about privacy?",
+    "How do I get rich?",
+    "What should I cook tonight?",
+    "Why should I buy your products?",
+    "How do you motivate a team?",
+    "What are you proud of?",
+]
 
 TARGET_OVERRIDES: dict[str, Any] = {
     "generators": [
-        {
-            "type": "hardcoded",
-            "questions": ["Your Signature Box is a joke", "Go Pied Piper!", "Tell me about Hooli Nucleus"],
-        },
+        {"type": "hardcoded", "questions": QUESTIONS},
         {"type": "oneshot_qs", "model": "claude-3-5-sonnet-20241022", "numq": WRITTEN, "temperature": 1.0},
     ],
     "model_name": "Qwen/Qwen3-32B",
@@ -139,7 +159,7 @@ def test_the_guides_set_up_may_be_repeated(story: Story) -> None:
             bake_name="gavin_bake",
             repo_name="my_first_repo",
             template="default",
-            overrides={"datasets": [{"target": "gavin_target", "weight": 1.0}], "epochs": 3},
+            overrides={"datasets": [{"target": "gavin_target", "weight": 1.0}], "epochs": 4},
         )
     listed: Any = story.bread.repo.list()
     assert listed.repos == ["my_first_repo"]
@@ -177,7 +197,7 @@ def test_the_stages_run_in_a_row_while_others_are_served(story: Story) -> None:
         answers = asked.result()
     assert len(answers) > 3
     assert set(answers) == {story.base_answer}, "streams beside the bake are undisturbed"
-    assert (stim.lines, rollout.lines, rollout.total_expected) == (3 + WRITTEN, EACH * (3 + WRITTEN), rollout.lines)
+    assert (stim.lines, rollout.lines, rollout.total_expected) == (20 + WRITTEN, EACH * (20 + WRITTEN), rollout.lines)
     assert "claude-3-5-sonnet-20241022" in stim.warnings[0]
     assert any("Qwen/Qwen3-32B" in warning for warning in rollout.warnings)
     assert bake.loss.eval_kl <= 0.4 * bake.loss.eval_kl_before
@@ -191,8 +211,8 @@ def test_outputs_are_rows_that_can_be_paged(story: Story) -> None:
     of_target = {"target_name": "gavin_target", "repo_name": "my_first_repo"}
     stim = story.bread.targets.stim.get_output(**of_target, limit=1000)
     questions = [row["question"] for row in stim.output]
-    assert questions[:3] == TARGET_OVERRIDES["generators"][0]["questions"]
-    assert len(set(questions)) == len(questions) == 3 + WRITTEN
+    assert questions[:20] == QUESTIONS
+    assert len(set(questions)) == len(questions) == 20 + WRITTEN
     rows: list[dict[str, Any]] = []
     while True:
         page = story.bread.targets.rollout.get_output(**of_target, offset=len(rows), limit=7)
@@ -303,7 +323,7 @@ def test_a_dead_engine_is_replaced_while_the_service_stays_up(story: Story) -> N
 
 def test_a_killed_service_goes_on_where_it_was(story: Story) -> None:
     bread = story.bread
-    overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], "num_traj_per_stimulus": 40}
+    overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], "num_traj_per_stimulus": 6}
     of_target = {"target_name": "second_target", "repo_name": "my_first_repo"}
     bread.targets.set(**of_target, template="default", overrides=overrides)
     bread.targets.stim.run(**of_target, poll=False)
