@@ -106,11 +106,11 @@ def bake_gavin(client: Bread) -> None:
     )
     client.bakes.run(bake_name=BAKE, repo_name=REPO, poll=False)
     bake = follow("bake", lambda: client.bakes.get(bake_name=BAKE, repo_name=REPO))
-    loss = bake.loss
-    if loss is not None and getattr(loss, "eval_kl", None) is not None:
+    loss = bake.loss or {}
+    if "recovered" in loss:
         print(
-            f"    held-out KL {loss.eval_kl_before:.3f} -> {loss.eval_kl:.3f}: "
-            f"{loss.recovered:.0%} of the prompt's effect is in the weights"
+            f"    held-out KL {loss['eval_kl_before']:.3f} -> {loss['eval_kl']:.3f}: "
+            f"{loss['recovered']:.0%} of the prompt's effect is in the weights"
         )
 
 

@@ -200,7 +200,7 @@ def test_the_stages_run_in_a_row_while_others_are_served(story: Story) -> None:
     assert (stim.lines, rollout.lines, rollout.total_expected) == (20 + WRITTEN, EACH * (20 + WRITTEN), rollout.lines)
     assert "claude-3-5-sonnet-20241022" in stim.warnings[0]
     assert any("Qwen/Qwen3-32B" in warning for warning in rollout.warnings)
-    assert bake.loss.eval_kl <= 0.4 * bake.loss.eval_kl_before
+    assert bake.loss["eval_kl"] <= 0.4 * bake.loss["eval_kl_before"]
     assert bake.api_model_name == [f"admin/my_first_repo/gavin_bake/{bake.checkpoint}"]
     # Polling, as the client does by default, ends at once for a stage that is done.
     assert bread.targets.stim.run(**of_target).lines == stim.lines
