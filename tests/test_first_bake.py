@@ -296,8 +296,10 @@ def test_the_terminal_chat_talks_to_the_baked_model(story: Story, tmp_path: Path
         BREAD_API_KEY=story.gateway.key,
     )
     chat.child.timeout = PATIENCE_SECONDS
-    chat.ask(QUESTION, story.baked_answer.split()[0])
-    chat.child.expect("tokens/s")
+    chat.type(f"{QUESTION}\r")
+    chat.wait(story.baked_answer.split()[0])
+    chat.wait("tokens/s")
+    chat.prompt()
     chat.end("q\r")
 
 
