@@ -76,8 +76,9 @@ async def _serve(
     failures: list[BaseException] = []
 
     def on_ready() -> None:
-        url = settings.base_url or f"http://{settings.host}:{_port(server)}"
-        write_env_file(folder, key, url)
+        # Not base_url: a .env from an earlier start may name another port.
+        url = f"http://{settings.host}:{_port(server)}"
+        write_env_file(folder, key, settings.base_url or url)
         key_file = home / KEY_FILE
         is_ours = key_file.exists() and key_file.read_text().strip() == key
         _greet(sys.stdout, url, key_file if is_ours else None, base.served)
