@@ -1,11 +1,11 @@
-"""The files of a LoRA adapter, judged without torch, peft or the base model: the server's process imports this.
+"""The files of a LoRA adapter, judged without torch or peft: the server's process imports this.
 
-Whether the module names exist in the base model, and whether the engine computes what the trainer did, is found out
-when the engine loads the adapter.
+Whether the engine computes what the trainer did is found out when it has loaded the adapter.
 """
 
 import math
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,29 @@ class AdapterConfig(msgspec.Struct, frozen=True):
     use_rslora: bool = False
     modules_to_save: list[str] | None = None
     rank_pattern: dict[str, int] | None = None
+    """Ranks of modules whose names end so."""
     alpha_pattern: dict[str, float] | None = None
+    init_lora_weights: Any = True
+    alora_invocation_tokens: Any = None
+    layer_replication: Any = None
+    lora_bias: bool = False
+    target_parameters: Any = None
+    trainable_token_indices: Any = None
+    use_bdlora: Any = None
+    use_qalora: bool = False
 
-    @property
-    def scale(self) -> float:
+    def rank_of(self, module: str) -> int:
+        return int(_of_pattern(self.rank_pattern, module, self.r))
+
+    def scale_of(self, module: str) -> float:
         """The factor of B @ A."""
-        return self.lora_alpha / self.r
+        rank, alpha = self.rank_of(module), _of_pattern(self.alpha_pattern, module, self.lora_alpha)
+        return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
+
+
+def _of_pattern(pattern: dict[str, Any] | None, module: str, default: float) -> float:
+    """As PEFT reads rank_pattern and alpha_pattern: the first key that the end of the name matches, part by part."""
+    return next((value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", module)), default)
 
 
 class PinnedSequence(msgspec.Struct, frozen=True):
@@ -96,15 +113,17 @@ def read_parity(folder: Path) -> Parity:
         raise AdapterError(f"{path} is not a parity certificate: {error}") from error
 
 
-def check_adapter(folder: Path, *, max_rank: int) -> None:
+def check_adapter(folder: Path, *, max_rank: int, base: Path | None = None) -> None:
     """Refuse an adapter that could not be served as it was trained.
 
+    Args: base: folder of the base model, whose layers the adapter must fit; None: not asked.
     Raises: AdapterError naming the file and the tensor: a missing or broken file, a rank above `max_rank`, a
     feature that the engine lacks, an A without its B, shapes that do not fit, values that are not finite.
     """
     config = read_adapter_config(folder)
-    if config.r > max_rank:
-        raise AdapterError(f"{folder}: rank {config.r} is above the engine's maximum of {max_rank}")
+    rank = max(config.r, *(config.rank_pattern or {}).values(), 0)
+    if rank > max_rank:
+        raise AdapterError(f"{folder}: rank {rank} is above the engine's maximum of {max_rank}")
     path = folder / ADAPTER_WEIGHTS
     tensors, data = _open_weights(path)
     sides: dict[str, dict[str, _Tensor]] = {}
@@ -118,7 +137,9 @@ def check_adapter(folder: Path, *, max_rank: int) -> None:
     if not sides:
         raise AdapterError(f"{path} holds no tensors")
     for module, pair in sides.items():
-        _check_pair(path, module, pair, config.r)
+        _check_pair(path, module, pair, config.rank_of(module))
+    if base is not None:
+        _check_fits(path, sides, _base_shapes(base))
     for name, tensor in tensors.items():
         if not _is_finite(data, tensor):
             raise AdapterError(f"{path}: {name!r} holds values that are not finite")
@@ -133,12 +154,72 @@ def _complaints(config: AdapterConfig) -> list[str]:
         (math.isfinite(config.lora_alpha), f"lora_alpha must be finite, got {config.lora_alpha}"),
         (config.bias == "none", f"bias must be none, got {config.bias}"),
         (not config.use_dora, "use_dora is not served"),
-        (not config.use_rslora, "use_rslora is not supported"),
         (not config.modules_to_save, f"modules_to_save is not served: {config.modules_to_save}"),
-        (not config.rank_pattern and not config.alpha_pattern, "rank_pattern and alpha_pattern are not supported"),
+        *(
+            (not getattr(config, feature), f"{feature} is not served")
+            for feature in (
+                "alora_invocation_tokens",
+                "layer_replication",
+                "lora_bias",
+                "target_parameters",
+                "trainable_token_indices",
+                "use_bdlora",
+                "use_qalora",
+            )
+        ),
+        (
+            _leaves_base_alone(config.init_lora_weights),
+            f"init_lora_weights {config.init_lora_weights!r} {_CHANGES_BASE}",
+        ),
+        (not (bad := _bad_patterns(config)), f"rank_pattern or alpha_pattern: {', '.join(bad)}"),
         (not forbidden, f"adapters on {', '.join(sorted(forbidden))} are not served faithfully"),
     ]
     return [complaint for is_fine, complaint in checks if not is_fine]
+
+
+_CHANGES_BASE = "changes the base model's own weights: have PEFT convert it to a plain LoRA adapter"
+
+
+def _leaves_base_alone(init: Any) -> bool:
+    """PiSSA, OLoRA, CorDA, LoftQ and their like put a part of the base's weights into the adapter."""
+    return not isinstance(init, str) or init.lower() in ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+
+
+def _bad_patterns(config: AdapterConfig) -> list[str]:
+    bad = [f"{key!r} has {rank}" for key, rank in (config.rank_pattern or {}).items() if rank < 1]
+    bad += [f"{key!r} has {alpha}" for key, alpha in (config.alpha_pattern or {}).items() if not math.isfinite(alpha)]
+    for key in [*(config.rank_pattern or {}), *(config.alpha_pattern or {})]:
+        try:
+            re.compile(key)
+        except re.error as error:
+            bad.append(f"{key!r} is no regular expression ({error})")
+    return bad
+
+
+@lru_cache(maxsize=2)
+def _base_shapes(folder: Path) -> dict[str, list[int]]:
+    """The base model's tensors by name; those of files that can't be read are left out, the engine has its own view."""
+    shapes: dict[str, list[int]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors, _ = _open_weights(path, any_type=True)
+        shapes |= {name: tensor.shape for name, tensor in tensors.items()}
+    return shapes
+
+
+def _check_fits(path: Path, sides: dict[str, dict[str, _Tensor]], base: dict[str, list[int]]) -> None:
+    """Every adapted module is a layer of the base model, and as wide."""
+    layers = {name.rpartition(".")[0] for name in base}
+    if layers.isdisjoint(sides):
+        names = sorted({module.rpartition(".")[2] for module in sides})
+        if any(name.rpartition(".")[2] in names for name in layers):
+            raise AdapterError(f"{path} adapts {min(sides)}, and the base model has no such layer")
+        return  # its files name layers in a way of their own (fused, or of another library)
+    for module, pair in sides.items():
+        if module not in layers:
+            raise AdapterError(f"{path} adapts {module}, and the base model has no such layer")
+        shape, found = base.get(f"{module}.weight"), [pair["B"].shape[0], pair["A"].shape[1]]
+        if shape is not None and shape != found:
+            raise AdapterError(f"{path}: {module} is for a layer of shape {found}, the base model's has {shape}")
 
 
 def _check_pair(path: Path, module: str, pair: dict[str, _Tensor], rank: int) -> None:
@@ -149,7 +230,7 @@ def _check_pair(path: Path, module: str, pair: dict[str, _Tensor], rank: int) ->
         raise AdapterError(f"{path}: {module} has A of shape {shape_a} and B of shape {shape_b}, but r is {rank}")
 
 
-def _open_weights(path: Path) -> tuple[dict[str, _Tensor], NDArray[np.uint8]]:
+def _open_weights(path: Path, *, any_type: bool = False) -> tuple[dict[str, _Tensor], NDArray[np.uint8]]:
     """The tensors of a safetensors file and its data, mapped. Read by hand, since numpy has no bfloat16."""
     try:
         file = np.memmap(path, dtype=np.uint8, mode="r")
@@ -168,6 +249,8 @@ def _open_weights(path: Path) -> tuple[dict[str, _Tensor], NDArray[np.uint8]]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AdapterError(f"{path} is not a safetensors file: {error}") from error
     for name, tensor in tensors.items():
+        if any_type:
+            continue
         if tensor.dtype not in _DTYPES:
             raise AdapterError(f"{path}: {name!r} has type {tensor.dtype}, allowed are {', '.join(_DTYPES)}")
         begin, end = tensor.data_offsets

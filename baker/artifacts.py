@@ -8,9 +8,9 @@ import contextlib
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import numpy as np
@@ -44,12 +44,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, atomically and durably. Raises: OSError; the old file then stands as it was."""
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to fill that becomes `path`, atomically and durably, when the block ends; gone if it raises.
+
+    Raises: OSError; an old file of that name then stands as it was.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -57,6 +61,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`. Raises: see `new_file`."""
+    with new_file(path) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -106,14 +116,20 @@ def _check(trajectory: Trajectory) -> None:
 
 
 def append_line(path: Path, row: Any) -> None:
-    """Add `row` as one line of JSON; it is on disk when this returns.
+    """`append_lines` of one row."""
+    append_lines(path, [row])
+
+
+def append_lines(path: Path, rows: Sequence[Any]) -> None:
+    """Add each row as one line of JSON; they are on disk when this returns.
 
     One writer at a time. After a crash, call `repair_lines` before the first append: what a torn line left
     behind would swallow the next row.
     """
     is_new = not path.exists()
-    with path.open("ab", buffering=0) as file:
-        file.write(msgspec.json.encode(row) + b"\n")
+    with path.open("ab") as file:
+        file.write(msgspec.json.Encoder().encode_lines(rows))
+        file.flush()
         os.fsync(file.fileno())
     if is_new:
         sync_folder(path.parent)
@@ -135,6 +151,16 @@ def read_lines(path: Path, offset: int = 0, limit: int | None = None) -> list[An
                 break
             rows.append(row.value)
     return rows
+
+
+def read_last_lines(path: Path, within_bytes: int = 4096) -> list[Any]:
+    """The whole rows that end the file, as many as `within_bytes` hold; none if there is no file."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - within_bytes)
+        file.seek(start)
+        lines = file.readlines()[1 if start else 0 :]  # the first one may have begun before
+        return [row.value for line in lines if (row := _row(line)) is not None]
+    return []
 
 
 def repair_lines(path: Path) -> int:

@@ -1,6 +1,7 @@
-"""Trajectories -> padded tensors, with little padding; the shift by one lives here alone.
+"""Trajectories -> tensors, both padded and packed; the shift by one lives here alone.
 
 Rows are padded on the right: under causal attention no real token sees the padding, so no attention mask is needed.
+The packed line, for models that can read it, has no padding at all (`packing.py`).
 """
 
 import random
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baker.packing import Packing, pack
 from baker.types import Trajectory
 
 SORT_WINDOW = 16  # batches sorted together by length: 1 to 4 % of padding, and their rows still mix by chance
@@ -31,9 +33,13 @@ class Batch(NamedTuple):
     """float32, nats."""
     tokens: int
     """Tokens of contexts and responses, padding not counted."""
+    packing: Packing
+    """The same rows in one line."""
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(field.to(device) if isinstance(field, Tensor) else field for field in self))
+        return self._replace(
+            **{name: field.to(device) for name, field in self._asdict().items() if not isinstance(field, int)}
+        )
 
 
 class Cut(NamedTuple):
@@ -97,7 +103,7 @@ def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[
 
 
 def make_batch(rows: Sequence[Trajectory]) -> Batch:
-    """Pad and mask `rows`; K is the smallest of theirs (a shorter top-K is still a proper one).
+    """Pad and pack `rows`; K is the smallest of theirs (a shorter top-K is still a proper one).
 
     The hidden state that predicts response token i of a row with C context tokens is that of position C - 1 + i.
     """
@@ -105,8 +111,8 @@ def make_batch(rows: Sequence[Trajectory]) -> Batch:
     kept = min(row.top_ids_TK.shape[1] for row in rows)
     input_ids_BT = np.zeros((len(rows), columns), dtype=np.int64)
     positions = []
-    for index, row in enumerate(rows):
-        ids = np.concatenate([row.student_ids, row.response_ids[:-1]])
+    inputs = [np.concatenate([row.student_ids, row.response_ids[:-1]]).astype(np.int64) for row in rows]
+    for index, (row, ids) in enumerate(zip(rows, inputs, strict=True)):
         input_ids_BT[index, : len(ids)] = ids
         positions.append(index * columns + np.arange(len(row.student_ids) - 1, len(ids)))
     return Batch(
@@ -118,4 +124,5 @@ def make_batch(rows: Sequence[Trajectory]) -> Batch:
             np.concatenate([row.top_logprobs_TK[:, :kept] for row in rows]).astype(np.float32)
         ),
         tokens=sum(length_of(row) for row in rows),
+        packing=pack(inputs, [len(row.student_ids) for row in rows]),
     )

@@ -4,18 +4,20 @@ The rules only; rows are the store's. Like the store it blocks: see `threads.One
 something does so in one transaction, or raises and changes nothing.
 """
 
-import difflib
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from baker.config import BakeConfig, TargetConfig, bake_config, target_config
+from baker.bake_config import BakeConfig, bake_config
+from baker.config import TargetConfig, target_config
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
+from baker.generator_config import detach_templates
 from baker.models import BaseModelNames
-from baker.names import check_name, parse_model_name
-from baker.store import Row, Store
+from baker.names import MASTER_USER, MAX_MODEL_NAME, check_name, nearest, parse_model_name, shortened
+from baker.store import NamedTable, Row, Store
+from baker.templates import template_name
 from baker.types import Checkpoint, Job, JobState, Message, Prompt, Repo, Stage
 
 DEFAULT_TEMPLATE = "default"
@@ -44,12 +46,19 @@ class Catalog:
     def close(self) -> None:
         self.store.close()
 
+    def check_user(self, user: str) -> None:
+        """Raises: NotFoundError."""
+        if user != MASTER_USER and self.store.user(user) is None:
+            raise NotFoundError(f"User {user!r} not found")
+
     # Repos
 
     def put_repo(self, user: str, name: str, base_model: str | None) -> Put:
         """The repo of that name; made if there is none. Its base model never changes."""
         check_name(name, "repo")
         with self.store.transaction():
+            # Or else a request under way, when its user is removed, would leave a repo to the next of that name.
+            self.check_user(user)
             existing = self.store.repo(user, name)
             if existing is not None:
                 if base_model is not None and base_model != existing.base_model:
@@ -72,6 +81,32 @@ class Catalog:
     def repos(self, user: str) -> list[Repo]:
         return self.store.repos(user)
 
+    def whose_repo(self, name: str) -> str:
+        """The user that the master key means when it names a repo and no user: its own, unless exactly one other has
+        such a repo and it has none. Clients that wait for a job ask so, after they named the user when they began it.
+        """
+        owners = self.store.owners(name, first=MASTER_USER)
+        return owners[0] if len(owners) == 1 else MASTER_USER
+
+    def delete_repo(self, user: str, name: str) -> list[int]:
+        """Remove the repo and all in it. Returns: the numbers of the removed jobs, whose folders may go."""
+        with self.store.transaction():
+            self.repo(user, name)
+            self.check_unused(user, name)
+            return self.store.remove_repo(user, name)
+
+    def check_unused(self, user: str, repo: str | None = None) -> None:
+        """Raises: ConflictError while a job of the repo (None: of all the user's) is active, or one elsewhere needs a
+        bake of it."""
+        prefix = f"{user}/" if repo is None else f"{user}/{repo}/"
+        for job in self.store.jobs_in(JobState.PENDING, JobState.RUNNING):
+            if f"{job.user}/{job.repo}/".startswith(prefix):
+                raise ConflictError(
+                    f"The {job.stage} of {job.name!r} in repo {job.repo!r} is {job.state}: "
+                    "wait until it ends, or cancel it"
+                )
+        self._check_unread(user, prefix, f"a bake of user {user!r}" if repo is None else f"a bake of repo {repo!r}")
+
     # Prompts
 
     def put_prompt(self, user: str, repo: str, name: str, prompt: Prompt, *, may_change: bool) -> Put:
@@ -81,7 +116,7 @@ class Catalog:
         with self.store.transaction():
             self.repo(user, repo)
             existing = self.store.prompt(user, repo, name)
-            if existing == prompt:
+            if existing is not None and _same_text(existing, prompt):
                 return Put(existing, False)
             if existing is not None and not may_change:
                 raise ConflictError(
@@ -115,21 +150,35 @@ class Catalog:
             self.repo(user, repo)
             below = None if template == DEFAULT_TEMPLATE else self.target(user, repo, template)
             config = target_config(overrides, below)
-            existing = self.store.config("targets", user, repo, name)
-            if existing is not None:
-                if msgspec.to_builtins(config) == existing:
-                    return Put(config, False)
-                busy = any(self._has_output(user, repo, name, stage) for stage in TARGET_STAGES)
-                _check_may_change("Target", name, repo, may_change=may_change, has_output=busy)
-            self.store.put_config("targets", user, repo, name, msgspec.to_builtins(config))
+            generators, templates = detach_templates(config.generators)
+            config = msgspec.structs.replace(config, generators=generators)
+            existing = self._target(user, repo, name)
+            if config != existing:
+                if existing is not None:
+                    busy = any(self._has_output(user, repo, name, stage) for stage in TARGET_STAGES)
+                    _check_may_change("Target", name, repo, may_change=may_change, has_output=busy)
+                self.store.put_config("targets", user, repo, name, msgspec.to_builtins(config))
+            for template, content in templates.items():
+                self.store.put_template(user, repo, template, content)
             return Put(config, existing is None)
 
     def target(self, user: str, repo: str, name: str) -> TargetConfig:
         self.repo(user, repo)
-        config = self.store.config("targets", user, repo, name)
+        config = self._target(user, repo, name)
         if config is None:
             raise NotFoundError(f"Target {name!r} not found in repo {repo!r}")
-        return msgspec.convert(config, TargetConfig)
+        return config
+
+    def _target(self, user: str, repo: str, name: str) -> TargetConfig | None:
+        # Typed, so that a row of an older version, which lacks newer fields, equals a new config with their defaults.
+        row = self.store.config("targets", user, repo, name)
+        return None if row is None else msgspec.convert(row, TargetConfig)
+
+    def templates_of(self, user: str, repo: str, name: str) -> dict[str, str]:
+        """The texts of the templates that the target's generators name and the repo has, by path."""
+        paths = {generator.template_path for generator in self.target(user, repo, name).generators} - {None}
+        found = {path: self.store.template(user, repo, template_name(path)) for path in sorted(map(str, paths))}
+        return {path: text for path, text in found.items() if text is not None}
 
     def delete_target(self, user: str, repo: str, name: str) -> list[int]:
         """Remove the target and its jobs. Bakes that used it keep a copy of their data.
@@ -140,10 +189,12 @@ class Catalog:
             self.target(user, repo, name)
             for job in self._active_jobs(user, repo):
                 if job.stage is not Stage.BAKE and job.name == name:
-                    raise ConflictError(f"The {job.stage} of target {name!r} is {job.state}: wait until it ends")
+                    raise ConflictError(
+                        f"The {job.stage} of target {name!r} is {job.state}: wait until it ends, or cancel it"
+                    )
                 if job.stage is Stage.BAKE and name in job.inputs["rollouts"]:
                     raise ConflictError(
-                        f"Bake {job.name!r} is {job.state} and needs target {name!r}: wait until it ends"
+                        f"Bake {job.name!r} is {job.state} and needs target {name!r}: wait until it ends, or cancel it"
                     )
             self.store.remove("targets", user, repo, name)
             return self.store.remove_jobs(user, repo, name, TARGET_STAGES)
@@ -158,42 +209,43 @@ class Catalog:
             config = bake_config(overrides, below)
             for dataset in config.datasets:
                 self.target(user, repo, dataset.target)
-            existing = self.store.config("bakes", user, repo, name)
-            if existing is not None:
-                if msgspec.to_builtins(config) == existing:
-                    return Put(config, False)
-                busy = self._has_output(user, repo, name, Stage.BAKE)
-                _check_may_change("Bake", name, repo, may_change=may_change, has_output=busy)
-            self.store.put_config("bakes", user, repo, name, msgspec.to_builtins(config))
+            existing = self._bake(user, repo, name)
+            if config != existing:
+                if existing is not None:
+                    busy = self._has_output(user, repo, name, Stage.BAKE)
+                    _check_may_change("Bake", name, repo, may_change=may_change, has_output=busy)
+                self.store.put_config("bakes", user, repo, name, msgspec.to_builtins(config))
             return Put(config, existing is None)
 
     def bake(self, user: str, repo: str, name: str) -> BakeConfig:
         self.repo(user, repo)
-        config = self.store.config("bakes", user, repo, name)
+        config = self._bake(user, repo, name)
         if config is None:
             raise NotFoundError(f"Bake {name!r} not found in repo {repo!r}")
-        return msgspec.convert(config, BakeConfig)
+        return config
 
-    def check_may_delete_bake(self, user: str, repo: str, name: str) -> None:
-        """Raises: NotFoundError; ConflictError while a job makes it, or needs it."""
-        self.bake(user, repo, name)
-        for job in self.store.jobs_in(JobState.PENDING, JobState.RUNNING):
-            if job.stage is Stage.BAKE and (job.user, job.repo, job.name) == (user, repo, name):
-                raise ConflictError(f"Bake {name!r} is {job.state}: wait until it ends")
-            if str(job.inputs.get("checkpoint") or "").startswith(f"{user}/{repo}/{name}/"):
-                raise ConflictError(f"The {job.stage} of {job.name!r} is {job.state} and needs bake {name!r}")
+    def _bake(self, user: str, repo: str, name: str) -> BakeConfig | None:
+        row = self.store.config("bakes", user, repo, name)
+        return None if row is None else msgspec.convert(row, BakeConfig)
 
     def delete_bake(self, user: str, repo: str, name: str) -> list[int]:
-        """Remove the bake, its jobs and its checkpoints. Returns: the numbers of the removed jobs."""
+        """Remove the bake, its jobs and its checkpoints. Returns: the numbers of the removed jobs.
+
+        Raises: NotFoundError; ConflictError while a job makes it, or needs it.
+        """
         with self.store.transaction():
-            self.check_may_delete_bake(user, repo, name)
+            self.bake(user, repo, name)
+            for job in self._active_jobs(user, repo):
+                if job.stage is Stage.BAKE and job.name == name:
+                    raise ConflictError(f"Bake {name!r} is {job.state}: wait until it ends, or cancel it")
+            self._check_unread(user, f"{user}/{repo}/{name}/", f"bake {name!r}")
             self.store.remove_checkpoints(user, repo, name)
             self.store.remove("bakes", user, repo, name)
             return self.store.remove_jobs(user, repo, name, (Stage.BAKE,))
 
     # Lists, jobs and models
 
-    def names(self, table: Literal["prompts", "targets", "bakes"], user: str, repo: str) -> list[str]:
+    def names(self, table: NamedTable, user: str, repo: str) -> list[str]:
         self.repo(user, repo)
         return self.store.names(table, user, repo)
 
@@ -205,6 +257,10 @@ class Catalog:
             self.target(user, repo, name)
         return self.store.latest_job(stage, user, repo, name)
 
+    def job_before(self, job: Job) -> Job | None:
+        """The run before `job` of the same target's or bake's stage."""
+        return self.store.job_before(job)
+
     def update_job(self, job_id: int, /, **changes: Any) -> None:
         """Set columns of the job's row."""
         self.store.update_job(job_id, **changes)
@@ -213,46 +269,83 @@ class Catalog:
         """Newest first."""
         return self.store.checkpoints(user, repo, bake)
 
+    def find_checkpoint(self, user: str, repo: str, bake: str, step: int | None) -> Checkpoint | None:
+        """That of training step `step`; None: the newest."""
+        found = (known for known in self.store.checkpoints(user, repo, bake) if step in (None, known.step))
+        return next(found, None)
+
+    def checkpoints_in_use(self) -> set[str]:
+        """Names of those that an active job works on."""
+        active = self.store.jobs_in(JobState.PENDING, JobState.RUNNING)
+        return {name for job in active for name in _checkpoints_read_by(job)}
+
+    def checkpoint_named(self, name: str) -> Checkpoint | None:
+        """That with this full name, `user/repo/bake/step`, whoever asks."""
+        ref = parse_model_name(name)
+        if ref is None or ref.user is None or ref.step is None:
+            return None
+        return self.find_checkpoint(ref.user, ref.repo, ref.bake, ref.step)
+
     def resolve_model(self, user: str, name: str) -> ResolvedModel:
         """The checkpoint that `name` means to `user`, or the base model.
 
-        Raises: InvalidInputError, listing what there is, if it means nothing here.
+        Raises: InvalidInputError, listing what there is, if it means nothing here; ConfigError if it can be no name.
         """
+        if len(name) > MAX_MODEL_NAME:
+            raise ConfigError(
+                f"Model {shortened(name)!r} has {len(name)} characters, at most {MAX_MODEL_NAME} are allowed"
+            )
         if self.base.is_served(name):
             return ResolvedModel(None, None)
         ref = parse_model_name(name)
-        if ref is not None:
-            checkpoints = (
-                self.store.checkpoints(ref.user or user, ref.repo, ref.bake) if ref.user in (None, user) else []
-            )
-            for checkpoint in checkpoints:
-                if ref.step in (None, checkpoint.step):
-                    return ResolvedModel(checkpoint, None)
+        if ref is not None and (owner := ref.owner(user)) is not None:
+            checkpoint = self.find_checkpoint(owner, ref.repo, ref.bake, ref.step)
+            if checkpoint is not None:
+                return ResolvedModel(checkpoint, None)
         if self.base.stands_in and (ref is None or (ref.step is None and self.store.repo(user, ref.repo) is None)):
             return ResolvedModel(None, f"{name!r} is not on this machine: {self.base.served!r} stands in for it")
         served = [self.base.served, *(checkpoint.name for checkpoint in self.store.checkpoints_of(user))]
-        nearest = difflib.get_close_matches(name, served, n=5, cutoff=0.0)
-        raise InvalidInputError(f"Model {name!r} is not served here; there is: {', '.join(nearest)}")
+        raise InvalidInputError(f"Model {name!r} is not served here; there is: {', '.join(nearest(name, served, 5))}")
 
     def _active_jobs(self, user: str, repo: str) -> list[Job]:
         jobs = self.store.jobs_in(JobState.PENDING, JobState.RUNNING)
         return [job for job in jobs if (job.user, job.repo) == (user, repo)]
+
+    def _check_unread(self, user: str, prefix: str, what: str) -> None:
+        """Raises: ConflictError while a job needs a checkpoint whose name begins so."""
+        for job in self.store.jobs_in(JobState.PENDING, JobState.RUNNING):
+            if any(name.startswith(prefix) for name in _checkpoints_read_by(job)):
+                # Who else works with it, and on what, is none of the user's business.
+                whose = f"The {job.stage} of {job.name!r}" if job.user == user else "A job of another user"
+                raise ConflictError(f"{whose} is {job.state} and needs {what}: wait until it ends, or cancel it")
 
     def _has_output(self, user: str, repo: str, name: str, stage: Stage) -> bool:
         job = self.store.latest_job(stage, user, repo, name)
         return job is not None and (job.state is not JobState.FAILED or job.lines > 0)
 
 
+def _checkpoints_read_by(job: Job) -> list[str]:
+    """Their names, as `plan.py` copied them into the job's inputs."""
+    askers = [planned.get("asker") or {} for planned in job.inputs.get("generators", ())]
+    return [name for copied in (job.inputs, *askers) if (name := copied.get("checkpoint"))]
+
+
 def _check_may_change(what: str, name: str, repo: str, *, may_change: bool, has_output: bool) -> None:
     if has_output:
         raise ConflictError(
             f"{what} {name!r} in repo {repo!r} has been run with another config, which its output depends on: "
-            "choose another name"
+            "choose another name, or delete it first"
         )
     if not may_change:
         raise ConflictError(
             f"{what} {name!r} exists in repo {repo!r} with another config: use PUT to change it, or another name"
         )
+
+
+def _same_text(one: Prompt, other: Prompt) -> bool:
+    """As JSON: to Python, true is 1."""
+    encode = msgspec.json.Encoder(order="sorted").encode
+    return encode(one) == encode(other)
 
 
 def _check_messages(messages: list[Message]) -> None:

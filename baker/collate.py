@@ -7,11 +7,13 @@ from typing import Generic, TypeVar
 import msgspec
 
 from baker.errors import CollateError
+from baker.types import Collation, TargetShare
 
 Item = TypeVar("Item")
 
 MAX_HELD_OUT = 32
-"""Trajectories: an evaluation costs as much as so many training rows, three times a bake."""
+"""Trajectories: an evaluation costs as much as so many training rows, three times a bake. One of each target is held
+out in any case."""
 
 
 class Source(msgspec.Struct, Generic[Item], frozen=True):
@@ -25,10 +27,9 @@ class Source(msgspec.Struct, Generic[Item], frozen=True):
 class Mix(msgspec.Struct, Generic[Item], frozen=True):
     train: list[Item]
     """In training order of the first epoch; an item may stand here more than once."""
-    held_out: list[Item]
-    """Answers to stimuli that `train` has none of."""
-    counts: dict[str, int]
-    """Rows of `train` by target."""
+    held_out: dict[str, list[Item]]
+    """By target: answers to stimuli that `train` has none of. A target without any is not here."""
+    collation: Collation
 
 
 def collate(
@@ -43,47 +44,68 @@ def collate(
     Weights are sampling weights: target i gives total * w_i / sum(w) rows (largest remainders make up for rounding),
     drawn without replacement until its rows are used up, then again from the start. `total` is at most as many as
     there are rows; None means that many. The held-out part is split by stimulus over all targets, so no question of
-    it is ever trained on.
+    it is ever trained on, and each target has its part of it, unless that would leave one with nothing to train on.
 
     Raises: CollateError if a target with weight has no rows to train on.
     """
     chance = random.Random(seed)
-    held_out_stimuli = _held_out_stimuli(sources, held_out_share, chance)
-    train_items: dict[str, list[Item]] = {}
-    held_out: list[Item] = []
-    for name, source in sources.items():
-        if source.weight == 0:
-            continue
-        train_items[name] = [item for stimulus, item in source.items if stimulus not in held_out_stimuli]
-        held_out += [item for stimulus, item in source.items if stimulus in held_out_stimuli]
-        if not train_items[name]:
+    weighted = {name: source for name, source in sources.items() if source.weight > 0}
+    held_out_stimuli = _held_out_stimuli(weighted, held_out_share, chance)
+    pools: dict[str, list[Item]] = {}
+    held_out: dict[str, list[Item]] = {}
+    for name, source in weighted.items():
+        pools[name] = [item for stimulus, item in source.items if stimulus not in held_out_stimuli]
+        held_out[name] = [item for stimulus, item in source.items if stimulus in held_out_stimuli]
+        if not pools[name]:
             raise CollateError(f"target {name!r} has no trajectories to train on: run its rollout with more stimuli")
-    available = sum(map(len, train_items.values()))
+    available = sum(map(len, pools.values()))
     counts = _shares(
-        {name: sources[name].weight for name in train_items},
+        {name: source.weight for name, source in weighted.items()},
         available if total is None else min(total, available),
     )
-    train = [item for name, items in train_items.items() for item in _draw(items, counts[name], chance)]
+    train = [item for name, pool in pools.items() for item in _draw(pool, counts[name], chance)]
     chance.shuffle(train)
-    chance.shuffle(held_out)
-    return Mix(train=train, held_out=held_out[:MAX_HELD_OUT], counts=counts)
+    held_out = _evenly(held_out, MAX_HELD_OUT, chance)
+    targets = {
+        name: TargetShare(
+            weight=source.weight,
+            share=counts[name] / len(train),
+            trajectories=counts[name],
+            available=len(pools[name]),
+            held_out=len(held_out[name]),
+        )
+        for name, source in weighted.items()
+    }
+    return Mix(
+        train=train,
+        held_out={name: items for name, items in held_out.items() if items},
+        collation=Collation(total=len(train), held_out=sum(map(len, held_out.values())), targets=targets),
+    )
 
 
 def _held_out_stimuli(sources: Mapping[str, Source[Item]], share: float, chance: random.Random) -> set[str]:
-    """At least one if there is a share and more than one stimulus; never so many that a target loses all."""
-    weighted = [source for source in sources.values() if source.weight > 0]
-    stimuli = sorted({stimulus for source in weighted for stimulus, _ in source.items})
-    count = 0 if share == 0 or len(stimuli) < 2 else max(1, round(share * len(stimuli)))
+    """That share of the stimuli, and at least one of each target that has two; never all of a target's."""
+    stimuli = sorted({stimulus for source in sources.values() for stimulus, _ in source.items})
+    if share == 0 or len(stimuli) < 2:
+        return set()
     chance.shuffle(stimuli)
-    left = [{stimulus for stimulus, _ in source.items} for source in weighted]
+    asked = [{stimulus for stimulus, _ in source.items} for source in sources.values()]
+    left = [set(own) for own in asked]
     held_out: set[str] = set()
-    for stimulus in stimuli:
-        if len(held_out) == count:
-            break
-        if all(rest != {stimulus} for rest in left):
-            held_out.add(stimulus)
-            for rest in left:
-                rest.discard(stimulus)
+
+    def hold_out(candidates: list[str], count: int) -> None:
+        """Until so many of the candidates are held out, as far as every target keeps one."""
+        missing = count - sum(stimulus in held_out for stimulus in candidates)
+        for stimulus in candidates:
+            if missing > 0 and stimulus not in held_out and {stimulus} not in left:
+                held_out.add(stimulus)
+                missing -= 1
+                for rest in left:
+                    rest.discard(stimulus)
+
+    for own in asked:
+        hold_out([stimulus for stimulus in stimuli if stimulus in own], 1)
+    hold_out(stimuli, max(1, round(share * len(stimuli))))
     return held_out
 
 
@@ -102,3 +124,18 @@ def _draw(items: Sequence[Item], count: int, chance: random.Random) -> list[Item
     while len(drawn) < count:
         drawn += chance.sample(items, k=min(len(items), count - len(drawn)))
     return drawn
+
+
+def _evenly(items: Mapping[str, list[Item]], most: int, chance: random.Random) -> dict[str, list[Item]]:
+    """At most `most` of all the items, by chance: one of each key in any case, and then from key to key."""
+    shuffled = {name: chance.sample(own, k=len(own)) for name, own in items.items()}
+    in_turn = [
+        (name, own[depth])
+        for depth in range(max(map(len, shuffled.values()), default=0))
+        for name, own in shuffled.items()
+        if depth < len(own)
+    ]
+    kept: dict[str, list[Item]] = {name: [] for name in items}
+    for name, item in in_turn[: max(most, sum(map(bool, items.values())))]:
+        kept[name].append(item)
+    return kept

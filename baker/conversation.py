@@ -1,5 +1,6 @@
 """From a prompt and a stimulus to the messages that condition the model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from baker.types import Message, Prompt
@@ -25,7 +26,24 @@ def prompt_text(prompt: Prompt) -> str:
     said = [message for message in prompt.messages if not is_empty(message)]
     if [message["role"] for message in said] == ["system"]:
         return _plain(said[0].get("content"))
-    return "\n".join(f"{message['role']}: {_plain(message.get('content'))}" for message in said)
+    return _lines(said)
+
+
+def context_text(prompt: Prompt, stimulus: str) -> str:
+    """What `context_messages` conditions the model on, for people: a line `role: content` a message.
+
+    Tools and tool calls are left out.
+    """
+    return _lines(context_messages(prompt, stimulus))
+
+
+def first_user_text(messages: Sequence[Message]) -> str:
+    """The first thing that the user says; "" if there is none."""
+    return next((_plain(message.get("content")) for message in messages if message["role"] == "user"), "")
+
+
+def _lines(messages: Sequence[Message]) -> str:
+    return "\n".join(f"{message['role']}: {_plain(message.get('content'))}" for message in messages)
 
 
 def _plain(content: Any) -> str:

@@ -5,7 +5,7 @@ The process that started it reads them without torch.
 
 import msgspec
 
-from baker.types import Loss
+from baker.types import Loss, Progress
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="event"):
@@ -20,24 +20,24 @@ class Started(Event, frozen=True, tag="started"):
     trainable_parameters: int
 
 
-class Stepped(Event, frozen=True, tag="step"):
+class Resumed(Event, frozen=True, tag="resumed"):
+    """The training goes on from its state after that step. Comes after `Started`, if at all."""
+
     step: int
-    """Optimizer steps so far."""
-    total_steps: int
-    epoch: float
-    loss: float
-    """Mean KL of the step's response tokens, in nats."""
-    lr: float
-    grad_norm: float
-    """Before it is scaled down."""
-    tokens_per_second: float
-    """Tokens of contexts and responses, padding not counted."""
+    loss: Loss
+    """Up to there."""
+
+
+class Stepped(Progress, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="step"):
+    pass
 
 
 class Evaluated(Event, frozen=True, tag="evaluated"):
     step: int
     eval_kl: float
-    """Mean KL of the held-out response tokens, in nats."""
+    """Mean forward KL of the held-out response tokens, in nats."""
+    by_target: dict[str, float]
+    """The same over each target's own."""
 
 
 class Warned(Event, frozen=True, tag="warning"):
@@ -45,13 +45,30 @@ class Warned(Event, frozen=True, tag="warning"):
 
 
 class Saved(Event, frozen=True, tag="checkpoint"):
+    """The checkpoint of that step is on disk, and so is a training state that is not behind it, if any is kept.
+
+    A process that goes on from a state says it again of all that are there.
+    """
+
     step: int
     path: str
     sha256: str
+    is_last: bool = False
+    """It is the result of the training."""
+
+
+class Kept(Event, frozen=True, tag="state"):
+    """The training state after that step is on disk."""
+
+    step: int
+    milliseconds: float
+    bytes: int
+    share: float
+    """Of the training time so far that went into writing states."""
 
 
 class Failed(Event, frozen=True, tag="error"):
-    """The last event of a process that ends with exit code 1; no checkpoint was published."""
+    """The last event of a process that ends with exit code 1; what it saved before is of no use."""
 
     message: str
     code: str
@@ -64,7 +81,7 @@ class Done(Event, frozen=True, tag="done"):
     seconds: float
 
 
-TrainEvent = Started | Stepped | Evaluated | Warned | Saved | Failed | Done
+TrainEvent = Started | Resumed | Stepped | Evaluated | Warned | Saved | Kept | Failed | Done
 
 _DECODER: msgspec.json.Decoder[TrainEvent] = msgspec.json.Decoder(TrainEvent)
 

@@ -1,21 +1,24 @@
-"""Where stimuli come from: lists in the config, and models that are asked to write questions.
+"""From generators to questions: as they stand in the config, drawn from the bank or a dataset, written by a model.
 
-The only file that imports anthropic.
+Questions come in batches, each to be kept before the next is made. All kinds go on where an interrupted run ended:
+they are told what was made, and make what is missing.
 """
 
 import asyncio
 import math
-import re
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from string import Template
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import anthropic
-
-from baker.config import Hardcoded, OneshotQs
+from baker import persona, templates
+from baker.askers import Asker
 from baker.errors import StimError
-from baker.ports import Sampler
-from baker.types import Checkpoint, SampleRequest, StopReason
+from baker.generator_config import Asking, FromDataset, Generator, Hardcoded, Persona
+from baker.question_lists import parse_questions, question_key
+
+Batches = AsyncIterator[list[str]]
+Warn = Callable[[str], Awaitable[None]]
 
 QUESTION_TEMPLATE = Template(
     '"${prompt_u}"\n\n'
@@ -40,172 +43,191 @@ TOPICS = (
 )
 """One a call, in turn: small models repeat themselves less when each call has a topic of its own."""
 
+VARIATION_TEMPLATE = Template(
+    '"${prompt_u}"\n\n'
+    "People ask questions such as these:\n${examples}\n\n"
+    "Write ${numq} different short questions like these, but for a conversation with the character or assistant "
+    "described above. Number them from 1 to ${numq}, one on each line."
+)
+"""Of three ways, SmolLM2-135M followed this one best, with half as many examples as questions: 23 new lines about its
+character in four calls for ten. Told to change each of ten examples, it wrote about the task."""
+
 CALLS_AT_ONCE = 8
 BARREN_CALLS = 24
 """So many calls in a row without a new question, and the model has run out of them."""
-
-ANTHROPIC_MAX_TEMPERATURE = 1.0
-"""Also what it is when nothing is sent; models without the setting refuse it, so it is sent only if it is lower."""
 TOKENS_PER_QUESTION = 32
-SERVED_TOP_P = 0.8
-"""Small models need it: from all of its vocabulary, SmolLM2-135M wrote word salad and 3 usable lines in four calls."""
+TEMPERATURE = 1.0
+"""For a type whose config need not have one."""
+SEEDS = 1 << 63
+"""Engines take seeds from 0 up to here."""
 
 
-class Answer(NamedTuple):
-    text: str
-    is_cut: bool
-    """True if the answer ran into max_tokens, so its last line is not whole."""
+class QuestionSource(NamedTuple):
+    """A generator with all that it works with."""
+
+    generator: Generator
+    prompt_text: str = ""
+    """The teacher prompt as plain text."""
+    asker: Asker | None = None
+    template: str | None = None
+    """Asks for questions in place of the built-in text."""
+    written: int = 0
+    """How many of a persona's questions the asker is to write."""
+    read_dataset: Callable[[], list[str]] | None = None
+    """Blocks. All questions of the dataset; raises StimError."""
 
 
-class Asker(Protocol):
-    """A model that writes questions."""
+def generate(source: QuestionSource, made: Sequence[str], warn: Warn) -> Batches:
+    """The source's questions that `made` lacks.
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def questions_per_call(self) -> int: ...
-
-    @property
-    def calls_per_need(self) -> int:
-        """How many times as many calls are made at once as would do if every line were a new question."""
-        ...
-
-    async def ask(self, text: str, *, temperature: float, max_tokens: int) -> Answer: ...
-
-
-class ServedAsker:
-    """A model served here."""
-
-    # A small model loses the thread in long lists; a large one loses little by being asked more often.
-    questions_per_call = 10
-    # It repeats itself and wanders off; and calls in one batch cost little more time than one.
-    calls_per_need = 2
-
-    def __init__(self, sampler: Sampler, name: str, checkpoint: Checkpoint | None) -> None:
-        self.name = name
-        self._sampler = sampler
-        self._checkpoint = checkpoint
-
-    async def ask(self, text: str, *, temperature: float, max_tokens: int) -> Answer:
-        context_ids = await self._sampler.tokenise([{"role": "user", "content": text}])
-        sample = await self._sampler.sample(
-            SampleRequest(
-                context_ids=context_ids,
-                adapter=self._checkpoint,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                extra={"top_p": SERVED_TOP_P},
-            )
-        )
-        return Answer(sample.text, sample.stop_reason is StopReason.LENGTH)
-
-
-class AnthropicAsker:
-    """A model at Anthropic, or at a server that speaks its messages protocol."""
-
-    questions_per_call = 50
-    calls_per_need = 1
-
-    def __init__(self, model: str, api_key: str, base_url: str | None) -> None:
-        self.name = model
-        self._client = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=4)
-
-    async def ask(self, text: str, *, temperature: float, max_tokens: int) -> Answer:
-        """Raises: StimError with what the API said."""
-        is_default = temperature >= ANTHROPIC_MAX_TEMPERATURE
-        try:
-            message = await self._client.messages.create(
-                model=self.name,
-                max_tokens=max_tokens,
-                messages=[{"role": "user", "content": text}],
-                extra_body=None if is_default else {"temperature": temperature},
-            )
-        except anthropic.APIStatusError as error:
-            raise StimError(
-                f"Anthropic answered {error.status_code} for model {self.name!r}: {_said(error)}"
-            ) from error
-        except anthropic.APIError as error:
-            raise StimError(f"Anthropic could not be asked for questions: {error.message}") from error
-        written = "".join(block.text for block in message.content if block.type == "text")
-        return Answer(written, message.stop_reason == "max_tokens")
-
-
-def _said(error: anthropic.APIStatusError) -> str:
-    """The API's own words."""
-    body = error.body
-    reason = body.get("error") if isinstance(body, dict) else None
-    return str(reason["message"]) if isinstance(reason, dict) and "message" in reason else error.message
+    Raises: StimError when it can't make as many as it should.
+    """
+    match source.generator:
+        case Hardcoded() as generator:
+            return hardcoded_batches(generator, made)
+        case Asking() as generator:
+            assert source.asker is not None
+            return asked_batches(generator, source.asker, source.prompt_text, source.template, made)
+        case Persona() as generator:
+            return persona_batches(generator, source, made, warn)
+        case FromDataset() as generator:
+            assert source.read_dataset is not None
+            return dataset_batches(generator, source.read_dataset, made, warn)
 
 
 def hardcoded_questions(generator: Hardcoded) -> list[str]:
     return generator.questions[: generator.numq]
 
 
-async def oneshot_questions(
-    generator: OneshotQs, asker: Asker, prompt_text: str, made: list[str]
-) -> AsyncIterator[str]:
-    """The questions that `made` lacks, until there are exactly `generator.numq` distinct ones.
+async def hardcoded_batches(generator: Hardcoded, made: Sequence[str]) -> Batches:
+    yield hardcoded_questions(generator)[len(made) :]
 
+
+def asked_batches(
+    generator: Asking, asker: Asker, prompt_text: str, template: str | None, made: Sequence[str]
+) -> Batches:
+    """What a model writes, until there are exactly `generator.numq` distinct questions."""
+
+    def render(call: int, asked: int) -> str:
+        if template is not None:
+            return templates.render(template, numq=asked, prompt_text=prompt_text)
+        topic = TOPICS[call % len(TOPICS)]
+        return QUESTION_TEMPLATE.substitute(prompt_u=prompt_text or "(none)", numq=asked, topic=topic)
+
+    return written_batches(generator, asker, render, generator.numq, made)
+
+
+async def persona_batches(generator: Persona, source: QuestionSource, made: Sequence[str], warn: Warn) -> Batches:
+    """Questions of the bank, and then what the model writes like them; where it fails, the bank gives the rest."""
+    drawn = persona.drawn(persona.bank(), generator.seed)
+    in_bank = {question_key(question) for question in drawn}
+    known = {question_key(question) for question in made}
+    yield _new(drawn[: generator.numq - source.written], known, generator.numq)
+    if source.asker is not None:
+        render = _variations(source.prompt_text, drawn, generator.seed)
+        written = [question for question in made if question_key(question) not in in_bank]
+        count = generator.numq - len(known) + len(written)
+        try:
+            async for batch in written_batches(generator, source.asker, render, count, written, in_bank):
+                known.update(map(question_key, batch))
+                yield batch
+        except StimError as error:
+            await warn(f"{error}; the built-in bank gives the rest")
+    yield _new(drawn, known, generator.numq)
+    if len(known) < generator.numq:
+        raise StimError(
+            f"persona: {len(known)} distinct questions of the {generator.numq} asked for, {len(drawn)} from the "
+            "built-in bank: lower numq, or name a stronger model"
+        )
+
+
+def _variations(prompt_text: str, bank: Sequence[str], seed: int) -> Callable[[int, int], str]:
+    def render(call: int, asked: int) -> str:
+        examples = random.Random(seed + call).sample(bank, min(math.ceil(asked / 2), len(bank)))
+        return VARIATION_TEMPLATE.substitute(
+            prompt_u=prompt_text or "(none)", numq=asked, examples="\n".join(f"- {example}" for example in examples)
+        )
+
+    return render
+
+
+def _new(questions: Sequence[str], known: set[str], total: int) -> list[str]:
+    """Those that are not known yet, until `total` are; they are known from then on."""
+    new = []
+    for question in questions:
+        key = question_key(question)
+        if key not in known and len(known) < total:
+            known.add(key)
+            new.append(question)
+    return new
+
+
+async def dataset_batches(
+    generator: FromDataset, read: Callable[[], list[str]], made: Sequence[str], warn: Warn
+) -> Batches:
+    """Rows drawn without replacement: the same rows for the same seed, and a smaller `numq` takes the first of them."""
+    texts = await asyncio.to_thread(_shuffled, read, generator.seed)
+    if not texts:
+        raise StimError(f"from_dataset: dataset {generator.dataset!r} has no questions")
+    if len(texts) < generator.numq:
+        await warn(
+            f"dataset {generator.dataset!r} has {len(texts)} distinct questions, fewer than the {generator.numq} asked "
+            "for: all were taken"
+        )
+    done = set(made)
+    yield [text for text in texts[: generator.numq] if text not in done]
+
+
+def _shuffled(read: Callable[[], list[str]], seed: int) -> list[str]:
+    """The distinct texts in the seed's order. Blocks: there may be millions."""
+    texts = list(dict.fromkeys(read()))
+    random.Random(seed).shuffle(texts)
+    return texts
+
+
+async def written_batches(
+    generator: Asking | Persona,
+    asker: Asker,
+    render: Callable[[int, int], str],
+    count: int,
+    made: Sequence[str],
+    taken: Collection[str] = (),
+) -> Batches:
+    """What a model writes, until there are `count` distinct questions, of which `made` were there before.
+
+    Args:
+        render: what is asked in the call of that number, for so many questions.
+        taken: keys of questions that do not count.
     Raises: StimError saying how far it got, when call after call brings nothing new.
     """
     known = {question_key(question) for question in made}
-    calls, barren = 0, 0
-    while len(known) < generator.numq:
-        missing = generator.numq - len(known)
+    # A run that goes on must not ask just what was asked: the same seed would bring the same questions.
+    calls, barren = len(made), 0
+    while len(known) < count:
+        missing = count - len(known)
+        asked = min(asker.questions_per_call, missing)
         width = min(CALLS_AT_ONCE, math.ceil(missing / asker.questions_per_call) * asker.calls_per_need)
         answers = await asyncio.gather(
-            *(_ask(generator, asker, prompt_text, missing, TOPICS[(calls + i) % len(TOPICS)]) for i in range(width))
+            *(
+                asker.ask(
+                    render(call, asked),
+                    temperature=TEMPERATURE if generator.temperature is None else generator.temperature,
+                    max_tokens=generator.max_tokens or TOKENS_PER_QUESTION * (asked + 2),
+                    # One seed for all calls would make their answers alike.
+                    seed=None if generator.seed is None else (generator.seed + call) % SEEDS,
+                )
+                for call in range(calls, calls + width)
+            )
         )
         calls += width
-        before = len(known)
-        for question in (question for answer in answers for question in parse_questions(answer)):
-            key = question_key(question)
-            if key not in known and len(known) < generator.numq:
-                known.add(key)
-                yield question
-        barren = 0 if len(known) > before else barren + width
+        written = [question for answer in answers for question in parse_questions(answer)]
+        batch = _new([question for question in written if question_key(question) not in taken], known, count)
+        if batch:
+            yield batch
+        barren = 0 if batch else barren + width
         if barren >= BARREN_CALLS:
             raise StimError(
-                f"oneshot_qs: {asker.name!r} wrote {len(known)} distinct questions of the {generator.numq} asked for "
-                f"in {calls} calls, and nothing new in the last {barren}: lower numq, raise the temperature, or name a "
-                "stronger model"
+                f"{generator.type}: {asker.name!r} wrote {len(known)} distinct questions of the {count} asked for "
+                f"in {calls - len(made)} calls, and nothing new in the last {barren}: lower numq, raise the "
+                "temperature, or name a stronger model"
             )
-
-
-async def _ask(generator: OneshotQs, asker: Asker, prompt_text: str, missing: int, topic: str) -> Answer:
-    asked = min(asker.questions_per_call, missing)
-    text = QUESTION_TEMPLATE.substitute(prompt_u=prompt_text or "(none)", numq=asked, topic=topic)
-    max_tokens = generator.max_tokens or TOKENS_PER_QUESTION * (asked + 2)
-    return await asker.ask(text, temperature=generator.temperature, max_tokens=max_tokens)
-
-
-_MARKER = re.compile(
-    r"^\s*(?:[-*•+]\s+|#+\s*|\(?\d{1,3}\s*[.):]\s*|(?:q|question|user)\s*\d*\s*[:.)]\s*)+", re.IGNORECASE
-)
-_INLINE_NUMBER = re.compile(r"(?<=[?.!])\s+(?=\d{1,3}[.)]\s)")
-_ANSWER = re.compile(r"^\s*(?:a|answer|assistant|response|note)\s*\d*\s*:", re.IGNORECASE)
-_QUOTES = "*_`\"' \u2018\u2019\u201c\u201d"
-_MIN_WORDS, _MAX_CHARACTERS = 3, 400
-
-
-def parse_questions(answer: Answer) -> list[str]:
-    """The questions in a model's list, whatever its numbering, bullets, quotes and chatter around it."""
-    lines = [part for line in answer.text.splitlines() for part in _INLINE_NUMBER.split(line)]
-    if answer.is_cut and lines:
-        lines.pop()
-    questions = []
-    for line in lines:
-        bare = _MARKER.sub("", line)
-        is_listed = bare != line.lstrip()
-        question = bare.strip().strip(_QUOTES).strip()
-        if _ANSWER.match(bare) or question.endswith(":") or not (is_listed or question.endswith("?")):
-            continue
-        if len(question) <= _MAX_CHARACTERS and len(re.findall(r"[^\W\d_]+", question)) >= _MIN_WORDS:
-            questions.append(question)
-    return questions
-
-
-def question_key(question: str) -> str:
-    """What makes two questions the same: their words, not case, punctuation or spacing."""
-    return " ".join(re.findall(r"\w+", question.casefold()))

@@ -2,14 +2,15 @@
 
 A job is a row before its caller hears of it. It waits until the jobs that it depends on are complete, runs its stage,
 and keeps each finished item on disk before it counts it. A job that was running when the service ended is pending
-again at the next start, and its stage goes on after the last item that was kept. What the stages do is in
-`stages.py`.
+again at the next start, and its stage goes on after the last item, or training state, that was kept. What the stages
+do is in `stages.py`.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from baker import plan
@@ -18,15 +19,18 @@ from baker.errors import BakeryError, EngineError, StageError
 from baker.plan import Policy
 from baker.stages import Stages
 from baker.threads import OneThread
-from baker.types import Job, JobState, Stage
+from baker.types import Job, JobState, Progress, Stage
 
 log = logging.getLogger(__name__)
 
 MAX_AT_ONCE = {Stage.STIM: 2, Stage.ROLLOUT: 2, Stage.BAKE: 1}
 """Rollouts bound their own concurrency; training takes what the device has."""
 MAX_ATTEMPTS = 5
-"""So often a job is begun: one that takes the service down with it must not do so for ever."""
+"""So often a job is begun: one that takes the service down with it must not do so for ever. A bake that got on in
+between counts anew."""
 RETRY_SECONDS = 2.0
+CANCELLED = "cancelled"
+"""A state of that name would leave clients polling for ever, so it is the reason of a failed job."""
 
 
 class Jobs:
@@ -37,6 +41,13 @@ class Jobs:
         self._running: dict[int, tuple[Stage, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
         self._ended: dict[int, asyncio.Event] = {}
+        self._cancelled: set[int] = set()
+        """Running jobs that were told to end for good."""
+
+    @property
+    def training(self) -> Mapping[int, Progress]:
+        """Where each bake that trains now stands, by its job's number."""
+        return self._stages.training
 
     async def start(self, stage: Stage, user: str, repo: str, name: str, key: str | None = None) -> Job:
         """The job of that stage, begun if there was none. See `plan.start`."""
@@ -51,6 +62,21 @@ class Jobs:
         ended = self._ended.setdefault(job.id, asyncio.Event())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), seconds)
+        return await self._catalog(_job, job.id)
+
+    async def cancel(self, stage: Stage, user: str, repo: str, name: str) -> Job | None:
+        """End the stage's job, if it is active: it is failed then, with the reason `cancelled`, and what it kept stays.
+
+        Returns: the job as it stands; None if there never was one. Raises: NotFoundError.
+        """
+        job = await self._catalog(Catalog.latest_job, stage, user, repo, name)
+        if job is None or not job.state.is_active:
+            return job
+        if not await self._catalog(_cancel_pending, job.id) and (running := self._running.get(job.id)) is not None:
+            self._cancelled.add(job.id)
+            running[1].cancel()
+            await asyncio.wait([running[1]])
+        self._changed.set()
         return await self._catalog(_job, job.id)
 
     async def run(self) -> None:
@@ -79,10 +105,14 @@ class Jobs:
     async def _run(self, job: Job) -> None:
         try:
             await self._stages.wait_ready()
-            await self._update(job.id, state=JobState.RUNNING, attempts=job.attempts + 1)
+            if not await self._catalog(_begin, job):
+                return
             await self._stages.run(job)
             await self._update(job.id, state=JobState.COMPLETE, progress_percent=100.0, finished=int(time.time()))
         except asyncio.CancelledError:
+            if job.id in self._cancelled:
+                await self._fail(job, CANCELLED)
+                return
             await self._update(job.id, state=JobState.PENDING, attempts=job.attempts)
             raise
         except EngineError as error:
@@ -97,6 +127,7 @@ class Jobs:
             await self._fail(job, f"an error of the service itself; its log has the details under job {job.id}")
         finally:
             self._running.pop(job.id, None)
+            self._cancelled.discard(job.id)
             self._changed.set()
             if (ended := self._ended.pop(job.id, None)) is not None:
                 ended.set()
@@ -125,6 +156,24 @@ def _job(catalog: Catalog, job_id: int) -> Job:
     if job is None:
         raise StageError(f"job {job_id} was removed")
     return job
+
+
+def _begin(catalog: Catalog, job: Job) -> bool:
+    """Whether the job may run: it may have been cancelled while it waited."""
+    with catalog.store.transaction():
+        if _job(catalog, job.id).state is not JobState.PENDING:
+            return False
+        catalog.store.update_job(job.id, state=JobState.RUNNING, attempts=job.attempts + 1)
+        return True
+
+
+def _cancel_pending(catalog: Catalog, job_id: int) -> bool:
+    """Fail the job if it has not begun. Returns: whether it had not."""
+    with catalog.store.transaction():
+        if _job(catalog, job_id).state is not JobState.PENDING:
+            return False
+        catalog.store.update_job(job_id, state=JobState.FAILED, error=CANCELLED, finished=int(time.time()))
+        return True
 
 
 def _take_up_interrupted(catalog: Catalog) -> None:

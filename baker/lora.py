@@ -4,7 +4,8 @@ An adapter continues its parent's: one adapter always holds the whole lineage. W
 any type. Which adapter may be served is judged in `adapter_files.py`.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from baker.errors import AdapterError
 
 ALL_LINEAR = "all-linear"
 _ADAPTER = "default"  # PEFT's name for the one adapter
+_PREFIX = "base_model.model."  # before a module's name in the file
+_NAMES = re.compile(r"[\w.,\s-]*")
 
 
 class Attached(NamedTuple):
@@ -52,13 +55,14 @@ def attach(
     if parent is not None:
         check_adapter(parent, max_rank=2**31)
         config, inherited = read_adapter_config(parent), load_file(parent / ADAPTER_WEIGHTS)
-        if config.r > rank:
-            warnings.append(f"rank {rank} is below the parent's: kept {config.r}")
-            rank = config.r
-        inherited_targets = {name.split(".lora_")[0].rpartition(".")[2] for name in inherited}
-        if lost := sorted(inherited_targets - set(targets)):
-            warnings.append(f"target_modules lack {', '.join(lost)} of the parent: kept")
-        targets = sorted(inherited_targets.union(targets))
+        if (highest := max(map(config.rank_of, {_module(name) for name in inherited}))) > rank:
+            warnings.append(f"rank {rank} is below the parent's: kept {highest}")
+            rank = highest
+        adapted = {_module(name) for name in inherited}
+        if lost := sorted(module for module in adapted if not _is_named(module, targets)):
+            shown = ", ".join(sorted({module.rpartition(".")[2] for module in lost}))
+            warnings.append(f"target_modules lack {shown} of the parent: kept")
+        targets = sorted({*targets, *lost})
         inherited = _rescaled(inherited, config, scale)
     peft_config = LoraConfig(
         r=rank,
@@ -125,14 +129,19 @@ class FastLoraLinear(LoraLinear):  # type: ignore[misc]
 
 
 def resolve_targets(model: PreTrainedModel, target_modules: str | list[str]) -> list[str]:
-    """The names of linear layers that are meant, sorted.
+    """The names of linear layers that are meant, sorted: the last parts of their names, or all of them.
 
+    Args:
+        target_modules: `all-linear`, names (also as one string, with commas), or else a regular expression that whole
+            names of modules match, as PEFT has it.
     Raises: AdapterError naming what the model lacks, what is no linear layer, and embeddings and lm_head.
     """
     head = model.get_output_embeddings()
     linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head}
     if isinstance(target_modules, str) and target_modules.strip().lower() == ALL_LINEAR:
         return sorted({name.rpartition(".")[2] for name in linear} - FORBIDDEN_TARGETS)
+    if isinstance(target_modules, str) and not _NAMES.fullmatch(target_modules):
+        return _matching(model, target_modules, linear)
     names = target_modules.split(",") if isinstance(target_modules, str) else target_modules
     names = sorted({name.strip() for name in names} - {""})
     if not names:
@@ -140,11 +149,36 @@ def resolve_targets(model: PreTrainedModel, target_modules: str | list[str]) -> 
     refused = [name for name in names if FORBIDDEN_TARGETS.intersection(name.split("."))]
     if refused:
         raise AdapterError(f"target_modules: adapters on {', '.join(refused)} are not served faithfully: remove them")
-    missing = [name for name in names if not any(f".{module}".endswith(f".{name}") for module in linear)]
+    missing = [name for name in names if not any(_is_named(module, [name]) for module in linear)]
     if missing:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         raise AdapterError(f"target_modules: the model has no linear layer {', '.join(missing)}; it has {known}")
     return names
+
+
+def _matching(model: PreTrainedModel, pattern: str, linear: set[str]) -> list[str]:
+    """The whole names of linear layers that match `pattern`."""
+    try:
+        matched = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
+    except re.error as error:
+        raise AdapterError(f"target_modules {pattern!r} is no regular expression: {error}") from error
+    refused = [name for name in matched if FORBIDDEN_TARGETS.intersection(name.split("."))]
+    if refused:
+        raise AdapterError(
+            f"target_modules {pattern!r} matches {', '.join(refused)}: adapters there are not served faithfully"
+        )
+    targets = sorted(linear.intersection(matched))
+    if not targets:
+        raise AdapterError(
+            f"target_modules {pattern!r} matches no linear layer: a regular expression must match whole names, such "
+            f"as {min(linear)}"
+        )
+    return targets
+
+
+def _is_named(module: str, names: Sequence[str]) -> bool:
+    """Whether `module` is one of `names`, each the whole of its name or the last parts."""
+    return any(f".{module}".endswith(f".{name}") for name in names)
 
 
 def save_adapter(model: PeftModel, folder: Path, base_model_name: str) -> None:
@@ -185,11 +219,17 @@ def _named_weights(model: PeftModel) -> Iterator[tuple[str, nn.Parameter]]:
 
 def _rescaled(tensors: dict[str, Tensor], config: AdapterConfig, scale: float) -> dict[str, Tensor]:
     """The parent's tensors in float32, B such that `scale` times B @ A is the parent's update."""
-    factor = config.scale / scale
     return {
-        name: tensor.float() * factor if name.endswith(".lora_B.weight") else tensor.float()
+        name: tensor.float() * (config.scale_of(_module(name)) / scale)
+        if name.endswith(".lora_B.weight")
+        else tensor.float()
         for name, tensor in tensors.items()
     }
+
+
+def _module(name: str) -> str:
+    """The adapted module, of a tensor's name in the file."""
+    return name.removeprefix(_PREFIX).partition(".lora_")[0]
 
 
 def _inherit(model: PeftModel, tensors: dict[str, Tensor]) -> None:

@@ -1,24 +1,47 @@
 """Divergences between teacher and student, in nats per token; pure.
 
-N counts positions, D the width of a hidden state. The forward KL is over the teacher's K likeliest tokens and one
-bucket for the rest of the vocabulary. Let p be the teacher's mass on a token or on the rest, q the student's, and z
-the student's logits. Then
+N counts positions, D the width of a hidden state. All are taken over J buckets: the teacher's K likeliest tokens and
+one for the rest of the vocabulary (none if K is all of it). Let p be the teacher's mass on a bucket, q the student's,
+and z the student's logits. The forward KL, and how any divergence d of p and q reaches the logits:
 
-    KL      = sum over K of p_k (log p_k - log q_k) + p_rest (log p_rest - log q_rest)
-    dKL/dz  = q_k - p_k for a kept token; softmax(z over the rest) * (q_rest - p_rest) for another
+    KL      = sum over J of p_j (log p_j - log q_j)
+    dd/dz   = g_k for a kept token; softmax(z over the rest) * g_rest for another,
 
-The gradient costs one pass over values that the divergence itself needs, so both are computed at once, in place of
-the logits. The student's rest is summed, never taken as 1 - (sum of q_k): that difference is noise where K tokens
-hold nearly all of the mass.
+where g is the gradient by log q before it is normalised: q - p for the forward KL. It costs one pass over values that
+the divergence itself needs, so both are computed at once, in place of the logits. The student's rest is summed, never
+taken as 1 - (sum of q_k): that difference is noise where K tokens hold nearly all of the mass.
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 CHUNK_BYTES = 64 << 20  # of float32 logits at a time: hundreds of positions, yet small beside any model
 _LEAST_LOGPROB = -1e4  # stands for -inf, whose product with a mass of 0 is NaN
+_LEAST_REST = math.log(1e-6)
+"""Under any measure but the forward KL, neither side's rest counts as less: the teacher's is 1 minus a float32 sum,
+and what is below is rounding, which a reverse divergence or a high temperature would blow up."""
+
+
+class Measure(NamedTuple):
+    """Which divergence of teacher p and student q is meant."""
+
+    beta: float = 0.0
+    """0 is the forward KL(p || q), 1 the reverse KL(q || p), what lies between the generalised Jensen-Shannon
+    divergence with the mixture m = beta p + (1 - beta) q, divided by beta (1 - beta):
+
+        KL(p || m) / (1 - beta) + KL(q || m) / beta
+
+    Undivided (arXiv:2306.13649) it vanishes towards both ends; so, it goes over into the two KLs, and any beta
+    has the same curvature where p is near q: a learning rate that is right for one is right for all."""
+    temperature: float = 1.0
+    """Above 0: p and q become p ** (1 / temperature), normalised over the J buckets. The result is not multiplied by
+    temperature ** 2, as one does to match gradients: AdamW's steps do not depend on the scale of the loss."""
+
+
+FORWARD_KL = Measure()
 
 
 def forward_kl(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Tensor:
@@ -32,21 +55,29 @@ def forward_kl(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: T
     Raises: ValueError if there is no position or K is 0, since a mean over nothing has no value.
     Source: Prompt Baking, arXiv:2409.13697, cut to K tokens.
     """
+    return divergence(student_logits_NV, ids_NK, teacher_logprobs_NK, FORWARD_KL)
+
+
+def divergence(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor, measure: Measure) -> Tensor:
+    """The divergence of each position, as `forward_kl` in all but the measure: float32 (N,), never below zero but for
+    rounding, zero where the two distributions agree."""
     _check(student_logits_NV, ids_NK, teacher_logprobs_NK)
-    result: Tensor = _ForwardKL.apply(student_logits_NV, ids_NK, teacher_logprobs_NK)
+    result: Tensor = _Divergence.apply(student_logits_NV, ids_NK, teacher_logprobs_NK, measure)
     return result
 
 
-def head_kl(hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Tensor:
-    """The sum of `forward_kl` over the logits `hidden_ND @ head_VD.T`, without ever holding all of them.
+def head_divergence(
+    hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor, measure: Measure = FORWARD_KL
+) -> Tensor:
+    """The sum of `divergence` over the logits `hidden_ND @ head_VD.T`, without ever holding all of them.
 
     The head must be frozen: it gets no gradient. Positions are taken in chunks of CHUNK_BYTES of logits.
     Returns: float32 scalar. Raises: ValueError as `forward_kl`, or if the head wants a gradient.
     """
     _check(hidden_ND, ids_NK, teacher_logprobs_NK)
     if head_VD.requires_grad:
-        raise ValueError("head_kl gives the head no gradient: freeze it")
-    result: Tensor = _HeadKL.apply(hidden_ND, head_VD, ids_NK, teacher_logprobs_NK)
+        raise ValueError("head_divergence gives the head no gradient: freeze it")
+    result: Tensor = _HeadDivergence.apply(hidden_ND, head_VD, ids_NK, teacher_logprobs_NK, measure)
     return result
 
 
@@ -67,32 +98,34 @@ def _check(rows: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> None:
         raise ValueError(f"no teacher distribution: ids have shape {tuple(ids_NK.shape)}")
 
 
-class _ForwardKL(torch.autograd.Function):  # type: ignore[misc]  # torch's types are not read
+class _Divergence(torch.autograd.Function):  # type: ignore[misc]  # torch's types are not read
     @staticmethod
-    def forward(ctx: Any, logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor) -> Tensor:
+    def forward(ctx: Any, logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> Tensor:
         gradient_NV = logits_NV.to(torch.float32, copy=True)
-        kl_N = _kl_in_place(gradient_NV, ids_NK, teacher_NK)
+        divergence_N = _in_place(gradient_NV, ids_NK, teacher_NK, measure)
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(gradient_NV)
             ctx.dtype = logits_NV.dtype
-        return kl_N
+        return divergence_N
 
     @staticmethod
-    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient_NV,) = ctx.saved_tensors
-        return (gradient_NV * grad_N[:, None]).to(ctx.dtype), None, None
+        return (gradient_NV * grad_N[:, None]).to(ctx.dtype), None, None, None
 
 
-class _HeadKL(torch.autograd.Function):  # type: ignore[misc]
+class _HeadDivergence(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_NK: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Measure
+    ) -> Tensor:
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         gradient_ND = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
         rows = max(1, CHUNK_BYTES // (4 * len(head_VD)))
         for at in range(0, len(hidden_ND), rows):
             here = slice(at, at + rows)
             logits_NV = (hidden_ND[here].to(head_VD.dtype) @ head_VD.T).float()
-            total += _kl_in_place(logits_NV, ids_NK[here], teacher_NK[here]).sum()
+            total += _in_place(logits_NV, ids_NK[here], teacher_NK[here], measure).sum()
             if gradient_ND is not None:
                 gradient_ND[here] = (logits_NV.to(head_VD.dtype) @ head_VD).to(hidden_ND.dtype)
         if gradient_ND is not None:
@@ -100,32 +133,60 @@ class _HeadKL(torch.autograd.Function):  # type: ignore[misc]
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient_ND,) = ctx.saved_tensors
-        return gradient_ND * grad.to(gradient_ND.dtype), None, None, None
+        return gradient_ND * grad.to(gradient_ND.dtype), None, None, None, None
 
 
-def _kl_in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor) -> Tensor:
+def _in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> Tensor:
     """The divergence of each position; `logits_NV` (float32) becomes its gradient."""
     teacher_NK = teacher_NK.float().clamp(min=_LEAST_LOGPROB)
     # Rounding can lift the K tokens' mass above 1, and the divergence then below 0.
     teacher_NK = teacher_NK - teacher_NK.logsumexp(-1, keepdim=True).clamp(min=0.0)
-    p_NK = teacher_NK.exp()
     kept_NK = logits_NV.gather(-1, ids_NK)
     if ids_NK.shape[-1] == logits_NV.shape[-1]:  # all tokens kept: there is no rest
-        q_NK = kept_NK.log_softmax(-1)
-        logits_NV.scatter_(-1, ids_NK, q_NK.exp() - p_NK)
-        return (p_NK * (teacher_NK - q_NK)).sum(-1)
+        divergence_N, gradient_NK = _compare(teacher_NK, kept_NK.log_softmax(-1), measure)
+        logits_NV.scatter_(-1, ids_NK, gradient_NK)
+        return divergence_N
 
-    p_rest_N = (-torch.expm1(teacher_NK.logsumexp(-1))).clamp(min=0.0)
+    least = _LEAST_LOGPROB if measure == FORWARD_KL else _LEAST_REST
+    p_rest_N1 = (-torch.expm1(teacher_NK.logsumexp(-1, keepdim=True))).clamp(min=0.0)
     logits_NV.scatter_(-1, ids_NK, -torch.inf)
     greatest_N1 = logits_NV.amax(-1, keepdim=True)
     rest_NV = logits_NV.sub_(greatest_N1).exp_()
     mass_N1 = rest_NV.sum(-1, keepdim=True)
-    log_rest_N = (mass_N1.log() + greatest_N1).squeeze(-1)
-    log_all_N = torch.logaddexp(kept_NK.logsumexp(-1), log_rest_N)
-    log_q_NK = kept_NK - log_all_N[:, None]
-    log_q_rest_N = log_rest_N - log_all_N
-    rest_NV.mul_((log_q_rest_N.exp() - p_rest_N)[:, None] / mass_N1)
-    rest_NV.scatter_(-1, ids_NK, log_q_NK.exp() - p_NK)
-    return (p_NK * (teacher_NK - log_q_NK)).sum(-1) + torch.xlogy(p_rest_N, p_rest_N) - p_rest_N * log_q_rest_N
+    log_rest_N1 = mass_N1.log() + greatest_N1
+    log_p_NJ = torch.cat([teacher_NK, p_rest_N1.log().clamp(min=least)], -1)
+    log_q_NJ = torch.cat([kept_NK, log_rest_N1], -1).log_softmax(-1)
+    log_q_NJ[:, -1].clamp_(min=least)
+    divergence_N, gradient_NJ = _compare(log_p_NJ, log_q_NJ, measure)
+    rest_NV.mul_(gradient_NJ[:, -1:] / mass_N1)
+    rest_NV.scatter_(-1, ids_NK, gradient_NJ[:, :-1])
+    return divergence_N
+
+
+def _compare(log_p_NJ: Tensor, log_q_NJ: Tensor, measure: Measure) -> tuple[Tensor, Tensor]:
+    """The divergence of each position (N,), and its gradient by log q before that was normalised (N, J)."""
+    if measure == FORWARD_KL:
+        p_NJ = log_p_NJ.exp()
+        return (p_NJ * (log_p_NJ - log_q_NJ)).sum(-1), log_q_NJ.exp() - p_NJ
+    # J is small, so float64 costs nothing; beta near 0 or 1 divides the rounding by it.
+    log_p_NJ = (log_p_NJ.double() / measure.temperature).log_softmax(-1)
+    log_q_NJ = (log_q_NJ.double() / measure.temperature).log_softmax(-1)
+    divergence_N, gradient_NJ = _compare_by_beta(log_p_NJ, log_q_NJ, measure.beta)
+    return divergence_N.float(), (gradient_NJ / measure.temperature).float()
+
+
+def _compare_by_beta(log_p_NJ: Tensor, log_q_NJ: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    p_NJ, q_NJ = log_p_NJ.exp(), log_q_NJ.exp()
+    if beta == 0.0:
+        return (p_NJ * (log_p_NJ - log_q_NJ)).sum(-1), q_NJ - p_NJ
+    if beta == 1.0:
+        log_m_NJ, forward_N = log_p_NJ, 0.0
+    else:
+        log_m_NJ = torch.logaddexp(log_p_NJ + math.log(beta), log_q_NJ + math.log1p(-beta))
+        forward_N = (p_NJ * (log_p_NJ - log_m_NJ)).sum(-1) / (1.0 - beta)
+    # The derivative by log q_j is this itself: what m adds to it cancels between the two KLs.
+    reverse_NJ = q_NJ * (log_q_NJ - log_m_NJ) / beta
+    reverse_N = reverse_NJ.sum(-1)
+    return forward_N + reverse_N, reverse_NJ - q_NJ * reverse_N[:, None]

@@ -73,3 +73,44 @@ def checkpoints(db: Database) -> None:
         pk=("user", "repo", "bake", "step"),
         not_null={"path", "sha256", "created", "job_id"},
     )
+
+
+@MIGRATIONS()
+def templates(db: Database) -> None:
+    db.table("templates").create(
+        {"user": str, "repo": str, "name": str, "content": str, "created": int},
+        pk=("user", "repo", "name"),
+        not_null={"content", "created"},
+    )
+
+
+@MIGRATIONS()
+def users_and_keys(db: Database) -> None:
+    db.table("users").create(
+        {
+            "id": str,
+            "alias": str,
+            "email": str,
+            "password_salt": bytes,
+            "password_digest": bytes,
+            "created": int,
+        },
+        pk="id",
+        not_null={"alias", "email", "password_salt", "password_digest", "created"},
+    )
+    db.table("keys").create(
+        {"id": str, "user": str, "salt": bytes, "digest": bytes, "created": int},
+        pk="id",
+        not_null={"user", "salt", "digest", "created"},
+    )
+
+
+@MIGRATIONS()
+def repos_are_found_by_name_alone(db: Database) -> None:
+    # For the master key, which may mean another user's repo: see Catalog.whose_repo.
+    db.table("repos").create_index(["name"])
+
+
+@MIGRATIONS()
+def collations(db: Database) -> None:
+    db.table("jobs").add_column("collation", str)

@@ -1,6 +1,11 @@
 """Legal names, the spellings of a model's name, and the one road from a name to a path."""
 
+import difflib
+import heapq
+import os
 import re
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -10,17 +15,21 @@ from baker.errors import ConfigError
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _NAME = re.compile(NAME_PATTERN + r"\Z")
 
+MASTER_USER = "admin"
+"""Whose repos the master key works on when it names no user; there is no such row among the users."""
+
 RESERVED = {
+    "user": frozenset({MASTER_USER}),
     "repo": frozenset[str](),
     "prompt": frozenset({"batch"}),
     "target": frozenset({"batch", "default"}),
     "bake": frozenset({"batch", "default"}),
 }
-"""Names that collide with a route (`batch`) or with the built-in template (`default`)."""
+"""Names that collide with a route (`batch`), the built-in template (`default`) or the master key's user."""
 
 
 def check_name(name: str, what: str) -> str:
-    """`name` itself, if a repo, prompt, target or bake (`what`) may be called so; else ConfigError."""
+    """`name` itself, if a user, repo, prompt, target or bake (`what`) may be called so; else ConfigError."""
     if _NAME.match(name) is None:
         raise ConfigError(f"{what} name {name!r} {_complaint(name)}")
     if name in RESERVED.get(what, ()):
@@ -46,6 +55,34 @@ def path_of(root: Path, *names: str) -> Path:
     return root.joinpath(*names)
 
 
+MAX_MODEL_NAME = 4 * 128 + 3
+"""Characters: four names and the slashes between them."""
+
+
+def shortened(name: str) -> str:
+    """`name` for a message: a client may send megabytes of it."""
+    return name if len(name) <= MAX_MODEL_NAME else f"{name[:64]}..."
+
+
+MOST_COMPARED, MOST_RANKED = 500, 32
+
+
+def nearest(name: str, known: Iterable[str], count: int) -> list[str]:
+    """The known names that `name` may have been meant to be, likeliest first.
+
+    A moment's work however many are known, since everybody waits for it: only the first 500 are looked at, and
+    difflib, which takes half a millisecond a name, judges those of them that begin most like it.
+    """
+    name = shortened(name)
+    first = islice(known, MOST_COMPARED)
+
+    def alike(other: str) -> int:
+        return len(os.path.commonprefix((name, other)))  # noqa: RUF071 - characters are what is meant
+
+    alike_most = heapq.nlargest(MOST_RANKED, first, key=alike)
+    return difflib.get_close_matches(name, alike_most, n=count, cutoff=0.0)
+
+
 class CheckpointRef(msgspec.Struct, frozen=True):
     """A spelled model name that has the form of a bake's."""
 
@@ -56,6 +93,15 @@ class CheckpointRef(msgspec.Struct, frozen=True):
     step: int | None
     """None: the newest finished checkpoint."""
 
+    def owner(self, caller: str) -> str | None:
+        """Whose bake it is when `caller` says it; None if that is nobody whose models the caller may name.
+
+        The master key's user may name everybody's, every other user only its own.
+        """
+        if self.user is None:
+            return caller
+        return self.user if caller in (self.user, MASTER_USER) else None
+
 
 def parse_model_name(name: str) -> CheckpointRef | None:
     """What `name` refers to if it is spelled like a bake; None if it can't be one.
@@ -63,6 +109,8 @@ def parse_model_name(name: str) -> CheckpointRef | None:
     `user/repo/bake/step`, `user/repo/bake`, `repo/bake/step` (three parts, the last all digits) and
     `repo/bake`. A base model's name (`Org/Model`) has the last form too: look those up first.
     """
+    if len(name) > MAX_MODEL_NAME:
+        return None
     parts = name.split("/")
     if not all(_NAME.match(part) for part in parts):
         return None

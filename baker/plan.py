@@ -6,30 +6,23 @@ see `threads.OneThread`.
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any
 
 import msgspec
 
+from baker import bake_limits
 from baker.catalog import Catalog
-from baker.config import Hardcoded, OneshotQs, TargetConfig
+from baker.config import TargetConfig
 from baker.errors import InvalidInputError
-from baker.generators import ANTHROPIC_MAX_TEMPERATURE, hardcoded_questions
-from baker.types import Job, JobState, Prompt, Stage
-
-
-class AskerPlan(msgspec.Struct, frozen=True):
-    """Which model writes a generator's questions."""
-
-    kind: Literal["anthropic", "served"]
-    model: str
-    checkpoint: str | None = None
-    """Name of the checkpoint, if the served model is a baked one."""
+from baker.generator_plan import GeneratorPlan, GeneratorPlanner
+from baker.stim import expected_stimuli
+from baker.types import Checkpoint, Job, JobState, Prompt, Stage
 
 
 class StimInputs(msgspec.Struct, frozen=True):
     teacher: Prompt
-    askers: list[AskerPlan | None]
-    """One a generator; None where it asks no model."""
+    student: Prompt
+    generators: list[GeneratorPlan]
 
 
 class RolloutInputs(msgspec.Struct, frozen=True):
@@ -38,6 +31,17 @@ class RolloutInputs(msgspec.Struct, frozen=True):
     student: Prompt
     model: str
     checkpoint: str | None
+    max_tokens: int
+
+
+class TargetSnapshot(msgspec.Struct, frozen=True):
+    """A target as its rollout saw it: what the bake is made of, whatever becomes of the target."""
+
+    config: dict[str, Any]
+    teacher: Prompt
+    student: Prompt
+    templates: dict[str, str] = {}
+    """Path -> text, of those that its generators name."""
 
 
 class BakeInputs(msgspec.Struct, frozen=True):
@@ -45,6 +49,9 @@ class BakeInputs(msgspec.Struct, frozen=True):
     """Target -> number of its rollout job."""
     checkpoint: str | None
     """Name of the parent; None: the base model."""
+    targets: dict[str, TargetSnapshot] = {}
+    imported: str | None = None
+    """Folder that the adapter was loaded from; None: it is trained here."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -54,6 +61,8 @@ class Policy(msgspec.Struct, frozen=True):
     stim_fallback: bool
     """A served model may stand in for an Anthropic one without a key."""
     max_lora_rank: int
+    rollout_max_tokens: int = 1024
+    """Tokens of an answer where the target does not say."""
 
 
 Planner = Callable[[Catalog, Policy, str, str, str], Job]
@@ -79,51 +88,23 @@ def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, 
 
 def _plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> Job:
     config = catalog.target(user, repo, name)
-    teacher, _ = _prompts(catalog, user, repo, name, config)
+    teacher, student = _prompts(catalog, user, repo, name, config)
     if not config.generators:
         raise InvalidInputError(f"Target {name!r} has no generators: add at least one before stim")
-    askers: list[AskerPlan | None] = []
-    warnings: list[str] = []
-    for index, generator in enumerate(config.generators):
-        if isinstance(generator, Hardcoded):
-            if not hardcoded_questions(generator):
-                raise InvalidInputError(f"generators[{index}] of target {name!r} is hardcoded and has no questions")
-            askers.append(None)
-        else:
-            asker, warning = _plan_asker(catalog, policy, user, generator, f"generators[{index}]")
-            askers.append(asker)
-            warnings += warning
-    return _job(Stage.STIM, user, repo, name, config, StimInputs(teacher, askers), warnings=warnings)
-
-
-def _plan_asker(
-    catalog: Catalog, policy: Policy, user: str, generator: OneshotQs, where: str
-) -> tuple[AskerPlan, list[str]]:
-    served = catalog.base.served
-    model = generator.model
-    if model is None:
-        return AskerPlan("served", served), []
-    if model.startswith("claude-"):
-        if policy.has_anthropic_key:
-            hot = generator.temperature > ANTHROPIC_MAX_TEMPERATURE
-            cut = (
-                f"{where}: Anthropic takes temperatures up to {ANTHROPIC_MAX_TEMPERATURE}, not {generator.temperature}"
-            )
-            return AskerPlan("anthropic", model), [cut] if hot else []
-        if not policy.stim_fallback:
-            raise InvalidInputError(
-                f"{where} names {model!r}, and there is no Anthropic key: set ANTHROPIC_API_KEY, name the served model "
-                f"{served!r}, or allow it to stand in with BREAD_STIM_FALLBACK=on"
-            )
-        warning = f"{where}: there is no Anthropic key, so {served!r} writes the questions in place of {model!r}"
-        return AskerPlan("served", served), [warning]
-    resolved = catalog.resolve_model(user, model)
-    asker = AskerPlan("served", model, None if resolved.checkpoint is None else resolved.checkpoint.name)
-    return asker, [] if resolved.warning is None else [f"{where}: {resolved.warning}"]
+    # The rollout's to use; but once the stim is made the target can't be changed any more.
+    if config.model_name is not None:
+        catalog.resolve_model(user, config.model_name)
+    planner = GeneratorPlanner(
+        catalog, user, repo, has_anthropic_key=policy.has_anthropic_key, stim_fallback=policy.stim_fallback
+    )
+    plans = [planner.plan(generator, f"generators[{index}]") for index, generator in enumerate(config.generators)]
+    inputs = StimInputs(teacher, student, plans)
+    return _job(Stage.STIM, user, repo, name, config, inputs, warnings=planner.warnings)
 
 
 def _plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> Job:
     config = catalog.target(user, repo, name)
+    max_tokens = config.max_tokens or policy.rollout_max_tokens
     stim_job = catalog.store.latest_job(Stage.STIM, user, repo, name)
     if stim_job is None or stim_job.state is JobState.FAILED:
         state = "has not been started" if stim_job is None else f"failed ({stim_job.error})"
@@ -132,16 +113,17 @@ def _plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: 
     model = config.model_name or catalog.repo(user, repo).base_model
     resolved = catalog.resolve_model(user, model)
     checkpoint = None if resolved.checkpoint is None else resolved.checkpoint.name
+    expected = stim_job.lines if stim_job.state is JobState.COMPLETE else expected_stimuli(config.generators)
     return _job(
         Stage.ROLLOUT,
         user,
         repo,
         name,
-        config,
-        RolloutInputs(stim_job.id, teacher, student, model, checkpoint),
+        msgspec.structs.replace(config, max_tokens=max_tokens),
+        RolloutInputs(stim_job.id, teacher, student, model, checkpoint, max_tokens),
         depends_on=[stim_job.id],
         warnings=[] if resolved.warning is None else [f"model_name: {resolved.warning}"],
-        total_expected=(stim_job.total_expected or 0) * config.num_traj_per_stimulus,
+        total_expected=expected * config.num_traj_per_stimulus,
     )
 
 
@@ -149,18 +131,26 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
     config = catalog.bake(user, repo, name)
     if not config.datasets:
         raise InvalidInputError(f"Bake {name!r} has no datasets: name at least one target")
+    if refusals := bake_limits.refusals(config):
+        raise InvalidInputError(f"Bake {name!r} can't be run here: {'; '.join(refusals)}")
     rank = config.model.baked_adapter_config.r
     if rank > policy.max_lora_rank:
         raise InvalidInputError(
             f"model.baked_adapter_config.r is {rank}, but this service serves ranks up to {policy.max_lora_rank}: "
             "lower it, or start the service with --max-lora-rank"
         )
-    parent = catalog.resolve_model(user, config.model.parent_model_name or catalog.repo(user, repo).base_model)
+    parent = catalog.resolve_model(user, config.parent or catalog.repo(user, repo).base_model)
     parent_name = None if parent.checkpoint is None else parent.checkpoint.name
     rollouts: dict[str, Job] = {}
     missing = []
-    warnings = [] if parent.warning is None else [f"model.parent_model_name: {parent.warning}"]
-    for target in {dataset.target: None for dataset in config.datasets if dataset.weight > 0}:
+    warnings = bake_limits.warnings(config)
+    if parent.warning is not None:
+        warnings.append(f"model.parent_model_name: {parent.warning}")
+    if parent.checkpoint is not None and _is_being_made(catalog, parent.checkpoint):
+        warnings.append(
+            f"model.parent_model_name: {parent_name!r} is not its bake's last checkpoint: that one still trains"
+        )
+    for target in (target for target, weight in config.weights.items() if weight > 0):
         job = catalog.store.latest_job(Stage.ROLLOUT, user, repo, target)
         if job is None or job.state is JobState.FAILED:
             missing.append(f"{target!r} ({'not started' if job is None else 'failed'})")
@@ -177,9 +167,26 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
         )
     if all(job.state is JobState.COMPLETE and job.lines == 0 for job in rollouts.values()):
         raise InvalidInputError(f"Bake {name!r} has no trajectories to train on: its rollouts are empty")
-    inputs = BakeInputs({target: job.id for target, job in rollouts.items()}, parent_name)
+    inputs = BakeInputs(
+        rollouts={target: job.id for target, job in rollouts.items()},
+        checkpoint=parent_name,
+        targets={
+            target: TargetSnapshot(
+                config=msgspec.to_builtins(catalog.target(user, repo, target)),
+                teacher=msgspec.convert(job.inputs["teacher"], Prompt),
+                student=msgspec.convert(job.inputs["student"], Prompt),
+                templates=catalog.templates_of(user, repo, target),
+            )
+            for target, job in rollouts.items()
+        },
+    )
     depends_on = [job.id for job in rollouts.values()]
     return _job(Stage.BAKE, user, repo, name, config, inputs, depends_on=depends_on, warnings=warnings)
+
+
+def _is_being_made(catalog: Catalog, checkpoint: Checkpoint) -> bool:
+    job = catalog.store.job(checkpoint.job_id)
+    return job is not None and job.state.is_active
 
 
 def _prompts(catalog: Catalog, user: str, repo: str, target: str, config: TargetConfig) -> tuple[Prompt, Prompt]:

@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from baker.types import Checkpoint, Message, Sample, SampleRequest
+from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest
 
 
 class Sampler(Protocol):
-    """Text with the distribution that it was drawn from."""
+    """Text with the distribution that it was drawn from. Ready once `BaseModel.wait_ready` has returned."""
+
+    @property
+    def renders_tools(self) -> bool:
+        """Whether the chat template shows tools to the model; some drop them without a word."""
+        ...
 
     async def tokenise(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> list[int]:
         """The token ids of a chat up to and with the header of the assistant's turn, as serving renders it.
@@ -23,6 +28,19 @@ class Sampler(Protocol):
         Raises: InvalidInputError if the context does not fit the window or a setting is refused; AdapterError;
         EngineError.
         """
+        ...
+
+    async def distribution(
+        self, context_ids: Sequence[int], response_ids: Sequence[int], top_logprobs: int, adapter: Checkpoint | None
+    ) -> Distribution:
+        """What the model would have expected at each of the response's T positions.
+
+        Raises: InvalidInputError if they do not fit the window; AdapterError; EngineError.
+        """
+        ...
+
+    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> Said:
+        """The answer as serving would return it, with calls of `tools` told apart from text."""
         ...
 
 
@@ -55,4 +73,8 @@ class Publisher(Protocol):
 
     def publish(self, checkpoint: Checkpoint) -> None:
         """Point the bake's name at it. What runs on an older checkpoint ends there."""
+        ...
+
+    async def retire(self, checkpoint: Checkpoint) -> None:
+        """Give its name to nobody any more, and return when nothing runs on it: then its files may go."""
         ...

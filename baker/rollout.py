@@ -10,7 +10,20 @@ import numpy as np
 from baker.conversation import context_messages
 from baker.errors import InvalidInputError, RolloutError
 from baker.ports import Sampler
-from baker.types import Checkpoint, Prompt, Sample, SampleRequest, Stimulus, Trajectory
+from baker.types import (
+    Checkpoint,
+    Distribution,
+    Message,
+    Prompt,
+    Said,
+    Sample,
+    SampleRequest,
+    Stimulus,
+    Trajectory,
+)
+
+MOST_AT_ONCE = 256
+"""As many sequences as the engine takes into a batch; more would only wait in it, before requests of others."""
 
 
 class RolloutSettings(msgspec.Struct, frozen=True):
@@ -60,9 +73,10 @@ async def rollout(
         for index in range(settings.trajectories_per_stimulus)
         if (stimulus.id, index) not in done
     )
+    items = len(stimuli) * settings.trajectories_per_stimulus - len(done)
     try:
         async with asyncio.TaskGroup() as workers:
-            for _ in range(settings.max_concurrency):
+            for _ in range(min(settings.max_concurrency, items, MOST_AT_ONCE)):
                 workers.create_task(_work(todo, settings, sampler, keep))
     except BaseExceptionGroup as group:
         # One broken item ends the stage: its reason is the stage's.
@@ -78,18 +92,17 @@ async def _work(todo: Iterator[tuple[Stimulus, int]], settings: RolloutSettings,
 
 
 async def _answer(stimulus: Stimulus, index: int, settings: RolloutSettings, sampler: Sampler) -> Rolled:
-    messages = context_messages(settings.teacher, stimulus.text)
-    teacher_ids = await sampler.tokenise(messages, settings.teacher.tools)
-    student_ids = await sampler.tokenise(context_messages(settings.student, stimulus.text), settings.student.tools)
+    teacher_ids = await _context_ids(settings.teacher, stimulus, sampler)
+    student_ids = await _context_ids(settings.student, stimulus, sampler)
     extra = dict(settings.extra_kwargs)
     seed = extra.pop("seed", None)
     sample = await sampler.sample(
         SampleRequest(
-            context_ids=teacher_ids,
+            context_ids=student_ids if stimulus.is_conditioned else teacher_ids,
             adapter=settings.checkpoint,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
-            top_logprobs=settings.top_logprobs,
+            top_logprobs=0 if stimulus.is_conditioned else settings.top_logprobs,
             # One seed for all would make the answers to a stimulus one and the same.
             seed=None if seed is None else seed + stimulus.id * settings.trajectories_per_stimulus + index,
             extra=extra,
@@ -97,20 +110,34 @@ async def _answer(stimulus: Stimulus, index: int, settings: RolloutSettings, sam
     )
     if not sample.response_ids:
         raise RolloutError(f"stimulus {stimulus.id} ({stimulus.text[:80]!r}): the teacher's answer is empty")
+    teacher = Distribution(sample.top_ids_TK, sample.top_logprobs_TK)
+    if stimulus.is_conditioned:
+        teacher = await sampler.distribution(
+            teacher_ids, sample.response_ids, settings.top_logprobs, settings.checkpoint
+        )
     trajectory = Trajectory(
         teacher_ids=np.asarray(teacher_ids, np.int32),
         student_ids=np.asarray(student_ids, np.int32),
         response_ids=np.asarray(sample.response_ids, np.int32),
-        top_ids_TK=sample.top_ids_TK,
-        top_logprobs_TK=sample.top_logprobs_TK,
+        top_ids_TK=teacher.top_ids_TK,
+        top_logprobs_TK=teacher.top_logprobs_TK,
         stimulus=stimulus.text,
     )
-    return Rolled(row=_row(stimulus, index, messages, sample, settings), trajectory=trajectory)
+    prompt = settings.student if stimulus.is_conditioned else settings.teacher
+    said = sampler.read_answer(sample, prompt.tools)
+    return Rolled(row=_row(stimulus, index, prompt, sample, said, settings), trajectory=trajectory)
+
+
+async def _context_ids(prompt: Prompt, stimulus: Stimulus, sampler: Sampler) -> list[int]:
+    return await sampler.tokenise(context_messages(prompt, stimulus.text), prompt.tools)
 
 
 def _row(
-    stimulus: Stimulus, index: int, messages: list[dict[str, Any]], sample: Sample, settings: RolloutSettings
+    stimulus: Stimulus, index: int, prompt: Prompt, sample: Sample, said: Said, settings: RolloutSettings
 ) -> dict[str, Any]:
+    answer: Message = {"role": "assistant", "content": said.content}
+    if said.tool_calls:
+        answer["tool_calls"] = said.tool_calls
     return {
         "stimulus_id": stimulus.id,
         "trajectory_id": index,
@@ -121,5 +148,11 @@ def _row(
         "temperature": settings.temperature,
         "tokens": len(sample.response_ids),
         "finish_reason": str(sample.stop_reason),
-        "messages": [*messages, {"role": "assistant", "content": sample.text}],
+        "tool_calls": said.tool_calls,
+        "messages": [*context_messages(prompt, stimulus.text), answer],
     }
+
+
+def trajectory_name(row: dict[str, Any]) -> str:
+    """Of the file that holds, for training, what `row` shows."""
+    return f"{row['stimulus_id']:06d}-{row['trajectory_id']:04d}.safetensors"

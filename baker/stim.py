@@ -1,15 +1,16 @@
 """The first stage: from a target's generators to stimuli."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from baker.config import Generator, Hardcoded
-from baker.generators import Asker, hardcoded_questions, oneshot_questions
+from baker.generator_config import Generator, Hardcoded
+from baker.generators import QuestionSource, Warn, generate, hardcoded_questions
 from baker.types import Stimulus
 
-Keep = Callable[[Stimulus], Awaitable[None]]
+Keep = Callable[[list[Stimulus]], Awaitable[None]]
 
 
 def expected_stimuli(generators: Sequence[Generator]) -> int:
+    """As many as are asked for; a dataset may turn out to have fewer."""
     return sum(
         len(hardcoded_questions(generator)) if isinstance(generator, Hardcoded) else generator.numq
         for generator in generators
@@ -17,40 +18,35 @@ def expected_stimuli(generators: Sequence[Generator]) -> int:
 
 
 async def stim(
-    generators: Sequence[Generator],
-    askers: Sequence[Asker | None],
-    prompt_text: str,
-    keep: Keep,
-    done: Sequence[Stimulus] = (),
+    sources: Sequence[QuestionSource], keep: Keep, warn: Warn, done: Sequence[Stimulus] = ()
 ) -> list[Stimulus]:
     """Run the generators in order.
 
     Args:
-        askers: one a generator; None where it asks no model.
-        prompt_text: the teacher prompt as plain text.
-        keep: awaited for each new stimulus, in order, before the next: it puts the stimulus on disk.
+        keep: awaited for each batch of new stimuli, in order, before the next is made: it puts them on disk.
+        warn: awaited with what turns out otherwise than asked.
         done: what an interrupted run has kept already; not made again.
     Raises: StimError when a generator can't make as many as it should; all that was kept stays.
     """
     stimuli = list(done)
-    for source, (generator, asker) in enumerate(zip(generators, askers, strict=True)):
-        made = [stimulus.text for stimulus in stimuli if stimulus.source == source]
-        async for text in _questions(generator, asker, prompt_text, made):
-            stimulus = Stimulus(
-                id=len(stimuli), text=text, generator=str(type(generator).__struct_config__.tag), source=source
-            )
-            await keep(stimulus)
-            stimuli.append(stimulus)
+    for place, source in enumerate(sources):
+        made = [stimulus.text for stimulus in stimuli if stimulus.source == place]
+
+        async def warn_here(message: str, place: int = place) -> None:
+            await warn(f"generators[{place}]: {message}")
+
+        async for texts in generate(source, made, warn_here):
+            batch = [
+                Stimulus(
+                    id=len(stimuli) + i,
+                    text=text,
+                    generator=source.generator.type,
+                    source=place,
+                    is_conditioned=source.generator.rollout_with_conditioned,
+                )
+                for i, text in enumerate(texts)
+            ]
+            if batch:
+                await keep(batch)
+            stimuli += batch
     return stimuli
-
-
-async def _questions(
-    generator: Generator, asker: Asker | None, prompt_text: str, made: list[str]
-) -> AsyncIterator[str]:
-    if isinstance(generator, Hardcoded):
-        for text in hardcoded_questions(generator)[len(made) :]:
-            yield text
-    else:
-        assert asker is not None
-        async for text in oneshot_questions(generator, asker, prompt_text, made):
-            yield text

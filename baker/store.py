@@ -9,19 +9,31 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from sqlite_utils import Database
 
+from baker.credentials import Key, PasswordHash
 from baker.migrations import MIGRATIONS
-from baker.types import Checkpoint, Job, JobState, Prompt, Repo, Stage
+from baker.types import Checkpoint, Job, JobState, Prompt, Repo, Stage, User
 
 ConfigTable = Literal["targets", "bakes"]
+NamedTable = Literal["prompts", "targets", "bakes", "templates"]
 Row = dict[str, Any]
 
-JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss")
+IN_REPO = ("prompts", "templates", "targets", "bakes", "jobs", "checkpoints")
+"""Tables whose rows belong to a repo, by the columns `user` and `repo`."""
+JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation")
 BUSY_SECONDS = 10  # another process (a backup, a shell) may hold the file for a moment
+
+
+class JobCount(NamedTuple):
+    stage: Stage
+    state: JobState
+    jobs: int
+    items: int
+    """What they made so far: stimuli, trajectories, rows of metrics."""
 
 
 class Store:
@@ -47,6 +59,35 @@ class Store:
         with self._db.atomic():
             yield
 
+    # Users and their keys
+
+    def add_user(self, user: User, password: PasswordHash) -> None:
+        row = msgspec.structs.asdict(user)
+        self._insert("users", **row, password_salt=password.salt, password_digest=password.digest)
+
+    def user(self, user_id: str) -> tuple[User, PasswordHash] | None:
+        row = self._one("select * from users where id = ?", user_id)
+        return None if row is None else (_user(row), PasswordHash(row["password_salt"], row["password_digest"]))
+
+    def users(self) -> list[User]:
+        """In order of creation."""
+        return [_user(row) for row in self._all("select * from users order by rowid")]
+
+    def remove_user(self, user_id: str) -> None:
+        """The user and its keys."""
+        self._db.execute("delete from keys where user = ?", [user_id])
+        self._db.execute("delete from users where id = ?", [user_id])
+
+    def add_key(self, key: Key) -> None:
+        self._insert("keys", **msgspec.structs.asdict(key))
+
+    def all_keys(self) -> list[Key]:
+        """Everybody's, in order of creation."""
+        return [Key(**row) for row in self._all("select * from keys order by rowid")]
+
+    def remove_key(self, user_id: str, key_id: str) -> bool:
+        return self._db.execute("delete from keys where user = ? and id = ?", [user_id, key_id]).rowcount > 0
+
     # Repos
 
     def add_repo(self, user: str, repo: Repo) -> None:
@@ -58,6 +99,21 @@ class Store:
 
     def repos(self, user: str) -> list[Repo]:
         return [_repo(row) for row in self._all("select * from repos where user = ? order by rowid", user)]
+
+    def owners(self, name: str, first: str) -> list[str]:
+        """Who has a repo of that name, at most two of them; `first` stands first."""
+        rows = self._all("select user from repos where name = ? order by user = ? desc limit 2", name, first)
+        return [row["user"] for row in rows]
+
+    def remove_repo(self, user: str, name: str) -> list[int]:
+        """The repo and all in it. Returns: the numbers of the jobs that were removed."""
+        removed = [
+            row["id"] for row in self._all("select id from jobs where user = ? and repo = ? order by id", user, name)
+        ]
+        for table in IN_REPO:
+            self._db.execute(f"delete from {table} where user = ? and repo = ?", [user, name])
+        self._db.execute("delete from repos where user = ? and name = ?", [user, name])
+        return removed
 
     # Prompts
 
@@ -79,6 +135,15 @@ class Store:
             tools=None if tools is None else msgspec.json.decode(tools),
         )
 
+    # Templates: texts that ask for questions
+
+    def put_template(self, user: str, repo: str, name: str, content: str) -> None:
+        self._put("templates", (user, repo, name), content=content)
+
+    def template(self, user: str, repo: str, name: str) -> str | None:
+        row = self._one("select content from templates where user = ? and repo = ? and name = ?", user, repo, name)
+        return None if row is None else str(row["content"])
+
     # Targets and bakes: a name and a config
 
     def put_config(self, table: ConfigTable, user: str, repo: str, name: str, config: Row) -> None:
@@ -91,7 +156,7 @@ class Store:
         config: Row = msgspec.json.decode(row["config"])
         return config
 
-    def names(self, table: Literal["prompts", "targets", "bakes"], user: str, repo: str) -> list[str]:
+    def names(self, table: NamedTable, user: str, repo: str) -> list[str]:
         """In order of creation."""
         rows = self._all(f"select name from {table} where user = ? and repo = ? order by rowid", user, repo)
         return [row["name"] for row in rows]
@@ -127,6 +192,19 @@ class Store:
         )
         return None if row is None else _job(row)
 
+    def job_before(self, job: Job) -> Job | None:
+        """The run before `job` of the same stage and name."""
+        row = self._one(
+            "select * from jobs where stage = ? and user = ? and repo = ? and name = ? and id < ? "
+            "order by id desc limit 1",
+            job.stage,
+            job.user,
+            job.repo,
+            job.name,
+            job.id,
+        )
+        return None if row is None else _job(row)
+
     def jobs_in(self, *states: JobState) -> list[Job]:
         marks = ", ".join("?" for _ in states)
         return [_job(row) for row in self._all(f"select * from jobs where state in ({marks}) order by id", *states)]
@@ -134,9 +212,10 @@ class Store:
     def job_numbers(self) -> set[int]:
         return {row["id"] for row in self._all("select id from jobs")}
 
-    def count_jobs(self) -> dict[str, int]:
-        """How many jobs are in each state."""
-        return {row["state"]: row["n"] for row in self._all("select state, count(*) as n from jobs group by state")}
+    def count_jobs(self) -> list[JobCount]:
+        """How many jobs of each stage are in each state, and the items they made; what there is none of is left out."""
+        rows = self._all("select stage, state, count(*) as n, sum(lines) as items from jobs group by stage, state")
+        return [JobCount(Stage(row["stage"]), JobState(row["state"]), row["n"], row["items"]) for row in rows]
 
     def remove_jobs(self, user: str, repo: str, name: str, stages: tuple[Stage, ...]) -> list[int]:
         """The numbers of the jobs that were removed."""
@@ -170,6 +249,13 @@ class Store:
     def remove_checkpoints(self, user: str, repo: str, bake: str) -> None:
         self._db.execute("delete from checkpoints where user = ? and repo = ? and bake = ?", [user, repo, bake])
 
+    def remove_checkpoint(self, checkpoint: Checkpoint) -> None:
+        key = [checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step]
+        self._db.execute("delete from checkpoints where user = ? and repo = ? and bake = ? and step = ?", key)
+
+    def hand_over_checkpoints(self, old_job: int, new_job: int) -> None:
+        self._db.execute("update checkpoints set job_id = ? where job_id = ?", [new_job, old_job])
+
     def _checkpoints(self, where: str, *parameters: str) -> list[Checkpoint]:
         rows = self._all(f"select * from checkpoints {where} order by job_id desc, step desc", *parameters)
         return [Checkpoint(**{**row, "path": self.home / row["path"]}) for row in rows]
@@ -198,6 +284,10 @@ class Store:
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def _user(row: Row) -> User:
+    return User(id=row["id"], alias=row["alias"], email=row["email"], created=row["created"])
 
 
 def _repo(row: Row) -> Repo:

@@ -1,20 +1,43 @@
 """The model that learns: where it is loaded, the type it computes in, and its numbers at response positions only.
 
-Nothing is computed for nothing: no attention mask (rows are padded on the right), no key-value cache, and logits
-only where a response token is predicted.
+Nothing is computed for nothing: no padding and no shared beginning twice where the model can read a packed line, no
+attention mask, no key-value cache, and logits only where a response token is predicted.
 """
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from baker.batches import Batch
+from baker import memory
+from baker.attention import PACKED
+from baker.bake_config import BakeConfig
+from baker.batches import Batch, length_of
 from baker.errors import StageError, TrainingError
-from baker.losses import forward_kl, head_kl
+from baker.losses import FORWARD_KL, Measure, divergence, head_divergence
+from baker.packing import LEAST_SHARED, pack
+from baker.types import Trajectory
 
+SDPA = "sdpa"
+_FLASH_ATTENTIONS = {
+    "flash_attention_2": is_flash_attn_2_available,
+    "flash_attention_3": is_flash_attn_3_available,
+}
 _PROBE_LENGTH = 8
+
+log = logging.getLogger(__name__)
+
+
+class Base(NamedTuple):
+    model: PreTrainedModel
+    warnings: list[str]
+    """What was done otherwise than asked for, as sentences for the user."""
 
 
 def pick_device() -> torch.device:
@@ -33,17 +56,52 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16") else torch.float32
 
 
-def load_base(folder: Path, device: torch.device) -> PreTrainedModel:
-    """The base model, frozen, in the type of `pick_dtype`. Raises: StageError if the folder holds no such model."""
+def load_base(folder: Path, device: torch.device, dtype: str | None = None, attention: str = SDPA) -> Base:
+    """The base model, frozen.
+
+    Args:
+        dtype: torch's name of what it computes in; None: as `pick_dtype` says. float16 needs a GPU.
+        attention: transformers' name; where it can't be loaded, `sdpa` takes its place.
+    Raises: StageError if the folder holds no such model.
+    """
+    warnings: list[str] = []
+    computed_in: torch.dtype = pick_dtype(device) if dtype is None else getattr(torch, dtype)
+    if computed_in == torch.float16 and device.type == "cpu":
+        warnings.append("model.dtype is float16, which this machine's CPU does not compute: float32 is used")
+        computed_in = torch.float32
+    model = None if attention == SDPA else _load_with(attention, folder, device, computed_in)
+    if model is None:
+        model = _load(folder, computed_in, SDPA)
+        if attention != SDPA:
+            warnings.append(f"model.attn_implementation {attention!r} can't be loaded here: {SDPA} is used")
+    model.requires_grad_(False)
+    return Base(model.to(device), warnings)
+
+
+def _load_with(attention: str, folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel | None:
+    """The model with another attention than `sdpa`; None if machine or model lack it.
+
+    Only names that are known here are passed on: for others, transformers may fetch code from the internet and run it.
+    """
+    if attention != "eager":
+        is_installed = _FLASH_ATTENTIONS.get(attention)
+        if is_installed is None or device.type != "cuda" or dtype == torch.float32 or not is_installed():
+            return None
+    try:
+        return _load(folder, dtype, attention)
+    except (ImportError, StageError):
+        return None
+
+
+def _load(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=pick_dtype(device), attn_implementation="sdpa", local_files_only=True
+            folder, dtype=dtype, attn_implementation=attention, local_files_only=True
         )
     except (OSError, ValueError, KeyError) as error:
         raise StageError(f"base model {folder} can't be loaded: {error}") from error
     assert isinstance(model, PreTrainedModel)
-    model.requires_grad_(False)
-    return model.to(device)
+    return model
 
 
 class Student:
@@ -56,19 +114,44 @@ class Student:
         self._decoder: nn.Module = model.get_decoder()
         self._head: nn.Module = model.get_output_embeddings()
         self._has_plain_head = self._is_head_plain()
+        self.is_packed = self._packs()
 
-    def kl(self, batch: Batch) -> Tensor:
-        """The sum of `forward_kl` over the batch's N response tokens: float32 scalar, in nats."""
+    def divergence(self, batch: Batch, measure: Measure = FORWARD_KL) -> Tensor:
+        """The sum of the divergence over the batch's N response tokens: float32 scalar, in nats."""
+        ids_NK, logprobs_NK = batch.top_ids_NK, batch.top_logprobs_NK
         if self._has_plain_head:
-            return head_kl(self._hidden(batch), self._head.weight, batch.top_ids_NK, batch.top_logprobs_NK)
-        return forward_kl(self._logits(batch), batch.top_ids_NK, batch.top_logprobs_NK).sum()
+            return head_divergence(self._hidden(batch), self._head.weight, ids_NK, logprobs_NK, measure)
+        return divergence(self._logits(batch), ids_NK, logprobs_NK, measure).sum()
 
-    def mean_kl(self, batches: list[Batch]) -> float:
-        """Nats per response token over `batches`, without gradient or dropout."""
+    def recompute_activations(self) -> None:
+        """Keep what enters each layer, and compute the rest again in the backward pass: a third more work."""
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def spare_memory(self, folder: Path, config: BakeConfig, rows: Sequence[Trajectory]) -> str | None:
+        """Compute activations again if training on `rows` would not fit beside the model, and say so.
+
+        Args: folder: of the base model. One whose shape is not known there is tried as it is.
+        """
+        try:
+            shape = memory.read_shape(folder)
+        except StageError:
+            return None
+        dtype, kind = str(self.model.dtype).removeprefix("torch."), self.device.type
+        need = memory.estimate(shape, config, [length_of(row) for row in rows], dtype=dtype, device=kind)
+        free = torch.cuda.mem_get_info(self.device)[0] if kind == "cuda" else memory.free_bytes()
+        if free is None or need.to_come <= free or config.model.disable_activation_checkpoint:
+            return None
+        self.recompute_activations()
+        return (
+            f"training needs {need}, and {free / memory.MIB:,.0f} MiB are free once the model is loaded: activations "
+            "are computed again, which takes a third longer; a lower micro_batch_size would do too"
+        )
+
+    def total_kl(self, batches: list[Batch]) -> float:
+        """The sum of the forward KL over the response tokens of `batches`, in nats, without gradient or dropout."""
         self.model.eval()
         with torch.no_grad():
-            total = sum(float(self.kl(batch.to(self.device))) for batch in batches)
-        return total / sum(len(batch.response_ids_N) for batch in batches)
+            return sum(float(self.divergence(batch.to(self.device))) for batch in batches)
 
     def response_logprobs(self, batch: Batch) -> list[float]:
         """The log-probabilities of the batch's N response tokens, in nats."""
@@ -81,18 +164,59 @@ class Student:
 
     def _hidden(self, batch: Batch) -> Tensor:
         """The last hidden states that predict response tokens, (N, D)."""
-        output = self._decoder(input_ids=batch.input_ids_BT, use_cache=False)
-        hidden_ND: Tensor = output.last_hidden_state.flatten(0, 1)[batch.positions_N]
+        inputs, positions_N = self._inputs(batch)
+        output = self._decoder(**inputs, use_cache=False)
+        hidden_ND: Tensor = output.last_hidden_state.flatten(0, 1)[positions_N]
         return hidden_ND
 
     def _logits(self, batch: Batch) -> Tensor:
         """The logits that predict response tokens, (N, V), through the model's own forward."""
-        columns = batch.input_ids_BT.shape[1]
-        wanted = torch.unique(batch.positions_N % columns)  # logits_to_keep takes the same columns of every row
-        output = self.model(input_ids=batch.input_ids_BT, use_cache=False, logits_to_keep=wanted)
-        at = torch.searchsorted(wanted, batch.positions_N % columns)
-        logits_NV: Tensor = output.logits[batch.positions_N // columns, at]
+        inputs, positions_N = self._inputs(batch)
+        columns = inputs["input_ids"].shape[1]
+        wanted = torch.unique(positions_N % columns)  # logits_to_keep takes the same columns of every row
+        output = self.model(**inputs, use_cache=False, logits_to_keep=wanted)
+        at = torch.searchsorted(wanted, positions_N % columns)
+        logits_NV: Tensor = output.logits[positions_N // columns, at]
         return logits_NV
+
+    def _inputs(self, batch: Batch) -> tuple[dict[str, Any], Tensor]:
+        """What the model is called with, and where its flattened output predicts response tokens."""
+        if not self.is_packed:
+            return {"input_ids": batch.input_ids_BT}, batch.positions_N
+        line = batch.packing
+        ids_1T = batch.input_ids_BT.flatten()[line.source_T][None]
+        return {"input_ids": ids_1T, "position_ids": line.positions_T[None], "packing": line}, line.responses_N
+
+    def _packs(self) -> bool:
+        """Whether the model reads packed lines, tried on two rows that share their beginning; `sdpa` is then replaced.
+
+        A model whose attention is more than plain and causal (windows, caps, sinks), or is computed by code of its own,
+        keeps padded rows.
+        """
+        if self.model.config._attn_implementation != SDPA:
+            return False
+        rows = [np.arange(2 * LEAST_SHARED) % self.vocabulary for _ in range(2)]
+        rows[1][LEAST_SHARED:] = 0
+        line = pack(rows, [1, 1]).to(self.device)
+        ids_BT = torch.from_numpy(np.stack(rows)).to(self.device)
+        ids_1T, positions_1T = ids_BT.flatten()[line.source_T][None], line.positions_T[None]
+        with torch.no_grad():
+            padded = self._decoder(input_ids=ids_BT, use_cache=False).last_hidden_state.flatten(0, 1)
+            try:
+                self.model.set_attn_implementation(PACKED)
+                packed, ignored = (
+                    self._decoder(input_ids=ids_1T, position_ids=positions_1T, use_cache=False, **how)
+                    for how in ({"packing": line}, {})
+                )
+            except (NotImplementedError, TypeError, ValueError, KeyError) as error:
+                log.info("rows are padded, not packed: %s", error)
+                self.model.set_attn_implementation(SDPA)
+                return False
+        wrong, most = (float((x.last_hidden_state[0][line.responses_N] - padded).norm()) for x in (packed, ignored))
+        is_equal = wrong < most / 2  # bfloat16 alone makes a fifth of it on SmolLM2
+        if not is_equal:
+            self.model.set_attn_implementation(SDPA)
+        return is_equal
 
     def _is_head_plain(self) -> bool:
         """Whether logits are hidden states times the head's weight: some models scale or cap them (Gemma, Granite)."""

@@ -1,10 +1,11 @@
-"""The training loop, run as a child process: trajectories -> one checkpoint and its metrics.
+"""A training run, as a child process: trajectories -> checkpoints and metrics.
 
     python -m baker.train SPEC.json [--watch-stdin]
 
-Order of effects: read and check the data, load the model, evaluate, train, evaluate, judge; only then is the
-checkpoint written. Progress goes to standard output as the events of `events.py`, and nothing else does. The same
-spec, data and machine give the same adapter, to the byte.
+Order of effects: read and check the data, load the model, evaluate, train (with a checkpoint where one is due, and the
+training state every so often), evaluate, judge; only then is the last checkpoint written. Progress goes to standard
+output as the events of `events.py`, and nothing else does. The same spec, data and machine give the same adapter, to
+the byte, however often the training was interrupted and taken up again. SIGTERM keeps the state first.
 """
 
 import os
@@ -17,42 +18,41 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
-import math
 import shutil
+import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 import msgspec
 import torch
-from torch import nn
 
-from baker import artifacts, events, lora
-from baker.adapter_files import Parity, PinnedSequence
-from baker.batches import Batch, cut, length_of, make_batch, plan_epoch, shorten
-from baker.config import BakeConfig, SchedulerConfig, TrainSpec, epochs_for
+from baker import artifacts, curves, events, lora, training_state
+from baker.bake_config import BakeConfig
+from baker.batches import cut
+from baker.checkpoints import CheckpointWriter, is_due
 from baker.errors import BakeryError, StageError, TrainingError
+from baker.keeper import Keeper
+from baker.loop import Emit, Loop, Stopped
+from baker.metrics import Metrics, wandb_run
 from baker.student import Student, load_base, pick_device
-from baker.types import Loss, Trajectory
+from baker.train_spec import TrainSpec
+from baker.types import NEGLIGIBLE_KL, Trajectory
 
-NEGLIGIBLE_KL = 2e-3
-"""Nats per token: the rounding of engine (bfloat16) and trainer (float32) alone made 1.2e-3 on SmolLM2-135M."""
+FAR_OFF = 2.0
+"""A held-out divergence so many times as large is no chance, however few the steps."""
 STEPS_TO_JUDGE = 12
 """With fewer steps a loss that stands still is chance as likely as a fault."""
-EVAL_BATCH_SIZE = 8
-PINNED_SEQUENCES = 4
-PINNED_TOKENS = 24
-
-Emit = Callable[[events.TrainEvent], None]
 
 
-def main(arguments: list[str]) -> int:
-    """Returns the exit code: 0 after a `Done` event, 1 after a `Failed` one."""
+def main(arguments: list[str], is_stopping: Callable[[], bool] = lambda: False) -> int:
+    """Returns the exit code: 0 after a `Done` event, 1 after a `Failed` one. Stopped, it ends by SIGTERM itself."""
     parser = argparse.ArgumentParser(prog="python -m baker.train", description="Train one bake as SPEC says.")
     parser.add_argument("spec", type=Path, help="JSON file of a TrainSpec")
     parser.add_argument("--watch-stdin", action="store_true", help="end at the end of standard input")
@@ -61,7 +61,10 @@ def main(arguments: list[str]) -> int:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     emit = _take_stdout()
     try:
-        train(_read_spec(options.spec), emit)
+        train(_read_spec(options.spec), emit, is_stopping)
+    except Stopped:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
     except BakeryError as error:
         emit(events.Failed(error.message, error.code))
         return 1
@@ -70,6 +73,10 @@ def main(arguments: list[str]) -> int:
         message = f"the device's memory is full; lower micro_batch_size or data.max_length ({error})"
         emit(events.Failed(message, TrainingError.code))
         return 1
+    except OSError as error:
+        traceback.print_exc()
+        emit(events.Failed(f"the disk refused to work ({error.strerror}): mend that and run it again", StageError.code))
+        return 1
     except Exception as error:
         traceback.print_exc()
         emit(events.Failed(f"training stopped on {type(error).__name__}: {error}", BakeryError.code))
@@ -77,230 +84,171 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def train(spec: TrainSpec, emit: Emit) -> None:
-    """Raises: TrainingError if the data does not fit the model or the loss does not fall; StageError for files that
-    can't be read; AdapterError for the parent's or the wanted adapter."""
+def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda: False) -> None:
+    """Args: is_stopping: asked often; once it says so, the state is kept and the training ends.
+
+    Raises: TrainingError if the data does not fit the model or the loss does not fall; StageError for files that
+    can't be read; AdapterError for the parent's or the wanted adapter; OSError if the last checkpoint can't be
+    written; Stopped.
+    """
     begin = time.monotonic()
     config = spec.config
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     torch.manual_seed(config.seed)
-    _clear(Path(spec.output))
+    state = None if spec.resume is None else training_state.read(Path(spec.resume))
+    _clear(spec, after=0 if state is None else state.standing.step)
     rows, held_out = _read_data(spec, emit)
-    base = load_base(Path(spec.base_model), pick_device())
-    student = Student(base)
-    _check_vocabulary([*rows, *held_out], student.vocabulary)
-    wanted = config.model.baked_adapter_config
+    pinned = [*chain.from_iterable(held_out.values())] or rows
+    student, attached = _load(spec, emit)
+    _check_vocabulary([*rows, *pinned], student.vocabulary)
+    if warning := student.spare_memory(Path(spec.base_model), config, rows):
+        emit(events.Warned(warning))
+    run, warning = wandb_run(config, is_allowed=spec.allows_wandb, name=spec.name, folder=Path(spec.metrics).parent)
+    if warning:
+        emit(events.Warned(warning))
+    rows_before = 0 if state is None else state.standing.rows
+    with Metrics(Path(spec.metrics), run, rows_before, lambda message: emit(events.Warned(message))) as metrics:
+        loop = Loop(student, config, rows, held_out, metrics, emit, is_stopping)
+        writer = CheckpointWriter(attached, student, Path(spec.output), spec.base_model_name, pinned)
+        held_out_rows = sum(map(len, held_out.values()))
+        emit(events.Started(loop.total_steps, len(rows), held_out_rows, sum(p.numel() for p in loop.parameters)))
+        if state is not None:
+            loop.restore(state)
+            emit(events.Resumed(loop.step, loop.loss))
+            for saved in writer.written():
+                emit(saved)
+        _run(loop, config, writer, Keeper(spec, loop, metrics, emit), emit)
+    if spec.draws_curves and (warning := curves.draw(Path(spec.metrics), spec.name)):
+        emit(events.Warned(warning))
+    emit(events.Done(loop.loss, time.monotonic() - begin))
+
+
+def _run(loop: Loop, config: BakeConfig, writer: CheckpointWriter, keeper: Keeper, emit: Emit) -> None:
+    """Train to the end, and write what is to stay."""
+    try:
+        for step in loop.steps():
+            if step < loop.total_steps and is_due(config.checkpoint, step, loop.steps_per_epoch):
+                _write_on_the_way(writer, keeper, step, emit)
+            keeper.keep_if_due()
+    except Stopped:
+        keeper.keep()
+        raise
+    if warning := judge(loop.losses, loop.evaluations):
+        emit(events.Warned(warning))
+    try:
+        emit(writer.write(loop.total_steps, is_last=True))
+    except OSError:
+        keeper.keep()  # what was trained need not be trained again
+        raise
+
+
+def _write_on_the_way(writer: CheckpointWriter, keeper: Keeper, step: int, emit: Emit) -> None:
+    """A checkpoint that a state is not behind of: who goes on from an older one would write another under its name."""
+    try:
+        saved = writer.write(step)
+    except OSError as error:
+        emit(events.Warned(f"checkpoint {step} can't be written ({error.strerror}): it is left out"))
+        return
+    if keeper.keep():
+        emit(saved)
+    else:
+        shutil.rmtree(saved.path)
+        emit(events.Warned(f"checkpoint {step} is left out: the training state beside it can't be written"))
+
+
+def _load(spec: TrainSpec, emit: Emit) -> tuple[Student, lora.Attached]:
+    """The base with its new adapter, which starts as the parent's if there is one."""
+    model, wanted = spec.config.model, spec.config.model.baked_adapter_config
+    base = load_base(Path(spec.base_model), pick_device(), model.torch_dtype, model.attn_implementation)
+    student = Student(base.model)
     attached = lora.attach(
-        base,
+        base.model,
         rank=wanted.r,
         alpha=wanted.lora_alpha,
         dropout=wanted.lora_dropout,
         target_modules=wanted.target_modules,
         parent=None if spec.parent_adapter is None else Path(spec.parent_adapter),
     )
-    for message in attached.warnings:
+    for message in [*base.warnings, *attached.warnings]:
         emit(events.Warned(message))
-    loop = Loop(student, config, rows, held_out, Path(spec.metrics), emit)
-    emit(events.Started(loop.total_steps, len(rows), len(held_out), sum(p.numel() for p in loop.parameters)))
-    loop.run()
-    if warning := judge(loop.losses, loop.evaluations):
-        emit(events.Warned(warning))
-    folder = Path(spec.output) / str(loop.total_steps)
-    with artifacts.new_folder(folder) as temporary:
-        lora.save_adapter(attached.model, temporary, spec.base_model_name)
-        artifacts.write_json(temporary / artifacts.PARITY, _parity(student, attached, held_out or rows))
-        sha256 = artifacts.content_hash(temporary)
-    emit(events.Saved(loop.total_steps, str(folder), sha256))
-    emit(events.Done(loop.summary(), time.monotonic() - begin))
+    return student, attached
 
 
-class Loop:
-    """Batches -> optimizer steps, with events and metrics on the way."""
+def judge(losses: Sequence[float], evaluations: Sequence[events.Evaluated]) -> str | None:
+    """A warning if there was nothing to learn or nothing was learnt, None if the training did its work.
 
-    def __init__(
-        self,
-        student: Student,
-        config: BakeConfig,
-        rows: list[Trajectory],
-        held_out: list[Trajectory],
-        metrics: Path,
-        emit: Emit,
-    ) -> None:
-        self._student, self._config, self._rows, self._metrics, self._emit = student, config, rows, metrics, emit
-        self._lengths = [length_of(row) for row in rows]
-        plan = plan_epoch([length_of(row) for row in held_out], EVAL_BATCH_SIZE, seed=0)
-        self._held_out = [make_batch([held_out[index] for index in group]) for group in plan]
-        self.steps_per_epoch = -(-len(rows) // (config.micro_batch_size * config.gradient_accumulation_steps))
-        self._epochs = config.epochs or epochs_for(len(rows))
-        self.total_steps = self.steps_per_epoch * self._epochs
-        self.parameters = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
-        optimizer = config.optimizer
-        self._optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=optimizer.learning_rate,
-            betas=optimizer.betas,
-            weight_decay=optimizer.weight_decay,
-            fused=True,
-        )
-        self.losses: list[float] = []
-        """Of each step, in nats per response token."""
-        self.evaluations: list[float] = []
-        """eval_kl before, during and after; empty without a held-out part."""
+    A target that teacher and student agreed on from the start (its prompts may be the same, to pin behaviour) says
+    nothing about that: its divergence can only grow.
 
-    def run(self) -> None:
-        """Raises: TrainingError if the loss is not finite or there is nothing to learn from."""
-        self._evaluate(0)
-        step = 0
-        for epoch in range(self._epochs):
-            for batches in self._steps_of(epoch):
-                step += 1
-                self._step(step, batches)
-                interval = self._config.eval_interval
-                if step == self.total_steps or (interval and step % interval == 0):
-                    self._evaluate(step)
-
-    def summary(self) -> Loss:
-        before, after = (self.evaluations[0], self.evaluations[-1]) if self.evaluations else (None, None)
-        return Loss(
-            latest_loss=self.losses[-1],
-            final_loss=self.losses[-1],
-            min_loss=min(self.losses),
-            max_loss=max(self.losses),
-            eval_kl_before=before,
-            eval_kl=after,
-            recovered=1.0 - after / before if before and after is not None else None,
-        )
-
-    def _steps_of(self, epoch: int) -> Iterator[list[Batch]]:
-        """The batches of each optimizer step."""
-        config = self._config
-        groups = plan_epoch(self._lengths, config.micro_batch_size, seed=config.seed * 1_000_003 + epoch)
-        for at in range(0, len(groups), config.gradient_accumulation_steps):
-            some = groups[at : at + config.gradient_accumulation_steps]
-            yield [make_batch([self._rows[index] for index in group]) for group in some]
-
-    def _step(self, step: int, batches: list[Batch]) -> None:
-        begin = time.monotonic()
-        self._student.model.train()
-        rate = self._config.optimizer.learning_rate * schedule(self._config.scheduler, step, self.total_steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        # Every response token of the step weighs the same, however the step is cut into batches.
-        count = sum(len(batch.response_ids_N) for batch in batches)
-        loss = 0.0
-        for batch in batches:
-            part = self._student.kl(batch.to(self._student.device)) / count
-            part.backward()
-            loss += float(part.detach())
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self._config.optimizer.max_grad_norm))
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise TrainingError(
-                f"step {step}: loss {loss}, gradient norm {norm}; lower optimizer.learning_rate "
-                f"(now {self._config.optimizer.learning_rate:g})"
-            )
-        if norm == 0.0 and loss > NEGLIGIBLE_KL:
-            raise TrainingError(f"step {step}: all gradients are zero at a loss of {loss:.4f}: the adapter can't learn")
-        self._optimizer.step()
-        self.losses.append(loss)
-        self._report(step, rate, norm, batches, time.monotonic() - begin)
-
-    def _report(self, step: int, rate: float, norm: float, batches: list[Batch], seconds: float) -> None:
-        tokens = sum(batch.tokens for batch in batches)
-        epoch = round(step / self.steps_per_epoch, 4)
-        event = events.Stepped(step, self.total_steps, epoch, self.losses[-1], rate, norm, tokens / max(seconds, 1e-9))
-        self._emit(event)
-        if step % self._config.train_log_iter_interval == 0 or step == self.total_steps:
-            row = {
-                "iter": step,
-                "epoch": epoch,
-                "loss": event.loss,
-                "lr": rate,
-                "grad_norm": norm,
-                "tokens_per_second": round(event.tokens_per_second, 1),
-                "seqlen": max(batch.input_ids_BT.shape[1] for batch in batches) + 1,
-                "iter_time": round(seconds, 4),
-            }
-            artifacts.append_line(self._metrics, row)
-
-    def _evaluate(self, step: int) -> None:
-        if not self._held_out:
-            return
-        kl = self._student.mean_kl(self._held_out)
-        if not math.isfinite(kl):
-            raise TrainingError(f"step {step}: the held-out divergence is {kl}; lower optimizer.learning_rate")
-        self.evaluations.append(kl)
-        self._emit(events.Evaluated(step, kl))
-        epoch = round(step / self.steps_per_epoch, 4)
-        artifacts.append_line(self._metrics, {"iter": step, "epoch": epoch, "eval_loss": kl})
-
-
-def schedule(config: SchedulerConfig, step: int, total_steps: int) -> float:
-    """The share of the learning rate at `step` (1 is the first): a linear warmup, then as `config.type` says."""
-    warmup = min(config.warmup_steps, total_steps - 1)
-    if step <= warmup:
-        return step / (warmup + 1)
-    done = (step - warmup - 1) / (total_steps - warmup)
-    match config.type:
-        case "constant":
-            return 1.0
-        case "cosine":
-            return 0.5 * (1.0 + math.cos(math.pi * done))
-        case "linear":
-            return 1.0 - done
-
-
-def judge(losses: list[float], evaluations: list[float]) -> str | None:
-    """A warning if there was nothing to learn, None if the training did its work.
-
-    Raises: TrainingError if neither the loss nor the held-out divergence fell.
+    Raises: TrainingError if neither the loss nor the held-out divergence of any target fell, or the latter grew much.
     """
     quarter = max(1, len(losses) // 4)
     first, last = fmean(losses[:quarter]), fmean(losses[-quarter:])
-    start = evaluations[0] if evaluations else first
-    if start < NEGLIGIBLE_KL:
+    starts = evaluations[0].by_target if evaluations else {"": first}
+    to_learn = [target for target, kl in starts.items() if kl >= NEGLIGIBLE_KL]
+    if not to_learn:
+        start = max(starts.values())
         return f"teacher and student agreed from the start (divergence {start:.2g} nats per token): little to learn"
-    has_improved = len(evaluations) > 1 and evaluations[-1] < evaluations[0]
+    ends = evaluations[-1].by_target if evaluations else {}
+    has_improved = any(ends[target] < starts[target] for target in to_learn if target in ends)
+    worst = max((ends[target] / starts[target] for target in to_learn if target in ends), default=1.0)
+    if not has_improved and worst > FAR_OFF:
+        raise TrainingError(
+            f"the held-out divergence did not fall, it grew {worst:.1f} times: lower optimizer.learning_rate"
+        )
     if len(losses) >= STEPS_TO_JUDGE and last >= first and not has_improved:
         raise TrainingError(
             f"the loss did not fall: {first:.4f} nats per token in the first {quarter} steps, {last:.4f} in the last; "
             f"try a lower optimizer.learning_rate"
         )
+    if ends and not has_improved:
+        return f"the held-out divergence did not fall (it is {worst:.2f} times as large): more questions may help"
     return None
 
 
-def _clear(output: Path) -> None:
-    """Remove what a run that was killed left in `output`: nobody was told of it."""
-    for left in [*output.glob("[0-9]*"), *output.glob(".*.tmp")]:
-        shutil.rmtree(left)
+def _clear(spec: TrainSpec, after: int) -> None:
+    """Remove what a run that was killed left: nobody was told of checkpoints after that step, the last it kept."""
+    for left in Path(spec.output).glob("*"):
+        if not left.name.isdigit() or int(left.name) > after:
+            shutil.rmtree(left)
+    if after == 0:
+        Path(spec.metrics).unlink(missing_ok=True)
 
 
 class _Data(NamedTuple):
     rows: list[Trajectory]
-    held_out: list[Trajectory]
+    held_out: dict[str, list[Trajectory]]
+    """Of each target that has some."""
 
 
 def _read_data(spec: TrainSpec, emit: Emit) -> _Data:
     """The trajectories, cut to length; what was cut is reported. A file that appears twice is read once."""
-    files = {name: artifacts.load_trajectory(Path(name)) for name in dict.fromkeys([*spec.train, *spec.held_out])}
+    names = dict.fromkeys(chain(spec.train, *spec.held_out.values()))
+    files = {name: artifacts.load_trajectory(Path(name)) for name in names}
+    _check_widths(files, emit)
+    limit = spec.config.data.max_length
+    train_cut = cut([files[name] for name in spec.train], limit)
+    held_out_cuts = {target: cut([files[name] for name in own], limit) for target, own in spec.held_out.items()}
+    cuts = [train_cut, *held_out_cuts.values()]
+    if shortened := sum(made.shortened for made in cuts):
+        emit(events.Warned(f"{shortened} responses were cut to data.max_length ({limit} tokens)"))
+    if dropped := sum(made.dropped for made in cuts):
+        emit(events.Warned(f"{dropped} trajectories have no response, or no room for one, and were left out"))
+    if not train_cut.rows:
+        raise TrainingError(f"there is nothing to train on: {len(spec.train)} trajectories, none with a response")
+    held_out = {target: made.rows for target, made in held_out_cuts.items() if made.rows}
+    if not held_out:
+        emit(events.Warned("nothing is held out, so there is no eval_kl: see data.train_eval_split"))
+    return _Data(train_cut.rows, held_out)
+
+
+def _check_widths(files: Mapping[str, Trajectory], emit: Emit) -> None:
     widths = {row.top_ids_TK.shape[1] for row in files.values() if len(row.response_ids)}
     if 0 in widths:
         raise TrainingError("some trajectories hold no teacher distribution: roll out with top log-probabilities")
     if len(widths) > 1:
         emit(events.Warned(f"trajectories keep {min(widths)} to {max(widths)} top tokens: each batch uses its fewest"))
-    limit = spec.config.data.max_length
-    train_cut = cut([files[name] for name in spec.train], limit)
-    held_out_cut = cut([files[name] for name in spec.held_out], limit)
-    if shortened := train_cut.shortened + held_out_cut.shortened:
-        emit(events.Warned(f"{shortened} responses were cut to data.max_length ({limit} tokens)"))
-    if dropped := train_cut.dropped + held_out_cut.dropped:
-        emit(events.Warned(f"{dropped} trajectories have no response, or no room for one, and were left out"))
-    if not train_cut.rows:
-        raise TrainingError(f"there is nothing to train on: {len(spec.train)} trajectories, none with a response")
-    if not held_out_cut.rows:
-        emit(events.Warned("nothing is held out, so there is no eval_kl: see data.train_eval_split"))
-    return _Data(train_cut.rows, held_out_cut.rows)
 
 
 def _check_vocabulary(rows: list[Trajectory], vocabulary: int) -> None:
@@ -311,20 +259,6 @@ def _check_vocabulary(rows: list[Trajectory], vocabulary: int) -> None:
             f"trajectories hold token ids from {least} to {greatest}, the base model knows 0 to {vocabulary - 1}: "
             f"they come from another model"
         )
-
-
-def _parity(student: Student, attached: lora.Attached, rows: list[Trajectory]) -> Parity:
-    """A few short sequences of different stimuli, as the trained model and the base see them."""
-    by_stimulus = {row.stimulus: row for row in sorted(rows, key=length_of, reverse=True)}
-    chosen = sorted(by_stimulus.values(), key=length_of)[:PINNED_SEQUENCES]
-    pinned = []
-    for row in [shorten(row, PINNED_TOKENS) for row in chosen]:
-        batch = make_batch([row])
-        logprobs = student.response_logprobs(batch)
-        with attached.model.disable_adapter():
-            base_logprobs = student.response_logprobs(batch)
-        pinned.append(PinnedSequence(row.student_ids.tolist(), row.response_ids.tolist(), logprobs, base_logprobs))
-    return Parity(pinned, str(student.model.dtype).removeprefix("torch."))
 
 
 def _read_spec(path: Path) -> TrainSpec:
@@ -350,6 +284,13 @@ def _take_stdout() -> Emit:
     return emit
 
 
+def _catch(number: signal.Signals) -> Callable[[], bool]:
+    """Returns: whether the signal came since."""
+    came = threading.Event()
+    signal.signal(number, lambda *_: came.set())
+    return came.is_set
+
+
 def _end_with_parent() -> None:
     """Standard input ends when the process that started this one is gone, even by SIGKILL."""
     while os.read(0, 4096):
@@ -358,4 +299,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], _catch(signal.SIGTERM)))

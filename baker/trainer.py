@@ -15,24 +15,25 @@ import msgspec
 
 from baker import events
 from baker.artifacts import write_json
-from baker.config import TrainSpec
-from baker.errors import TrainingError
+from baker.errors import StageError, TrainerLostError, TrainingError
+from baker.train_spec import TrainSpec
 
 NICENESS = 5  # serving goes first where both share a core, and leaves a quarter of it
-STOP_SECONDS = 10
+STOP_SECONDS = 30  # to end a batch and write the training state; the service's own end waits for it
 LINE_BYTES = 1 << 20
 
 
 async def train(
     spec: TrainSpec, folder: Path, on_event: Callable[[events.TrainEvent], Awaitable[None]]
-) -> tuple[events.Saved, events.Done]:
+) -> list[events.Saved]:
     """Run the training process to its end.
 
     Args:
         folder: for spec.json and trainer.log (the process's standard error).
         on_event: awaited for each event as it comes.
-    Returns: where the last checkpoint lies, and the summary.
-    Raises: TrainingError with the reason. When cancelled, the process is ended first.
+    Returns: where the checkpoints lie, in the order of their steps; the last one is the result.
+    Raises: TrainingError or StageError with the process's own reason; TrainerLostError if it gave none. When
+        cancelled, the process is ended first, and keeps its state.
     """
     spec_file = folder / "spec.json"
     write_json(spec_file, spec)
@@ -60,10 +61,10 @@ async def train(
 
 async def _follow(
     process: asyncio.subprocess.Process, on_event: Callable[[events.TrainEvent], Awaitable[None]]
-) -> tuple[events.Saved, events.Done]:
+) -> list[events.Saved]:
     assert process.stdout is not None
-    saved: events.Saved | None = None
-    done: events.Done | None = None
+    saved: list[events.Saved] = []
+    is_done = False
     async for line in process.stdout:
         try:
             event = events.decode(line)
@@ -71,16 +72,18 @@ async def _follow(
             raise TrainingError(f"the training process said something unknown: {line[:200]!r}") from error
         await on_event(event)
         match event:
-            case events.Failed():
-                raise TrainingError(event.message)
+            case events.Failed(message, TrainingError.code):
+                raise TrainingError(message)
+            case events.Failed(message):
+                raise StageError(message)
             case events.Saved():
-                saved = event
+                saved.append(event)
             case events.Done():
-                done = event
+                is_done = True
     status = await process.wait()
-    if saved is None or done is None:
-        raise TrainingError(f"the training process {_ending(status)} before it was done; its trainer.log says more")
-    return saved, done
+    if not saved or not is_done:
+        raise TrainerLostError(f"the training process {_ending(status)} before it was done; its trainer.log says more")
+    return saved
 
 
 def _ending(status: int) -> str:

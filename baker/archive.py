@@ -1,0 +1,100 @@
+"""A checkpoint as one file to take away: a gzip tar of what PEFT needs to load it, and of what it is.
+
+    jobs/<number>/archives/<step>.tar.gz
+
+The same checkpoint gives the same bytes, so that a download can be resumed and checked by its hash. An archive stands
+in its job's folder and so goes with the bake.
+"""
+
+import asyncio
+import gzip
+import io
+import logging
+import tarfile
+from pathlib import Path
+from typing import IO
+
+from baker.adapter_files import read_adapter_config
+from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, new_file
+from baker.catalog import Catalog
+from baker.errors import AdapterError, NotFoundError
+from baker.model_card import model_card
+from baker.ports import BaseModel
+from baker.stages import job_folder
+from baker.threads import OneThread
+from baker.types import Checkpoint
+
+log = logging.getLogger(__name__)
+
+CARD = "README.md"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+"""Those of them that the base model has."""
+
+COMPRESSION_LEVEL = 1
+"""Weights shrink to 0.93 (float32) or 0.80 (bfloat16) at 20 MB/s; level 6 takes up to three times as long for 0.01."""
+
+
+def archive_name(bake: str, step: int) -> str:
+    """Without its suffix, also the name of the folder within."""
+    return f"{bake}_checkpoint_{step}"
+
+
+class Archives:
+    """Makes each archive once, when it is first asked for."""
+
+    def __init__(self, home: Path, catalog: OneThread[Catalog], base: BaseModel) -> None:
+        self._home = home
+        self._catalog = catalog
+        self._base = base
+        self._one_at_a_time = asyncio.Lock()  # the other cores are for serving
+
+    async def file_of(self, checkpoint: Checkpoint) -> Path:
+        """Raises: NotFoundError if the checkpoint was deleted meanwhile; OSError."""
+        path = job_folder(self._home, checkpoint.job_id) / "archives" / f"{checkpoint.step}.tar.gz"
+        if not path.exists():
+            async with self._one_at_a_time:
+                if not path.exists():
+                    await self._make(path, checkpoint)
+        return path
+
+    async def _make(self, path: Path, checkpoint: Checkpoint) -> None:
+        try:
+            adapter = await asyncio.to_thread(read_adapter_config, checkpoint.path)
+            base_name = adapter.base_model_name_or_path or self._base.name
+            card = await self._catalog(model_card, checkpoint, base_name)
+            # Another model is served since: its tokenizer would be the wrong one.
+            base = self._base.path if base_name == self._base.name else None
+            await asyncio.to_thread(write_archive_sync, path, checkpoint, base, card)
+        except (AdapterError, FileNotFoundError) as error:
+            log.warning("no archive of %s: %s", checkpoint.name, error)
+            raise NotFoundError(f"The files of checkpoint {checkpoint.name!r} are gone") from error
+
+
+def write_archive_sync(path: Path, checkpoint: Checkpoint, base: Path | None, card: str) -> None:
+    """Write the archive of `checkpoint` to `path`; a reader sees a whole one or none. Blocks.
+
+    Args: base: folder of the base model, for its tokenizer.
+    Raises: FileNotFoundError if files of the checkpoint, or its job's folder, are gone; OSError.
+    """
+    path.parent.mkdir(exist_ok=True)  # never the job's folder: it may just have been removed
+    files = [checkpoint.path / ADAPTER_CONFIG, checkpoint.path / ADAPTER_WEIGHTS]
+    if base is not None:
+        files += [base / name for name in TOKENIZER_FILES if (base / name).is_file()]
+    with (
+        new_file(path) as raw,
+        # Without a file name and a time of its own, which would make every archive another one.
+        gzip.GzipFile(filename="", mode="wb", compresslevel=COMPRESSION_LEVEL, fileobj=raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, file in sorted({CARD: None, **{file.name: file for file in files}}.items()):
+            with io.BytesIO(card.encode()) if file is None else file.open("rb") as content:
+                archive.addfile(_member(checkpoint, name, content), content)
+
+
+def _member(checkpoint: Checkpoint, name: str, content: IO[bytes]) -> tarfile.TarInfo:
+    """Owned by root (tarfile's default), and as old as the checkpoint, wherever and whenever it is packed."""
+    member = tarfile.TarInfo(f"{archive_name(checkpoint.bake, checkpoint.step)}/{name}")
+    member.size = content.seek(0, io.SEEK_END)
+    content.seek(0)
+    member.mtime = checkpoint.created
+    return member

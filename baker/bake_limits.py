@@ -1,0 +1,51 @@
+"""What a bake may ask for and does not get here: a refusal where the result would change, else a warning.
+
+Only what the settings alone tell; what depends on the machine, the training process warns of.
+"""
+
+from collections.abc import Iterator
+
+from baker.bake_config import BakeConfig, ModelConfig
+from baker.peft_config import adapter_fields
+
+
+def refusals(config: BakeConfig) -> list[str]:
+    """Why the bake can't be run as it is; empty if it can."""
+    return list(_refusals(config))
+
+
+def warnings(config: BakeConfig) -> list[str]:
+    """What is done otherwise than asked for, as sentences for the user."""
+    return [*_warnings_of_model(config.model), *_warnings_of_training(config)]
+
+
+def _refusals(config: BakeConfig) -> Iterator[str]:
+    if config.model.student_model_path is not None:
+        yield (
+            f"model.student_model_path is {config.model.student_model_path!r}, but the student is always the base "
+            "model that is served: leave it away"
+        )
+    for name, sources in (("sources", config.data.sources), ("eval_sources", config.data.eval_sources)):
+        if sources:
+            yield f"data.{name} names {len(sources)} files, but a bake learns from rollouts: name targets in datasets"
+
+
+def _warnings_of_model(model: ModelConfig) -> Iterator[str]:
+    for name, value in (("adapter_paths", model.adapter_paths), ("parent_peft_dir", model.parent_peft_dir)):
+        if value is not None:
+            yield f"model.{name} has no effect: name the parent in model.parent_model_name"
+    for name, value in adapter_fields(model.peft_config or {}).items():
+        used = getattr(model.baked_adapter_config, name)
+        if value != used:
+            yield f"model.peft_config.{name} is {value!r}, but model.baked_adapter_config.{name} wins: {used!r}"
+
+
+def _warnings_of_training(config: BakeConfig) -> Iterator[str]:
+    if config.model_name is not None and config.model_name != config.parent:
+        yield f"model_name is {config.model_name!r}, but model.parent_model_name wins: {config.parent!r}"
+    if config.optimizer.type.strip().lower() == "adam" and config.optimizer.weight_decay > 0:
+        yield "optimizer.type is 'adam', but weight_decay is decoupled from the gradient, as AdamW does it"
+    if (stage := config.deepspeed.zero_optimization.stage) > 0:
+        yield f"deepspeed.zero_optimization.stage {stage} has no effect: a bake trains on one device"
+    if config.activation_checkpoint_cpu_offload:
+        yield "activation_checkpoint_cpu_offload has no effect: activations are never moved"

@@ -1,0 +1,314 @@
+"""A bake's stage: its training kept alive until it is done, its checkpoints proved and published as they come.
+
+    jobs/<number>/data/, spec.json, metrics.jsonl, metrics.png, trainer.log, wandb-id    what goes in and is told
+    jobs/<number>/state/<step>/          to train on from; goes when the training is done
+    jobs/<number>/checkpoints/<step>/    to be served
+    jobs/<number>/result.json            the training is done, and is not done again
+
+Order of effects, for each checkpoint: it is on disk, the engine serves it as it was trained, its row is kept, its name
+is given out. The last one is the bake's, and decides whether the bake is complete.
+"""
+
+import asyncio
+import logging
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from baker import artifacts, checkpoint_rows, events, plan, trainer, training_state
+from baker.bake_config import BakeConfig
+from baker.catalog import Catalog
+from baker.collate import Mix
+from baker.errors import AdapterError, EngineError, TrainerLostError, TrainingError
+from baker.generators import Warn
+from baker.mix_files import linked_mix
+from baker.ports import BaseModel, Publisher
+from baker.threads import OneThread
+from baker.train_spec import TrainSpec
+from baker.types import Checkpoint, Job, Loss, Progress
+
+log = logging.getLogger(__name__)
+
+TRAINING_SHARE = 97.0
+"""Percent of a bake's progress; the rest is proving and publishing the checkpoint."""
+RETRIES = 3
+"""So often a training that was killed is taken up again, until the service itself is started anew."""
+RETRY_SECONDS = 5.0
+"""What took the memory may be gone by then."""
+MOVED = ("metrics.jsonl", "wandb-id", "state")
+"""What a run of a bake leaves to the next one; the state last, since it says that the others are there."""
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A checkpoint that training wrote."""
+
+    step: int
+    path: str
+    """Its folder, relative to the service's."""
+    sha256: str
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a bake's training came to; once it is on disk, the training is not done again."""
+
+    checkpoints: list[Made]
+    """By step: those that are not served yet, and last the bake's."""
+    created: int
+    loss: Loss
+
+
+class BakeSettings(msgspec.Struct, frozen=True):
+    threads: int | None
+    allows_wandb: bool
+
+
+class BakeStage:
+    def __init__(
+        self,
+        home: Path,
+        catalog: OneThread[Catalog],
+        base: BaseModel,
+        publisher: Publisher,
+        settings: BakeSettings,
+    ) -> None:
+        self._home, self._catalog, self._base, self._publisher = home, catalog, base, publisher
+        self._settings = settings
+        self.training: dict[int, Progress] = {}
+        """The latest step of each bake that trains, by its job's number."""
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def run(self, job: Job, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
+        """Raises: StageError; EngineError, after which it may be run again, and goes on."""
+        config = msgspec.convert(job.config, BakeConfig)
+        result_file = folder / "result.json"
+        if not result_file.exists():
+            try:
+                result = await self._train(_Bake(job, config, folder, parent, warn))
+            except TrainingError:
+                await self._discard(job, folder)
+                raise
+            finally:
+                self.training.pop(job.id, None)
+            artifacts.write_json(result_file, result)
+        await self._finish(job, config, msgspec.json.decode(result_file.read_bytes(), type=Result), folder, warn)
+        if not config.keeps_state:
+            await asyncio.to_thread(shutil.rmtree, folder / "state", ignore_errors=True)
+
+    # Training
+
+    async def _train(self, bake: "_Bake") -> Result:
+        """Start the training process, and another one whenever it is killed, each from where the last one got to."""
+        if bake.config.resumes:
+            await self._take_over(bake)
+        retries = 0
+        while True:
+            try:
+                return await self._train_once(bake)
+            except TrainerLostError as error:
+                # A checkpoint that is served must not be written again in its place, where nothing is kept to go on
+                # from: the engine knows an adapter by its path.
+                has_state = any((bake.folder / "state").glob("[0-9]*"))
+                served = await self._catalog(checkpoint_rows.of_job, bake.job)
+                if retries == RETRIES or (served and not has_state):
+                    raise
+                retries += 1
+                log.warning("job %d: %s; it is taken up again (%d of %d)", bake.job.id, error, retries, RETRIES)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _train_once(self, bake: "_Bake") -> Result:
+        job, folder = bake.job, bake.folder
+        inputs = msgspec.convert(job.inputs, plan.BakeInputs)
+        mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, inputs)
+        await self._catalog(Catalog.update_job, job.id, collation=mix.collation)
+        spec = self._spec(bake, mix)
+        state = None
+        if spec.state is not None:
+            state = await asyncio.to_thread(training_state.find, Path(spec.state), spec.fingerprint())
+        if state is None:
+            await self._discard(job, folder)
+            (folder / "wandb-id").unlink(missing_ok=True)
+        spec = msgspec.structs.replace(spec, resume=None if state is None else str(state))
+        listener = _Listener(self, bake, is_new=state is None)
+        saved = await trainer.train(spec, folder, listener.hear)
+        unserved = [*listener.unserved, saved[-1]]
+        return Result([self._made(each) for each in unserved], int(time.time()), listener.loss)
+
+    def _spec(self, bake: "_Bake", mix: Mix[str]) -> TrainSpec:
+        return TrainSpec(
+            name=f"{bake.job.repo}/{bake.job.name}",
+            base_model=str(self._base.path),
+            base_model_name=self._base.name,
+            parent_adapter=None if bake.parent is None else str(bake.parent.path),
+            train=mix.train,
+            held_out=mix.held_out,
+            output=str(bake.folder / "checkpoints"),
+            metrics=str(bake.folder / "metrics.jsonl"),
+            config=bake.config,
+            state=str(bake.folder / "state") if bake.config.resumes else None,
+            draws_curves=True,
+            allows_wandb=self._settings.allows_wandb,
+            threads=self._settings.threads,
+        )
+
+    async def _take_over(self, bake: "_Bake") -> None:
+        """Go on where the last run of the same bake with the same inputs was cancelled or failed; its checkpoints are
+        this one's from here on, and serve on."""
+        job, folder = bake.job, bake.folder
+        before = await self._catalog(Catalog.job_before, job)
+        if before is None or (folder / "state").exists():
+            return
+        old = folder.with_name(str(before.id))
+        if (before.config, before.inputs) != (job.config, job.inputs):
+            await asyncio.to_thread(shutil.rmtree, old / "state", ignore_errors=True)
+        if not (old / "state").exists():
+            return
+        await self._catalog(checkpoint_rows.hand_over, before, job)
+        for name in MOVED:
+            if (old / name).exists():
+                (old / name).replace(folder / name)
+        bake.job = msgspec.structs.replace(job, progress_percent=before.progress_percent, loss=before.loss)
+
+    # Checkpoints
+
+    async def serve(self, bake: "_Bake", made: events.Saved) -> bool:
+        """Prove a checkpoint on the way and give out its name. Returns: False if the engine is away: later, then."""
+        served = await self._catalog(checkpoint_rows.of_job, bake.job)
+        if served and served[0].step >= made.step:
+            return True  # known from before an interruption, or pruned since
+        checkpoint = self._checkpoint(bake.job, self._made(made), int(time.time()))
+        try:
+            complaint = await self._complaint(checkpoint)
+        except EngineError:
+            return False
+        if complaint is not None:
+            await bake.warn(f"{complaint}; it is left out")
+            return True
+        await self._catalog(checkpoint_rows.keep, bake.job, [checkpoint])
+        self._publisher.publish(checkpoint)
+        await self._prune(bake.job, bake.config)
+        return True
+
+    async def _finish(self, job: Job, config: BakeConfig, result: Result, folder: Path, warn: Warn) -> None:
+        """Prove what is not served yet, the last one first: where it fails the bake, no other's name is given out.
+
+        Raises: TrainingError if the engine does not serve the last one as it was trained.
+        """
+        *earlier, last = [self._checkpoint(job, made, result.created) for made in result.checkpoints]
+        if (complaint := await self._complaint(last)) is not None:
+            await self._discard(job, folder)
+            raise TrainingError(complaint)
+        proved = []
+        for checkpoint in earlier:
+            if (complaint := await self._complaint(checkpoint)) is None:
+                proved.append(checkpoint)
+            else:
+                await warn(f"{complaint}; it is left out")
+        proved.append(last)
+        # The name is moved last, in the rows first: after a crash in between, the next start serves them.
+        await self._catalog(checkpoint_rows.keep, job, proved, loss=result.loss, progress_percent=100.0)
+        for checkpoint in proved:  # the last one is what the bake's own name points to in the end
+            self._publisher.publish(checkpoint)
+        self._retire_soon(await self._catalog(checkpoint_rows.remove_of_other_jobs, job))
+        await self._prune(job, config)
+
+    async def _complaint(self, checkpoint: Checkpoint) -> str | None:
+        """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
+        # What an earlier run of the bake left under this very name gives way.
+        await self._retire(await self._catalog(checkpoint_rows.remove_namesakes, checkpoint))
+        try:
+            await self._publisher.prove(checkpoint)
+        except AdapterError as error:
+            return f"checkpoint {checkpoint.step} was made, but it is not served as it was trained: {error}"
+        return None
+
+    async def _prune(self, job: Job, config: BakeConfig) -> None:
+        if config.save_total_limit is not None:
+            self._retire_soon(await self._catalog(checkpoint_rows.prune, job, config.save_total_limit))
+
+    async def _discard(self, job: Job, folder: Path) -> None:
+        """Let go of all that the training wrote so far."""
+        await self._retire(await self._catalog(checkpoint_rows.remove_of_job, job))
+        for name in ("state", "checkpoints"):
+            await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
+
+    def _retire_soon(self, checkpoints: list[Checkpoint]) -> None:
+        """Nothing new begins on them from here on; what runs on them may take its time."""
+        if checkpoints:
+            task = asyncio.create_task(self._retire(checkpoints))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, checkpoints: list[Checkpoint]) -> None:
+        """Their rows are gone; when nothing runs on them any more, their files go too."""
+        for checkpoint in checkpoints:
+            await self._publisher.retire(checkpoint)
+            await asyncio.to_thread(shutil.rmtree, checkpoint.path, ignore_errors=True)
+
+    def _made(self, saved: events.Saved) -> Made:
+        return Made(saved.step, str(Path(saved.path).relative_to(self._home)), saved.sha256)
+
+    def _checkpoint(self, job: Job, made: Made, created: int) -> Checkpoint:
+        return Checkpoint(
+            user=job.user,
+            repo=job.repo,
+            bake=job.name,
+            step=made.step,
+            path=self._home / made.path,
+            sha256=made.sha256,
+            created=created,
+            job_id=job.id,
+        )
+
+    async def note(self, job: Job, **changes: Any) -> None:
+        """Show in the job's row how far the training is. A full disk must not end it for that."""
+        try:
+            await self._catalog(Catalog.update_job, job.id, **changes)
+        except sqlite3.Error as error:
+            log.warning("job %d: its progress can't be written: %s", job.id, error)
+
+
+class _Bake:
+    """What the stage works on."""
+
+    def __init__(self, job: Job, config: BakeConfig, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
+        self.job, self.config, self.folder, self.parent, self.warn = job, config, folder, parent, warn
+
+
+class _Listener:
+    """Takes in what a training process says: into the job's row, and its checkpoints into service."""
+
+    def __init__(self, stage: BakeStage, bake: _Bake, *, is_new: bool) -> None:
+        self._stage, self._bake = stage, bake
+        self.loss = Loss()
+        self.unserved: list[events.Saved] = []
+        """Checkpoints on the way that the engine was not there to prove."""
+        self._percent = 0.0 if is_new else bake.job.progress_percent
+        self._has_got_on = False
+
+    async def hear(self, event: events.TrainEvent) -> None:
+        job = self._bake.job
+        match event:
+            case events.Warned(message):
+                await self._bake.warn(message)
+            case events.Resumed(loss=loss):
+                self.loss = loss
+            case events.Stepped():
+                self.loss = self.loss.after_step(event.loss)
+                # Steps that come again after an interruption do not turn the clock back.
+                share = round(TRAINING_SHARE * event.step / event.total_steps, 1)
+                self._percent = max(self._percent, share)
+                self._stage.training[job.id] = msgspec.convert(event, Progress, from_attributes=True)
+                await self._stage.note(job, loss=self.loss, progress_percent=self._percent)
+            case events.Evaluated(eval_kl=eval_kl, by_target=by_target):
+                self.loss = self.loss.after_evaluation(eval_kl, by_target)
+                await self._stage.note(job, loss=self.loss)
+            case events.Kept() if not self._has_got_on:
+                # The service may be killed as often as it likes while the bake gets on in between.
+                self._has_got_on = True
+                await self._stage.note(job, attempts=1)
+            case events.Saved(is_last=False) if not await self._stage.serve(self._bake, event):
+                self.unserved.append(event)

@@ -1,0 +1,79 @@
+"""Checkpoints: the adapter as it is after a training step, in a folder of its own, with its parity certificate."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from baker import artifacts, events, lora
+from baker.adapter_files import Parity, PinnedSequence
+from baker.bake_config import CheckpointConfig
+from baker.batches import length_of, make_batch, shorten
+from baker.student import Student
+from baker.types import Trajectory
+
+PINNED_SEQUENCES = 4
+PINNED_TOKENS = 24
+
+
+def is_due(configs: Sequence[CheckpointConfig], step: int, steps_per_epoch: int) -> bool:
+    """Whether one is to be written after that step; that the last step's always is, is not said here."""
+    epoch, rest = divmod(step, steps_per_epoch)
+    for config in configs:
+        by_steps, by_epochs = config.save_every_n_steps, config.save_every_n_epochs
+        if config.enabled and by_steps and step % by_steps == 0:
+            return True
+        if config.enabled and by_epochs and rest == 0 and epoch % by_epochs == 0:
+            return True
+    return False
+
+
+class CheckpointWriter:
+    """Writes `<output>/<step>/`, whole or not at all. Changes nothing that training sees, the random state included."""
+
+    def __init__(
+        self,
+        attached: lora.Attached,
+        student: Student,
+        output: Path,
+        base_model_name: str,
+        rows: Sequence[Trajectory],
+    ) -> None:
+        """Args: rows: what the certificate's sequences are taken from."""
+        self._model, self._student = attached.model, student
+        self._output, self._base_model_name = output, base_model_name
+        self._pinned = _pinned(rows)
+
+    def written(self) -> list[events.Saved]:
+        """Those that an earlier process wrote, by step."""
+        folders = sorted(
+            (path for path in self._output.glob("*") if path.name.isdigit()), key=lambda path: int(path.name)
+        )
+        return [events.Saved(int(path.name), str(path), artifacts.content_hash(path)) for path in folders]
+
+    def write(self, step: int, *, is_last: bool = False) -> events.Saved:
+        """Raises: OSError, and nothing is left."""
+        folder = self._output / str(step)
+        with artifacts.new_folder(folder) as temporary:
+            lora.save_adapter(self._model, temporary, self._base_model_name)
+            artifacts.write_json(temporary / artifacts.PARITY, self._parity())
+            sha256 = artifacts.content_hash(temporary)
+        return events.Saved(step, str(folder), sha256, is_last)
+
+    def _parity(self) -> Parity:
+        """The pinned sequences as the trained model and the base see them."""
+        sequences = []
+        for row in self._pinned:
+            batch = make_batch([row])
+            logprobs = self._student.response_logprobs(batch)
+            with self._model.disable_adapter():
+                base_logprobs = self._student.response_logprobs(batch)
+            sequences.append(
+                PinnedSequence(row.student_ids.tolist(), row.response_ids.tolist(), logprobs, base_logprobs)
+            )
+        return Parity(sequences, str(self._student.model.dtype).removeprefix("torch."))
+
+
+def _pinned(rows: Sequence[Trajectory]) -> list[Trajectory]:
+    """A few short sequences of different stimuli."""
+    by_stimulus = {row.stimulus: row for row in sorted(rows, key=length_of, reverse=True)}
+    chosen = sorted(by_stimulus.values(), key=length_of)[:PINNED_SEQUENCES]
+    return [shorten(row, PINNED_TOKENS) for row in chosen]

@@ -1,0 +1,140 @@
+"""What each generator of a stim works with, settled when the job is asked for: models, templates, datasets.
+
+Blocks, like the catalog it reads: see `threads.OneThread`.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from baker import persona, templates
+from baker.askers import ANTHROPIC_MAX_TEMPERATURE
+from baker.catalog import Catalog
+from baker.errors import ConfigError, InvalidInputError
+from baker.generator_config import Asking, Custom, FromDataset, Generator, Hardcoded, Persona
+from baker.question_sets import QuestionSet, QuestionSets
+
+
+class AskerPlan(msgspec.Struct, frozen=True):
+    """Which model writes a generator's questions."""
+
+    kind: Literal["anthropic", "served"]
+    model: str
+    checkpoint: str | None = None
+    """Name of the checkpoint, if the served model is a baked one."""
+
+
+class GeneratorPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    asker: AskerPlan | None = None
+    """None if no model is asked."""
+    template: str | None = None
+    """The text, as it was when the job was asked for."""
+    written: int = 0
+    """How many of a persona's questions the model is to write."""
+    dataset: QuestionSet | None = None
+
+
+class GeneratorPlanner:
+    """Plans the generators of one target; what is done otherwise than asked is in `warnings`."""
+
+    def __init__(self, catalog: Catalog, user: str, repo: str, *, has_anthropic_key: bool, stim_fallback: bool) -> None:
+        """Args: stim_fallback: a served model may stand in for an Anthropic one without a key."""
+        self.warnings: list[str] = []
+        self._catalog = catalog
+        self._user = user
+        self._repo = repo
+        self._has_anthropic_key = has_anthropic_key
+        self._stim_fallback = stim_fallback
+
+    def plan(self, generator: Generator, where: str) -> GeneratorPlan:
+        """Args: where: what errors and warnings call the generator.
+
+        Raises: InvalidInputError saying what is missing.
+        """
+        self.warnings += [f"{where} is {generator.type}: {field} has no effect" for field in generator.idle_fields()]
+        match generator:
+            case Hardcoded():
+                if not generator.questions:
+                    raise InvalidInputError(f"{where} is hardcoded and has no questions: add them")
+                return GeneratorPlan()
+            case Asking():
+                return GeneratorPlan(asker=self._asker(generator, where), template=self._template(generator, where))
+            case Persona():
+                return self._persona(generator, where)
+            case FromDataset():
+                if generator.dataset is None:
+                    raise InvalidInputError(f"{where} is from_dataset and names no dataset: set `dataset`")
+                return GeneratorPlan(dataset=QuestionSets(self._catalog.store.home).find(generator.dataset))
+
+    def _persona(self, generator: Persona, where: str) -> GeneratorPlan:
+        """From the bank what it has; a model that is named writes half, any model what the bank is short of."""
+        short = max(0, generator.numq - sum(map(len, persona.bank().values())))
+        model = generator.model
+        if model is not None and self._is_out_of_reach(model):
+            self.warnings.append(
+                f"{where}: there is no Anthropic key for {model!r}, so its questions come from the built-in bank"
+            )
+        elif model is not None:
+            return GeneratorPlan(asker=self._asker(generator, where), written=max(generator.numq // 2, short))
+        # A bank's question is better than what a small stand-in writes: it writes only what is missing.
+        return GeneratorPlan(asker=self._asker(generator, where), written=short) if short else GeneratorPlan()
+
+    def _is_out_of_reach(self, model: str) -> bool:
+        return _is_anthropic(model) and not self._has_anthropic_key
+
+    def _asker(self, generator: Asking | Persona, where: str) -> AskerPlan:
+        model = generator.model
+        if model is None:
+            return AskerPlan("served", self._catalog.base.served)
+        if self._is_out_of_reach(model):
+            return self._stand_in(model, where)
+        if _is_anthropic(model):
+            self._warn_of_anthropic(generator, where)
+            return AskerPlan("anthropic", model)
+        resolved = self._catalog.resolve_model(self._user, model)
+        if resolved.warning is not None:
+            self.warnings.append(f"{where}: {resolved.warning}")
+        return AskerPlan("served", model, None if resolved.checkpoint is None else resolved.checkpoint.name)
+
+    def _stand_in(self, model: str, where: str) -> AskerPlan:
+        served = self._catalog.base.served
+        if not self._stim_fallback:
+            raise InvalidInputError(
+                f"{where} names {model!r}, and there is no Anthropic key: set ANTHROPIC_API_KEY, name the served model "
+                f"{served!r}, or allow it to stand in with BREAD_STIM_FALLBACK=on"
+            )
+        self.warnings.append(
+            f"{where}: there is no Anthropic key, so {served!r} writes the questions in place of {model!r}"
+        )
+        return AskerPlan("served", served)
+
+    def _warn_of_anthropic(self, generator: Asking | Persona, where: str) -> None:
+        temperature = generator.temperature
+        if temperature is not None and temperature > ANTHROPIC_MAX_TEMPERATURE:
+            self.warnings.append(
+                f"{where}: Anthropic takes temperatures up to {ANTHROPIC_MAX_TEMPERATURE}, not {temperature}"
+            )
+        if isinstance(generator, Asking) and generator.seed is not None:
+            self.warnings.append(f"{where}: Anthropic takes no seed, so another run gives other questions")
+
+    def _template(self, generator: Asking, where: str) -> str | None:
+        if generator.template_path is None:
+            if isinstance(generator, Custom):
+                raise InvalidInputError(f"{where} is custom and has no template: set template_content")
+            return None
+        content = self._catalog.store.template(self._user, self._repo, templates.template_name(generator.template_path))
+        if content is None:
+            there = ", ".join(map(templates.template_path, self._catalog.names("templates", self._user, self._repo)))
+            raise InvalidInputError(
+                f"{where} names {generator.template_path!r}, which repo {self._repo!r} does not have; its templates: "
+                f"{there or 'none'}. Send the text as template_content"
+            )
+        try:
+            templates.check_content(content, generator.template_variables)
+        except ConfigError as error:
+            raise InvalidInputError(f"{where}: {generator.template_path!r}: {error}") from error
+        return content
+
+
+def _is_anthropic(model: str) -> bool:
+    return model.startswith("claude-")

@@ -1,0 +1,280 @@
+"""The training loop: batches -> optimizer steps, with events and metrics rows on the way.
+
+What is trained on and what becomes of the result is `train.py`'s to say. A loop that goes on from another's state does
+what that one would have done, to the bit where the device repeats itself (a CPU does).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from baker import events
+from baker.bake_config import BakeConfig, SchedulerConfig, epochs_for
+from baker.batches import Batch, length_of, make_batch, plan_epoch
+from baker.errors import TrainingError
+from baker.losses import Measure
+from baker.memory import peak_bytes
+from baker.metrics import Metrics
+from baker.student import Student
+from baker.training_state import Standing, TrainingState
+from baker.types import NEGLIGIBLE_KL, Loss, Trajectory
+
+EVAL_BATCH_SIZE = 8
+FLOAT16_LOSS_SCALE = 1024.0
+"""float16 has no gradient below 6e-8, and few digits below 6e-5. A power of two, so it is undone exactly."""
+
+Emit = Callable[[events.TrainEvent], None]
+
+
+class Stopped(Exception):  # noqa: N818  # no error: somebody asked for it
+    """The training was told to stop, and stands between two steps."""
+
+
+class Loop:
+    def __init__(
+        self,
+        student: Student,
+        config: BakeConfig,
+        rows: list[Trajectory],
+        held_out: Mapping[str, list[Trajectory]],
+        metrics: Metrics,
+        emit: Emit,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Args:
+        held_out: by target.
+        is_stopping: asked before each batch; once it says so, `steps` raises `Stopped`.
+        """
+        self._student, self._config, self._rows, self._metrics, self._emit = student, config, rows, metrics, emit
+        self._is_stopping = is_stopping
+        self._measure = Measure(config.data.beta or 0.0, config.data.temperature)
+        self._loss_scale = FLOAT16_LOSS_SCALE if student.model.dtype == torch.float16 else 1.0
+        self._lengths = [length_of(row) for row in rows]
+        self._held_out = {target: _batches(own) for target, own in held_out.items()}
+        self.steps_per_epoch = -(-len(rows) // (config.micro_batch_size * config.gradient_accumulation_steps))
+        self._epochs = config.epochs or epochs_for(len(rows))
+        self.total_steps = self.steps_per_epoch * self._epochs
+        self.parameters = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
+        optimizer = config.optimizer
+        self._optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=optimizer.learning_rate,
+            betas=optimizer.betas,
+            weight_decay=optimizer.weight_decay,
+            fused=True,
+        )
+        self.loss = Loss()
+        self.losses: list[float] = []
+        """Of each step, in nats per response token."""
+        self.evaluations: list[events.Evaluated] = []
+        """Before, during and after; empty without a held-out part."""
+        self.step = 0
+        """Optimizer steps done."""
+        self._random = self._random_state()
+        """After the last whole step: one that was broken off has drawn its dropout in vain."""
+        self._begin, self._first = time.monotonic(), 0
+        """When and after which step this process began to train."""
+
+    def steps(self) -> Iterator[int]:
+        """Train, and stop after each optimizer step with its number, 1 the first.
+
+        Raises: TrainingError if the loss is not finite or there is nothing to learn from; Stopped.
+        """
+        if self._is_evaluation_missing():
+            self._evaluate()
+            if self.step:
+                yield self.step
+        self._begin, self._first = time.monotonic(), self.step
+        while self.step < self.total_steps:
+            for batches in self._steps_of(*divmod(self.step, self.steps_per_epoch)):
+                self._step(batches)
+                if self._is_evaluation_missing():
+                    self._evaluate()
+                yield self.step
+
+    def state(self) -> TrainingState:
+        """All that another loop over the same data needs to go on after the last whole step."""
+        tensors = {f"weight.{index}": weight.detach() for index, weight in enumerate(self.parameters)}
+        for index, values in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        tensors |= {f"random.{name}": value for name, value in self._random.items()}
+        arrays: dict[str, NDArray[Any]] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        standing = Standing(self.step, self._metrics.rows, self.loss, self.losses, self.evaluations)
+        return TrainingState(standing, arrays)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on where the loop stood that `state` is of."""
+        standing = state.standing
+        self.step, self.loss = standing.step, standing.loss
+        self.losses, self.evaluations = list(standing.losses), list(standing.evaluations)
+        optimizer: dict[int, dict[str, Tensor]] = {}
+        for name, array in state.arrays.items():
+            kind, _, rest = name.partition(".")
+            tensor = torch.tensor(array)  # a copy: what the file was read into is not torch's to keep
+            match kind:
+                case "weight":
+                    with torch.no_grad():
+                        self.parameters[int(rest)].copy_(tensor)
+                case "optimizer":
+                    index, _, key = rest.partition(".")
+                    optimizer.setdefault(int(index), {})[key] = tensor
+                case "random":
+                    self._random[rest] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
+        torch.set_rng_state(self._random["cpu"])
+        if self._is_on_gpu:
+            torch.cuda.set_rng_state(self._random["cuda"], self._student.device)
+
+    @property
+    def _is_on_gpu(self) -> bool:
+        return str(self._student.device.type) == "cuda"
+
+    def _random_state(self) -> dict[str, Tensor]:
+        state = {"cpu": torch.get_rng_state()}
+        if self._is_on_gpu:
+            state["cuda"] = torch.cuda.get_rng_state(self._student.device)
+        return state
+
+    def _check_going_on(self) -> None:
+        if self._is_stopping():
+            raise Stopped
+
+    def _steps_of(self, epoch: int, done: int) -> Iterator[list[Batch]]:
+        """The batches of each optimizer step of that epoch, but for the first `done` of them."""
+        config = self._config
+        groups = plan_epoch(self._lengths, config.micro_batch_size, seed=config.seed * 1_000_003 + epoch)
+        accumulated = config.gradient_accumulation_steps
+        for at in range(done * accumulated, len(groups), accumulated):
+            some = groups[at : at + accumulated]
+            yield [make_batch([self._rows[index] for index in group]) for group in some]
+
+    def _step(self, batches: list[Batch]) -> None:
+        begin = time.monotonic()
+        step = self.step + 1
+        self._student.model.train()
+        rate = self._config.optimizer.learning_rate * schedule(self._config.scheduler, step, self.total_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._backward(batches)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self._config.optimizer.max_grad_norm))
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise TrainingError(
+                f"step {step}: loss {loss}, gradient norm {norm}; lower optimizer.learning_rate "
+                f"(now {self._config.optimizer.learning_rate:g})"
+            )
+        if norm == 0.0 and loss > NEGLIGIBLE_KL:
+            raise TrainingError(f"step {step}: all gradients are zero at a loss of {loss:.4f}: the adapter can't learn")
+        self._optimizer.step()
+        self.step = step
+        self.losses.append(loss)
+        self.loss = self.loss.after_step(loss)
+        self._random = self._random_state()
+        self._report(rate, norm, batches, time.monotonic() - begin)
+
+    def _backward(self, batches: list[Batch]) -> float:
+        """Gradients of the mean over the batches' response tokens, and that mean in nats.
+
+        Every token weighs the same, however the step is cut into batches.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        count = sum(len(batch.response_ids_N) for batch in batches)
+        loss = 0.0
+        for batch in batches:
+            self._check_going_on()
+            part = self._student.divergence(batch.to(self._student.device), self._measure) / count
+            (part * self._loss_scale).backward()
+            loss += float(part.detach())
+        if self._loss_scale != 1.0:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad /= self._loss_scale
+        return loss
+
+    def _report(self, rate: float, norm: float, batches: list[Batch], seconds: float) -> None:
+        tokens = sum(batch.tokens for batch in batches)
+        now = time.monotonic()
+        event = events.Stepped(
+            step=self.step,
+            total_steps=self.total_steps,
+            epoch=self._epoch,
+            loss=self.losses[-1],
+            lr=rate,
+            grad_norm=norm,
+            tokens_per_second=round(tokens / max(seconds, 1e-9), 1),
+            eta_seconds=round((now - self._begin) / (self.step - self._first) * (self.total_steps - self.step), 1),
+            memory_bytes=peak_bytes(),
+            device_memory_bytes=torch.cuda.max_memory_allocated(self._student.device) if self._is_on_gpu else None,
+        )
+        self._emit(event)
+        if self.step % self._config.train_log_iter_interval == 0 or self.step == self.total_steps:
+            row = {
+                "iter": event.step,
+                "epoch": event.epoch,
+                "loss": event.loss,
+                "lr": event.lr,
+                "grad_norm": event.grad_norm,
+                "tokens_per_second": event.tokens_per_second,
+                "seqlen": max(batch.input_ids_BT.shape[1] for batch in batches) + 1,
+                "iter_time": round(seconds, 4),
+                "eta_seconds": event.eta_seconds,
+                "memory_bytes": event.memory_bytes,
+            }
+            if event.device_memory_bytes is not None:
+                row["device_memory_bytes"] = event.device_memory_bytes
+            self._metrics.add(row | self._metrics.costs)
+
+    def _is_evaluation_missing(self) -> bool:
+        """Whether one is due after this step, and not done yet."""
+        interval = self._config.eval_interval
+        is_due = self.step in (0, self.total_steps) or (interval > 0 and self.step % interval == 0)
+        is_done = bool(self.evaluations) and self.evaluations[-1].step == self.step
+        return bool(self._held_out) and is_due and not is_done
+
+    def _evaluate(self) -> None:
+        nats = {target: sum(map(self._kl, batches)) for target, batches in self._held_out.items()}
+        tokens = {
+            target: sum(len(batch.response_ids_N) for batch in batches) for target, batches in self._held_out.items()
+        }
+        kl = sum(nats.values()) / sum(tokens.values())
+        if not math.isfinite(kl):
+            raise TrainingError(f"step {self.step}: the held-out divergence is {kl}; lower optimizer.learning_rate")
+        by_target = {target: nats[target] / tokens[target] for target in nats}
+        event = events.Evaluated(self.step, kl, by_target)
+        self.evaluations.append(event)
+        self.loss = self.loss.after_evaluation(kl, by_target)
+        self._emit(event)
+        self._metrics.add({"iter": self.step, "epoch": self._epoch, "eval_loss": kl, "eval_kl_by_target": by_target})
+
+    def _kl(self, batch: Batch) -> float:
+        self._check_going_on()
+        return self._student.total_kl([batch])
+
+    @property
+    def _epoch(self) -> float:
+        return round(self.step / self.steps_per_epoch, 4)
+
+
+def schedule(config: SchedulerConfig, step: int, total_steps: int) -> float:
+    """The share of the learning rate at `step` (1 is the first): a linear warmup, then as `config.curve` says."""
+    warmup = min(config.warmup_steps, total_steps - 1)
+    if step <= warmup:
+        return step / (warmup + 1)
+    done = (step - warmup - 1) / (total_steps - warmup)
+    match config.curve:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * done))
+        case "linear":
+            return 1.0 - done
+
+
+def _batches(rows: list[Trajectory]) -> list[Batch]:
+    plan = plan_epoch([length_of(row) for row in rows], EVAL_BATCH_SIZE, seed=0)
+    return [make_batch([rows[index] for index in group]) for group in plan]

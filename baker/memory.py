@@ -1,0 +1,153 @@
+"""What a bake will need of memory, from the model's config alone: said before anything is loaded.
+
+Counted is what stays until the backward pass, as `student.py`, `lora.py` and `attention.py` keep it for models shaped
+like Llama (Qwen, Mistral, SmolLM); what a layer needs for a moment is small beside that. Others: a guess.
+"""
+
+import json
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from baker.bake_config import BakeConfig, LoraConfig
+from baker.errors import StageError
+
+MIB = 2**20
+RUNTIME_BYTES = {"cpu": 430 * MIB, "cuda": 700 * MIB}
+"""Of a process that has loaded torch, transformers and peft (CPU, measured); of a CUDA context and its libraries."""
+LOGITS_BYTES = 3 * 64 * MIB
+"""A chunk of `losses.CHUNK_BYTES` in float32, once more for its exponentials' products, and in the model's type."""
+ADAM_BYTES = 16  # a trained weight, its gradient and two moments, in float32
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class Shape(NamedTuple):
+    """Of a decoder."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    key_heads: int
+    head_width: int
+    parameters: int
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of a layer's linear parts."""
+        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        return {
+            "q_proj": (self.hidden, queries),
+            "k_proj": (self.hidden, keys),
+            "v_proj": (self.hidden, keys),
+            "o_proj": (queries, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
+        }
+
+
+class Need(NamedTuple):
+    """Bytes."""
+
+    weights: int
+    adapter: int
+    """With gradients and optimizer."""
+    activations: int
+    logits: int
+    runtime: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+    @property
+    def to_come(self) -> int:
+        """Once the model is loaded."""
+        return self.adapter + self.activations + self.logits
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size / MIB:,.0f}" for name, size in self._asdict().items())
+        return f"{self.total / MIB:,.0f} MiB ({parts})"
+
+
+def read_shape(folder: Path) -> Shape:
+    """Of the model in Hugging Face's format. Raises: StageError if its config says too little."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        config = config.get("text_config", config)
+        heads, hidden = config["num_attention_heads"], config["hidden_size"]
+        width = config.get("head_dim") or hidden // heads
+        shape = Shape(
+            layers=config["num_hidden_layers"],
+            hidden=hidden,
+            intermediate=config["intermediate_size"],
+            heads=heads,
+            key_heads=config.get("num_key_value_heads") or heads,
+            head_width=width,
+            parameters=0,
+        )
+        tables = 1 if config.get("tie_word_embeddings", False) else 2
+        inside = shape.layers * sum(inputs * outputs for inputs, outputs in shape.linear.values())
+        return shape._replace(parameters=inside + tables * config["vocab_size"] * hidden)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StageError(f"base model {folder}: its config does not tell its shape ({error!r})") from error
+
+
+def estimate(
+    shape: Shape, config: BakeConfig, lengths: Sequence[int], *, dtype: str = "bfloat16", device: str = "cpu"
+) -> Need:
+    """Of training on trajectories of these `lengths` (context and response), at its peak, with nothing computed again.
+
+    Args: dtype: what the base computes in.
+    """
+    longest = sorted(lengths, reverse=True)[: config.micro_batch_size]
+    size = DTYPE_BYTES[dtype]
+    wanted = config.model.baked_adapter_config
+    return Need(
+        weights=shape.parameters * size,
+        adapter=_adapter_weights(shape, wanted) * ADAM_BYTES,
+        activations=sum(length * token_bytes(shape, wanted.r, size, keys=length // 2) for length in longest),
+        logits=LOGITS_BYTES,
+        runtime=RUNTIME_BYTES[device],
+    )
+
+
+def token_bytes(shape: Shape, rank: int, size: int, keys: int = 0) -> int:
+    """What is kept of a token for the backward pass. Args: keys: that it attends to, on average."""
+    queries, key_width = shape.heads * shape.head_width, shape.key_heads * shape.head_width
+    norms = 2 * shape.hidden * (4 + size)  # what goes in, in float32, and what comes out
+    attention = (2 * queries + 2 * key_width + shape.heads * keys) * size
+    gated = 4 * shape.intermediate * size  # the gate before and after its activation, its partner, their product
+    return shape.layers * (norms + attention + gated + len(shape.linear) * rank * size)
+
+
+def _adapter_weights(shape: Shape, wanted: LoraConfig) -> int:
+    """All linear parts, where `target_modules` is no plain list of names."""
+    targets = wanted.target_modules
+    names = {name.strip().rpartition(".")[2] for name in (targets.split(",") if isinstance(targets, str) else targets)}
+    meant = [sides for name, sides in shape.linear.items() if name in names] or list(shape.linear.values())
+    return shape.layers * wanted.r * sum(inputs + outputs for inputs, outputs in meant)
+
+
+def free_bytes() -> int | None:
+    """Main memory that may still be taken; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return found[0] * 1024 if found else None
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held at once."""
+    try:
+        # Not ru_maxrss: a process inherits that of the one that started it.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    except OSError:  # not Linux
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

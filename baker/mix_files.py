@@ -1,0 +1,54 @@
+"""The data of a bake, in its own folder: links to the trajectories of its targets' rollouts.
+
+jobs/<number>/data/<target>/<i>-<k>.safetensors
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from baker import artifacts
+from baker.bake_config import BakeConfig
+from baker.collate import Mix, Source, collate
+from baker.names import path_of
+from baker.plan import BakeInputs
+from baker.rollout import trajectory_name
+
+
+def linked_mix(home: Path, data: Path, config: BakeConfig, inputs: BakeInputs) -> Mix[str]:
+    """The mix of the bake's targets, as names of files in `data`, which is made anew: the bake keeps its data when a
+    target is deleted. The same rollouts give the same mix. Blocks.
+
+    Raises: CollateError if a target has nothing to train on; OSError.
+    """
+    shutil.rmtree(data, ignore_errors=True)
+    sources = {}
+    for target, job_id in inputs.rollouts.items():
+        rollout_folder = home / "jobs" / str(job_id)
+        own_folder = path_of(data, target)
+        own_folder.mkdir(parents=True)
+        items = []
+        for row in sorted(artifacts.read_lines(rollout_folder / "rows.jsonl"), key=_row_order):
+            own = own_folder / trajectory_name(row)
+            _link(rollout_folder / "trajectories" / trajectory_name(row), own)
+            items.append((row["stimulus"], str(own)))
+        sources[target] = Source(weight=config.weights[target], items=items)
+    return collate(
+        sources,
+        held_out_share=config.data.train_eval_split[1],
+        total=config.total_trajectories,
+        seed=config.seed if config.data.seed is None else config.data.seed,
+    )
+
+
+def _link(source: Path, link: Path) -> None:
+    try:
+        os.link(source, link)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, link)
+
+
+def _row_order(row: dict[str, Any]) -> tuple[int, int]:
+    # Rows stand in the order of finishing, which differs from run to run; the mix must not.
+    return row["stimulus_id"], row["trajectory_id"]

@@ -1,0 +1,119 @@
+"""The README.md of an adapter: what it was made from and how well that went, for people and for Hugging Face's hub.
+
+Reads rows only. Names of prompts are told, their text is not: who takes the weights along may show them to others.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+
+from baker.bake_config import BakeConfig
+from baker.catalog import Catalog
+from baker.errors import NotFoundError
+from baker.plan import BakeInputs
+from baker.types import Checkpoint, Job
+
+TAGS = ("lora", "peft", "prompt-baking", "bread")
+
+
+def model_card(catalog: Catalog, checkpoint: Checkpoint, base_model: str) -> str:
+    """Markdown with YAML front matter. Raises: NotFoundError if the bake was deleted meanwhile."""
+    job = catalog.store.job(checkpoint.job_id)
+    if job is None:
+        raise NotFoundError(f"The bake of {checkpoint.name!r} was deleted")
+    config = msgspec.convert(job.config, BakeConfig)
+    title = f"# {config.model.save_name or checkpoint.bake}, checkpoint {checkpoint.step}"
+    if msgspec.convert(job.inputs, BakeInputs).imported is not None:
+        told = f"A LoRA adapter of {_code(base_model)} that was trained elsewhere."
+        return "\n\n".join([_front_matter(base_model), title, told]) + "\n"
+    sections = [
+        _front_matter(base_model),
+        title,
+        f"A LoRA adapter of {_code(base_model)}. With it the model behaves as if it had a prompt that it has not: the "
+        "prompt's effect on its probabilities was trained into the weights (*Prompt Baking*, arXiv:2409.13697).",
+        "## Lineage",
+        _lineage(catalog, job, checkpoint, base_model),
+        "## Data",
+        _data(job, config),
+        "## Loss",
+        _loss(job),
+        "## Configuration",
+        f"```json\n{_indented(job.config)}\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(base_model: str) -> str:
+    # A JSON string is a YAML string, whatever it holds.
+    tags = "\n".join(f"- {tag}" for tag in TAGS)
+    return f"---\nbase_model: {json.dumps(base_model)}\nlibrary_name: peft\ntags:\n{tags}\n---"
+
+
+def _lineage(catalog: Catalog, job: Job, checkpoint: Checkpoint, base_model: str) -> str:
+    names = [_code(checkpoint.name), *_parents(catalog, job), f"{_code(base_model)} (base model)"]
+    steps = [f"{number}. {name}" for number, name in enumerate(reversed(names), start=1)]
+    return "\n".join(["Each began where the one before ended; this adapter holds them all.", "", *steps])
+
+
+def _parents(catalog: Catalog, job: Job) -> list[str]:
+    """From the nearest on, as far as they are still known."""
+    names: list[str] = []
+    child: Job | None = job
+    while child is not None and (name := msgspec.convert(child.inputs, BakeInputs).checkpoint) is not None:
+        checkpoint = catalog.checkpoint_named(name)
+        child = None if checkpoint is None else catalog.store.job(checkpoint.job_id)
+        names.append(_code(name) if child is not None else f"{_code(name)} (deleted; what it began from is not known)")
+    return names
+
+
+def _data(job: Job, config: BakeConfig) -> str:
+    """What each target gave, as it was mixed; a target of weight 0 gave nothing."""
+    shares = {} if job.collation is None else job.collation.targets
+    snapshots = msgspec.convert(job.inputs, BakeInputs).targets
+    rows = [["target", "share", "trajectories", "held out", "teacher prompt", "student prompt"]]
+    for target in dict.fromkeys(dataset.target for dataset in config.datasets):
+        share = shares.get(target)
+        told = ["-"] * 3 if share is None else [f"{share.share:.1%}", str(share.trajectories), str(share.held_out)]
+        prompts = snapshots[target].config if target in snapshots else {}
+        sides = [_prompt(prompts.get(side)) for side in ("teacher_prompt", "student_prompt")]
+        rows.append([_code(target), *told, *sides])
+    return f"Trajectories that were held out were never trained on.\n\n{_table(rows)}"
+
+
+def _prompt(name: str | None) -> str:
+    match name:
+        case None:
+            return "-"
+        case "":
+            return "none"
+    return _code(name)
+
+
+def _loss(job: Job) -> str:
+    if job.loss is None:
+        return "Not recorded."
+    fields = msgspec.to_builtins(job.loss)
+    by_target = fields.pop("eval_kl_by_target", {})
+    rows = [["field", "value"], *([_code(name), f"{value:.6g}"] for name, value in fields.items())]
+    for target, change in by_target.items():
+        rows.append([f"`eval_kl` of {_code(target)}", f"{change['after']:.6g} (before: {change['before']:.6g})"])
+    told = (
+        "In nats per response token, at the end of the bake. `eval_kl` is on held-out questions, and `recovered` the "
+        "share of the prompt's effect that they show."
+    )
+    return f"{told}\n\n{_table(rows)}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    head, *body = rows
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
+
+
+def _code(text: str) -> str:
+    """`text` as it stands, without what would end the code or the table around it."""
+    return "`" + "".join(" " if character in "`|\r\n" else character for character in text) + "`"
+
+
+def _indented(config: dict[str, Any]) -> str:
+    return msgspec.json.format(msgspec.json.encode(config), indent=2).decode()

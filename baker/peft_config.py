@@ -1,0 +1,70 @@
+"""The raw PEFT settings that a bake may carry: which feed the adapter, which ask for nothing, which can't be served.
+
+A whole `peft.LoraConfig(...).to_dict()` is welcome. peft itself is not needed here.
+"""
+
+from typing import Any
+
+_ADAPTER_FIELDS = ("r", "lora_alpha", "lora_dropout", "bias", "target_modules")
+"""They mean what `baked_adapter_config` means by them."""
+_FIXED: dict[str, Any] = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "init_lora_weights": True}
+_DESCRIPTIVE = frozenset(
+    {"base_model_name_or_path", "inference_mode", "megatron_core", "peft_version", "qalora_group_size", "revision"}
+)
+"""They change nothing by themselves."""
+_NOT_SERVED = frozenset(
+    {
+        "alora_invocation_tokens",
+        "alpha_pattern",
+        "arrow_config",
+        "auto_mapping",
+        "corda_config",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "kasa_config",
+        "layer_replication",
+        "layers_pattern",
+        "layers_to_transform",
+        "loftq_config",
+        "lora_bias",
+        "lora_ga_config",
+        "megatron_config",
+        "modules_to_save",
+        "monteclora_config",
+        "rank_pattern",
+        "runtime_config",
+        "target_parameters",
+        "trainable_token_indices",
+        "use_bdlora",
+        "use_dora",
+        "use_qalora",
+        "use_rslora",
+        "velora_config",
+    }
+)
+"""Features of peft 0.21 that the engine would not serve as they were trained, or that training here lacks."""
+
+
+def check_peft_config(config: dict[str, Any]) -> None:
+    """Raises: ValueError naming each setting that can't be honoured, with its value."""
+    complaints = [text for key, value in sorted(config.items()) if (text := _complaint(key, value)) is not None]
+    if complaints:
+        raise ValueError(f"peft_config: {'; '.join(complaints)}")
+
+
+def adapter_fields(config: dict[str, Any]) -> dict[str, Any]:
+    """What `config` gives of `baked_adapter_config`."""
+    return {key: config[key] for key in _ADAPTER_FIELDS if key in config}
+
+
+def _complaint(key: str, value: Any) -> str | None:
+    if key in _ADAPTER_FIELDS or key in _DESCRIPTIVE or value is None:
+        return None
+    if key in _FIXED:
+        return None if value == _FIXED[key] else f"{key} must be {_FIXED[key]!r}, got {value!r}"
+    if key in _NOT_SERVED:
+        # PEFT writes its features down even where they are off: False, {} or [].
+        return f"{key} is not served here: remove it" if value else None
+    return f"{key} is no setting of a LoRA adapter"

@@ -1,0 +1,55 @@
+"""All that the training process is told."""
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from baker.artifacts import content_hash
+from baker.bake_config import BakeConfig
+
+
+class TrainSpec(msgspec.Struct, frozen=True):
+    """A JSON file in the process's working folder.
+
+    Trajectories are named by their files (`baker/artifacts.py`).
+    """
+
+    name: str
+    """Of the bake, for people: `repo/bake`."""
+    base_model: str
+    """Folder of the base model, in Hugging Face's format."""
+    base_model_name: str
+    parent_adapter: str | None
+    """Folder of the adapter to continue from."""
+    train: list[str]
+    """In the order of the mix; a file may appear twice."""
+    held_out: dict[str, list[str]]
+    """By target."""
+    output: str
+    """Folder of the checkpoints: `<output>/<step>/`."""
+    metrics: str
+    """JSONL file of the metrics rows."""
+    config: BakeConfig
+    state: str | None = None
+    """Folder of the training states; None: none are kept."""
+    resume: str | None = None
+    """The state in there to go on from; None: begin anew."""
+    draws_curves: bool = False
+    """Whether a PNG of the curves is drawn beside the metrics."""
+    allows_wandb: bool = False
+    """Whether the operator lets clients send metrics to Weights & Biases."""
+    threads: int | None = None
+    """CPU threads; None leaves the choice to torch."""
+
+    def fingerprint(self) -> str:
+        """Of what decides the result. The folders of data and results may have moved since."""
+        parent = None if self.parent_adapter is None else content_hash(Path(self.parent_adapter))
+        held_out = {target: [_short(file) for file in files] for target, files in self.held_out.items()}
+        what = (self.base_model_name, parent, [_short(file) for file in self.train], held_out, self.config)
+        return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
+
+
+def _short(file: str) -> str:
+    """`target/trajectory.safetensors`"""
+    return "/".join(Path(file).parts[-2:])

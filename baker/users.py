@@ -1,0 +1,94 @@
+"""Who may use the service: what may be made and removed of users and their keys.
+
+The rules only, on the catalog's store and its thread; what a removed user leaves behind in memory and on disk is the
+caller's to clear away. The master key's user is not among them: see `names.MASTER_USER`.
+"""
+
+import re
+from collections import defaultdict
+
+from baker.catalog import Catalog
+from baker.credentials import Key, PasswordHash, new_salt
+from baker.errors import ConfigError, ConflictError, NotFoundError
+from baker.names import check_name
+from baker.types import User
+
+# Plausible, not proved: only a mail that arrives proves an address.
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+MAX_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, without the angle brackets
+
+
+def check_user(user: User) -> None:
+    """Raises: ConfigError naming the field."""
+    check_name(user.id, "user")
+    if len(user.email) > MAX_EMAIL or _EMAIL.fullmatch(user.email) is None:
+        text = f"user_email {user.email!r} is no e-mail address: it should look like name@example.org"
+        raise ConfigError(text, detail=[{"loc": ["body", "user_email"], "msg": text, "type": "value_error"}])
+
+
+def salt_for(catalog: Catalog, user_id: str) -> bytes:
+    """What to hash the user's password with, so that `add` can compare it; a new one if there is no such user."""
+    known = catalog.store.user(user_id)
+    return new_salt() if known is None else known[1].salt
+
+
+def add(catalog: Catalog, user: User, password: PasswordHash, key: Key) -> bool:
+    """The user with a first key. Returns: False, with nothing changed, if the user was added before with the same data.
+
+    Args: password: hashed with the salt of `salt_for`.
+    Raises: ConfigError; ConflictError if the user has other data.
+    """
+    check_user(user)
+    with catalog.store.transaction():
+        known = catalog.store.user(user.id)
+        if known is None:
+            catalog.store.add_user(user, password)
+            catalog.store.add_key(key)
+            return True
+    there, its_password = known
+    if (there.alias, there.email, its_password) != (user.alias, user.email, password):
+        raise ConflictError(f"User {user.id!r} exists with another alias, e-mail or password: choose another user_id")
+    return False
+
+
+def add_key(catalog: Catalog, key: Key) -> None:
+    """A further key. Raises: NotFoundError."""
+    with catalog.store.transaction():
+        _check_known(catalog, key.user)
+        catalog.store.add_key(key)
+
+
+def remove_key(catalog: Catalog, user_id: str, key_id: str) -> None:
+    """Raises: NotFoundError."""
+    with catalog.store.transaction():
+        _check_known(catalog, user_id)
+        if not catalog.store.remove_key(user_id, key_id):
+            raise NotFoundError(f"User {user_id!r} has no key {key_id!r}")
+
+
+def remove(catalog: Catalog, user_id: str) -> list[int]:
+    """Remove the user, its keys, its repos and all in them.
+
+    Returns: the numbers of the removed jobs, whose folders may go.
+    Raises: NotFoundError; ConflictError while a job of the user is active, or another's needs one of its bakes.
+    """
+    with catalog.store.transaction():
+        _check_known(catalog, user_id)
+        catalog.check_unused(user_id)
+        removed = [job for repo in catalog.repos(user_id) for job in catalog.store.remove_repo(user_id, repo.name)]
+        catalog.store.remove_user(user_id)
+        return removed
+
+
+def listing(catalog: Catalog) -> list[tuple[User, list[Key]]]:
+    """All users with their keys, both in order of creation."""
+    keys: defaultdict[str, list[Key]] = defaultdict(list)
+    for key in catalog.store.all_keys():
+        keys[key.user].append(key)
+    return [(user, keys[user.id]) for user in catalog.store.users()]
+
+
+def _check_known(catalog: Catalog, user_id: str) -> None:
+    """Raises: NotFoundError."""
+    if catalog.store.user(user_id) is None:
+        raise NotFoundError(f"User {user_id!r} not found")
