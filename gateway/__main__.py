@@ -1,12 +1,22 @@
-"""Start the service: `python -m gateway`. vLLM's processes import this module again, so nothing runs on import."""
+"""`python -m gateway` starts the service; `python -m gateway users` looks after its users.
 
+vLLM's processes import this module again, so nothing runs on import.
+"""
+
+import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["users"]:
+        from gateway.users_command import run
+
+        sys.exit(run(arguments[1:], os.environ, Path.cwd()))
     from gateway.server import serve
 
-    sys.exit(serve(sys.argv[1:]))
+    sys.exit(serve(arguments))
 
 
 if __name__ == "__main__":

@@ -2,19 +2,21 @@
 
 A checkpoint is an adapter with a name of its own and never changes; `repo/bake` points to the newest finished one, and
 moving that pointer is the hot swap. Requests in flight end on the adapter that they began with. Which adapters are in
-the device's memory is the engine's business: it loads on demand.
+memory is the engine's business: it loads on demand.
 """
 
-import difflib
+import asyncio
 import logging
+import math
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from baker.adapter_files import check_adapter, read_parity
 from baker.errors import AdapterError, NotFoundError
 from baker.models import BaseModelNames
-from baker.names import parse_model_name
+from baker.names import nearest, parse_model_name, shortened
 from baker.types import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -23,8 +25,15 @@ PARITY_TOLERANCE_NATS = 0.1
 """Mean difference of a token's log-probability between trainer and engine; bf16 rounding alone makes about 0.02."""
 
 
+PROBE_IDS = list(range(1, 17))
+"""Tokens that every model has; what they mean is no matter."""
+
+
 class AdapterEngine(Protocol):
     """What the registry needs of the engine."""
+
+    @property
+    def path(self) -> Path: ...
 
     @property
     def max_lora_rank(self) -> int: ...
@@ -36,6 +45,10 @@ class AdapterEngine(Protocol):
     async def score(self, context_ids: list[int], response_ids: list[int], adapter: str | None) -> list[float]: ...
 
 
+class UnknownModelError(NotFoundError):
+    """No model of that name is served to this user."""
+
+
 class Model(NamedTuple):
     """A model as clients see it."""
 
@@ -44,36 +57,76 @@ class Model(NamedTuple):
     """None: the base model."""
 
 
-BakeKey = tuple[str, str, str]
+class Bakes:
+    """One user's bakes, and the finished checkpoints of each by their steps, oldest first."""
+
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, str], dict[int, Checkpoint]] = {}
+
+    def add(self, checkpoint: Checkpoint) -> None:
+        """As the newest."""
+        versions = self.versions.setdefault((checkpoint.repo, checkpoint.bake), {})
+        versions.pop(checkpoint.step, None)
+        versions[checkpoint.step] = checkpoint
+
+    def remove(self, checkpoint: Checkpoint) -> None:
+        """If it is there still: another one of its name stays."""
+        key = (checkpoint.repo, checkpoint.bake)
+        versions = self.versions.get(key, {})
+        if (known := versions.get(checkpoint.step)) is not None and known.path == checkpoint.path:
+            del versions[checkpoint.step]
+        if not versions:
+            self.versions.pop(key, None)
+
+    def find(self, repo: str, bake: str, step: int | None) -> Checkpoint | None:
+        """Args: step: None means the newest."""
+        versions = self.versions.get((repo, bake), {})
+        return next(reversed(versions.values()), None) if step is None else versions.get(step)
+
+    def newest_first(self) -> list[list[Checkpoint]]:
+        """The checkpoints of each bake; the bake that was last changed first."""
+        bakes = [list(reversed(versions.values())) for versions in self.versions.values()]
+        return sorted(bakes, key=lambda known: known[0].job_id, reverse=True)
+
+    def names(self) -> Iterator[str]:
+        for repo, bake in reversed(self.versions):
+            yield f"{repo}/{bake}"
+            yield from (checkpoint.name for checkpoint in reversed(self.versions[repo, bake].values()))
 
 
 class Adapters:
     def __init__(self, engine: AdapterEngine, base: BaseModelNames) -> None:
         self._engine = engine
         self._base = base
-        self._bakes: dict[BakeKey, list[Checkpoint]] = {}
+        self._users: dict[str, Bakes] = {}
         self.swaps = 0
         """How often a name was moved to another checkpoint."""
 
     @property
     def count(self) -> int:
         """Checkpoints that can be asked for."""
-        return sum(map(len, self._bakes.values()))
+        return sum(len(versions) for bakes in self._users.values() for versions in bakes.versions.values())
 
     def restore(self, newest_first: list[Checkpoint]) -> None:
         """Know the finished checkpoints again after a start; each is loaded when it is first asked for."""
-        for checkpoint in newest_first:
-            self._bakes.setdefault(_key(checkpoint), []).append(checkpoint)
+        for checkpoint in reversed(newest_first):
+            self._add(checkpoint)
+
+    def _add(self, checkpoint: Checkpoint) -> None:
+        self._users.setdefault(checkpoint.user, Bakes()).add(checkpoint)
 
     async def prove(self, checkpoint: Checkpoint) -> None:
         """See `baker.ports.Publisher`."""
-        check_adapter(checkpoint.path, max_rank=self._engine.max_lora_rank)
+        await self._check_files(checkpoint.path)
         await self._engine.load(checkpoint.name, checkpoint.path)
         try:
             await self._check_parity(checkpoint)
         except AdapterError:
             await self._engine.unload(checkpoint.name)
             raise
+
+    async def _check_files(self, folder: Path) -> None:
+        await asyncio.to_thread(check_adapter, folder, max_rank=self._engine.max_lora_rank, base=self._engine.path)
 
     async def _check_parity(self, checkpoint: Checkpoint) -> None:
         errors: list[float] = []
@@ -98,45 +151,72 @@ class Adapters:
                 f"a token, and {allowed:.3f} are allowed"
             )
 
+    async def probe(self, files: Path) -> bool:
+        """For an adapter without a certificate: see that its files are whole and fit the base model, that the engine
+        loads it, and that it answers with it.
+
+        Returns: whether it changes what the engine expects. Raises: AdapterError; EngineError.
+        """
+        await self._check_files(files)
+        name = f"probe/{files.name}"
+        try:
+            await self._engine.load(name, files)
+            served, base = [await self._engine.score([0], PROBE_IDS, adapter) for adapter in (name, None)]
+        finally:
+            await self._engine.unload(name)
+        if not all(map(math.isfinite, served)):
+            raise AdapterError("the engine's log-probabilities with this adapter are not finite")
+        return served != base
+
     def publish(self, checkpoint: Checkpoint) -> None:
         """See `baker.ports.Publisher`."""
-        known = self._bakes.get(_key(checkpoint), [])
-        self._bakes[_key(checkpoint)] = [checkpoint, *(old for old in known if old.name != checkpoint.name)]
+        self._add(checkpoint)
         self.swaps += 1
 
-    def withdraw(self, user: str, repo: str, bake: str) -> list[Checkpoint]:
-        """Route nothing to the bake any more. Returns: its checkpoints, which may still be answering."""
-        return self._bakes.pop((user, repo, bake), [])
+    def withdraw(self, user: str, repo: str | None = None, bake: str | None = None) -> list[Checkpoint]:
+        """Route nothing any more to the bake, or to all of the repo or the user.
+
+        Returns: the checkpoints that this took, which may still be answering.
+        """
+        bakes = self._users.get(user, Bakes()).versions
+        going = [key for key in bakes if repo in (None, key[0]) and bake in (None, key[1])]
+        taken = [checkpoint for key in going for checkpoint in reversed(bakes.pop(key).values())]
+        if not bakes:
+            self._users.pop(user, None)
+        return taken
+
+    async def retire(self, checkpoint: Checkpoint) -> None:
+        """See `baker.ports.Publisher`."""
+        self._users.get(checkpoint.user, Bakes()).remove(checkpoint)
+        await self._engine.unload(checkpoint.name)
 
     async def unload(self, checkpoints: list[Checkpoint]) -> None:
         """Wait for what runs on them and free their slots; after that their files may go."""
-        for checkpoint in checkpoints:
-            await self._engine.unload(checkpoint.name)
+        await asyncio.gather(*(self._engine.unload(checkpoint.name) for checkpoint in checkpoints))
 
     def resolve(self, name: str, user: str) -> Model:
         """What `name` means to `user`. Raises: NotFoundError with the nearest names that are served."""
         if self._base.is_served(name):
             return Model(name, None)
-        if (ref := parse_model_name(name)) is not None and ref.user in (None, user):
-            for checkpoint in self._bakes.get((user, ref.repo, ref.bake), []):
-                if ref.step in (None, checkpoint.step):
-                    return Model(checkpoint.name, checkpoint)
+        if (ref := parse_model_name(name)) is not None and (owner := ref.owner(user)) is not None:
+            checkpoint = self._users.get(owner, Bakes()).find(ref.repo, ref.bake, ref.step)
+            if checkpoint is not None:
+                return Model(checkpoint.name, checkpoint)
         if self._base.is_alias(name):
             return Model(self._base.served, None)
-        served = [model.name for model in self.models(user)]
-        nearest = difflib.get_close_matches(name, served, n=3, cutoff=0.0)
-        raise NotFoundError(f"The model {name!r} does not exist. Served here, nearest first: {', '.join(nearest)}")
+        served = nearest(name, self._names(user), 3)
+        raise UnknownModelError(
+            f"The model {shortened(name)!r} does not exist. Served here, nearest first: {', '.join(served)}"
+        )
+
+    def _names(self, user: str) -> Iterator[str]:
+        yield self._base.served
+        yield from self._users.get(user, Bakes()).names()
 
     def models(self, user: str) -> list[Model]:
         """The base model; then the names of `user`'s bakes, each before its checkpoints, all newest first."""
-        mine = [known for key, known in self._bakes.items() if key[0] == user and known]
-        mine.sort(key=lambda known: known[0].job_id, reverse=True)
         models = [Model(self._base.served, None)]
-        for known in mine:
+        for known in self._users.get(user, Bakes()).newest_first():
             models.append(Model(f"{known[0].repo}/{known[0].bake}", known[0]))
             models += [Model(checkpoint.name, checkpoint) for checkpoint in known]
         return models
-
-
-def _key(checkpoint: Checkpoint) -> BakeKey:
-    return checkpoint.user, checkpoint.repo, checkpoint.bake

@@ -6,9 +6,9 @@ The first of these that gives a value wins. Read once at start and handed down.
 import argparse
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from dotenv import dotenv_values
@@ -18,6 +18,7 @@ from baker.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0.0)]
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 
 
@@ -47,10 +48,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["on", "off"], Meta(description="without an Anthropic key, the base model writes the questions")
     ] = "on"
     top_logprobs: Annotated[int, Meta(ge=1, le=1024, description="teacher's likeliest tokens kept a position (K)")] = 32
+    rollout_max_tokens: Annotated[
+        int, Meta(ge=0, description="longest answer of a rollout in tokens; 0: 1024, with the embedded model 192")
+    ] = 0
     max_loras: Annotated[Positive, Meta(description="adapters that can answer at the same moment")] = 8
     max_lora_rank: Annotated[
         Literal[8, 16, 32, 64, 128, 256, 320, 512], Meta(description="highest adapter rank; each slot pays for it")
     ] = 32
+    max_cpu_loras: Annotated[
+        Positive, Meta(description="adapters kept in host memory; a further one is read from disk again")
+    ] = 32
+    import_folders: Annotated[
+        str, Meta(description="folders that /v1/load_lora_adapter may read besides HOME/import, with ':' between them")
+    ] = ""
     max_model_len: Annotated[
         int, Meta(ge=0, description="context window in tokens; 0: the model's own, on a CPU at most 4096")
     ] = 0
@@ -60,13 +70,50 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory_utilization: Annotated[
         Share, Meta(description="share of a GPU that the engine takes; the rest is for baking")
     ] = 0.5
+    engine_stall_seconds: Annotated[
+        float, Meta(ge=4.0, description="an engine from which nothing comes for so long is killed and started anew")
+    ] = 120.0
+    tool_call_parser: Annotated[
+        str, Meta(description="vLLM's parser for tool calls; empty: chosen by the chat template")
+    ] = ""
+    reasoning_parser: Annotated[
+        str, Meta(description="vLLM's parser for reasoning, or none; empty: chosen by the chat template")
+    ] = ""
     vllm_args: Annotated[str, Meta(description="more options of vLLM's server, as on its command line")] = ""
+    wandb: Annotated[
+        Literal["on", "off"], Meta(description="bakes may send metrics to Weights & Biases, with this machine's login")
+    ] = "off"
     trainer_threads: Annotated[int, Meta(ge=0, description="CPU threads of a bake; 0: all cores")] = 0
+    max_waiting: Annotated[
+        int, Meta(ge=0, description="model requests that may wait while the engine is full; one more gets 503")
+    ] = 1024
+    key_concurrency: Annotated[
+        int, Meta(ge=0, description="model requests that one key may have in flight; 0: as many as there is room for")
+    ] = 0
+    key_requests_per_minute: Annotated[int, Meta(ge=0, description="model requests of one key; 0: no limit")] = 0
+    key_tokens_per_minute: Annotated[
+        int, Meta(ge=0, description="tokens that one key may read and write; 0: no limit")
+    ] = 0
+    request_timeout_seconds: Annotated[
+        Seconds, Meta(description="longest time for one answer, waiting included; 0: no limit")
+    ] = 3600.0
+    stream_keep_alive_seconds: Annotated[
+        Seconds, Meta(description="silence after which a stream gets a comment, to keep it open; 0: none")
+    ] = 15.0
+    stream_stall_seconds: Annotated[
+        Seconds, Meta(description="time after which a client that takes nothing of its stream loses it; 0: never")
+    ] = 60.0
     max_body_mib: Annotated[Positive, Meta(description="largest request body")] = 32
     grace_seconds: Annotated[
         int, Meta(ge=0, description="time that running answers get when the service is stopped")
     ] = 30
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="what is logged")] = "info"
+    log_format: Annotated[Literal["text", "json"], Meta(description="lines for people, or one JSON object a line")] = (
+        "text"
+    )
+    log_prompts: Annotated[
+        Literal["on", "off"], Meta(description="what clients write to models stands in the log too")
+    ] = "off"
 
 
 _NOT_PREFIXED = ("anthropic_api_key", "anthropic_base_url")
@@ -78,18 +125,27 @@ def environment_name(field: str) -> str:
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> Settings:
     """The settings. Raises: ConfigError naming each field that is wrong, all at once; SystemExit for `--help`."""
-    options = {key: value for key, value in vars(_parser().parse_args(arguments)).items() if value is not None}
-    file = {key: value for key, value in dotenv_values(folder / ".env").items() if value is not None}
-    values: dict[str, Any] = {}
-    for field in Settings.__struct_fields__:
-        name = environment_name(field)
-        value = options.get(field, environment.get(name, file.get(name)))
-        if value is not None and value != "":
-            values[field] = value
+    options = vars(_parser().parse_args(arguments))
+    values = values_given(Settings.__struct_fields__, options, environment, folder)
     mistakes = [complaint for field in values if (complaint := _complaint(field, values[field])) is not None]
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return msgspec.convert(values, Settings, strict=False)
+
+
+def values_given(
+    fields: Iterable[str], options: Mapping[str, str | None], environment: Mapping[str, str], folder: Path
+) -> dict[str, str]:
+    """The text of each field that an option, the environment or `folder`/.env gives; the first of them wins."""
+    given = {key: value for key, value in options.items() if value is not None}
+    file = {key: value for key, value in dotenv_values(folder / ".env").items() if value is not None}
+    values = {}
+    for field in fields:
+        name = environment_name(field)
+        value = given.get(field, environment.get(name, file.get(name)))
+        if value is not None and value != "":
+            values[field] = value
+    return values
 
 
 def _complaint(field: str, value: str) -> str | None:
@@ -105,17 +161,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m gateway",
         description="Serve a language model and bake prompts into it, behind OpenAI's API.",
-        epilog="An option goes before its environment variable, and that before a .env file in the working folder.",
+        epilog="An option goes before its environment variable, and that before a .env file in the working folder. "
+        "Users and their keys: python -m gateway users --help.",
     )
     for field in msgspec.structs.fields(Settings):
-        meta = next(note for note in field.type.__metadata__ if isinstance(note, Meta))
         default = "empty" if field.default == "" else field.default
+        text = f"{_description(field.type)} [{environment_name(field.name)}; default: {default}]"
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            metavar="VALUE",
-            help=f"{_description(field.type)} [{environment_name(field.name)}; default: {default}]".replace("%", "%%")
-            if meta
-            else None,
+            metavar="|".join(map(str, get_args(field.type.__origin__))) or "VALUE",
+            help=text.replace("%", "%%"),
         )
     return parser
 
@@ -128,12 +183,14 @@ KEY_FILE = "master.key"
 
 
 def master_key(settings: Settings, home: Path) -> str:
-    """The configured key, else the one in `home/master.key`, which is made (mode 0600) if it is not there."""
-    if settings.api_key:
-        return settings.api_key
-    file = home / KEY_FILE
+    """The configured key, else the one in `home/master.key`."""
+    return settings.api_key or kept_secret(home / KEY_FILE, "sk-bread-")
+
+
+def kept_secret(file: Path, prefix: str = "") -> str:
+    """What `file` holds; if it is not there, it is made (mode 0600) with 256 random bits after `prefix`."""
     if not file.exists():
-        _write_private(file, f"sk-bread-{secrets.token_urlsafe(32)}\n")
+        _write_private(file, f"{prefix}{secrets.token_urlsafe(32)}\n")
     return file.read_text().strip()
 
 

@@ -1,12 +1,20 @@
 """The one table from errors to HTTP: status, headers, and the body in the shape of the route's family."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, SerializationException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    InternalServerException,
+    MethodNotAllowedException,
+    NotFoundException,
+    SerializationException,
+    ValidationException,
+)
 
 from baker.errors import (
     AdapterError,
@@ -18,7 +26,13 @@ from baker.errors import (
     NotFoundError,
     StageError,
 )
-from gateway.auth import UnauthorizedError
+from gateway.adapters import UnknownModelError
+from gateway.auth import ForbiddenError, UnauthorizedError
+from gateway.delivery import RequestTimeoutError
+from gateway.engine import Reply
+from gateway.engine.checks import FieldRefusedError
+from gateway.error_shapes import Shape, error_body
+from gateway.limits import LimitError, OverloadedError, RateLimitedError
 from gateway.streaming import ClientLeftError
 
 log = logging.getLogger(__name__)
@@ -29,11 +43,15 @@ STATUS: dict[type[BakeryError], int] = {
     ConfigError: 422,
     InvalidInputError: 400,
     UnauthorizedError: 401,
+    ForbiddenError: 403,
     NotFoundError: 404,
     ConflictError: 409,
     AdapterError: 422,
     StageError: 500,
     EngineError: 503,
+    OverloadedError: 503,
+    RateLimitedError: 429,
+    RequestTimeoutError: 504,
 }
 
 HEADERS: dict[int, dict[str, str]] = {
@@ -41,6 +59,8 @@ HEADERS: dict[int, dict[str, str]] = {
     # Without it every client sends a request twice more that will be refused twice more.
     409: {"x-should-retry": "false"},
     503: {"Retry-After": "5"},
+    # The next try would cost as much, and end like this one.
+    504: {"x-should-retry": "false"},
 }
 
 CLIENT_LEFT = 499
@@ -56,33 +76,68 @@ CODES = {
 }
 """For errors that are the HTTP layer's own."""
 
-OPENAI_TYPES = {
-    400: "BadRequestError",
-    401: "AuthenticationError",
-    404: "NotFoundError",
-    413: "RequestTooLargeError",
-    503: "ServiceUnavailableError",
-}
+OPENAI_PATHS = (
+    "/v1/chat/",
+    "/v1/completions",
+    "/v1/models",
+    "/v1/load_lora",
+    "/v1/unload_lora",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/audio/",
+    "/v1/images/",
+    "/v1/moderations",
+    "/v1/pooling",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/tokenize",
+    "/v1/detokenize",
+    "/tokenize",
+    "/detokenize",
+)
+ANTHROPIC_PATHS = ("/v1/messages",)
 
 
 def bread_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The error as the Bread API's clients read it."""
+    """The error as the Bread API's clients read it.
+
+    A path or a method of OpenAI's or Anthropic's that is not served ends here too, since no route was found.
+    """
+    if isinstance(error, MethodNotAllowedException | NotFoundException):
+        if request.url.path.startswith(OPENAI_PATHS):
+            return openai_error(request, error)
+        if request.url.path.startswith(ANTHROPIC_PATHS):
+            return anthropic_error(request, error)
     status, known = _judge(request, error)
     body: dict[str, Any] = {"message": known.message, "code": known.code, "error": known.message}
     if known.detail is not None:
         body["detail"] = known.detail
-    return _response(status, body)
+    return _response(status, body, error)
 
 
 def openai_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The error as OpenAI's clients read it."""
+    return shaped("openai", request, error)
+
+
+def anthropic_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The error as Anthropic's clients read it."""
+    return shaped("anthropic", request, error)
+
+
+def shaped(shape: Shape, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The error as clients of this family read it."""
     status, known = _judge(request, error)
-    return _response(status, openai_error_body(status, known.message))
+    is_unknown_model = isinstance(error, UnknownModelError)
+    param = "model" if is_unknown_model else error.param if isinstance(error, FieldRefusedError) else None
+    code = "model_not_found" if is_unknown_model else None
+    return _response(status, error_body(shape, status, known.message, param=param, code=code), error)
 
 
-def openai_error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
-    kind = OPENAI_TYPES.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
-    return {"error": {"message": message, "type": kind, "param": param, "code": status}}
+def as_reply(response: Response[bytes]) -> Reply:
+    """The error as the engine's handlers would have answered it."""
+    headers = {name: value for name, value in response.headers.items() if name != "content-type"}
+    return Reply(response.status_code or 500, response.content, headers)
 
 
 class _Known(msgspec.Struct):
@@ -98,7 +153,7 @@ def _judge(request: Request[Any, Any, Any], error: Exception) -> tuple[int, _Kno
             return status, _Known(error.message, error.code, error.detail)
         case ValidationException():
             return _judge_validation(error)
-        case ClientLeftError():
+        case ClientLeftError() | InternalServerException(detail="client disconnected prematurely"):
             return CLIENT_LEFT, _Known("The client left before the answer", "CLIENT_LEFT")
         case HTTPException(status_code=status) if status < 500:
             cause = error.__cause__
@@ -129,23 +184,27 @@ def _reason(request: Request[Any, Any, Any], status: int, error: HTTPException) 
 def _judge_validation(error: ValidationException) -> tuple[int, _Known]:
     """A body or query of the wrong form: every mistake that Litestar found, with its place."""
     mistakes = error.extra if isinstance(error.extra, list) else []
-    detail = [
-        {
-            "loc": [str(mistake.get("source", "body")), *str(mistake.get("key", "")).split(".")],
-            "msg": str(mistake.get("message")),
-            "type": "value_error",
-        }
-        for mistake in mistakes
-        if isinstance(mistake, dict)
-    ]
-    text = "; ".join(f"{'.'.join(filter(None, entry['loc']))}: {entry['msg']}" for entry in detail)
+    detail = [_mistake(mistake) for mistake in mistakes if isinstance(mistake, dict)]
+    text = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in detail)
     return 422, _Known(text or error.detail, "VALIDATION_ERROR", detail)
 
 
-def _response(status: int, body: dict[str, Any]) -> Response[bytes]:
+def _mistake(found: dict[str, Any]) -> dict[str, Any]:
+    """Litestar's note of a mistake with its place as our own errors give it: names, and numbers within lists."""
+    source, key, text = found.get("source", "body"), str(found.get("key", "")), str(found.get("message"))
+    place = [part for part in re.split(r"[.\[\]]+", key) if part]
+    # Handlers call the body `data`; a client has no field of that name.
+    if source == "body" and place[:1] == ["data"]:
+        place = place[1:]
+        text = "a JSON body is needed" if text == "'data'" else text
+    loc = [str(getattr(source, "value", source)), *(int(part) if part.isdigit() else part for part in place)]
+    return {"loc": loc, "msg": text, "type": "value_error"}
+
+
+def _response(status: int, body: dict[str, Any], error: Exception) -> Response[bytes]:
     return Response(
         msgspec.json.encode(body),
         status_code=status,
-        headers=HEADERS.get(status, {}),
+        headers={**HEADERS.get(status, {}), **(error.headers if isinstance(error, LimitError) else {})},
         media_type="application/json",
     )

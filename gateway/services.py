@@ -3,23 +3,35 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from baker.archive import Archives
 from baker.catalog import Catalog
 from baker.jobs import Jobs
 from baker.threads import OneThread
+from gateway.accounts import Accounts
 from gateway.adapters import Adapters
 from gateway.auth import Keys
 from gateway.config import Settings
 from gateway.engine import Engine, Handlers
+from gateway.imports import Imports
+from gateway.links import Links
+from gateway.supervisor import Supervisor
+from gateway.traffic import Traffic
 
 
 class Services(NamedTuple):
     settings: Settings
     home: Path
     keys: Keys
+    accounts: Accounts
     catalog: OneThread[Catalog]
     jobs: Jobs
     adapters: Adapters
+    imports: Imports
+    archives: Archives
+    links: Links
     engine: Engine
+    supervisor: Supervisor
     handlers: Handlers
+    traffic: Traffic
     started: int
     """Unix seconds."""

@@ -1,8 +1,4 @@
-"""The engine's replies as ASGI, and no work for clients that have left.
-
-Litestar's own Stream neither closes its iterator when the client leaves nor watches while a whole answer is made; both
-would keep the engine busy for nobody.
-"""
+"""The engine's replies as ASGI messages. When to send them, and when to stop, is decided in `delivery.py`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -30,7 +26,7 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[Result]) -> Res
     The request's body must have been read.
     """
     task = asyncio.ensure_future(work)
-    watcher = asyncio.create_task(_disconnected(receive))
+    watcher = asyncio.create_task(disconnected(receive))
     try:
         await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -42,7 +38,8 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[Result]) -> Res
         await asyncio.gather(task, watcher, return_exceptions=True)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Until the client leaves. The request's body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -56,7 +53,7 @@ class WholeReply:
         self.headers = {"content-type": "application/json", "content-length": str(len(body)), **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status, "headers": _encoded(self.headers)})
+        await send({"type": "http.response.start", "status": self.status, "headers": encoded(self.headers)})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
@@ -66,25 +63,13 @@ class Events(Protocol):
     async def aclose(self) -> None: ...
 
 
-class EventStream:
-    """Server-sent events as they come. `events` is closed when the last one is sent or the client leaves."""
-
-    def __init__(self, events: Events) -> None:
-        self.events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await unless_client_leaves(receive, self._send(send))
-        except ClientLeftError:
-            return
-
-    async def _send(self, send: Send) -> None:
-        async with aclosing(self.events):
-            await send({"type": "http.response.start", "status": 200, "headers": _encoded(EVENT_STREAM_HEADERS)})
-            async for event in self.events:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+async def send_events(events: Events, send: Send) -> None:
+    """Server-sent events as they come. `events` is closed at the end, when it fails and when this is cancelled."""
+    async with aclosing(events):
+        async for event in events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
 
 
-def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """As ASGI takes them."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

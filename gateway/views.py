@@ -1,13 +1,34 @@
 """From the baker's values to what goes over the wire."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from baker.config import BakeConfig, TargetConfig
-from baker.types import Checkpoint, Job, JobState, Prompt, Repo
+from baker import lineage
+from baker.bake_config import BakeConfig
+from baker.config import TargetConfig
+from baker.conversation import context_text
+from baker.credentials import Key
+from baker.types import Checkpoint, Job, JobState, Progress, Prompt, Repo, Stimulus, User
 from gateway.protocol import responses
+
+
+def user_created(value: User, key: str | None) -> responses.UserCreated:
+    return responses.UserCreated(
+        user_id=value.id, user_alias=value.alias, user_email=value.email, api_key=UNSET if key is None else key
+    )
+
+
+def user(value: User, keys: list[Key]) -> responses.User:
+    return responses.User(
+        user_id=value.id,
+        user_alias=value.alias,
+        user_email=value.email,
+        created=value.created,
+        keys=[responses.Key(key_id=key.id, created=key.created) for key in keys],
+    )
 
 
 def repo(value: Repo) -> responses.Repo:
@@ -31,8 +52,35 @@ def output_page(job: Job | None, rows: list[dict[str, Any]], offset: int, limit:
     return responses.OutputPage(**_job_fields(job), offset=offset, limit=limit, has_more=has_more, output=rows)
 
 
-def bake(name: str, config: BakeConfig, job: Job | None, checkpoints: Sequence[Checkpoint]) -> responses.Bake:
-    """Args: checkpoints: newest first."""
+def stimuli(job: Job, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a stim's output. Args: rows: as they stand in the job's file."""
+    student = msgspec.convert(job.inputs.get("student", {}), Prompt)
+    return [_stimulus(msgspec.convert(row, Stimulus), student) for row in rows]
+
+
+def _stimulus(value: Stimulus, student: Prompt) -> dict[str, Any]:
+    row = {
+        "stimulus_id": value.id,
+        "question": value.text,
+        "stimulus": value.text,
+        "generator": value.generator,
+    }
+    if value.is_conditioned:
+        row["trajectory_override_stimulus"] = context_text(student, value.text)
+    return row
+
+
+def bake(
+    name: str,
+    config: BakeConfig,
+    job: Job | None,
+    checkpoints: Sequence[Checkpoint],
+    training: Mapping[int, Progress],
+) -> responses.Bake:
+    """Args:
+    checkpoints: newest first.
+    training: of all bakes that train now, by their job's number.
+    """
     status = JobState.NOT_STARTED if job is None else job.state
     is_complete = status is JobState.COMPLETE
     return responses.Bake(
@@ -46,10 +94,76 @@ def bake(name: str, config: BakeConfig, job: Job | None, checkpoints: Sequence[C
         warnings=[] if job is None else job.warnings,
         config=msgspec.to_builtins(config),
         model_name=[checkpoint.name for checkpoint in checkpoints] if is_complete else None,
-        checkpoint=checkpoints[0].step if is_complete and checkpoints else None,
-        checkpoints=[checkpoint.step for checkpoint in checkpoints] if is_complete else [],
+        checkpoint=checkpoints[0].step if checkpoints else None,
+        checkpoints=[checkpoint.step for checkpoint in checkpoints],
         loss=None if job is None else job.loss,
+        training=None if job is None else training.get(job.id),
+        collation=None if job is None else job.collation,
     )
+
+
+def dependency_graph(value: lineage.Recipe) -> responses.DependencyGraph:
+    return responses.DependencyGraph(
+        base_model=value.base_model,
+        bakes=value.bakes,
+        targets={name: config for name, config in value.targets.items() if config is not None},
+        prompts={name: None if text is None else f"prompts/{name}.yml" for name, text in value.prompts.items()},
+        edges=[_edge(edge) for edge in value.edges],
+    )
+
+
+def recreation_plan(value: lineage.Recipe, steps: Sequence[lineage.Step]) -> responses.RecreationPlan:
+    made = {kind: [step.resource.name for step in steps if step.action == f"create_{kind}"] for kind in lineage.KINDS}
+    return responses.RecreationPlan(
+        base_model=value.base_model,
+        total_steps=len(steps),
+        steps=[
+            responses.PlanStep(
+                step=number,
+                action=step.action,
+                resource_type=step.resource.kind,
+                resource_name=step.resource.name,
+                dependencies=step.dependencies,
+                config=step.config,
+                type=step.resource.kind,
+                name=step.resource.name,
+            )
+            for number, step in enumerate(steps, start=1)
+        ],
+        resources=responses.PlanResources(
+            prompts=made["prompt"],
+            targets=made["target"],
+            bakes=[
+                responses.PlanBake(
+                    bake_name=name,
+                    model_names=value.model_names[name],
+                    name=name,
+                    model_name=next(iter(value.model_names[name]), None),
+                )
+                for name in made["bake"]
+            ],
+        ),
+    )
+
+
+def tree(value: lineage.Tree) -> responses.Tree:
+    return responses.Tree(
+        base_model=value.base_model,
+        bakes={
+            name: responses.TreeBake(
+                status=branch.status,
+                model_name=branch.model_names,
+                checkpoints=branch.steps,
+                config=branch.config,
+            )
+            for name, branch in value.bakes.items()
+        },
+        edges=[_edge(edge) for edge in value.edges],
+    )
+
+
+def _edge(edge: lineage.Edge) -> responses.EdgeRow:
+    return [*edge.source, *edge.needed]
 
 
 def _job_fields(job: Job | None) -> dict[str, Any]:

@@ -2,19 +2,31 @@
 
     settings.py    what the operator decides; environment and arguments
     llm.py         Engine: start, stop, tokenise, sample, score, load and unload adapters
-    adapters.py    which adapters are loaded, and who uses them
+    adapters.py    which adapters are in the engine, who uses them, who waits for a place
+    loader.py      what brings them in and out
     sampling.py    our values <-> vLLM's
-    handlers.py    OpenAI bodies through vLLM's own serving code
-    worker.py      what vLLM's worker process loads of ours:
+    process.py     its processes: built, ended, killed
+    canary.py      does a new one answer as the one before
+    surface.py     the kinds of requests that vLLM serves, and how each is asked and answered
+    request_body.py  bytes -> fields
+    handlers.py    request bodies through vLLM's own serving code
+    plain_chat.py  the chunks of plain streamed chats, without vLLM's objects
+    checks.py      bodies that vLLM would not refuse well
+    tools.py       tool calls and reasoning: whose parser, and what it reads
+    forced_tools.py  calls that fit their schema
+    executor.py    on CPUs, the worker within the engine core's process
+    worker.py      what vLLM's worker loads of ours:
     cpu_worker.py    LoRA kernels for CPUs
     weights.py       no NaN enters the engine
+    logits.py        log-probabilities of prompts beside adapters
     owner.py         no engine outlives its server
 
 Importing the package does not import vllm; starting the engine does.
 """
 
+from gateway.engine.canary import CanaryError
 from gateway.engine.handlers import Handlers, Reply, StreamReply
 from gateway.engine.llm import Engine
 from gateway.engine.settings import EngineSettings
 
-__all__ = ["Engine", "EngineSettings", "Handlers", "Reply", "StreamReply"]
+__all__ = ["CanaryError", "Engine", "EngineSettings", "Handlers", "Reply", "StreamReply"]

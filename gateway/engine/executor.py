@@ -1,30 +1,28 @@
-"""An executor for CPUs that waits for its worker without spinning. Runs in vLLM's engine core process.
+"""An executor for CPUs that computes in vLLM's engine core process, in place of a worker process of its own.
 
-vLLM's engine core polls shared memory without a pause while the worker computes. On a CPU it takes the core that it
-polls on from the worker, or from a trainer: on two cores, nearly one was burnt so.
+Between two processes each step is a message, which vLLM's engine core awaits by polling shared memory without a pause:
+on two cores nearly one was burnt so, and a process that starts takes ten seconds and 600 MB. vLLM keeps them apart on
+CPUs only because OpenMP's threads must be set up before a process starts; `threads` does that for the engine core.
 """
 
+from contextlib import AbstractContextManager
 from typing import Any
 
-from vllm.v1.executor.multiproc_executor import MultiprocExecutor
-
-LONGEST_WAIT_MS = 2
-"""The socket that announces messages loses one now and then (its high water mark is 1): the engine then stood still
-after some thousand steps. A lost one costs this long, and looking so often costs 1 % of a core."""
+from vllm.utils.ompmultiprocessing import OMPProcessManager
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 
-class WaitingExecutor(MultiprocExecutor):  # type: ignore[misc]  # vLLM's classes are Any to us
+class InProcessExecutor(UniProcExecutor):  # type: ignore[misc]  # vLLM's classes are Any to us
     def _init_executor(self) -> None:
+        if self.parallel_config.world_size > 1:
+            raise ValueError("several workers need --distributed-executor-backend mp")
         super()._init_executor()
-        for queue in self.response_mqs:
-            _wait_without_spinning(queue._spin_condition)
+
+    @classmethod
+    def supports_async_scheduling(cls) -> bool:
+        return False
 
 
-def _wait_without_spinning(condition: Any) -> None:
-    condition.busy_loop_s = 0.0
-    wait = condition.wait
-
-    def wait_a_moment(timeout_ms: int | None = None) -> None:
-        wait(LONGEST_WAIT_MS if timeout_ms is None else min(timeout_ms, LONGEST_WAIT_MS))
-
-    condition.wait = wait_a_moment
+def threads(vllm_config: Any) -> AbstractContextManager[None]:
+    """Processes started within get OpenMP's threads as VLLM_CPU_OMP_THREADS_BIND says; nothing on other devices."""
+    return OMPProcessManager(vllm_config).configure_omp_envs(0, 0)  # type: ignore[no-any-return]

@@ -1,21 +1,29 @@
 """OpenAI request bodies through vLLM's own serving code, without its web framework.
 
-The route parses the body (`parse`), finds out which model is meant (`model_of`) and has it loaded; `chat` and
-`completions` do the rest. What they return says only status, headers and bytes, so any web framework can send it.
-Everything about a request that is wrong comes back as a Reply in OpenAI's form; nothing is raised but cancellation.
+The route parses the body (`request_body.py`), finds out which model is meant and has it loaded; `Handlers.serve` does
+the rest, for every kind of request in `surface.py`. What it returns says only status, headers and bytes, so any
+web framework can send it. Everything about a request that is wrong comes back as a Reply in the shape of its kind;
+nothing is raised but cancellation.
 """
 
 import asyncio
+import contextlib
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from baker.errors import BakeryError, EngineError, InvalidInputError, NotFoundError
+from baker.errors import AdapterError, BakeryError, EngineError, NotFoundError
+from gateway.engine import checks, surface
 from gateway.engine.adapters import Lease
 from gateway.engine.llm import Engine
+from gateway.engine.process import GONE
+from gateway.engine.surface import Kind
+from gateway.engine.usage import Usage
+from gateway.error_shapes import Shape, error_body, error_events
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +32,7 @@ RETRY_SECONDS = 5
 KEPT_HEADERS = ("x-request-id", "x-session-id", "traceparent", "tracestate")
 """The request headers that vLLM may see. It also knows one that jumps the queue and one that picks a replica."""
 MAX_REQUEST_ID = 128
-ERROR_EVENT = b'data: {"error":'
+INTERNAL = "the engine could not finish this answer; the service's log has the details"
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -44,15 +52,17 @@ class StreamReply(AsyncGenerator[bytes, None]):
 
     status = 200
 
-    def __init__(self, first: str, rest: AsyncGenerator[str, None], lease: Lease) -> None:
-        self._first: str | None = first
+    def __init__(
+        self, first: list[str], rest: AsyncGenerator[str, None], source: AsyncGenerator[str, None], lease: Lease
+    ) -> None:
+        self._first = deque(first)
         self._rest = rest
+        self._source = source  # closing `rest` does not close it if `rest` was never begun
         self._lease = lease
 
     async def asend(self, value: None) -> bytes:
-        if self._first is not None:
-            event, self._first = self._first, None
-            return event.encode()
+        if self._first:
+            return self._first.popleft().encode()
         try:
             return (await anext(self._rest)).encode()
         except BaseException:
@@ -65,9 +75,10 @@ class StreamReply(AsyncGenerator[bytes, None]):
 
     async def aclose(self) -> None:
         """End the request in the engine, if it still runs."""
-        self._first = None
+        self._first.clear()
         try:
             await self._rest.aclose()
+            await self._source.aclose()
         finally:
             self._lease.release()
 
@@ -75,39 +86,32 @@ class StreamReply(AsyncGenerator[bytes, None]):
         self._lease.release()  # the event loop closes a dropped generator by itself
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """The fields of a request, those of a nested `extra_body` among them.
-
-    OpenAI's library flattens `extra_body` before it sends it; scripts that post JSON by themselves don't.
-    Raises: InvalidInputError.
-    """
-    try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidInputError(f"the body is not valid JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise InvalidInputError("the body must be a JSON object")
-    extra = fields.pop("extra_body", None)
-    if extra is not None and not isinstance(extra, dict):
-        raise InvalidInputError("extra_body must be an object")
-    return {**(extra or {}), **fields}
-
-
-def model_of(fields: dict[str, Any]) -> str:
-    """The model that the client named. Raises: InvalidInputError if it named none."""
-    name = fields.get("model")
-    if not isinstance(name, str) or not name:
-        raise InvalidInputError("model must be the name of a model, as GET /v1/models lists them")
-    return name
-
-
 def error_reply(
-    status: int, message: str, *, kind: str, param: str | None = None, code: str | int | None = None
+    status: int, message: str, *, shape: Shape = "openai", param: str | None = None, code: str | int | None = None
 ) -> Reply:
-    """An error in OpenAI's form. A 503 asks the client to come back."""
-    error = {"message": message, "type": kind, "param": param, "code": status if code is None else code}
+    """An error. A 503 asks the client to come back."""
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
-    return Reply(status, msgspec.json.encode({"error": error}), headers)
+    return Reply(status, msgspec.json.encode(error_body(shape, status, message, param=param, code=code)), headers)
+
+
+class Refusal(NamedTuple):
+    """Why a request gets no answer."""
+
+    status: int
+    message: str
+    param: str | None = None
+
+    def reply(self, shape: Shape) -> Reply:
+        return error_reply(self.status, self.message, shape=shape, param=self.param)
+
+    def events(self, kind: Kind) -> str:
+        return error_events(kind.framing, error_body(kind.shape, self.status, self.message, param=self.param))
+
+
+def _error_of(event: str) -> Any:
+    """What an error event of vLLM's says, as its ErrorInfo does."""
+    error = msgspec.json.decode(event[event.index("data: ") + len("data: ") :])["error"]
+    return SimpleNamespace(**{"code": 500, "param": None, **error})
 
 
 class Handlers:
@@ -116,114 +120,143 @@ class Handlers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def chat(self, fields: dict[str, Any], headers: Mapping[str, str], *, model: str) -> Reply | StreamReply:
-        """Answer a chat completion.
+    async def serve(
+        self,
+        kind: Kind,
+        fields: dict[str, Any],
+        headers: Mapping[str, str],
+        *,
+        model: str,
+        usage: Usage | None = None,
+    ) -> Reply | StreamReply:
+        """Answer a request.
 
         Args:
             fields: from `parse`.
-            model: the base model's name or that of a loaded adapter; replaces the one in `fields`.
+            model: the base model's name or that of a registered adapter; replaces the one in `fields`.
+            usage: learns how many tokens were read and written.
         """
-        return await self._serve("chat", fields, headers, model)
-
-    async def completions(
-        self, fields: dict[str, Any], headers: Mapping[str, str], *, model: str
-    ) -> Reply | StreamReply:
-        """Answer a text completion; arguments as of `chat`."""
-        return await self._serve("completion", fields, headers, model)
-
-    async def _serve(
-        self, kind: str, fields: dict[str, Any], headers: Mapping[str, str], model: str
-    ) -> Reply | StreamReply:
         try:
-            lease = self._engine.lease(model)
+            lease = await self._engine.lease(model)
         except NotFoundError as error:
-            return error_reply(404, error.message, kind="NotFoundError", param="model", code="model_not_found")
+            return error_reply(404, error.message, shape=kind.shape, param="model", code="model_not_found")
+        except AdapterError as error:
+            return error_reply(422, error.message, shape=kind.shape, param="model")
         except BakeryError as error:
-            return error_reply(503, error.message, kind="ServiceUnavailableError")
+            return error_reply(503, error.message, shape=kind.shape)
         reply: Reply | StreamReply | None = None
         try:
-            reply = await self._answer(kind, {**fields, "model": model}, headers, lease)
+            reply = await self._answer(kind, {**fields, "model": model}, headers, lease, usage or Usage())
         except Exception as error:
-            reply = self._failed(error)
+            reply = self._refusal(kind, fields, error).reply(kind.shape)
         finally:
             if not isinstance(reply, StreamReply):
                 lease.release()
         return reply
 
     async def _answer(
-        self, kind: str, fields: dict[str, Any], headers: Mapping[str, str], lease: Lease
+        self, kind: Kind, fields: dict[str, Any], headers: Mapping[str, str], lease: Lease, usage: Usage
     ) -> Reply | StreamReply:
-        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-        from vllm.entrypoints.openai.completion.protocol import CompletionRequest
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
         serving = self._engine.serving
-        self._check_n(fields)
-        shim = SimpleNamespace(headers=_kept(headers), state=SimpleNamespace())
-        if kind == "chat":
-            result = await serving.openai_serving_chat.create_chat_completion(
-                ChatCompletionRequest.model_validate(fields), shim
-            )
-        else:
-            result = await serving.openai_serving_completion.create_completion(
-                CompletionRequest.model_validate(fields), shim
-            )
+        checks.check(kind.name, fields, max_n=self._engine.settings.max_n)
+        shim = SimpleNamespace(headers=_kept(headers), state=usage)
+        result = await surface.answer(kind, serving, await surface.read(kind, fields), shim)
         if (task := asyncio.current_task()) is not None and task.cancelling():
             raise asyncio.CancelledError  # vLLM takes a cancellation for an answer: "Client disconnected"
         if isinstance(result, ErrorResponse):
-            return self._error(result.error)
+            return self._judge(kind, fields, result.error).reply(kind.shape)
         if isinstance(result, AsyncGenerator):
-            return await self._stream(result, lease)
-        return Reply(200, result.model_dump_json().encode())
+            return await self._stream(kind, surface.events(kind, result, usage), fields, lease)
+        return Reply(200, surface.whole(kind, result, usage))
 
-    async def _stream(self, events: AsyncGenerator[str, None], lease: Lease) -> Reply | StreamReply:
-        """Wait for the first event: if it is an error, the client still gets an honest status."""
+    async def _stream(
+        self, kind: Kind, events: AsyncGenerator[str, None], fields: dict[str, Any], lease: Lease
+    ) -> Reply | StreamReply:
+        """Wait for the first event: if it is an error, the client still gets an honest status.
+
+        A grammar is compiled after the events that every stream opens with, so with one these are held back until the
+        model has said something; and always where they come before the engine has seen the request.
+        """
+        holds_back = kind.opens_early or checks.grammar_field(fields) is not None
+        first: list[str] = []
         try:
-            first = await anext(events)
+            async for event in events:
+                if event.startswith(surface.ERROR_EVENTS):
+                    await events.aclose()
+                    return self._judge(kind, fields, _error_of(event)).reply(kind.shape)
+                first.append(event)
+                if not holds_back or not any(mark in event for mark in kind.opens_with):
+                    break
+        except Exception as error:
+            await events.aclose()
+            return self._broken(kind, fields, error).reply(kind.shape)
         except BaseException:
             await events.aclose()
             raise
-        if not first.encode().startswith(ERROR_EVENT):
-            return StreamReply(first, events, lease)
-        await events.aclose()
-        error = msgspec.json.decode(first.removeprefix("data: "))["error"]
-        return self._error(SimpleNamespace(**error))
+        return StreamReply(first, self._guarded(kind, events, fields), events, lease)
 
-    def _check_n(self, fields: dict[str, Any]) -> None:
-        n, most = fields.get("n"), self._engine.settings.max_n
-        if isinstance(n, int) and n > most:
-            raise _FieldRefusedError("n", f"n is {n}, at most {most} answers are given to one request")
+    async def _guarded(
+        self, kind: Kind, events: AsyncGenerator[str, None], fields: dict[str, Any]
+    ) -> AsyncGenerator[str, None]:
+        """The events; an error among them in the client's shape, and nothing after it."""
+        async with contextlib.aclosing(events):
+            try:
+                async for event in events:
+                    if event.startswith(surface.ERROR_EVENTS):
+                        yield self._judge(kind, fields, _error_of(event)).events(kind)
+                        return
+                    yield event
+            except Exception as error:
+                yield self._broken(kind, fields, error).events(kind)
 
-    def _failed(self, error: Exception) -> Reply:
+    def _broken(self, kind: Kind, fields: dict[str, Any], error: Exception) -> Refusal:
+        """What an exception in the middle of a stream means to the client."""
+        from pydantic import ValidationError
+
+        if isinstance(error, ValidationError):  # not of the request: vLLM's events don't fit its own errors
+            return self._judge(kind, fields, SimpleNamespace(code=500, message=INTERNAL, param=None), error)
+        return self._refusal(kind, fields, error)
+
+    def _refusal(self, kind: Kind, fields: dict[str, Any], error: Exception) -> Refusal:
+        """What an exception means to the client."""
         import pydantic
         from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 
         from gateway.engine.sampling import complaint
 
-        if isinstance(error, _FieldRefusedError):
-            return error_reply(400, error.message, kind="BadRequestError", param=error.param)
-        if isinstance(error, EngineError):
-            return error_reply(503, error.message, kind="ServiceUnavailableError")
-        if isinstance(error, pydantic.ValidationError):
-            field, message = complaint(error)
-            return error_reply(400, f"{field}: {message}" if field else message, kind="BadRequestError", param=field)
-        return self._error(create_error_response(error).error, error)
+        match error:
+            case checks.FieldRefusedError():
+                return Refusal(400, error.message, error.param)
+            case EngineError():
+                return Refusal(503, error.message)
+            case pydantic.ValidationError():
+                field, message = complaint(error)
+                return Refusal(400, f"{field}: {message}" if field else message, field)
+        return self._judge(kind, fields, create_error_response(error).error, error)
 
-    def _error(self, error: Any, cause: Exception | None = None) -> Reply:
-        """vLLM's ErrorInfo as a reply."""
-        if self._engine.is_dead:
-            return error_reply(503, "the engine has died and is restarted", kind="ServiceUnavailableError")
-        if error.code >= 500:
-            log.error("inference failed: %s", error.message, exc_info=cause)
-        return error_reply(error.code, error.message, kind=error.type, param=error.param)
+    def _judge(self, kind: Kind, fields: dict[str, Any], error: Any, cause: Exception | None = None) -> Refusal:
+        """What vLLM's ErrorInfo means to the client."""
+        if error.code == 503 or self._engine.is_dead:
+            return Refusal(503, error.message if error.code == 503 else GONE)
+        if error.code < 500:
+            return self._judge_refused(kind, fields, error)
+        # What vLLM calls an internal error when it could not compile the grammar of a request.
+        if (param := checks.grammar_field(fields)) is not None:
+            return Refusal(400, f"{param}: the engine could not compile this, or no text fits it: simplify it", param)
+        log.error("inference failed: %s", error.message, exc_info=cause)
+        return Refusal(error.code, error.message, error.param)
 
-
-class _FieldRefusedError(InvalidInputError):
-    """A field's value that vLLM would take and we don't."""
-
-    def __init__(self, param: str, message: str) -> None:
-        super().__init__(message)
-        self.param = param
+    def _judge_refused(self, kind: Kind, fields: dict[str, Any], error: Any) -> Refusal:
+        """What vLLM itself holds to be the client's mistake, with a field that the client knows."""
+        if error.param == "input_tokens":  # vLLM's name for a prompt that does not fit, which no request has
+            return Refusal(error.code, error.message, kind.prompt)
+        if error.param == "max_tokens" and all(fields.get(name) is None for name in checks.LENGTHS):
+            window = self._engine.max_model_len
+            message = f"{kind.prompt} leaves no room in the window of {window} tokens for an answer: shorten it"
+            return Refusal(error.code, message, kind.prompt)
+        return Refusal(error.code, error.message, error.param)
 
 
 class _Headers(dict[str, str]):

@@ -3,24 +3,29 @@
 With its neighbours in this package it is the only place that imports vllm, and does so when it starts, not when it is
 imported: that takes ten seconds, and the environment must be set before. The HTTP side of serving is `handlers.py`.
 
-Order of effects: an adapter is loaded before its name can be asked for, since a load that fails within a request kills
-the engine; it is removed after its last request ended.
+Order of effects: an adapter is loaded before a request for it enters the engine, since a load that fails within a
+step kills the engine; it is removed after its last request ended.
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
+import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baker.errors import AdapterError, EngineError, InvalidInputError
-from baker.types import Message, Sample, SampleRequest
-from gateway.engine.adapters import AdapterTable, Lease, LoadedAdapter
+from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
+from gateway.engine import canary, plain_chat, usage
+from gateway.engine.adapters import BASE, AdapterCounts, AdapterTable, Lease
+from gateway.engine.loader import LoraLoader, lora_request
 from gateway.engine.owner import OWNER_VARIABLE
-from gateway.engine.settings import EngineSettings, arguments, read_config, set_environment
+from gateway.engine.process import GONE, EngineProcess, build
+from gateway.engine.settings import EngineSettings, set_environment
+from gateway.engine.tools import parser_for
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -28,13 +33,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ABORT_SECONDS = 5.0
-"""How long `stop` lets requests end as aborted; a healthy engine needs 30 ms."""
+BUILD_SECONDS = 3600.0
+"""How long an engine may take to load its model: large ones take half an hour from a slow disk."""
+PROVE_SECONDS = 300.0
+"""How long a new engine may take to its first token and the canary; some devices compile kernels then."""
 POLL_SECONDS = 0.1
 PROBE_TOOL = {
     "type": "function",
     "function": {"name": "zyzzyva", "description": "", "parameters": {"type": "object", "properties": {}}},
 }
+
+_IS_PROVING: ContextVar[bool] = ContextVar("is_proving", default=False)
+"""True in the tasks that try a new engine out; nobody else may use it before it has proved itself."""
 
 
 class Engine:
@@ -42,14 +52,14 @@ class Engine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
-        self._llm: AsyncLLM | None = None
+        self._process: EngineProcess | None = None
         self._state: Any = None
         self._is_ready = False
         self._renders_tools = False
-        self._adapters = AdapterTable()
-        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._canary = canary.Canary()
         # Never reused, not even after a restart: two adapters with one id would silently share weights.
         self._adapter_ids = itertools.count(1)
+        self._adapters = self._new_table()
         self._request_ids = itertools.count(1)
 
     @property
@@ -70,6 +80,11 @@ class Engine:
         return int(self.running().model_config.max_model_len)
 
     @property
+    def max_num_seqs(self) -> int:
+        """How many sequences are in one batch at most; 0 while there is no engine."""
+        return 0 if self._process is None else int(self._process.llm.vllm_config.scheduler_config.max_num_seqs)
+
+    @property
     def renders_tools(self) -> bool:
         """Whether the chat template shows tools to the model; some drop them without a word."""
         return self._renders_tools
@@ -81,7 +96,12 @@ class Engine:
     @property
     def is_dead(self) -> bool:
         """Started once and then broken; only `stop` and `start` help."""
-        return self._llm is not None and bool(self._llm.errored)
+        return self._process is not None and self._process.is_dead
+
+    @property
+    def steps(self) -> int:
+        """Results of steps that have come from the engine's processes since they were started: grows while it works."""
+        return 0 if self._process is None else self._process.pulse.steps
 
     @property
     def serving(self) -> Any:
@@ -91,55 +111,72 @@ class Engine:
 
     def running(self) -> "AsyncLLM":
         """vLLM's engine. Raises: EngineError if it can't answer."""
-        if self._llm is None:
+        if self._process is None or not (self._is_ready or _IS_PROVING.get()):
             raise EngineError("the engine is not running yet: try again in a few seconds")
-        if self._llm.errored:
-            raise EngineError("the engine has died and must be restarted: try again in a minute")
-        return self._llm
+        if self._process.is_dead:
+            raise EngineError(GONE)
+        return self._process.llm
 
     async def start(self) -> None:
-        """Build the engine and prove that it answers. The event loop stays free meanwhile.
+        """Build the engine and prove that it answers as the one before it did. The event loop stays free meanwhile.
 
-        Raises: EngineError saying why it does not start; no child process is left then.
+        Raises: CanaryError if it answers otherwise; EngineError saying why it does not start. No child process is left
+        then, nor when this is cancelled.
         """
         set_environment(self.settings)
         os.environ[OWNER_VARIABLE] = str(os.getpid())
-        self._adapters = AdapterTable()
-        building = asyncio.ensure_future(asyncio.to_thread(_build, self.settings))
+        self._adapters = self._new_table()
         try:
-            self._llm, args = await asyncio.shield(building)
-            self._state = await _serving_state(self._llm, args)
-            self._renders_tools = await self._find_out_renders_tools()
-            await self._prove_ready()
-        except asyncio.CancelledError:
-            # The thread can't be stopped, so what it builds is thrown away when it is done.
-            building.add_done_callback(_discard)
+            async with asyncio.timeout(BUILD_SECONDS):
+                process = self._process = await build(self.settings)
+        except TimeoutError as error:
+            raise EngineError(f"the engine had not loaded its model after {BUILD_SECONDS:.0f} s") from error
+        try:
+            async with asyncio.timeout(PROVE_SECONDS):
+                await process.unless_dead(self._prove(process))
+        except TimeoutError as error:
+            self.kill()
             await self.stop()
-            raise
+            raise EngineError(f"the engine gave no token within {PROVE_SECONDS:.0f} s of its start") from error
         except BaseException:
             await self.stop()
             raise
         self._is_ready = True
 
     async def stop(self) -> None:
-        """End the engine and its processes. Requests still in flight end with EngineError."""
+        """End the engine and its processes. Requests still in flight are aborted; if it is dead, they fail."""
         self._is_ready = False
-        llm, self._llm, self._state = self._llm, None, None
-        if llm is None:
-            return
-        if not llm.errored:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(llm.pause_generation(mode="abort", clear_cache=False), ABORT_SECONDS)
-        await asyncio.to_thread(llm.shutdown)
+        process, self._process, self._state = self._process, None, None
+        self._adapters.close(GONE)
+        if process is not None:
+            await process.end()
+
+    def kill(self) -> None:
+        """End an engine that hangs: it is dead a moment later, and requests in flight fail."""
+        if self._process is not None:
+            self._process.kill()
+
+    async def probe(self) -> None:
+        """Have the engine make one token. Raises: EngineError."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(max_tokens=1, output_kind=RequestOutputKind.FINAL_ONLY)
+        await self._generate([0], params, BASE)
+
+    @property
+    def wants_canary(self) -> bool:
+        """Whether an adapter is loaded and none vouches for later engines yet."""
+        return self._canary.wants_adapter and self.is_ready and self._adapters.first() is not None
+
+    async def record_canary(self) -> None:
+        """Remember how a loaded adapter answers; the next engine must do so too. Raises: BakeryError, OSError."""
+        if (adapter := self._adapters.first()) is not None:
+            await self._canary.record_adapter(*adapter, self._canary_answer)
 
     async def wait_ready(self) -> None:
         """Until the engine answers: its start, or the next one after it died."""
         while not self.is_ready:  # noqa: ASYNC110 - vLLM tells of a death by a flag that a thread sets
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def wait_dead(self) -> None:
-        """Until the engine has died; whoever keeps it running then calls `stop` and `start`."""
-        while not self.is_dead:  # noqa: ASYNC110 - see wait_ready
             await asyncio.sleep(POLL_SECONDS)
 
     async def tokenise(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> list[int]:
@@ -178,20 +215,45 @@ class Engine:
             defaults=self._state.openai_serving_chat.default_sampling_params,
         )
         if request.adapter is not None:
-            await self.load(request.adapter.name, request.adapter.path)
-        with self.lease(request.adapter.name if request.adapter else None) as lease:
+            self.register(request.adapter.name, request.adapter.path)
+        with await self.lease(request.adapter.name if request.adapter else None) as lease:
             output = await self._generate(request.context_ids, params, lease)
+        if params.structured_outputs is not None and output.outputs[0].finish_reason == "error":
+            raise InvalidInputError("the engine could not compile the grammar, or no text fits it: simplify it")
         text = None if params.detokenize else self._text(llm, output)
         return sampling.sample_of(output, request.top_logprobs, text)
 
     async def score(
         self, context_ids: Sequence[int], response_ids: Sequence[int], adapter: str | None = None
     ) -> list[float]:
-        """Log-probability (nats) of each response token after the context, by the base model or a loaded adapter.
+        """Log-probability (nats) of each response token after the context, by the base model or a registered adapter.
 
-        Computed anew every time: vLLM reads no cached prefix for it.
-        Raises: InvalidInputError if they don't fit the window; NotFoundError; EngineError.
+        Raises: InvalidInputError if they don't fit the window; NotFoundError; AdapterError; EngineError.
         """
+        from gateway.engine import sampling
+
+        output = await self._read(context_ids, response_ids, 0, adapter)
+        return sampling.prompt_scores(output, len(context_ids))
+
+    async def distribution(
+        self, context_ids: Sequence[int], response_ids: Sequence[int], top_logprobs: int, adapter: Checkpoint | None
+    ) -> Distribution:
+        """What the base model or an adapter would have expected at each position of the response; loads the adapter
+        if need be.
+
+        Raises: InvalidInputError if they don't fit the window; AdapterError; EngineError.
+        """
+        from gateway.engine import sampling
+
+        if adapter is not None:
+            self.register(adapter.name, adapter.path)
+        output = await self._read(context_ids, response_ids, top_logprobs, None if adapter is None else adapter.name)
+        return sampling.prompt_distribution(output, len(context_ids), top_logprobs)
+
+    async def _read(
+        self, context_ids: Sequence[int], response_ids: Sequence[int], top_logprobs: int, adapter: str | None
+    ) -> "RequestOutput":
+        """Both run through the model as a prompt. Computed anew every time: vLLM reads no cached prefix for it."""
         from gateway.engine import sampling
 
         ids = [*context_ids, *response_ids]
@@ -200,79 +262,83 @@ class Engine:
                 f"{len(context_ids)} + {len(response_ids)} tokens can't be scored: the context needs at least one, "
                 f"and both together fewer than the window's {self.max_model_len}"
             )
-        with self.lease(adapter) as lease:
-            output = await self._generate(ids, sampling.scoring_params(), lease)
-        return sampling.prompt_scores(output, len(context_ids))
+        with await self.lease(adapter) as lease:
+            return await self._generate(ids, sampling.scoring_params(top_logprobs), lease)
+
+    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> Said:
+        """The answer as serving would return it, with calls of `tools` told apart from text."""
+        if not tools:
+            return Said(sample.text, [])
+        from gateway.engine.tools import read_answer
+
+        ids = sample.response_ids[:-1] if sample.stop_reason is StopReason.STOP else sample.response_ids
+        parser = self.settings.tool_call_parser or parser_for(self.settings.model)
+        return read_answer(parser, self.running().get_tokenizer(), ids, tools)
+
+    @property
+    def adapter_counts(self) -> AdapterCounts:
+        return self._adapters.counts
 
     def is_loaded(self, name: str) -> bool:
-        return name in self._adapters
+        """Whether the adapter is in the engine now."""
+        return self._adapters.is_resident(name)
 
     def in_flight(self, name: str) -> int:
         """Requests that use this adapter now."""
         return self._adapters.in_flight(name)
 
-    def lease(self, name: str | None) -> Lease:
-        """Claim a loaded adapter (None or the base model's name: the base model) for one request.
+    def register(self, name: str, path: Path) -> None:
+        """From now on `name` means the adapter in `path`, which is loaded when it is wanted and again after it had to
+        make room. Its files must stay until `unload` has returned.
 
-        Raises: NotFoundError if it isn't loaded; AdapterError if its files are gone.
+        Raises: AdapterError if the name means another path.
         """
-        return Lease(None) if name is None or name == self.name else self._adapters.lease(name)
+        self._adapters.register(name, path)
+
+    async def lease(self, name: str | None) -> Lease:
+        """Claim a registered adapter (None or the base model's name: the base model) for one request; waits for its
+        turn at a slot, and for its weights.
+
+        Raises: NotFoundError if it isn't registered; AdapterError if it can't be loaded; EngineError.
+        """
+        if name is None or name == self.name:
+            return BASE
+        self.running()
+        return await self._adapters.claim(name)
 
     async def load(self, name: str, path: Path) -> None:
-        """Make the adapter in `path` answer to `name`; nothing happens if it does already.
-
-        Callers that come while it loads wait for the same load. Its files must stay until `unload` has returned.
-        Raises: AdapterError with the engine's reason; EngineError.
-        """
-        if self._adapters.is_loaded_from(name, path):
-            return
-        task = self._loading.get(name)
-        if task is None:
-            task = self._loading[name] = asyncio.create_task(self._load(name, path))
-        await asyncio.shield(task)
-        self._adapters.is_loaded_from(name, path)
+        """Register the adapter, if the engine takes it. Raises: AdapterError; EngineError."""
+        is_new = not self._adapters.is_registered(name)
+        self.register(name, path)
+        try:
+            (await self.lease(name)).release()
+        except AdapterError:
+            if is_new:
+                await self.unload(name)
+            raise
 
     async def unload(self, name: str) -> None:
         """Forget the adapter: no new request finds it, those in flight finish, then the engine drops its weights."""
-        adapter = self._adapters.pop(name)
-        if adapter is None:
-            return
-        if self._state is not None:
-            self._state.openai_serving_models.lora_requests.pop(name, None)
-        await adapter.wait_until_idle()
-        # Before that, the engine would silently load it again for a request still running.
-        if self._llm is not None and not self._llm.errored:
-            await self._llm.remove_lora(adapter.request.lora_int_id)
+        await self._adapters.forget(name)
+
+    def tokens_so_far(self, request_id: str) -> tuple[int, int] | None:
+        """Tokens that a running request has read and written, by the engine's id; None if there is no such request."""
+        return None if self._process is None else usage.tokens_so_far(self._process.llm.output_processor, request_id)
 
     def metrics(self) -> bytes:
-        """vLLM's metrics in Prometheus' text format."""
+        """vLLM's metrics in Prometheus' text format; none before the first start, since importing it takes seconds."""
+        if "vllm.v1.metrics.prometheus" not in sys.modules:
+            return b""
         from prometheus_client import generate_latest
         from vllm.v1.metrics.prometheus import get_prometheus_registry
 
         return generate_latest(get_prometheus_registry())
 
-    async def _load(self, name: str, path: Path) -> None:
-        from vllm.lora.request import LoRARequest
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        try:
-            llm = self.running()
-            if not (path / "adapter_config.json").is_file():
-                raise AdapterError(f"adapter {name!r}: there is no adapter_config.json in {path}")
-            request = LoRARequest(name, next(self._adapter_ids), str(path))
-            try:
-                accepted = await llm.add_lora(request)
-            except EngineDeadError as error:
-                raise EngineError(f"the engine died while it loaded adapter {name!r}") from error
-            except Exception as error:  # vLLM sends the worker's error as a bare Exception with its text
-                reason = str(error).removeprefix("Call to add_lora method failed: ")
-                raise AdapterError(f"the engine does not take adapter {name!r} from {path}: {reason}") from error
-            if not accepted:
-                raise AdapterError(f"the engine does not take adapter {name!r} from {path}")
-            self._adapters.add(name, LoadedAdapter(path, request))
-            self._state.openai_serving_models.lora_requests[name] = request
-        finally:
-            del self._loading[name]
+    def _new_table(self) -> AdapterTable:
+        settings = self.settings
+        return AdapterTable(
+            LoraLoader(self), self._adapter_ids, slots=settings.max_loras, copies=settings.max_cpu_loras
+        )
 
     async def _generate(self, ids: Sequence[int], params: "SamplingParams", lease: Lease) -> "RequestOutput":
         from vllm.exceptions import VLLMClientError, VLLMError
@@ -282,8 +348,12 @@ class Engine:
 
         llm = self.running()
         final: RequestOutput | None = None
+        adapter = lease.adapter
         outputs = llm.generate(
-            tokens_input(list(ids)), params, f"bread-{next(self._request_ids)}", lora_request=lease.request
+            tokens_input(list(ids)),
+            params,
+            f"bread-{next(self._request_ids)}",
+            lora_request=None if adapter is None else lora_request(adapter.name, adapter.number, adapter.path),
         )
         try:
             async for output in outputs:
@@ -298,6 +368,21 @@ class Engine:
     def _text(self, llm: "AsyncLLM", output: "RequestOutput") -> str:
         return str(llm.get_tokenizer().decode(output.outputs[0].token_ids, skip_special_tokens=True))
 
+    async def _prove(self, process: EngineProcess) -> None:
+        """The first token takes seconds, since kernels are set up for it: better now than for the first client."""
+        _IS_PROVING.set(True)
+        self._state = await _serving_state(process)
+        self._renders_tools = await self._find_out_renders_tools()
+        await self.probe()
+        await self._canary.check(self._canary_answer, self.load)
+
+    async def _canary_answer(self, adapter: str | None) -> canary.Answer:
+        from gateway.engine import sampling
+
+        ids = self.running().get_tokenizer().encode(canary.TEXT, add_special_tokens=False)[: self.max_model_len // 2]
+        with await self.lease(adapter) as lease:
+            return sampling.canary_answer(await self._generate(ids, sampling.canary_params(), lease))
+
     async def _find_out_renders_tools(self) -> bool:
         chat: list[Message] = [{"role": "user", "content": "Hello"}]
         try:
@@ -305,59 +390,18 @@ class Engine:
         except InvalidInputError:  # no chat template at all, or one that refuses this tool
             return False
 
-    async def _prove_ready(self) -> None:
-        """The first token takes seconds, since kernels are set up for it: better now than for the first client."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
 
-        params = SamplingParams(max_tokens=1, output_kind=RequestOutputKind.FINAL_ONLY)
-        await self._generate([0], params, Lease(None))
-
-
-def _build(settings: EngineSettings) -> tuple["AsyncLLM", Any]:
-    """The engine and vLLM's parsed arguments. Blocks for 15 seconds and more: call it in a thread."""
-    try:
-        read_config(settings.model)
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{settings.model} is no model folder in Hugging Face's format: {error}") from error
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.platforms import current_platform
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    command_line = arguments(settings, is_cpu=bool(current_platform.is_cpu()))
-    try:
-        args = make_arg_parser(FlexibleArgumentParser()).parse_args(command_line)
-        engine_args = AsyncEngineArgs.from_cli_args(args)
-        return AsyncLLM.from_engine_args(engine_args, usage_context=UsageContext.OPENAI_API_SERVER), args
-    except SystemExit as error:  # argparse has printed what it minds
-        raise EngineError(f"vLLM refuses its arguments: {' '.join(command_line)}") from error
-    except Exception as error:
-        raise EngineError(_why_not_started(error, settings)) from error
-
-
-def _why_not_started(error: Exception, settings: EngineSettings) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, RuntimeError) and "Engine core initialization failed" in text:
-        text = (
-            "its process ended while it loaded the model, the reason is in the log above. Often it is memory: lower "
-            "kv_cache_gib, max_model_len or max_loras"
-        )
-    return f"the engine did not start with {settings.model}: {text}"
-
-
-async def _serving_state(llm: "AsyncLLM", args: Any) -> Any:
+async def _serving_state(process: EngineProcess) -> Any:
     """vLLM's OpenAI handlers, without its web framework."""
     from starlette.datastructures import State
+    from vllm import envs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 
+    from gateway.engine import forced_tools
+
+    forced_tools.install(process.arguments.tool_call_parser)
     state = State()
-    await init_app_state(llm, state, args, await llm.get_supported_tasks())
+    await init_app_state(process.llm, state, process.arguments, await process.llm.get_supported_tasks())
+    plain_chat.install(state.openai_serving_chat)
+    envs.enable_envs_cache()  # or it reads the environment for every request and result: 4 % of the front end's time
     return state
-
-
-def _discard(building: "asyncio.Future[tuple[AsyncLLM, Any]]") -> None:
-    if not building.cancelled() and building.exception() is None:
-        building.result()[0].shutdown()

@@ -1,4 +1,4 @@
-"""The engine's processes end with the server that owns them. Called in vLLM's worker process; imports no vLLM."""
+"""The engine's processes end with the server that owns them. Called in vLLM's worker; imports no vLLM."""
 
 import os
 import select
@@ -14,7 +14,7 @@ def end_with_owner() -> None:
     """Kill the engine core and this worker as soon as the owner is gone.
 
     vLLM's engine core waits on its socket forever if the server is killed with -9, and keeps weights and cache
-    (1.8 GB for the embedded model); only the worker watches its parent. The engine core offers no hook of its own.
+    (1.8 GB for the embedded model). It offers no hook of its own; a worker process watches only its parent.
     """
     owner = os.environ.get(OWNER_VARIABLE)
     if owner is None or int(owner) == os.getpid():

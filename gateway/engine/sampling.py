@@ -15,7 +15,8 @@ from vllm.logprobs import FlatLogprobs
 from vllm.sampling_params import RequestOutputKind
 
 from baker.errors import EngineError, InvalidInputError
-from baker.types import Sample, SampleRequest, StopReason
+from baker.types import Distribution, Sample, SampleRequest, StopReason
+from gateway.engine import canary
 
 EXTRA_SETTINGS = frozenset(
     {
@@ -82,15 +83,35 @@ def sampling_params(
     return params
 
 
-def scoring_params() -> SamplingParams:
+def scoring_params(top_logprobs: int) -> SamplingParams:
     """One token is generated since vLLM requires it; what counts are the prompt's log-probabilities."""
     return SamplingParams(
         max_tokens=1,
         temperature=0.0,
-        prompt_logprobs=0,
+        prompt_logprobs=top_logprobs,
         flat_logprobs=True,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def canary_params() -> SamplingParams:
+    """How the text was read, and how the engine goes on from it."""
+    params = scoring_params(0)
+    params.max_tokens = canary.NEW_TOKENS
+    params.ignore_eos = True
+    params.logprobs = 0
+    return params
+
+
+def canary_answer(output: RequestOutput) -> canary.Answer:
+    answer = output.outputs[0]
+    said, flat = list(answer.token_ids), answer.logprobs
+    assert isinstance(flat, FlatLogprobs)
+    return canary.Answer(
+        read=prompt_scores(output, 1),
+        said=said,
+        said_logprobs=[flat.logprobs[flat.start_indices[position]] for position in range(len(said))],
     )
 
 
@@ -124,8 +145,9 @@ def complaint(error: Exception) -> tuple[str | None, str]:
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, VLLMClientError):
             return complaint(cause)
-        # Members of a union come after the field's own path and mean nothing to a client: `stop.str`.
-        where = [str(part) for part in first["loc"]]
+        # Members of a union come after the field's own path and mean nothing to a client: `stop.str`. Nor do vLLM's
+        # own functions: `response_format.function-wrap[__log_extra_fields__()].type`.
+        where = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
         place = f" (at {'.'.join(where)})" if len(where) > 1 else ""
         return (where[0] if where else None), f"{first['msg']}{place}"
     message = str(error.args[0]) if error.args else str(error)
@@ -171,6 +193,14 @@ def top_tokens(flat: Any, positions: int, width: int) -> tuple[NDArray[np.int32]
     ids = np.array(flat.token_ids, np.int32).reshape(positions, width + 1)
     logprobs = np.array(flat.logprobs, np.float32).reshape(positions, width + 1)
     return ids[:, 1:].copy(), logprobs[:, 1:].copy()
+
+
+def prompt_distribution(output: RequestOutput, start: int, width: int) -> Distribution:
+    """What the model expected at each of the prompt's positions from `start` on."""
+    flat = output.prompt_logprobs
+    assert isinstance(flat, FlatLogprobs) and output.prompt_token_ids is not None
+    positions = len(output.prompt_token_ids) - start
+    return Distribution(*top_tokens(flat[start:], positions, width))
 
 
 def prompt_scores(output: RequestOutput, start: int) -> list[float]:

@@ -3,6 +3,7 @@
 Imports no vLLM: settings are read, checked and shown before the engine (and its 700 MB of imports) is wanted.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -10,9 +11,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from gateway.engine.tools import parser_for, reasoning_parser_for
+
 GIB = 2**30
 CPU_MAX_MODEL_LEN = 4096
 """Prefill of a longer context takes seconds a request on a CPU (900 tokens/s on two cores)."""
+
+SPARE_COPIES = 2
+"""Places for adapters in vLLM's host memory beyond those that we fill: it reads one again that was removed a moment
+before its last request was seen to be aborted, and must not drop another for it."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -27,10 +34,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_model_len: Positive | None = None
     """Context window in tokens, prompt and answer together; None: the model's own, on a CPU at most 4,096."""
     max_loras: Positive = 8
-    """Adapters that can run in the same batch. One more waits until another has no request left (vLLM skips it),
-    so this is the number that is hot at once; each slot holds max_lora_rank weights whether used or not."""
+    """Adapters that can run in the same batch. One more waits for its turn (see `adapters.AdapterTable`), so this is
+    the number that is hot at once; each slot holds max_lora_rank weights whether used or not."""
     max_cpu_loras: Positive = 32
-    """Adapters kept in host memory, at least max_loras; one more is read from disk again, 20 to 30 ms, when needed."""
+    """Adapters kept in host memory, at least max_loras; one more is read from disk again when it is needed."""
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 32
     """Largest rank of an adapter."""
     kv_cache_gib: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
@@ -44,6 +51,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Most sequences in one batch; None: vLLM's choice for the device."""
     max_n: Positive = 16
     """Most answers (`n`) to one request. vLLM's own limit is 16,384, and 300 took 14 s for two tokens each."""
+    tool_call_parser: str | None = None
+    """vLLM's name of what reads tool calls out of answers; None: by the chat template."""
+    reasoning_parser: str | None = None
+    """vLLM's name of what tells reasoning from the answer; None: by the chat template, empty: nothing does."""
     extra_args: list[str] = []
     """More arguments of `vllm serve`, as on its command line; these win over all of the above."""
 
@@ -56,7 +67,8 @@ def set_environment(settings: EngineSettings) -> None:
     wanted = {
         "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about choices that are made here on purpose
         "TORCH_CPP_LOG_LEVEL": "ERROR",
-        "PYTHONWARNINGS": "ignore::FutureWarning",  # of its own code, for its developers
+        # Of its own code, for its developers; and that shared memory of killed workers was removed, which is meant so.
+        "PYTHONWARNINGS": "ignore::FutureWarning,ignore:resource_tracker:UserWarning",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",  # the model is a folder; without it vLLM still asks the hub about it
         "VLLM_MAX_N_SEQUENCES": str(settings.max_n),
@@ -81,24 +93,34 @@ def arguments(settings: EngineSettings, *, is_cpu: bool) -> list[str]:
         "--model": settings.model,
         "--served-model-name": settings.name,
         "--max-loras": settings.max_loras,
-        "--max-cpu-loras": max(settings.max_cpu_loras, settings.max_loras),
+        "--max-cpu-loras": max(settings.max_cpu_loras, settings.max_loras) + SPARE_COPIES,
         "--max-lora-rank": settings.max_lora_rank,
         "--max-logprobs": settings.max_logprobs,
         "--max-model-len": settings.max_model_len,
         "--max-num-seqs": settings.max_num_seqs,
+        "--tool-call-parser": settings.tool_call_parser or parser_for(settings.model),
         "--worker-extension-cls": "gateway.engine.worker.WorkerExtension",
     }
+    reasoning_parser = settings.reasoning_parser
+    if reasoning_parser is None:
+        reasoning_parser = reasoning_parser_for(settings.model)
+    values["--reasoning-parser"] = reasoning_parser or None
     kv_cache_gib = settings.kv_cache_gib
     if is_cpu:
         kv_cache_gib = kv_cache_gib or cpu_kv_cache_gib()
         values["--max-model-len"] = settings.max_model_len or _cpu_max_model_len(settings.model)
         values["--dtype"] = _cpu_dtype(settings.model)
-        values["--distributed-executor-backend"] = "gateway.engine.executor.WaitingExecutor"
+        values["--distributed-executor-backend"] = "gateway.engine.executor.InProcessExecutor"
     else:
         values["--gpu-memory-utilization"] = settings.gpu_memory_utilization
     if kv_cache_gib is not None:
         values["--kv-cache-memory-bytes"] = int(kv_cache_gib * GIB)
-    flags = ["--enable-lora", "--no-use-tqdm-on-load", *(["--enforce-eager"] if is_cpu else [])]
+    flags = [
+        "--enable-lora",
+        "--enable-auto-tool-choice",
+        "--no-use-tqdm-on-load",
+        *(["--enforce-eager"] if is_cpu else []),
+    ]
     pairs = [text for name, value in values.items() if value is not None for text in (name, str(value))]
     return [*pairs, *flags, *settings.extra_args]
 
@@ -118,10 +140,16 @@ def _cpu_dtype(model: Path) -> str | None:
     Without AVX512-BF16, AMX or Arm's BF16 the product is emulated: the layers of SmolLM2-135M take 2.6 times as long
     as in float32 for 16 rows, 4 times for 256.
     """
-    flags = set(Path("/proc/cpuinfo").read_text().split())
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     fits = 2 * weights < _free_bytes() / 2
-    return "float32" if fits and flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"}) else None
+    return "float32" if fits and not multiplies_bfloat16() else None
+
+
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for it."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _cpu_max_model_len(model: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""No adapter with NaN or infinity in it enters the engine. Called in vLLM's worker process, on any device.
+"""No adapter with NaN or infinity in it enters the engine. Called in vLLM's worker, on any device.
 
 One such adapter spoils more than its own answers: what it leaves in the key-value cache turns the answers of later
 requests, of other models too, into token 0 (seen on CPUs, where the unused rest of a block is multiplied by zero).

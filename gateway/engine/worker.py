@@ -1,11 +1,12 @@
-"""vLLM's worker process imports this module (`--worker-extension-cls`) before it builds the model.
+"""vLLM's worker imports this module (`--worker-extension-cls`) before it builds the model: in a process of its own, or
+on CPUs in the engine core's.
 
 Importing it is what counts: vLLM gives a worker no other hook that early. Nothing else may import it.
 """
 
 from vllm.platforms import current_platform
 
-from gateway.engine import owner, weights
+from gateway.engine import logits, owner, weights
 
 
 class WorkerExtension:
@@ -14,6 +15,7 @@ class WorkerExtension:
 
 owner.end_with_owner()
 weights.refuse_non_finite()
+logits.leave_logits_alone()
 if current_platform.is_cpu():
     from gateway.engine import cpu_worker
 

@@ -6,8 +6,9 @@ Fields marked [old] are read by older clients only; they repeat another field.
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from baker.types import JobState, Loss, Message
+from baker.types import Collation, JobState, Loss, Message, Progress
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,13 @@ class Deleted(Body, frozen=True, kw_only=True):
     message: str
 
 
+class Batch(Body, frozen=True, kw_only=True):
+    created: list[str]
+    """Items that now stand as asked: made, changed, or so before."""
+    failed: dict[str, str]
+    """Name -> reason."""
+
+
 class JobStatus(Body, frozen=True, kw_only=True):
     """A stim or a rollout."""
 
@@ -118,7 +126,12 @@ class Bake(Body, frozen=True, kw_only=True):
     checkpoint: int | None
     """The newest one's training step."""
     checkpoints: list[int]
+    """Training steps of all that are served, newest first; while the bake runs, those on the way."""
     loss: Loss | None
+    training: Progress | None
+    """Where the training stands; null unless it runs now."""
+    collation: Collation | None
+    """How the targets were mixed; null until they are."""
 
 
 class BakeItem(Body, frozen=True, kw_only=True):
@@ -131,10 +144,60 @@ class BakeList(Body, frozen=True, kw_only=True):
     """[old]"""
 
 
+class Download(Body, frozen=True, kw_only=True):
+    """Where the archive of a checkpoint can be fetched without a key."""
+
+    url: str
+    expires_in: int
+    """Seconds."""
+    checkpoint: int
+    bake_name: str
+
+
+class UserCreated(Body, frozen=True, kw_only=True):
+    user_id: str
+    user_alias: str
+    user_email: str
+    api_key: str | UnsetType = UNSET
+    """Shown once: only the answer that made the user has it."""
+
+
+class KeyCreated(Body, frozen=True, kw_only=True):
+    user_id: str
+    key_id: str
+    api_key: str
+    """Shown once."""
+
+
+class Key(Body, frozen=True, kw_only=True):
+    key_id: str
+    created: int
+
+
+class User(Body, frozen=True, kw_only=True):
+    user_id: str
+    user_alias: str
+    user_email: str
+    created: int
+    keys: list[Key]
+
+
+class UserList(Body, frozen=True, kw_only=True):
+    users: list[User]
+
+
+class Ok(Body, frozen=True, kw_only=True):
+    """The answer to a coordinator's callback."""
+
+    message: Literal["ok"] = "ok"
+
+
 class Health(Body, frozen=True, kw_only=True):
     status: Literal["healthy", "degraded"]
     api: str
     version: str
+    detail: str | UnsetType = UNSET
+    """What is wrong; the master key reads more."""
 
 
 class Model(Body, frozen=True, kw_only=True):
@@ -152,3 +215,67 @@ class Model(Body, frozen=True, kw_only=True):
 class ModelList(Body, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
     data: list[Model]
+
+
+EdgeRow = list[str]
+"""Four texts: type and name of what depends, then of what it depends on."""
+
+
+class DependencyGraph(Body, frozen=True, kw_only=True):
+    base_model: str
+    bakes: dict[str, dict[str, Any]]
+    targets: dict[str, dict[str, Any]]
+    prompts: dict[str, str | None]
+    """Name -> its place in a checked-out repo; null if it is gone."""
+    edges: list[EdgeRow]
+
+
+class PlanStep(Body, frozen=True, kw_only=True):
+    step: int
+    """From 1."""
+    action: str
+    resource_type: str
+    resource_name: str
+    dependencies: list[str]
+    config: dict[str, Any]
+    type: str
+    """[old] resource_type."""
+    name: str
+    """[old] resource_name."""
+
+
+class PlanBake(Body, frozen=True, kw_only=True):
+    bake_name: str
+    model_names: list[str]
+    """Newest first."""
+    name: str
+    """[old] bake_name."""
+    model_name: str | None
+    """[old] The newest of model_names."""
+
+
+class PlanResources(Body, frozen=True, kw_only=True):
+    prompts: list[str]
+    targets: list[str]
+    bakes: list[PlanBake]
+
+
+class RecreationPlan(Body, frozen=True, kw_only=True):
+    base_model: str
+    total_steps: int
+    steps: list[PlanStep]
+    resources: PlanResources
+
+
+class TreeBake(Body, frozen=True, kw_only=True):
+    status: str
+    model_name: list[str]
+    """Newest first."""
+    checkpoints: list[int]
+    config: dict[str, Any]
+
+
+class Tree(Body, frozen=True, kw_only=True):
+    base_model: str
+    bakes: dict[str, TreeBake]
+    edges: list[EdgeRow]

@@ -4,18 +4,20 @@ import asyncio
 from typing import Any
 
 from litestar import Response, Router, delete, get, post, put
-from litestar.background_tasks import BackgroundTask
 from litestar.params import FromPath, JSONBody
 
 from baker.artifacts import read_lines
+from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
-from baker.config import BakeConfig
+from baker.curves import PICTURE_SUFFIX
+from baker.errors import NotFoundError
 from baker.stages import output_file
 from baker.types import Checkpoint, Job, Stage
-from gateway import views
+from gateway import batches, views
 from gateway.protocol import requests, responses
 from gateway.routes.dependencies import Caller, Services
-from gateway.routes.targets import WAIT_SECONDS, IdempotencyKey, remove_folders
+from gateway.routes.removal import clean_up
+from gateway.routes.targets import WAIT_SECONDS, IdempotencyKey
 
 
 @get("/")
@@ -34,9 +36,27 @@ async def create_bake(
     return Response(await _status(services, caller, repo, data.bake_name), status_code=201 if made.is_new else 200)
 
 
+@post("/batch", status_code=200)
+async def create_bakes(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
+) -> responses.Batch:
+    """Make bakes; what fails is listed with its reason."""
+    items = batches.configs(caller.user, repo, "bake", data.bakes, may_change=False)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
+
+
+@put("/batch")
+async def set_bakes(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
+) -> responses.Batch:
+    """Make bakes, or change them as far as they may be."""
+    items = batches.configs(caller.user, repo, "bake", data.bakes, may_change=True)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
+
+
 @put("/{bake:str}")
 async def set_bake(
-    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.ConfigSet]
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.BakeSet]
 ) -> responses.Bake:
     await services.catalog(
         Catalog.put_bake, caller.user, repo, bake, data.template, data.overrides or {}, may_change=True
@@ -58,19 +78,23 @@ async def run_bake(
     return await _status(services, caller, repo, bake)
 
 
+@post("/{bake:str}/cancel", status_code=200)
+async def cancel_bake(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> responses.Bake:
+    """End its training now. Its checkpoints are served on; running it again, unchanged, goes on from there."""
+    await services.jobs.cancel(Stage.BAKE, caller.user, repo, bake)
+    return await _status(services, caller, repo, bake)
+
+
 @delete("/{bake:str}", status_code=200)
 async def delete_bake(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
 ) -> Response[responses.Deleted]:
     """The names stop being served at once; what runs on them ends in its own time, and then the files go."""
     removed = await services.catalog(Catalog.delete_bake, caller.user, repo, bake)
-    retired = services.adapters.withdraw(caller.user, repo, bake)
-
-    async def clean_up() -> None:
-        await services.adapters.unload(retired)
-        await remove_folders(services, removed)
-
-    return Response(responses.Deleted(message=f"Bake {bake!r} deleted"), background=BackgroundTask(clean_up))
+    withdrawn = services.adapters.withdraw(caller.user, repo, bake)
+    return Response(
+        responses.Deleted(message=f"Bake {bake!r} deleted"), background=clean_up(services, withdrawn, removed)
+    )
 
 
 @get("/{bake:str}/metrics")
@@ -81,8 +105,19 @@ async def bake_metrics(
     return [] if job is None else await asyncio.to_thread(read_lines, output_file(services.home, job))
 
 
+@get("/{bake:str}/metrics.png", media_type="image/png")
+async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> bytes:
+    """The same as curves, drawn when the training is done."""
+    job = await services.catalog(Catalog.latest_job, Stage.BAKE, caller.user, repo, bake)
+    picture = None if job is None else output_file(services.home, job).with_suffix(PICTURE_SUFFIX)
+    if picture is None or not picture.exists():
+        raise NotFoundError(f"The curves of bake {bake!r} are not drawn yet: they are when its training is done")
+    return await asyncio.to_thread(picture.read_bytes)
+
+
 async def _status(services: Services, caller: Caller, repo: str, bake: str) -> responses.Bake:
-    return views.bake(bake, *await services.catalog(_read, caller.user, repo, bake))
+    config, job, checkpoints = await services.catalog(_read, caller.user, repo, bake)
+    return views.bake(bake, config, job, checkpoints, services.jobs.training)
 
 
 def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, Job | None, list[Checkpoint]]:
@@ -92,6 +127,18 @@ def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig
 
 ROUTER = Router(
     "/v1/repo/{repo:str}/bakes",
-    route_handlers=[list_bakes, create_bake, set_bake, get_bake, run_bake, delete_bake, bake_metrics],
+    route_handlers=[
+        list_bakes,
+        create_bake,
+        create_bakes,
+        set_bakes,
+        set_bake,
+        get_bake,
+        run_bake,
+        cancel_bake,
+        delete_bake,
+        bake_metrics,
+        bake_curves,
+    ],
     tags=["bakes"],
 )

@@ -2,22 +2,19 @@
 
 from litestar import Request, Response, get
 from litestar.datastructures import State
+from msgspec import UNSET
 
 import gateway
 from gateway import metrics
 from gateway.protocol import responses
 from gateway.routes.dependencies import Services
-
-PUBLIC = {"public": True}
-"""Routes for load balancers and scrapers, which hold no key."""
+from gateway.routes.guards import PUBLIC
 
 
 @get("/v1/health", opt=PUBLIC, tags=["health"])
 async def health(services: Services, request: Request[None, None, State]) -> responses.Health:
-    """Alive; `degraded` while the engine is starting or dead. Checks a key if one is sent."""
-    if (authorization := request.headers.get("authorization")) is not None:
-        services.keys.identify(authorization)
-    return _health(services)
+    """Alive; `degraded`, and why, while the engine is starting, dead or silent. Checks a key if one is sent."""
+    return _health(services, with_reason=_has_master_key(services, request))
 
 
 @get("/health", opt=PUBLIC, tags=["health"])
@@ -27,21 +24,33 @@ async def liveness(services: Services) -> responses.Health:
 
 @get("/ready", opt=PUBLIC, tags=["health"])
 async def readiness(services: Services) -> Response[responses.Health]:
-    """200 if a request would be answered now, else 503."""
-    return Response(_health(services), status_code=200 if services.engine.is_ready else 503)
+    """200 if a token was made lately, and a request would be answered now; else 503."""
+    return Response(_health(services), status_code=200 if services.supervisor.is_ready else 503)
 
 
 @get("/metrics", opt=PUBLIC, tags=["health"], media_type="text/plain; version=0.0.4; charset=utf-8")
-async def prometheus(services: Services) -> bytes:
-    return await metrics.render(services)
+async def prometheus(services: Services, request: Request[None, None, State]) -> bytes:
+    """Numbers for everybody; names for the master key alone."""
+    return await metrics.render(services, with_names=_has_master_key(services, request))
 
 
-def _health(services: Services) -> responses.Health:
+def _health(services: Services, *, with_reason: bool = False) -> responses.Health:
+    trouble, reason = services.supervisor.trouble, services.supervisor.reason
+    if trouble is not None and reason is not None and with_reason:
+        trouble = f"{trouble}: {reason}"
     return responses.Health(
-        status="healthy" if services.engine.is_ready else "degraded",
+        status="healthy" if trouble is None else "degraded",
         api="bread-api",
         version=gateway.__version__,
+        detail=UNSET if trouble is None else trouble,
     )
+
+
+def _has_master_key(services: Services, request: Request[None, None, State]) -> bool:
+    """Raises: UnauthorizedError for a wrong key; no key at all is welcome."""
+    authorization, api_key = request.headers.get("authorization"), request.headers.get("x-api-key")
+    is_sent = authorization is not None or api_key is not None
+    return is_sent and services.keys.identify(authorization, api_key).is_master
 
 
 HANDLERS = [health, liveness, readiness, prometheus]

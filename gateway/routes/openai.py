@@ -1,66 +1,79 @@
 """OpenAI's API. vLLM's handlers do the work; here are only names, keys and the way out."""
 
-import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
-
 from litestar import Request, Router, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath
 from litestar.types import ASGIApp
 
+from baker.errors import InvalidInputError, NotFoundError
 from gateway.adapters import Model
-from gateway.engine import Reply, StreamReply
-from gateway.engine.handlers import model_of, parse
+from gateway.engine import surface
+from gateway.engine.request_body import model_of, parse
 from gateway.http_errors import openai_error
 from gateway.protocol import responses
+from gateway.routes import inference
 from gateway.routes.dependencies import Caller, Services
-from gateway.streaming import EventStream, WholeReply, unless_client_leaves
-
-log = logging.getLogger(__name__)
-
-Serve = Callable[..., Awaitable[Reply | StreamReply]]
 
 
-@post("/chat/completions", status_code=200)
+@post("/v1/chat/completions", status_code=200)
 async def chat_completions(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """Answer a conversation, whole or as server-sent events."""
-    return await _answer(request, services, caller, services.handlers.chat)
+    return await inference.answer(request, services, caller, surface.CHAT)
 
 
-@post("/completions", status_code=200)
+@post("/v1/completions", status_code=200)
 async def completions(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """Continue a text, whole or as server-sent events."""
-    return await _answer(request, services, caller, services.handlers.completions)
+    return await inference.answer(request, services, caller, surface.COMPLETION)
 
 
-@get("/models")
+@post("/v1/responses", status_code=200)
+async def create_response(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
+    """Answer an input, whole or as server-sent events. Nothing is stored."""
+    return await inference.answer(request, services, caller, surface.RESPONSES)
+
+
+@get("/v1/responses/{response:str}")
+async def get_response(response: FromPath[str]) -> None:
+    """Always 404: responses are not kept."""
+    raise NotFoundError(f"There is no response {response[:128]!r}: responses are not kept here")
+
+
+@post("/v1/responses/{response:str}/cancel")
+async def cancel_response(response: FromPath[str]) -> None:
+    """Always 404: a response ends when its client leaves."""
+    raise NotFoundError(f"There is no response {response[:128]!r}: one ends when its client closes the connection")
+
+
+@post(["/tokenize", "/v1/tokenize"], status_code=200)
+async def tokenize(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
+    """The token ids of a text or a conversation."""
+    return await inference.answer(request, services, caller, surface.TOKENIZE)
+
+
+@post(["/detokenize", "/v1/detokenize"], status_code=200)
+async def detokenize(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
+    """The text of token ids."""
+    return await inference.answer(request, services, caller, surface.DETOKENIZE)
+
+
+@post("/v1/embeddings", status_code=200)
+async def embeddings(request: Request[None, None, State], services: Services, caller: Caller) -> None:
+    """Always 400: the models served here write text."""
+    model = services.adapters.resolve(model_of(parse(await request.body())), caller.user)
+    raise InvalidInputError(f"The model {model.name!r} writes text and has no embeddings")
+
+
+@get("/v1/models")
 async def list_models(services: Services, caller: Caller) -> responses.ModelList:
     """The base model, and the caller's bakes and finished checkpoints, newest first."""
     return responses.ModelList(data=[_view(services, model) for model in services.adapters.models(caller.user)])
 
 
-@get("/models/{name:path}")
+@get("/v1/models/{name:path}")
 async def get_model(services: Services, caller: Caller, name: FromPath[str]) -> responses.Model:
     """One model, by any of its spellings."""
     return _view(services, services.adapters.resolve(name.removeprefix("/"), caller.user))
-
-
-async def _answer(request: Request[None, None, State], services: Services, caller: Caller, serve: Serve) -> ASGIApp:
-    fields = parse(await request.body())
-    reply = await unless_client_leaves(request.receive, _serve(services, caller, fields, request.headers, serve))
-    if isinstance(reply, StreamReply):
-        return EventStream(reply)
-    return WholeReply(reply.status, reply.body, reply.headers)
-
-
-async def _serve(
-    services: Services, caller: Caller, fields: dict[str, Any], headers: Mapping[str, str], serve: Serve
-) -> Reply | StreamReply:
-    model = services.adapters.resolve(model_of(fields), caller.user)
-    if model.checkpoint is not None:
-        await services.engine.load(model.name, model.checkpoint.path)
-    return await serve(fields, headers, model=model.name)
 
 
 def _view(services: Services, model: Model) -> responses.Model:
@@ -76,8 +89,19 @@ def _view(services: Services, model: Model) -> responses.Model:
 
 
 ROUTER = Router(
-    "/v1",
-    route_handlers=[chat_completions, completions, list_models, get_model],
+    "/",
+    route_handlers=[
+        chat_completions,
+        completions,
+        create_response,
+        get_response,
+        cancel_response,
+        tokenize,
+        detokenize,
+        embeddings,
+        list_models,
+        get_model,
+    ],
     exception_handlers={Exception: openai_error},
     tags=["openai"],
 )

@@ -7,9 +7,10 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from baker import types
 from baker.catalog import Catalog
-from gateway import views
+from gateway import batches, views
 from gateway.protocol import requests, responses
 from gateway.routes.dependencies import Caller, Services
+from gateway.routes.removal import clean_up
 
 Offset = Annotated[int, QueryParameter(ge=0)]
 Limit = Annotated[int | None, QueryParameter(ge=1)]
@@ -54,6 +55,16 @@ async def get_repo(services: Services, caller: Caller, repo: FromPath[str]) -> r
     return views.repo(await services.catalog(Catalog.repo, caller.user, repo))
 
 
+@delete("/{repo:str}", status_code=200)
+async def delete_repo(services: Services, caller: Caller, repo: FromPath[str]) -> Response[responses.Deleted]:
+    """Remove the repo and all in it. Its models' names stop at once; see `clean_up` for the rest."""
+    removed = await services.catalog(Catalog.delete_repo, caller.user, repo)
+    withdrawn = services.adapters.withdraw(caller.user, repo)
+    return Response(
+        responses.Deleted(message=f"Repo {repo!r} deleted"), background=clean_up(services, withdrawn, removed)
+    )
+
+
 @get("/{repo:str}/prompts")
 async def list_prompts(services: Services, caller: Caller, repo: FromPath[str]) -> responses.PromptList:
     names = await services.catalog(Catalog.names, "prompts", caller.user, repo)
@@ -78,6 +89,21 @@ async def set_prompt(
     return views.prompt(prompt, made.value)
 
 
+@post("/{repo:str}/prompts/batch", status_code=200)
+async def create_prompts(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
+) -> responses.Batch:
+    """Make prompts, or change them; what fails is listed with its reason."""
+    return await services.catalog(batches.put_each, caller.user, repo, batches.prompts(caller.user, repo, data.prompts))
+
+
+@put("/{repo:str}/prompts/batch")
+async def set_prompts(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
+) -> responses.Batch:
+    return await services.catalog(batches.put_each, caller.user, repo, batches.prompts(caller.user, repo, data.prompts))
+
+
 @get("/{repo:str}/prompts/{prompt:str}")
 async def get_prompt(
     services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str]
@@ -100,9 +126,12 @@ ROUTER = Router(
         create_repo,
         set_repo,
         get_repo,
+        delete_repo,
         list_prompts,
         create_prompt,
         set_prompt,
+        create_prompts,
+        set_prompts,
         get_prompt,
         delete_prompt,
     ],

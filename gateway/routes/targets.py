@@ -1,7 +1,6 @@
 """Targets, their stim and their rollout."""
 
 import asyncio
-import shutil
 from typing import Annotated, Any
 
 from litestar import Response, Router, delete, get, post, put
@@ -9,11 +8,12 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
 from baker.artifacts import read_lines
 from baker.catalog import Catalog
-from baker.stages import job_folder, output_file
+from baker.stages import output_file
 from baker.types import Job, Stage
-from gateway import views
+from gateway import batches, views
 from gateway.protocol import requests, responses
 from gateway.routes.dependencies import Caller, Services
+from gateway.routes.removal import remove_folders
 
 Offset = Annotated[int, QueryParameter(ge=0)]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
@@ -45,9 +45,27 @@ async def create_target(
     return Response(views.target(data.target_name, made.value), status_code=201 if made.is_new else 200)
 
 
+@post("/batch", status_code=200)
+async def create_targets(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
+) -> responses.Batch:
+    """Make targets; what fails is listed with its reason."""
+    items = batches.configs(caller.user, repo, "target", data.targets, may_change=False)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
+
+
+@put("/batch")
+async def set_targets(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
+) -> responses.Batch:
+    """Make targets, or change them as far as they may be."""
+    items = batches.configs(caller.user, repo, "target", data.targets, may_change=True)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
+
+
 @put("/{target:str}")
 async def set_target(
-    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], data: JSONBody[requests.ConfigSet]
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], data: JSONBody[requests.TargetSet]
 ) -> responses.Target:
     made = await services.catalog(
         Catalog.put_target, caller.user, repo, target, data.template, data.overrides or {}, may_change=True
@@ -77,6 +95,14 @@ async def run_stim(
     return await _run(services, caller, Stage.STIM, repo, target, key)
 
 
+@post("/{target:str}/stim/cancel", status_code=200)
+async def cancel_stim(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
+) -> responses.JobStatus:
+    """End it now. What it has made stays readable; running it again begins anew."""
+    return views.job_status(await services.jobs.cancel(Stage.STIM, caller.user, repo, target))
+
+
 @get("/{target:str}/stim")
 async def stim_status(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
@@ -94,8 +120,8 @@ async def stim_output(
     limit: Limit = 100,
 ) -> responses.OutputPage:
     job = await _job(services, caller, Stage.STIM, repo, target)
-    rows = [_stimulus_row(row) for row in await _rows(services, job, offset, limit)]
-    return views.output_page(job, rows, offset, limit)
+    stimuli = await _rows(services, job, offset, limit)
+    return views.output_page(job, [] if job is None else views.stimuli(job, stimuli), offset, limit)
 
 
 @post("/{target:str}/rollout", status_code=200)
@@ -103,6 +129,14 @@ async def run_rollout(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], key: IdempotencyKey = None
 ) -> responses.JobStatus:
     return await _run(services, caller, Stage.ROLLOUT, repo, target, key)
+
+
+@post("/{target:str}/rollout/cancel", status_code=200)
+async def cancel_rollout(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
+) -> responses.JobStatus:
+    """End it now. What it has made stays readable; running it again begins anew."""
+    return views.job_status(await services.jobs.cancel(Stage.ROLLOUT, caller.user, repo, target))
 
 
 @get("/{target:str}/rollout")
@@ -125,11 +159,6 @@ async def rollout_output(
     return views.output_page(job, await _rows(services, job, offset, limit), offset, limit)
 
 
-async def remove_folders(services: Services, jobs: list[int]) -> None:
-    for number in jobs:
-        await asyncio.to_thread(shutil.rmtree, job_folder(services.home, number), ignore_errors=True)
-
-
 async def _run(
     services: Services, caller: Caller, stage: Stage, repo: str, target: str, key: str | None
 ) -> responses.JobStatus:
@@ -148,27 +177,22 @@ async def _rows(services: Services, job: Job | None, offset: int, limit: int) ->
     return await asyncio.to_thread(read_lines, output_file(services.home, job), offset, min(limit, job.lines - offset))
 
 
-def _stimulus_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "stimulus_id": row["id"],
-        "question": row["text"],
-        "stimulus": row["text"],
-        "generator": row["generator"],
-    }
-
-
 ROUTER = Router(
     "/v1/repo/{repo:str}/targets",
     route_handlers=[
         list_targets,
         create_target,
+        create_targets,
+        set_targets,
         set_target,
         get_target,
         delete_target,
         run_stim,
+        cancel_stim,
         stim_status,
         stim_output,
         run_rollout,
+        cancel_rollout,
         rollout_status,
         rollout_output,
     ],

@@ -1,0 +1,189 @@
+"""What vLLM would answer with an internal error, a Python message, or a long silence is refused here, by its field.
+
+Everything else about a request is vLLM's to judge. Knows no vLLM.
+"""
+
+from typing import Any
+
+from baker.errors import InvalidInputError
+
+MAX_CHOICES = 4096
+"""Of one grammar: 20,000 took 24 s of the engine's time, and everybody waited."""
+MAX_MESSAGES = 4096
+"""Messages, and parts of them. 500,000 held everybody up for many seconds while their form was checked."""
+MAX_TOOLS = 1024
+MAX_PROMPTS = 1024
+"""Of one completion; vLLM's own limit, which it looks at last where they are lists of token ids."""
+MAX_STOPS = 4
+"""As at OpenAI, and vLLM's own limit, of which it says only that a list is no string."""
+MAX_TOKENIZED = 1 << 20
+"""Characters of a text to be tokenized; what is to be answered is bounded by the context window."""
+
+LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""How the longest answer is called."""
+TEXTS = frozenset(
+    {"messages", "input", "prompt", "system", "instructions", "tools"}
+    | {"response_format", "structured_outputs", "text", "output_config"}
+)
+"""Fields whose numbers stay text: conversations and schemas."""
+
+
+class FieldRefusedError(InvalidInputError):
+    """A field's value that is not given to vLLM."""
+
+    def __init__(self, param: str | None, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+def check(kind: str, fields: dict[str, Any], *, max_n: int) -> None:
+    """Raises: FieldRefusedError. Args: kind: the name of a `surface.Kind`."""
+    match kind:
+        case "chat":
+            _check_messages(fields.get("messages"))
+        case "completion":
+            _check_prompt(fields.get("prompt"))
+        case "responses":
+            _check_response(fields)
+        case "tokenize":
+            _check_size("prompt", fields.get("prompt"))
+    for field, value in fields.items():
+        if field not in TEXTS and _is_beyond_64_bits(value):
+            raise FieldRefusedError(field, f"{field} holds a number of more than 64 bits")
+    for field in ("messages", "input"):
+        _check_count(field, fields.get(field))
+    _check_stop(fields.get("stop"))
+    _check_tools(fields.get("tools"))
+    _check_n(fields.get("n"), max_n)
+    _check_structured_outputs(fields.get("structured_outputs"))
+    kwargs = fields.get("chat_template_kwargs")
+    if isinstance(kwargs, dict) and (taken := sorted({"messages", "conversation", "tools", "documents"} & set(kwargs))):
+        raise FieldRefusedError("chat_template_kwargs", f"chat_template_kwargs can't set {', '.join(taken)}")
+
+
+def grammar_field(fields: dict[str, Any]) -> str | None:
+    """The field that holds the request to a grammar, if one does."""
+    for name in ("structured_outputs", "response_format", "text", "output_config"):
+        form = fields.get(name)
+        if name in ("text", "output_config"):
+            form = form.get("format") if isinstance(form, dict) else None
+        if form and not (isinstance(form, dict) and form.get("type") == "text"):
+            return name
+    return "tools" if _holds_to_tools(fields) else None
+
+
+def _holds_to_tools(fields: dict[str, Any]) -> bool:
+    tools, choice = fields.get("tools"), fields.get("tool_choice")
+    if not tools or not isinstance(tools, list):
+        return False
+    wanted = choice.get("type") if isinstance(choice, dict) else choice
+    if wanted not in (None, "auto", "none"):
+        return True
+    functions = [tool.get("function", tool) for tool in tools if isinstance(tool, dict)]
+    return any(isinstance(function, dict) and function.get("strict") for function in functions)
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list):
+        raise _not_a("list of messages", "messages", "", messages)
+    for place, message in enumerate(messages):
+        where = f"[{place}]"
+        if not isinstance(message, dict):
+            raise _not_a("object", "messages", where, message)
+        if not isinstance(message.get("role"), str):
+            raise _not_a("string", "messages", f"{where}.role", message.get("role"))
+        if not isinstance(content := message.get("content"), str | list | None):
+            raise _not_a("string, a list of parts or null", "messages", f"{where}.content", content)
+        for number, part in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(part, dict) and part.get("type") == "text" and not isinstance(part.get("text"), str):
+                raise _not_a("string", "messages", f"{where}.content[{number}].text", part.get("text"))
+        if not isinstance(message.get("tool_calls"), list | None):
+            raise _not_a("list", "messages", f"{where}.tool_calls", message["tool_calls"])
+
+
+def _check_prompt(prompt: Any) -> None:
+    if not isinstance(prompt, list) or not prompt:
+        return
+    kinds = {type(part) for part in prompt}
+    if kinds != {int} and len(prompt) > MAX_PROMPTS:
+        raise FieldRefusedError("prompt", f"prompt holds {len(prompt)} texts, at most {MAX_PROMPTS} are taken")
+    if len(kinds) > 1 or not kinds <= {str, int, list}:
+        raise FieldRefusedError(
+            "prompt",
+            "prompt must be a text, a list of texts, a list of token ids, or a list of such lists: one of them",
+        )
+
+
+def _check_response(fields: dict[str, Any]) -> None:
+    if fields.get("background"):
+        raise FieldRefusedError("background", "background is not offered: wait for the answer, or stream it")
+    if fields.get("previous_response_id") is not None:
+        raise FieldRefusedError(
+            "previous_response_id", "responses are not kept here: send the whole conversation as input"
+        )
+
+
+def _is_beyond_64_bits(value: Any) -> bool:
+    """vLLM can't send such an integer to its engine, notices it late, and never forgets the request."""
+    match value:
+        case int() | float():
+            return not -(2**63) <= value < 2**63
+        case dict():
+            return any(map(_is_beyond_64_bits, value.values()))
+        case list():
+            return any(map(_is_beyond_64_bits, value))
+    return False
+
+
+def _check_count(field: str, found: Any) -> None:
+    if not isinstance(found, list):
+        return
+    parts = sum(
+        len(content) for one in found if isinstance(one, dict) and isinstance(content := one.get("content"), list)
+    )
+    if len(found) + parts > MAX_MESSAGES:
+        raise FieldRefusedError(
+            field, f"{field} has {len(found)} entries with {parts} parts, at most {MAX_MESSAGES} together are taken"
+        )
+
+
+def _check_size(field: str, found: Any) -> None:
+    if isinstance(found, str) and len(found) > MAX_TOKENIZED:
+        raise FieldRefusedError(field, f"{field} has {len(found)} characters, at most {MAX_TOKENIZED} are taken")
+
+
+def _check_stop(stop: Any) -> None:
+    if isinstance(stop, list) and len(stop) > MAX_STOPS:
+        raise FieldRefusedError("stop", f"stop has {len(stop)} strings, at most {MAX_STOPS} are taken")
+
+
+def _check_tools(tools: Any) -> None:
+    if isinstance(tools, list) and len(tools) > MAX_TOOLS:
+        raise FieldRefusedError("tools", f"there are {len(tools)} tools, at most {MAX_TOOLS} are taken")
+
+
+def _check_n(n: Any, most: int) -> None:
+    try:
+        wanted = 1 if n is None else float(n)
+    except (TypeError, ValueError, OverflowError):
+        return  # vLLM says well what is wrong with its form
+    if wanted > most:
+        raise FieldRefusedError("n", f"n is {n}, at most {most} answers are given to one request")
+
+
+def _check_structured_outputs(outputs: Any) -> None:
+    if outputs is None:
+        return
+    if not isinstance(outputs, dict):
+        raise _not_a("object", "structured_outputs", "", outputs)
+    choices = outputs.get("choice")
+    if isinstance(choices, list) and len(choices) > MAX_CHOICES:
+        raise FieldRefusedError(
+            "structured_outputs",
+            f"structured_outputs.choice has {len(choices)} entries, at most {MAX_CHOICES} are taken",
+        )
+
+
+def _not_a(wanted: str, param: str, place: str, found: Any) -> FieldRefusedError:
+    shown = "nothing" if found is None else f"{found!r:.80}"
+    return FieldRefusedError(param, f"{param}{place} must be a {wanted}, got {shown}")

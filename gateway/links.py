@@ -1,0 +1,43 @@
+"""Links to a checkpoint's archive that need no key: signed, and good for a while."""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlencode
+
+from baker.archive import archive_name
+from baker.types import Checkpoint
+from gateway.auth import ForbiddenError
+from gateway.config import kept_secret
+
+SIGNING_KEY_FILE = "signing.key"
+PATH = "/v1/files/weights"
+
+
+class Links:
+    def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
+        """The secret is in `home`/signing.key, made when it is first needed: removing it and starting the service again
+        ends all links."""
+        self._file = home / SIGNING_KEY_FILE
+        self._clock = clock
+
+    def make(self, checkpoint: Checkpoint, seconds: int) -> str:
+        """Path and query of a link that is good for so many seconds. The path ends in a file name for clients."""
+        expires = int(self._clock()) + seconds
+        place = (checkpoint.user, checkpoint.repo, checkpoint.bake, str(checkpoint.step))
+        query = urlencode({"expires": expires, "sig": self._signature(*place, expires)})
+        return f"{PATH}/{'/'.join(place)}/{archive_name(checkpoint.bake, checkpoint.step)}.tar.gz?{query}"
+
+    def check(self, user: str, repo: str, bake: str, step: int, expires: int, signature: str) -> None:
+        """Raises: ForbiddenError if the link was not made here, or not as it stands, or long ago."""
+        if not hmac.compare_digest(signature.encode(), self._signature(user, repo, bake, str(step), expires).encode()):
+            raise ForbiddenError("The link's signature does not fit it: ask for a new link, and use it as it stands")
+        if expires < self._clock():
+            raise ForbiddenError("The link has expired: ask for a new one")
+
+    def _signature(self, user: str, repo: str, bake: str, step: str, expires: int) -> str:
+        # Names hold no slash, so no two links have the same text.
+        text = "/".join((PATH, user, repo, bake, step, str(expires)))
+        return hmac.new(kept_secret(self._file).encode(), text.encode(), hashlib.sha256).hexdigest()

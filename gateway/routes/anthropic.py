@@ -1,0 +1,30 @@
+"""Anthropic's Messages API on served models, for its clients and for question generators."""
+
+from litestar import Request, Router, post
+from litestar.datastructures import State
+from litestar.types import ASGIApp
+
+from gateway.engine import surface
+from gateway.http_errors import anthropic_error
+from gateway.routes import inference
+from gateway.routes.dependencies import Caller, Services
+
+
+@post("/messages", status_code=200)
+async def messages(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
+    """Answer a conversation, whole or as server-sent events."""
+    return await inference.answer(request, services, caller, surface.MESSAGES)
+
+
+@post("/messages/count_tokens", status_code=200)
+async def count_tokens(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
+    """How many tokens a conversation has for the model."""
+    return await inference.answer(request, services, caller, surface.COUNT_TOKENS)
+
+
+ROUTER = Router(
+    "/v1",
+    route_handlers=[messages, count_tokens],
+    exception_handlers={Exception: anthropic_error},
+    tags=["anthropic"],
+)

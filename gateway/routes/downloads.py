@@ -1,0 +1,107 @@
+"""Weights to take away: links to a checkpoint's archive, and the archive itself."""
+
+from typing import Annotated
+
+from litestar import HttpMethod, Request, Router, get, route
+from litestar.datastructures import State
+from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.types import ASGIApp
+
+from baker.archive import archive_name
+from baker.catalog import Catalog
+from baker.errors import InvalidInputError, NotFoundError
+from baker.names import parse_model_name
+from baker.types import Checkpoint
+from gateway.file_reply import FileReply
+from gateway.protocol import responses
+from gateway.routes.dependencies import Caller, Services
+from gateway.routes.guards import PUBLIC
+
+WEEK_SECONDS = 7 * 24 * 3600
+ExpiresIn = Annotated[int, QueryParameter(ge=1, le=WEEK_SECONDS)]
+AnyRequest = Request[None, None, State]
+
+
+@get("/repo/{repo:str}/bakes/{bake:str}/download")
+async def download_bake(
+    request: AnyRequest,
+    services: Services,
+    caller: Caller,
+    repo: FromPath[str],
+    bake: FromPath[str],
+    checkpoint: FromQuery[int | None] = None,
+    expires_in: ExpiresIn = 3600,
+) -> responses.Download:
+    """A link to the archive of a checkpoint, by default the newest."""
+    found = await services.catalog(_checkpoint_of_bake, caller.user, repo, bake, checkpoint)
+    return _download(request, services, found, expires_in)
+
+
+# A fixed path goes before /models/{name:path} of openai.py, wherever it is registered.
+@get("/models/download")
+async def download_model(
+    request: AnyRequest, services: Services, caller: Caller, name: FromQuery[str], expires_in: ExpiresIn = 3600
+) -> responses.Download:
+    """A link to the archive of a model, by any of its names."""
+    found = await services.catalog(_checkpoint_of_model, caller.user, name)
+    return _download(request, services, found, expires_in)
+
+
+@route(
+    "/files/weights/{user:str}/{repo:str}/{bake:str}/{step:int}/{file:str}",
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    opt=PUBLIC,
+    tags=["files"],
+)
+async def weights(
+    request: AnyRequest,
+    services: Services,
+    user: FromPath[str],
+    repo: FromPath[str],
+    bake: FromPath[str],
+    step: FromPath[int],
+    file: FromPath[str],
+    expires: FromQuery[int] = 0,
+    sig: FromQuery[str] = "",
+) -> ASGIApp:
+    """The archive behind a link: a gzip tar, whole or in parts (Range)."""
+    services.links.check(user, repo, bake, step, expires, sig)
+    checkpoint = await services.catalog(Catalog.find_checkpoint, user, repo, bake, step)
+    if checkpoint is None:
+        raise NotFoundError(f"Checkpoint {step} of bake {bake!r} was deleted")
+    path = await services.archives.file_of(checkpoint)
+    name = f"{archive_name(bake, step)}.tar.gz"
+    return FileReply(path, name, "application/gzip", request.method, request.headers)
+
+
+def _download(request: AnyRequest, services: Services, checkpoint: Checkpoint, expires_in: int) -> responses.Download:
+    base_url = services.settings.base_url or str(request.base_url)
+    return responses.Download(
+        url=base_url.rstrip("/") + services.links.make(checkpoint, expires_in),
+        expires_in=expires_in,
+        checkpoint=checkpoint.step,
+        bake_name=checkpoint.bake,
+    )
+
+
+def _checkpoint_of_bake(catalog: Catalog, user: str, repo: str, bake: str, step: int | None) -> Checkpoint:
+    catalog.bake(user, repo, bake)
+    checkpoint = catalog.find_checkpoint(user, repo, bake, step)
+    if checkpoint is None:
+        what = "no finished checkpoint" if step is None else f"no checkpoint {step}"
+        raise NotFoundError(f"Bake {bake!r} in repo {repo!r} has {what}")
+    return checkpoint
+
+
+def _checkpoint_of_model(catalog: Catalog, user: str, name: str) -> Checkpoint:
+    ref = parse_model_name(name)
+    if ref is None:
+        raise InvalidInputError(f"name is {name!r}: write user/repo/bake/checkpoint, as GET /v1/models lists them")
+    owner = ref.owner(user)
+    checkpoint = None if owner is None else catalog.find_checkpoint(owner, ref.repo, ref.bake, ref.step)
+    if checkpoint is None:
+        raise NotFoundError(f"Model {name!r} not found")
+    return checkpoint
+
+
+ROUTER = Router("/v1", route_handlers=[download_bake, download_model, weights], tags=["bakes"])

@@ -1,0 +1,25 @@
+"""What is left to do after rows are gone: engine slots to free, folders to remove."""
+
+import asyncio
+import shutil
+
+from litestar.background_tasks import BackgroundTask
+
+from baker.stages import job_folder
+from baker.types import Checkpoint
+from gateway.services import Services
+
+
+async def remove_folders(services: Services, jobs: list[int]) -> None:
+    for number in jobs:
+        await asyncio.to_thread(shutil.rmtree, job_folder(services.home, number), ignore_errors=True)
+
+
+def clean_up(services: Services, withdrawn: list[Checkpoint], jobs: list[int]) -> BackgroundTask:
+    """After the answer: let what runs on the checkpoints end in its own time, and then remove the files."""
+
+    async def unload_and_remove() -> None:
+        await services.adapters.unload(withdrawn)
+        await remove_folders(services, jobs)
+
+    return BackgroundTask(unload_and_remove)
