@@ -87,11 +87,11 @@ def refusal(response: httpx.Response) -> ChatError:
         said = error_message(json.loads(response.read()))
     except ValueError:
         said = clean(response.text[:300]).strip() or "no reason given"
-    advice = {401: "The key is BREAD_API_KEY in the .env of `make serve`.", 404: "/models lists what is served."}
+    advice = {401: "the key is BREAD_API_KEY in the .env of `make serve`.", 404: "/models lists what is served."}
     last = advice.get(response.status_code, "")
     if (seconds := response.headers.get("retry-after", "")).isdigit():
-        last = f"The server asks to wait {seconds} s."
-    return ChatError(f"HTTP {response.status_code}: {said} {last}".strip())
+        last = f"the server asks to wait {seconds} s."
+    return ChatError(f"HTTP {response.status_code}: {said}{f' - {last}' if last else ''}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,7 +301,7 @@ class Chat:
         """Whether the chat goes on. Raises: ChatError, after which it can go on too."""
         text = line.strip()
         word, *rest = text.split(maxsplit=1) or [""]
-        if text.lower() in {"exit", "quit", "q"}:
+        if text.lower().removeprefix("/") in {"exit", "quit", "q"}:
             return False
         if word in self.commands:
             self.commands[word][1](rest[0] if rest else "")
@@ -469,7 +469,10 @@ def read_options(arguments: Sequence[str] | None, *sources: Mapping[str, str | N
     def find(name: str, constant: str = "") -> str:
         return next((value for source in sources if (value := (source.get(name) or "").strip())), constant)
 
-    parser = argparse.ArgumentParser(description="Chat with a model of a Bread gateway. Defaults in brackets.")
+    parser = argparse.ArgumentParser(
+        description="Chat with a model of a Bread gateway. Defaults in brackets.",
+        epilog="Without a terminal it answers the lines of its standard input: echo 'Who are you?' | ...",
+    )
     add = parser.add_argument
     add("--api-key", default=find("BREAD_API_KEY", BREAD_API_KEY), help="or BREAD_API_KEY (as in .env)")
     add("--base-url", default=find("BREAD_BASE_URL", BASE_URL), help="without /v1; or BREAD_BASE_URL (%(default)s)")

@@ -33,7 +33,7 @@ BAR_WIDTH = 30
 
 
 def main() -> int:
-    load_dotenv()
+    load_dotenv(".env")
     base_url = os.environ.get("BREAD_BASE_URL", "http://127.0.0.1:8080")
     api_key = os.environ.get("BREAD_API_KEY")
     if api_key is None:
@@ -59,7 +59,7 @@ def bake_gavin(client: Bread) -> None:
     client.prompts.create(
         prompt_name="gavin_belson_prompt",
         repo_name=REPO,
-        messages=[{"role": "system", "content": "You are Gavin Belson, CEO and founder of Hooli"}],
+        messages=[{"role": "system", "content": "You are Gavin Belson, the founder of Hooli and its CEO"}],
     )
     client.prompts.create(prompt_name="baseline_prompt", repo_name=REPO, messages=[{"role": "user", "content": ""}])
     client.targets.create(
@@ -73,7 +73,7 @@ def bake_gavin(client: Bread) -> None:
                     "questions": [
                         "Gavin, nobody wants your Signature Box",
                         "Pied Piper has the better algorithm!",
-                        "What is Hooli Nucleus?",
+                        "How does Nucleus work, and why did it fail?",
                     ],
                 },
                 {
