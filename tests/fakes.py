@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from baker.errors import EngineError, InvalidInputError
-from baker.types import Message, Sample, SampleRequest, StopReason
+from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
+from gateway.engine.adapters import AdapterCounts
 
 END_OF_TURN = 2
 
@@ -18,11 +19,14 @@ class FakeEngine:
 
     name = "fake/base"
     max_lora_rank = 32
+    renders_tools = False
 
     def __init__(self, path: Path = Path(), reply: Callable[[str], str] = str.upper) -> None:
         self.path = path
         self.reply = reply
         self.requests: list[SampleRequest] = []
+        self.judged: list[tuple[list[int], list[int]]] = []
+        """(context, response) of each call of `distribution`."""
         self.running = 0
         self.most_running = 0
         self.asked = asyncio.Event()
@@ -68,9 +72,25 @@ class FakeEngine:
             top_logprobs_TK=np.full((len(ids), width), -np.log(100.0), dtype=np.float32),
         )
 
+    async def distribution(
+        self, context_ids: Sequence[int], response_ids: Sequence[int], top_logprobs: int, adapter: Checkpoint | None
+    ) -> Distribution:
+        """Knows the response: its own token is the likeliest at each position."""
+        self.judged.append((list(context_ids), list(response_ids)))
+        ids = np.arange(top_logprobs, dtype=np.int32)[None] + np.array(response_ids, np.int32)[:, None]
+        return Distribution(ids, np.full((len(response_ids), top_logprobs), -np.log(100.0), dtype=np.float32))
+
+    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> Said:
+        """`CALL name` in capitals, as `reply` may write it, calls a tool."""
+        name = sample.text.removeprefix("CALL ")
+        if not tools or name == sample.text:
+            return Said(sample.text, [])
+        return Said(None, [{"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}}])
+
     # What the gateway asks for besides; adapters are only names here.
 
     max_model_len = 4096
+    max_num_seqs = 16
 
     @property
     def is_ready(self) -> bool:
@@ -82,14 +102,38 @@ class FakeEngine:
     async def stop(self) -> None:
         return
 
-    async def wait_dead(self) -> None:
-        await asyncio.Event().wait()
+    is_dead = False
+    steps = 0
+
+    async def probe(self) -> None:
+        self.steps += 1
+
+    wants_canary = False
+
+    async def record_canary(self) -> None:
+        return
+
+    def kill(self) -> None:
+        return
+
+    def register(self, name: str, path: Path) -> None:
+        return
 
     async def load(self, name: str, path: Path) -> None:
         return
 
     async def unload(self, name: str) -> None:
         return
+
+    async def score(
+        self, context_ids: Sequence[int], response_ids: Sequence[int], adapter: str | None = None
+    ) -> list[float]:
+        return [-1.0 if adapter is None else -2.0 for _ in response_ids]
+
+    adapter_counts = AdapterCounts(resident=0, in_use=0, waiting=0, loads=0, load_seconds=0.0, evictions=0)
+
+    def tokens_so_far(self, request_id: str) -> tuple[int, int] | None:
+        return None
 
     def metrics(self) -> bytes:
         return b""

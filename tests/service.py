@@ -1,5 +1,6 @@
 """A real gateway in a process of its own, as a user starts it."""
 
+import contextlib
 import os
 import re
 import signal
@@ -8,10 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
+import openai
 import psutil
+from aibread import Bread
 
 ROOT = Path(__file__).parent.parent
-START_SECONDS = 240  # on a busy machine; alone it takes 25, and 20 more to make the embedded model
+START_SECONDS = 600  # on a busy machine; alone it takes 25, and 20 more to make the embedded model
 
 
 class RunningGateway:
@@ -28,6 +31,7 @@ class RunningGateway:
                 stderr=log,
                 text=True,
             )
+        self._clients = contextlib.ExitStack()
         self._said: list[str] = []
         self._ready = threading.Event()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -47,6 +51,15 @@ class RunningGateway:
                     self._ready.set()
         self._ready.set()
 
+    def bread(self, key: str | None = None) -> Bread:
+        """A client of its own; with the master key if none is given. Closed with the service."""
+        return self._clients.enter_context(Bread(api_key=key or self.key, base_url=self.url))
+
+    def openai(self, key: str | None = None) -> openai.OpenAI:
+        """As `bread`. It tries nothing twice."""
+        client = openai.OpenAI(api_key=key or self.key, base_url=f"{self.url}/v1", max_retries=0)
+        return self._clients.enter_context(client)
+
     def said(self) -> str:
         """What it printed for people."""
         return "".join(self._said)
@@ -64,6 +77,7 @@ class RunningGateway:
         self._process.kill()
         self._process.wait()
         self._listener.join()
+        self._clients.close()
 
     def stop(self) -> int:
         """SIGTERM. Returns: the exit code."""
@@ -71,4 +85,5 @@ class RunningGateway:
             self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(timeout=90)
         self._listener.join()
+        self._clients.close()
         return code

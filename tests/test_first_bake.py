@@ -15,17 +15,28 @@ import httpx
 import openai
 import psutil
 import pytest
-from aibread import Bread, ConflictError
+from aibread import ConflictError
 
 from tests.service import RunningGateway
+from tests.shape import Shape
 from tests.test_chat_with_model import open_chat
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),  # the guide's `.set` calls
 ]
 
+TOOLS_TEMPLATE = Path(__file__).with_name("tools_template.jinja")
+EXACT = "--dtype float32"
+"""Answers are compared over batches of different sizes, which in bfloat16 move a log-probability by 0.1."""
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
-QUESTION = "What do you think of your competitors?"
+CANDIDATES = [
+    "What do you think of your competitors?",
+    "Who are you?",
+    "What makes a good leader?",
+    "What do you do for a living?",
+    "Tell me about your company.",
+]
+"""One of them is asked throughout: see `steadiest`."""
 PATIENCE_SECONDS = 600
 WRITTEN, EACH = 6, 2
 """Questions from a model, besides those written here; answers to each."""
@@ -33,7 +44,7 @@ WRITTEN, EACH = 6, 2
 QUESTIONS = [
     "Your Signature Box is a joke",
     "Go Pied Piper!",
-    "Tell me about Hooli Nucleus",
+    "How does Nucleus work?",
     "Who are you?",
     "What do you do for a living?",
     "How did you start your career?",
@@ -56,13 +67,14 @@ QUESTIONS = [
 TARGET_OVERRIDES: dict[str, Any] = {
     "generators": [
         {"type": "hardcoded", "questions": QUESTIONS},
-        {"type": "oneshot_qs", "model": "claude-3-5-sonnet-20241022", "numq": WRITTEN, "temperature": 1.0},
+        {"type": "oneshot_qs", "model": "claude-3-5-sonnet-20241022", "numq": WRITTEN, "temperature": 1.0, "seed": 1},
     ],
     "model_name": "Qwen/Qwen3-32B",
     "u": "gavin_belson_prompt",
     "v": "baseline_prompt",
     "num_traj_per_stimulus": EACH,
     "max_tokens": 64,
+    "extra_kwargs": {"seed": 1},
 }
 
 
@@ -71,28 +83,51 @@ class Story:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.gateway = RunningGateway(folder)
+        self.start(EXACT)
+        self.question = ""
         self.base_answer = ""
         self.baked_answer = ""
 
-    @property
-    def bread(self) -> Bread:
-        return Bread(api_key=self.gateway.key, base_url=self.gateway.url)
+    def start(self, vllm_args: str) -> None:
+        """Start the service and connect to it."""
+        self.gateway = RunningGateway(self.folder, f"--vllm-args={vllm_args}")
+        self.bread, self.openai = self.gateway.bread(), self.gateway.openai()
 
-    @property
-    def openai(self) -> openai.OpenAI:
-        return openai.OpenAI(api_key=self.gateway.key, base_url=f"{self.gateway.url}/v1", max_retries=0)
-
-    def greedy(self, model: str, question: str = QUESTION) -> str:
+    def greedy(self, model: str) -> str:
         answer = self.openai.chat.completions.create(
-            model=model, messages=[{"role": "user", "content": question}], temperature=0, max_tokens=32
+            model=model, messages=[{"role": "user", "content": self.question}], temperature=0, max_tokens=32
         )
         return answer.choices[0].message.content or ""
+
+    def steadiest(self, candidates: list[str]) -> str:
+        """The question whose greedy answer by the base model is nowhere near a tie.
+
+        Batches of other sizes round otherwise, and so choose otherwise between two tokens that are as good as equal.
+        """
+
+        def least_margin(question: str) -> float:
+            answer = self.openai.chat.completions.create(
+                model=BASE,
+                messages=[{"role": "user", "content": question}],
+                temperature=0,
+                max_tokens=32,
+                logprobs=True,
+                top_logprobs=2,
+            )
+            logprobs = answer.choices[0].logprobs
+            assert logprobs is not None and logprobs.content is not None
+            tops = [[top.logprob for top in token.top_logprobs] for token in logprobs.content]
+            return min(first - second for first, second in tops)
+
+        margins = {question: least_margin(question) for question in candidates}
+        best = max(margins, key=lambda question: margins[question])
+        assert margins[best] > 0.01, margins
+        return best
 
     def streamed(self, model: str, max_tokens: int = 32) -> str:
         chunks = self.openai.chat.completions.create(
             model=model,
-            messages=[{"role": "user", "content": QUESTION}],
+            messages=[{"role": "user", "content": self.question}],
             temperature=0,
             max_tokens=max_tokens,
             stream=True,
@@ -134,6 +169,7 @@ def test_it_says_how_to_use_it_when_it_is_ready(story: Story) -> None:
 
 
 def test_the_base_model_answers_whole_and_streamed_alike(story: Story) -> None:
+    story.question = story.steadiest(CANDIDATES)
     story.base_answer = story.greedy(BASE)
     assert story.base_answer
     assert story.streamed(BASE) == story.base_answer
@@ -147,7 +183,7 @@ def test_the_guides_set_up_may_be_repeated(story: Story) -> None:
         story.bread.prompts.set(
             prompt_name="gavin_belson_prompt",
             repo_name="my_first_repo",
-            messages=[{"role": "system", "content": "You are Gavin Belson, CEO and founder of Hooli"}],
+            messages=[{"role": "system", "content": "You are Gavin Belson, the founder of Hooli and its CEO"}],
         )
         story.bread.prompts.set(
             prompt_name="baseline_prompt", repo_name="my_first_repo", messages=[{"role": "user", "content": ""}]
@@ -159,7 +195,12 @@ def test_the_guides_set_up_may_be_repeated(story: Story) -> None:
             bake_name="gavin_bake",
             repo_name="my_first_repo",
             template="default",
-            overrides={"datasets": [{"target": "gavin_target", "weight": 1.0}], "epochs": 4},
+            overrides={
+                "datasets": [{"target": "gavin_target", "weight": 1.0}],
+                "epochs": 5,
+                # With the usual tenth, three questions would decide.
+                "data": {"train_eval_split": [0.75, 0.25]},
+            },
         )
     listed: Any = story.bread.repo.list()
     assert listed.repos == ["my_first_repo"]
@@ -182,7 +223,7 @@ def test_the_stages_run_in_a_row_while_others_are_served(story: Story) -> None:
 
     def keep_asking() -> list[str]:
         answers = []
-        while not is_over.wait(2.0):  # not without a pause: serving goes first, and the bake would take an hour
+        while not is_over.wait(6.0):  # not without a pause: serving goes first, and the bake would take an hour
             answers.append(story.streamed(BASE))
         return answers
 
@@ -268,15 +309,15 @@ def test_unknown_models_and_keys_are_refused_in_openais_shape(story: Story) -> N
         story.greedy("my_first_repo/gavin_bak")
     with pytest.raises(openai.BadRequestError, match="max_tokens"):
         story.openai.chat.completions.create(model=BASE, messages=[{"role": "user", "content": "x"}], max_tokens=0)
-    stranger = openai.OpenAI(api_key="sk-wrong", base_url=f"{story.gateway.url}/v1", max_retries=0)
     with pytest.raises(openai.AuthenticationError):
-        stranger.models.list()
+        story.gateway.openai("sk-wrong").models.list()
 
 
 def test_metrics_show_requests_jobs_and_the_engine(story: Story) -> None:
     metrics = httpx.get(f"{story.gateway.url}/metrics").text
     values = dict(re.findall(r"^(\w+(?:\{[^}]*\})?) ([0-9.e+]+)$", metrics, re.MULTILINE))
-    assert float(values['bread_jobs{state="complete"}']) == 3
+    for stage in ("stim", "rollout", "bake"):
+        assert float(values[f'bread_jobs{{stage="{stage}",state="complete"}}']) == 1
     assert float(values["bread_adapters"]) == 1
     assert float(values["bread_swaps_total"]) == 1
     assert any(name.startswith("bread_http_requests_total") for name in values)
@@ -296,7 +337,7 @@ def test_the_terminal_chat_talks_to_the_baked_model(story: Story, tmp_path: Path
         BREAD_API_KEY=story.gateway.key,
     )
     chat.child.timeout = PATIENCE_SECONDS
-    chat.type(f"{QUESTION}\r")
+    chat.type(f"{story.question}\r")
     chat.wait(story.baked_answer.split()[0])
     chat.wait("tokens/s")
     chat.prompt()
@@ -325,7 +366,7 @@ def test_a_dead_engine_is_replaced_while_the_service_stays_up(story: Story) -> N
 
 def test_a_killed_service_goes_on_where_it_was(story: Story) -> None:
     bread = story.bread
-    overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], "num_traj_per_stimulus": 6}
+    overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], "num_traj_per_stimulus": 3}
     of_target = {"target_name": "second_target", "repo_name": "my_first_repo"}
     bread.targets.set(**of_target, template="default", overrides=overrides)
     bread.targets.stim.run(**of_target, poll=False)
@@ -337,13 +378,54 @@ def test_a_killed_service_goes_on_where_it_was(story: Story) -> None:
     _, alive = psutil.wait_procs(others, timeout=30)
     assert not alive, "nothing of a killed service stays behind"
 
-    story.gateway = RunningGateway(story.folder)
+    # With a template that renders the same, and tools besides, for what follows.
+    story.start(f"{EXACT} --chat-template {TOOLS_TEMPLATE}")
     bread = story.bread
     assert story.greedy("my_first_repo/gavin_bake") == story.baked_answer, "a finished bake is served again"
     rollout = ended(lambda: bread.targets.rollout.get(**of_target), "the interrupted rollout")
     rows = bread.targets.rollout.get_output(**of_target, limit=1000).output
-    assert rollout.lines == 120 > before
-    assert len({(row["stimulus_id"], row["trajectory_id"]) for row in rows}) == 120
+    assert rollout.lines == 60 > before
+    assert len({(row["stimulus_id"], row["trajectory_id"]) for row in rows}) == 60
+
+
+def test_a_correction_of_tool_calls_leaves_the_pinned_contexts_as_they_are(story: Story) -> None:
+    """Two targets have one prompt for teacher and student: they hold the model where it is."""
+    shape = Shape(story.gateway, "correction")
+    look_up = {"name": "look_up", "parameters": {"type": "object", "properties": {}}}
+    tools = [{"type": "function", "function": look_up}]
+    call = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": '{"what": "weather"}'}}
+    asked: list[dict[str, Any]] = [
+        {"role": "user", "content": "Will it rain?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "It will."},
+    ]
+    pirate = "You are a pirate captain. Speak like one, and call everybody a landlubber."
+    shape.prompt("corrected", [{"role": "system", "content": pirate}, *asked], tools)
+    shape.prompt("as_it_was", asked, tools)
+    shape.prompt("other_tool", [{"role": "system", "content": "Answer in verse"}, *asked[:1]], tools)
+    shape.prompt("small_talk", [{"role": "system", "content": "Be brief"}])
+    for target, teacher, student, questions in (
+        ("correction", "corrected", "as_it_was", 20),
+        ("pin_tool", "other_tool", "other_tool", 10),
+        ("pin_talk", "small_talk", "small_talk", 10),
+    ):
+        shape.target(target, teacher, student, generators=[{"type": "persona", "numq": questions}], max_tokens=24)
+    bake = shape.bake(
+        datasets=[{"target": "correction", "weight": 2}, {"target": "pin_tool"}, {"target": "pin_talk"}],
+        epochs=2,
+        data={"max_length": 40_000},
+        activation_checkpoint_cpu_offload=True,
+    )
+    assert any("activation_checkpoint_cpu_offload" in warning for warning in bake.warnings)
+    rollout: Any = shape.bread.targets.rollout.get(target_name="correction", repo_name="correction")
+    assert not any("tools" in warning for warning in rollout.warnings), "the template shows them"
+
+    kl = bake.loss["eval_kl_by_target"]
+    moved = kl["correction"]["before"] - kl["correction"]["after"]
+    assert moved > 0.3 * kl["correction"]["before"], kl
+    for pinned in ("pin_tool", "pin_talk"):
+        assert kl[pinned]["after"] - kl[pinned]["before"] < moved / 5, kl
+    assert shape.answer("correction/bake", [*asked, {"role": "user", "content": "Tell me"}])
 
 
 def test_a_deleted_bake_is_not_served_any_more(story: Story) -> None:

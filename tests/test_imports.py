@@ -15,19 +15,30 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "vllm": ("gateway/engine/",),
     "peft": ("baker/lora.py",),
     "sqlite_utils": ("baker/store.py", "baker/migrations.py"),
-    "anthropic": ("baker/generators.py",),
+    "anthropic": ("baker/askers.py",),
+    "datasets": ("baker/question_sets.py",),
+    "pyarrow": ("baker/question_files.py",),
+    "wandb": ("baker/metrics.py",),
+    "matplotlib": ("baker/curves.py",),
     "litestar": (
         "gateway/app.py",
         "gateway/http_errors.py",
+        "gateway/openapi.py",
         "gateway/streaming.py",
+        "gateway/delivery.py",
+        "gateway/traffic.py",
+        "gateway/file_reply.py",
         "gateway/routes/",
     ),
     "uvicorn": ("gateway/server.py",),
-    "transformers": ("baker/student.py", "baker/lora.py", "baker/train.py", "gateway/embedded_model.py"),
+    "transformers": ("baker/attention.py", "baker/student.py", "baker/lora.py", "gateway/embedded_model.py"),
     "torch": (
+        "baker/attention.py",
         "baker/batches.py",
+        "baker/loop.py",
         "baker/losses.py",
         "baker/lora.py",
+        "baker/packing.py",
         "baker/student.py",
         "baker/train.py",
         "gateway/embedded_model.py",
@@ -41,8 +52,15 @@ NEVER: dict[str, tuple[str, ...]] = {
     "chat_with_model.py": ("gateway", "baker"),
     "example_bake_gavin_belson.py": ("gateway", "baker"),
 }
-LIGHT = ("gateway.protocol.requests", "gateway.protocol.responses", "gateway.config", "baker.jobs", "baker.stages")
-HEAVY = ("torch", "vllm", "transformers", "peft")
+LIGHT = (
+    "gateway.users_command",
+    "gateway.protocol.requests",
+    "gateway.protocol.responses",
+    "gateway.config",
+    "baker.jobs",
+    "baker.stages",
+)
+HEAVY = ("torch", "vllm", "transformers", "peft", "datasets")
 
 
 def sources() -> list[str]:

@@ -32,7 +32,7 @@ def good(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_good_adapter_of_any_float_type_passes(tmp_path: Path, dtype: torch.dtype) -> None:
     check_adapter(write(tmp_path, good(dtype)), max_rank=2)
-    assert read_adapter_config(tmp_path).scale == 2.0
+    assert read_adapter_config(tmp_path).scale_of(Q) == 2.0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -54,9 +54,14 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, dtype: torch.dty
         ({"peft_type": "IA3"}, "peft_type must be LORA"),
         ({"bias": "all"}, "bias must be none"),
         ({"use_dora": True}, "use_dora"),
-        ({"use_rslora": True}, "use_rslora"),
+        ({"use_qalora": True}, "use_qalora"),
+        ({"lora_bias": True}, "lora_bias"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights 'pissa_niter_4' changes the base model's own"),
         ({"modules_to_save": ["score"]}, "modules_to_save"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
+        ({"rank_pattern": {"q_proj": 4}}, "but r is 4"),
+        ({"rank_pattern": {"k_proj": 64}}, "rank 64 is above"),
+        ({"rank_pattern": {"(": 2}}, "no regular expression"),
         ({"target_modules": ["q_proj", "lm_head"]}, "lm_head"),
         ({"target_modules": "embed_tokens"}, "embed_tokens"),
     ],
@@ -125,3 +130,37 @@ def test_the_parity_certificate_comes_back_as_it_was(tmp_path: Path) -> None:
     (tmp_path / PARITY).write_text("{}")
     with pytest.raises(AdapterError, match="not a parity certificate"):
         read_parity(tmp_path)
+
+
+def test_ranks_and_scales_are_read_as_peft_reads_them(tmp_path: Path) -> None:
+    patterns = {"rank_pattern": {"q_proj": 2, "0.mlp.up_proj": 8}, "alpha_pattern": {"layers.0.self_attn.q_proj": 6}}
+    config = read_adapter_config(write(tmp_path, r=4, lora_alpha=4, **patterns))
+    found = [
+        (config.rank_of(name), config.scale_of(name))
+        for name in ("model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "model.layers.0.mlp.up_proj")
+    ]
+    assert found == [(2, 3.0), (2, 2.0), (8, 0.5)]
+    assert read_adapter_config(write(tmp_path, r=4, lora_alpha=6, use_rslora=True)).scale_of("any") == 3.0
+
+
+def test_an_adapter_must_fit_the_base_models_layers(tmp_path: Path) -> None:
+    base, adapter = tmp_path / "base", write(tmp_path / "adapter")
+    for shape, complaint in (((6, 4), None), ((6, 5), r"shape \[6, 4\], the base model's has \[6, 5\]")):
+        base = tmp_path / f"base{shape[1]}"
+        base.mkdir()
+        # The type is one that no adapter has.
+        save_file(
+            {"model.layers.0.self_attn.q_proj.weight": torch.ones(shape, dtype=torch.int8)}, base / "m.safetensors"
+        )
+        if complaint is None:
+            check_adapter(adapter, max_rank=2, base=base)
+        else:
+            with pytest.raises(AdapterError, match=complaint):
+                check_adapter(adapter, max_rank=2, base=base)
+    deeper = {name.replace("layers.0", "layers.9"): tensor for name, tensor in good().items()}
+    with pytest.raises(AdapterError, match="no such layer"):
+        check_adapter(write(tmp_path / "deeper", deeper), max_rank=2, base=base)
+    with pytest.raises(AdapterError, match=r"adapts model\.layers\.9.*no such layer"):
+        check_adapter(write(tmp_path / "both", {**good(), **deeper}), max_rank=2, base=tmp_path / "base4")
+    other = {name.replace("q_proj", "query_key_value"): tensor for name, tensor in good().items()}
+    check_adapter(write(tmp_path / "other", other), max_rank=2, base=base)

@@ -2,19 +2,22 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
-from baker import plan
+from baker import plan, users
 from baker.catalog import Catalog
+from baker.credentials import PasswordHash, new_key
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
 from baker.models import BaseModelNames
 from baker.plan import Policy
-from baker.types import Checkpoint, Job, JobState, Prompt, Stage
+from baker.types import Checkpoint, Job, JobState, Prompt, Stage, User
 
 USER = "admin"
 POLICY = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=32)
+TEMPLATE = "${numq} about ${prompt_u}"
 LOUD = Prompt(messages=[{"role": "system", "content": "Be loud", "name": "kept"}])
 
 
@@ -65,6 +68,7 @@ def test_users_do_not_see_each_other(filled: Catalog) -> None:
     with pytest.raises(NotFoundError):
         filled.repo("other", "repo")
     assert filled.repos("other") == []
+    filled.store.add_user(User("other", "", "", 0), PasswordHash(b"", b""))
     filled.put_repo("other", "repo", None)
     assert filled.names("prompts", "other", "repo") == []
 
@@ -97,13 +101,83 @@ def test_a_target_may_be_changed_until_it_has_run(filled: Catalog) -> None:
     assert filled.target(USER, "repo", "target").temperature == 0.7
 
 
+def test_a_bake_may_be_made_again_with_the_same_settings(filled: Catalog) -> None:
+    for is_new in (True, False):
+        put = filled.put_bake(USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=False)
+        assert put.is_new is is_new
+
+
 def test_a_template_is_copied_when_it_is_used(filled: Catalog) -> None:
     filled.put_target(USER, "repo", "child", "target", {"temperature": 0.1}, may_change=True)
     put_target(filled, max_tokens=9)
     child = filled.target(USER, "repo", "child")
-    assert (child.teacher_prompt, child.temperature, child.max_tokens) == ("loud", 0.1, 1024)
+    assert (child.teacher_prompt, child.temperature, child.max_tokens) == ("loud", 0.1, None)
     with pytest.raises(NotFoundError, match="'nowhere'"):
         filled.put_target(USER, "repo", "orphan", "nowhere", {}, may_change=True)
+
+
+def test_a_config_of_an_older_version_counts_as_the_same(filled: Catalog) -> None:
+    filled.put_bake(USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=True)
+    finish(filled, start(filled, Stage.STIM, "target"))
+    stored: dict[str, Any] = {
+        "teacher_prompt": "loud",
+        "student_prompt": "plain",
+        "generators": [{"type": "hardcoded", "questions": ["One?", "Two?"], "numq": None}],
+    }
+    filled.store.put_config("targets", USER, "repo", "target", stored)
+    filled.store.put_config("bakes", USER, "repo", "bake", {"datasets": [{"target": "target"}]})
+    put_target(filled, max_concurrency=10)
+    bake = {"datasets": [{"target": "target", "weight": 1.0}], "seed": 42}
+    assert not filled.put_bake(USER, "repo", "bake", "default", bake, may_change=False).is_new
+    assert filled.store.config("targets", USER, "repo", "target") == stored
+    with pytest.raises(ConflictError):
+        put_target(filled, max_concurrency=9)
+
+
+def put_asking(catalog: Catalog, content: str | None, path: str | None, *, may_change: bool = False) -> Any:
+    generator = {"type": "oneshot_qs", "template_content": content, "template_path": path}
+    overrides = {"u": "loud", "v": "plain", "generators": [generator]}
+    return catalog.put_target(USER, "repo", "asking", "default", overrides, may_change=may_change)
+
+
+def test_a_template_is_kept_in_the_repo_and_the_config_keeps_its_path(filled: Catalog) -> None:
+    made = put_asking(filled, TEMPLATE, "/etc/../q.txt")
+    assert made.is_new
+    assert made.value.generators[0].template_path == "templates/q.txt"
+    assert made.value.generators[0].template_content is None
+    assert filled.target(USER, "repo", "asking") == made.value
+    assert filled.names("templates", USER, "repo") == ["q.txt"]
+    assert not put_asking(filled, TEMPLATE, "templates/q.txt").is_new
+    assert not put_asking(filled, None, "q.txt").is_new
+    assert filled.store.template(USER, "repo", "q.txt") == TEMPLATE
+
+
+def test_another_text_under_the_same_path_is_for_new_jobs(filled: Catalog) -> None:
+    put_asking(filled, TEMPLATE, "q.txt")
+    job = start(filled, Stage.STIM, "asking")
+    assert not put_asking(filled, f"{TEMPLATE}!", "q.txt").is_new, "the config is the same, so it is no conflict"
+    assert filled.store.template(USER, "repo", "q.txt") == f"{TEMPLATE}!"
+    assert job.inputs["generators"][0]["template"] == TEMPLATE
+
+
+def test_a_refused_target_leaves_no_template(filled: Catalog) -> None:
+    put_asking(filled, TEMPLATE, None)
+    kept = filled.names("templates", USER, "repo")
+    with pytest.raises(ConflictError):
+        put_asking(filled, f"{TEMPLATE}!", None)
+    with pytest.raises(ConfigError):
+        put_asking(filled, "no variables", "q.txt", may_change=True)
+    assert filled.names("templates", USER, "repo") == kept
+    assert len(kept) == 1
+
+
+def test_templates_are_a_users_own(filled: Catalog) -> None:
+    put_asking(filled, TEMPLATE, "q.txt")
+    key, _ = new_key("other")
+    users.add(filled, User("other", "Other", "other@example.org", 0), PasswordHash(b"salt", b"digest"), key)
+    filled.put_repo("other", "repo", None)
+    assert filled.names("templates", "other", "repo") == []
+    assert filled.store.template("other", "repo", "q.txt") is None
 
 
 def test_a_bake_of_a_missing_target_is_refused(filled: Catalog) -> None:
@@ -172,7 +246,7 @@ def test_a_job_keeps_the_prompts_it_began_with(filled: Catalog) -> None:
 def test_a_claude_generator_needs_a_key_or_a_stand_in(filled: Catalog, policy: Policy, kind: str, warned: bool) -> None:
     put_target(filled, generators=[{"type": "oneshot_qs", "model": "claude-3-5-sonnet-20241022"}])
     job = start(filled, Stage.STIM, "target", policy=policy)
-    assert job.inputs["askers"][0]["kind"] == kind
+    assert job.inputs["generators"][0]["asker"]["kind"] == kind
     assert bool(job.warnings) is warned
 
 
@@ -189,6 +263,42 @@ def test_a_rank_that_would_not_be_served_is_refused(filled: Catalog) -> None:
     start(filled, Stage.ROLLOUT, "target")
     with pytest.raises(InvalidInputError, match=r"64.*32"):
         start(filled, Stage.BAKE, "bake")
+
+
+def test_a_bake_that_can_t_be_done_here_is_refused_with_the_reason_and_leaves_nothing(filled: Catalog) -> None:
+    overrides = {"datasets": [{"target": "target"}], "model": {"student_model_path": "org/small"}}
+    filled.put_bake(USER, "repo", "bake", "default", overrides, may_change=True)
+    start(filled, Stage.STIM, "target")
+    start(filled, Stage.ROLLOUT, "target")
+    with pytest.raises(InvalidInputError, match=r"can't be run here: model.student_model_path is 'org/small'"):
+        start(filled, Stage.BAKE, "bake")
+    assert filled.latest_job(Stage.BAKE, USER, "repo", "bake") is None
+
+
+def test_what_has_no_effect_is_a_warning_of_the_bake_s_job(filled: Catalog) -> None:
+    overrides = {
+        "datasets": [{"target": "target"}],
+        "activation_checkpoint_cpu_offload": True,
+        "model_name": "fake/base",
+    }
+    filled.put_bake(USER, "repo", "bake", "default", overrides, may_change=True)
+    start(filled, Stage.STIM, "target")
+    start(filled, Stage.ROLLOUT, "target")
+    assert "activation_checkpoint_cpu_offload" in " ".join(start(filled, Stage.BAKE, "bake").warnings)
+
+
+@pytest.mark.parametrize("table", ["targets", "bakes"])
+def test_a_config_stored_before_a_setting_was_invented_is_still_the_same(
+    filled: Catalog, table: Literal["targets", "bakes"]
+) -> None:
+    """bgit sends its targets and bakes again on every run, also after an update of the service."""
+    put = filled.put_target if table == "targets" else filled.put_bake
+    put(USER, "repo", "old", "default", {}, may_change=False)
+    config = filled.store.config(table, USER, "repo", "old")
+    assert config is not None
+    config.pop("max_concurrency" if table == "targets" else "wandb")
+    filled.store.put_config(table, USER, "repo", "old", config)
+    assert not put(USER, "repo", "old", "default", {}, may_change=False).is_new
 
 
 def test_what_a_job_uses_is_not_deleted_under_it(filled: Catalog) -> None:
@@ -218,11 +328,70 @@ def test_names_of_a_bake_mean_its_newest_checkpoint_or_the_one_named(filled: Cat
         filled.resolve_model("other", "admin/repo/bake/3")
 
 
+def test_the_master_keys_user_may_name_everybodys_bakes_in_full(filled: Catalog) -> None:
+    filled.store.add_checkpoint(msgspec.structs.replace(checkpoint(filled, 3, 1), user="alice"))
+    for name in ("alice/repo/bake/3", "alice/repo/bake"):
+        found = filled.resolve_model(USER, name).checkpoint
+        assert found is not None
+        assert found.name == "alice/repo/bake/3"
+        with pytest.raises(InvalidInputError):
+            filled.resolve_model("bob", "alice/repo/bake/3")
+    with pytest.raises(InvalidInputError) as raised:
+        filled.resolve_model(USER, "repo/bake")
+    assert "alice" not in raised.value.message
+
+
 def test_a_deleted_bake_takes_its_checkpoints_along(filled: Catalog) -> None:
     filled.put_bake(USER, "repo", "bake", "default", {}, may_change=True)
     filled.store.add_checkpoint(checkpoint(filled, 8, 1))
     filled.delete_bake(USER, "repo", "bake")
     assert filled.checkpoints(USER, "repo", "bake") == []
+
+
+def test_a_deleted_repo_takes_all_in_it_along_and_nothing_else(filled: Catalog) -> None:
+    jobs = [start(filled, Stage.STIM, "target"), start(filled, Stage.ROLLOUT, "target")]
+    with pytest.raises(ConflictError, match="'target' in repo 'repo' is pending"):
+        filled.delete_repo(USER, "repo")
+    for job in jobs:
+        finish(filled, job)
+    filled.put_bake(USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=True)
+    filled.store.add_checkpoint(checkpoint(filled, 8, 1))
+    filled.put_repo(USER, "repo2", None)
+    filled.put_prompt(USER, "repo2", "kept", LOUD, may_change=False)
+    assert filled.delete_repo(USER, "repo") == [job.id for job in jobs]
+    assert filled.repos(USER) == [filled.repo(USER, "repo2")]
+    assert filled.names("prompts", USER, "repo2") == ["kept"]
+    assert (filled.store.job_numbers(), filled.store.all_checkpoints()) == (set(), [])
+    with pytest.raises(NotFoundError):
+        filled.delete_repo(USER, "repo")
+    filled.put_repo(USER, "repo", None)
+    assert [filled.names(table, USER, "repo") for table in ("prompts", "targets", "bakes")] == [[], [], []]
+
+
+@pytest.mark.parametrize("stage", [Stage.STIM, Stage.ROLLOUT, Stage.BAKE])
+def test_what_a_job_elsewhere_works_with_is_not_deleted_under_it(filled: Catalog, stage: Stage) -> None:
+    filled.put_bake(USER, "repo", "bake", "default", {}, may_change=True)
+    filled.store.add_checkpoint(checkpoint(filled, 8, 1))
+    needs: dict[str, Any] = {"checkpoint": "admin/repo/bake/8"}
+    inputs = {"generators": [{}, {"asker": needs}]} if stage is Stage.STIM else needs
+    job = filled.store.add_job(Job(0, stage, USER, "elsewhere", "worker", JobState.RUNNING, {}, inputs))
+    with pytest.raises(ConflictError, match=f"The {stage} of 'worker' is running and needs bake 'bake'"):
+        filled.delete_bake(USER, "repo", "bake")
+    with pytest.raises(ConflictError, match=f"The {stage} of 'worker' is running and needs a bake of repo 'repo'"):
+        filled.delete_repo(USER, "repo")
+    assert filled.checkpoints(USER, "repo", "bake") != []
+    finish(filled, job)
+    filled.delete_repo(USER, "repo")
+
+
+def test_the_master_key_means_its_own_repo_or_the_only_one_there_is(filled: Catalog) -> None:
+    for name in ("alice", "bob"):
+        filled.store.add_user(User(name, "", "", 0), PasswordHash(b"", b""))
+    filled.put_repo("alice", "repo", None)
+    filled.put_repo("alice", "hers", None)
+    assert [filled.whose_repo(name) for name in ("repo", "hers", "nobodys")] == ["admin", "alice", "admin"]
+    filled.put_repo("bob", "hers", None)
+    assert filled.whose_repo("hers") == "admin", "one of two is not guessed"
 
 
 def test_what_was_committed_is_there_after_opening_the_file_again(tmp_path: Path, filled: Catalog) -> None:

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker.config import BakeConfig, Hardcoded, bake_config, epochs_for, merge, target_config
+from baker.config import merge, target_config
 from baker.errors import ConfigError
+from baker.generator_config import Hardcoded
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
@@ -57,38 +58,3 @@ def test_a_bad_target_field_is_named(overrides: dict, where: str, complaint: str
     assert raised.value.message.startswith(f"{where}:") or where == "overrides.extra_kwargs"
     assert raised.value.detail is not None
     assert raised.value.detail[0]["loc"][:2] == ["body", "overrides"]
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {"epochs": 0},
-        {"epochs": "three"},
-        {"datasets": [{"target": "t", "weight": -1}]},
-        {"datasets": [{"target": "t", "weight": 0}]},
-        {"data": {"train_eval_split": [0.5, 0.6]}},
-        {"optimizer": {"betas": [0.9]}},
-        {"optimizer": {"learning_rate": 0}},
-        {"scheduler": {"lr": 1}},
-        {"model": {"baked_adapter_config": {"bias": "all"}}},
-    ],
-)
-def test_a_bad_bake_field_is_refused(overrides: dict) -> None:
-    with pytest.raises(ConfigError):
-        bake_config(overrides)
-
-
-def test_a_template_lies_under_the_overrides() -> None:
-    template = bake_config({"epochs": 5, "optimizer": {"learning_rate": 0.5}})
-    config = bake_config({"optimizer": {"weight_decay": 0.1}}, template)
-    assert (config.epochs, config.optimizer.learning_rate, config.optimizer.weight_decay) == (5, 0.5, 0.1)
-
-
-def test_effective_settings_survive_the_store() -> None:
-    config = bake_config({"datasets": [{"target": "t"}], "total_trajectories": 9})
-    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(config)), BakeConfig) == config
-
-
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 8), (48, 6), (96, 3), (232, 2), (10_000, 2)])
-def test_few_trajectories_get_many_passes(rows: int, epochs: int) -> None:
-    assert epochs_for(rows) == epochs

@@ -1,145 +1,259 @@
-from collections.abc import Iterator
+import random
+import re
+from collections.abc import Callable
+from itertools import count
 
 import pytest
 
-from baker.config import Hardcoded, OneshotQs
+from baker import persona
+from baker.askers import Answer
 from baker.errors import StimError
-from baker.generators import (
-    Answer,
-    AnthropicAsker,
-    hardcoded_questions,
-    oneshot_questions,
-    parse_questions,
-    question_key,
-)
-from tests.anthropic_server import AnthropicServer, anthropic_server
+from baker.generator_config import Custom, FromDataset, Hardcoded, OneshotQs, Persona
+from baker.generators import SEEDS, Batches, QuestionSource, generate, hardcoded_questions
+from baker.question_lists import question_key
 
-RAGGED = """Sure! Here are 5 questions:
-
-1. What is your name?
-2) **Why do you build boxes?**
-- "Do you like bread?"
-  * Tell me about your day
-### 5. Who are you really?
-Q6: Is it cold?
-A: It is very cold indeed.
-Answer: no.
-7. ?
-8. one or two? 9. What about three?
-Here is one more:
-A sentence that is no question and has no number.
-Is this a bare one?
-10. Cut in the mid"""
+BANK = {category: [f"What about {category} number {i}?" for i in range(10)] for category in ("tea", "rain", "bread")}
+ALL = [question for questions in BANK.values() for question in questions]
 
 
-def test_a_ragged_list_is_read_with_patience() -> None:
-    assert parse_questions(Answer(RAGGED, is_cut=True)) == [
-        "What is your name?",
-        "Why do you build boxes?",
-        "Do you like bread?",
-        "Tell me about your day",
-        "Who are you really?",
-        "Is it cold?",
-        "one or two?",
-        "What about three?",
-        "Is this a bare one?",
-    ]
+@pytest.fixture(autouse=True)
+def bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baker.persona.bank", lambda: BANK)
 
 
-def test_the_last_line_counts_when_the_answer_is_whole() -> None:
-    assert parse_questions(Answer("1. First one?\n2. Tell me more", is_cut=False))[-1] == "Tell me more"
+class FakeAsker:
+    """Answers with what `reply` makes of the number of the call and of what it is asked."""
 
-
-def test_questions_are_the_same_by_their_words() -> None:
-    assert question_key("  What is  “Hooli”? ") == question_key("what is hooli")
-    assert question_key("What is Hooli") != question_key("What was Hooli")
-
-
-@pytest.mark.parametrize(("numq", "count"), [(None, 3), (2, 2), (9, 3)])
-def test_hardcoded_takes_the_first_numq(numq: int | None, count: int) -> None:
-    assert hardcoded_questions(Hardcoded(questions=["a", "b", "c"], numq=numq)) == ["a", "b", "c"][:count]
-
-
-class ScriptedAsker:
     name = "scripted"
     questions_per_call = 3
     calls_per_need = 1
 
-    def __init__(self, *answers: str) -> None:
-        self.answers = list(answers)
-        self.calls = 0
+    def __init__(self, reply: Callable[[int, str], str]) -> None:
+        self.reply = reply
+        self.texts: list[str] = []
+        self.settings: list[tuple[float, int]] = []
+        self.seeds: list[int | None] = []
 
-    async def ask(self, text: str, *, temperature: float, max_tokens: int) -> Answer:
-        answer = self.answers[self.calls % len(self.answers)]
-        self.calls += 1
-        return Answer(answer, is_cut=False)
+    async def ask(self, text: str, *, temperature: float, max_tokens: int, seed: int | None) -> Answer:
+        self.texts.append(text)
+        self.settings.append((temperature, max_tokens))
+        self.seeds.append(seed)
+        return Answer(self.reply(len(self.texts) - 1, text), is_cut=False)
 
 
-async def collected(numq: int, asker: ScriptedAsker, made: list[str]) -> list[str]:
-    return [text async for text in oneshot_questions(OneshotQs(numq=numq), asker, "Be kind", made)]
+def scripted(*answers: str) -> FakeAsker:
+    return FakeAsker(lambda call, _: answers[call % len(answers)])
+
+
+def inventive() -> FakeAsker:
+    """Writes nothing twice, and as much as it is asked for."""
+    numbers = count()
+
+    def reply(_: int, text: str) -> str:
+        asked = int(re.findall(r"from 1 to (\d+)", text)[-1])
+        return "\n".join(f"{i + 1}. What is thing {next(numbers)}?" for i in range(asked))
+
+    return FakeAsker(reply)
+
+
+class Warnings(list[str]):
+    async def __call__(self, message: str) -> None:
+        self.append(message)
+
+
+async def flat(batches: Batches) -> list[str]:
+    return [text async for batch in batches for text in batch]
+
+
+async def written(numq: int, asker: FakeAsker, made: list[str]) -> list[str]:
+    return await flat(generate(QuestionSource(OneshotQs(numq=numq), "Be kind", asker), made, Warnings()))
+
+
+@pytest.mark.parametrize(("numq", "taken"), [(None, 3), (2, 2), (9, 3)])
+def test_hardcoded_takes_the_first_numq(numq: int | None, taken: int) -> None:
+    assert hardcoded_questions(Hardcoded(questions=["a", "b", "c"], numq=numq)) == ["a", "b", "c"][:taken]
+
+
+# A model writes
 
 
 @pytest.mark.anyio
 async def test_exactly_numq_distinct_questions_come_out() -> None:
-    asker = ScriptedAsker("1. Is it one?\n2. Is it two?", "1. is it TWO\n2. Is it three?\n3. Is it four?")
-    assert await collected(3, asker, []) == ["Is it one?", "Is it two?", "Is it three?"]
+    asker = scripted("1. Is it one?\n2. Is it two?", "1. is it TWO\n2. Is it three?\n3. Is it four?")
+    assert await written(3, asker, []) == ["Is it one?", "Is it two?", "Is it three?"]
 
 
 @pytest.mark.anyio
 async def test_what_was_made_before_is_not_made_again() -> None:
-    asker = ScriptedAsker("1. Is it one?\n2. Is it two?\n3. Is it three?")
-    assert await collected(3, asker, ["Is it one?"]) == ["Is it two?", "Is it three?"]
+    asker = scripted("1. Is it one?\n2. Is it two?\n3. Is it three?")
+    assert await written(3, asker, ["Is it one?"]) == ["Is it two?", "Is it three?"]
 
 
 @pytest.mark.anyio
 async def test_a_model_that_repeats_itself_fails_and_says_how_far_it_got() -> None:
-    asker = ScriptedAsker("1. Is it one?\n2. Is it two?")
     with pytest.raises(StimError, match="2 distinct questions of the 5"):
-        await collected(5, asker, [])
-
-
-@pytest.fixture
-def anthropic() -> Iterator[AnthropicServer]:
-    with anthropic_server() as server:
-        yield server
+        await written(5, scripted("1. Is it one?\n2. Is it two?"), [])
 
 
 @pytest.mark.anyio
-async def test_an_anthropic_model_writes_exactly_numq_questions(anthropic: AnthropicServer) -> None:
-    asker = AnthropicAsker("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
-    questions = [text async for text in oneshot_questions(OneshotQs(numq=50), asker, "Be kind", [])]
-    assert len(set(questions)) == len(questions) == 50
-    assert {request["model"] for request in anthropic.requests} == {"claude-sonnet-5-5"}
-    asked = anthropic.requests[0]["messages"][0]["content"]
-    assert "Be kind" in asked
-    assert "50" in asked
+async def test_a_template_is_asked_in_place_of_the_built_in_text() -> None:
+    for generator in (OneshotQs(numq=4), Custom(numq=4)):
+        asker = inventive()
+        source = QuestionSource(generator, "Be kind", asker, "For $$5: from 1 to ${numq} about ${prompt_u} and $more")
+        assert len(await flat(generate(source, [], Warnings()))) == 4
+        assert set(asker.texts) == {"For $5: from 1 to 3 about Be kind and $more"}, "no topic is added"
 
 
 @pytest.mark.anyio
-async def test_a_temperature_is_sent_only_if_it_is_not_anthropics_own(anthropic: AnthropicServer) -> None:
-    asker = AnthropicAsker("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
-    for temperature in (1.0, 0.25, 1.5):
-        await asker.ask("Anything", temperature=temperature, max_tokens=10)
-    assert [request.get("temperature") for request in anthropic.requests] == [None, 0.25, None]
+async def test_the_same_seed_asks_the_same_and_each_call_has_a_seed_of_its_own() -> None:
+    first, second = inventive(), inventive()
+    for asker in (first, second):
+        generator = OneshotQs(numq=20, seed=100, temperature=0.5, max_tokens=77)
+        await flat(generate(QuestionSource(generator, "Be kind", asker), [], Warnings()))
+    assert (first.texts, first.seeds) == (second.texts, second.seeds)
+    assert first.seeds == list(range(100, 100 + len(first.seeds)))
+    assert len(first.seeds) > 1
+    assert set(first.settings) == {(0.5, 77)}
 
 
 @pytest.mark.anyio
-async def test_a_busy_anthropic_is_asked_again(anthropic: AnthropicServer) -> None:
-    anthropic.failures = [(529, "overloaded_error"), (429, "rate_limit_error")]
-    asker = AnthropicAsker("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
-    assert "number" in (await asker.ask("Anything", temperature=1.0, max_tokens=10)).text
-    assert len(anthropic.requests) == 3
+async def test_a_run_that_goes_on_does_not_repeat_the_seeds_of_the_calls_before() -> None:
+    asker = inventive()
+    made = [f"Was there number {i}?" for i in range(6)]
+    await flat(generate(QuestionSource(OneshotQs(numq=9, seed=0), "", asker), made, Warnings()))
+    assert asker.seeds == [6]
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("key", "failure", "words"),
-    [("wrong", None, "401"), (AnthropicServer.api_key, (404, "not_found_error"), "404.*claude-old")],
-)
-async def test_what_anthropic_refuses_is_an_error_that_says_so(
-    anthropic: AnthropicServer, key: str, failure: tuple[int, str] | None, words: str
-) -> None:
-    anthropic.failures = [] if failure is None else [failure]
-    asker = AnthropicAsker("claude-old", key, anthropic.url)
-    with pytest.raises(StimError, match=words):
-        await asker.ask("Anything", temperature=1.0, max_tokens=10)
+@pytest.mark.parametrize("seed", [-1, SEEDS - 1, 1 << 80])
+async def test_any_whole_number_becomes_a_seed_that_engines_take(seed: int) -> None:
+    asker = inventive()
+    await flat(generate(QuestionSource(OneshotQs(numq=6, seed=seed), "", asker), [], Warnings()))
+    assert all(isinstance(sent, int) and 0 <= sent < SEEDS for sent in asker.seeds)
+
+
+@pytest.mark.anyio
+async def test_without_a_seed_none_is_sent() -> None:
+    asker = inventive()
+    await written(6, asker, [])
+    assert set(asker.seeds) == {None}
+
+
+# A persona's questions
+
+
+@pytest.mark.anyio
+async def test_a_persona_without_a_model_draws_from_the_bank() -> None:
+    async def drawn(seed: int) -> list[str]:
+        return await flat(generate(QuestionSource(Persona(numq=8, seed=seed)), [], Warnings()))
+
+    questions = await drawn(1)
+    assert len(set(questions)) == 8
+    assert set(questions) <= set(ALL)
+    assert await drawn(1) == questions
+    assert await drawn(2) != questions
+
+
+@pytest.mark.anyio
+async def test_half_of_a_personas_questions_are_variations_that_its_model_writes() -> None:
+    asker, warnings = inventive(), Warnings()
+    source = QuestionSource(Persona(numq=12, model="x", seed=3), "Be kind", asker, written=6)
+    questions = await flat(generate(source, [], warnings))
+    assert len(set(questions)) == 12
+    assert len(set(questions) & set(ALL)) == 6
+    assert set(asker.settings) == {(1.0, 160)}
+    assert asker.seeds == [3, 4]
+    for text in asker.texts:
+        assert "Be kind" in text
+        assert sum(f"- {question}\n" in text for question in ALL) == 2, "it is shown half as many as it is to write"
+    assert warnings == []
+
+
+@pytest.mark.anyio
+async def test_a_model_that_copies_the_bank_has_written_nothing_and_the_bank_gives_the_rest() -> None:
+    def copy(_: int, text: str) -> str:
+        return "\n".join(question.upper() for question in ALL if question in text)
+
+    warnings = Warnings()
+    source = QuestionSource(Persona(numq=20), "", FakeAsker(copy), written=10)
+    questions = await flat(generate(source, [], warnings))
+    assert len(set(questions)) == 20
+    assert set(questions) <= set(ALL)
+    assert len(warnings) == 1
+    assert "0 distinct questions of the 10" in warnings[0]
+
+
+@pytest.mark.anyio
+async def test_a_model_tops_the_bank_up() -> None:
+    source = QuestionSource(Persona(numq=35), "", inventive(), written=5)
+    questions = await flat(generate(source, [], Warnings()))
+    assert len(set(map(question_key, questions))) == 35
+    assert set(ALL) <= set(questions)
+
+
+@pytest.mark.anyio
+async def test_when_model_and_bank_are_spent_the_stim_fails_and_says_how_far_it_got() -> None:
+    source = QuestionSource(Persona(numq=35), "", scripted("1. Is it one?\n2. Is it two?"), written=5)
+    kept: list[str] = []
+    with pytest.raises(StimError, match="32 distinct questions of the 35 asked for, 30 from the built-in bank"):
+        async for batch in generate(source, [], Warnings()):
+            kept += batch
+    assert len(set(kept)) == 32
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("interrupted_after", range(0, 13, 3))
+async def test_a_persona_goes_on_where_it_was_interrupted(interrupted_after: int) -> None:
+    async def run(made: list[str]) -> list[str]:
+        source = QuestionSource(Persona(numq=12, model="x"), "", inventive(), written=6)
+        return await flat(generate(source, made, Warnings()))
+
+    made = (await run([]))[:interrupted_after]
+    more = await run(made)
+    assert len(set(made + more)) == len(made + more) == 12
+    assert len(set(made + more) & set(ALL)) == 6
+
+
+def test_the_bank_that_ships_is_large_enough_and_says_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    questions = [question for questions in persona.bank().values() for question in questions]
+    assert len({question_key(question) for question in questions}) == len(questions) > 1200
+
+
+# Rows of a dataset
+
+
+async def sampled(texts: list[str], numq: int, seed: int = 42, made: list[str] | None = None) -> list[str]:
+    generator = FromDataset(dataset="x", numq=numq, seed=seed)
+    return await flat(generate(QuestionSource(generator, read_dataset=lambda: texts), made or [], Warnings()))
+
+
+@pytest.mark.anyio
+async def test_a_dataset_is_drawn_from_without_replacement_and_the_seed_decides() -> None:
+    texts = [f"Row {i}" for i in range(50)] * 2
+    rows = await sampled(texts, 20)
+    assert len(set(rows)) == 20
+    assert set(rows) <= set(texts)
+    assert await sampled(texts, 20) == rows
+    assert await sampled(texts, 5) == rows[:5]
+    assert await sampled(texts, 20, seed=1) != rows
+    assert rows[:7] + await sampled(texts, 20, made=rows[:7]) == rows
+
+
+@pytest.mark.anyio
+async def test_a_dataset_that_is_too_small_gives_all_it_has_with_a_warning() -> None:
+    warnings = Warnings()
+    generator = FromDataset(dataset="x", numq=10)
+    source = QuestionSource(generator, read_dataset=lambda: ["a", "b", "a"])
+    assert sorted(await flat(generate(source, [], warnings))) == ["a", "b"]
+    assert "'x' has 2 distinct questions, fewer than the 10" in warnings[0]
+    with pytest.raises(StimError, match="'x' has no questions"):
+        await flat(generate(QuestionSource(generator, read_dataset=list), [], warnings))
+
+
+@pytest.mark.anyio
+async def test_every_row_of_a_dataset_can_be_drawn() -> None:
+    texts = [f"Row {i}" for i in range(6)]
+    rng = random.Random(0)
+    seen = {row for _ in range(60) for row in await sampled(texts, 1, seed=rng.randrange(1 << 30))}
+    assert seen == set(texts)

@@ -4,7 +4,7 @@ Training has its own tests; the whole chain with a bake runs in tests/test_first
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import msgspec
 import pytest
 
 from baker import artifacts
+from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
-from baker.config import BakeConfig
 from baker.jobs import Jobs
+from baker.mix_files import linked_mix
 from baker.models import BaseModelNames
 from baker.plan import BakeInputs, Policy
-from baker.stages import Stages, StageSettings, job_folder
+from baker.stages import Stages, StageSettings, job_folder, output_file
 from baker.threads import OneThread
 from baker.types import Checkpoint, Job, JobState, Prompt, Stage
 from tests.fakes import FakeEngine
@@ -34,6 +35,9 @@ class NoPublisher:
         raise AssertionError("nothing is baked here")
 
     def publish(self, checkpoint: Checkpoint) -> None:
+        raise AssertionError("nothing is baked here")
+
+    async def retire(self, checkpoint: Checkpoint) -> None:
         raise AssertionError("nothing is baked here")
 
 
@@ -71,6 +75,10 @@ class Service:
                 await asyncio.sleep(0.01)
 
 
+def decode(ids: Iterable[int]) -> str:
+    return "".join(chr(token - 10) for token in ids)
+
+
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[Service]:
     task = asyncio.create_task(service.jobs.run())
@@ -105,12 +113,65 @@ async def test_a_trajectory_holds_what_was_asked_and_answered(service: Service) 
     done = await service.ended(Stage.ROLLOUT)
     folder = job_folder(service.home, done.id)
     trajectory = artifacts.load_trajectory(folder / "trajectories" / "000003-0001.safetensors")
-    decode = lambda ids: "".join(chr(token - 10) for token in ids)  # noqa: E731
     assert decode(trajectory.teacher_ids) == "system: Be loud\nuser: Question 3?"
     assert decode(trajectory.student_ids) == "user: Question 3?"
     assert decode(trajectory.response_ids[:-1]) == "SYSTEM: BE LOUD\nUSER: QUESTION 3?"
     assert trajectory.top_ids_TK.shape == (len(trajectory.response_ids), 4)
     assert trajectory.stimulus == "Question 3?"
+
+
+@pytest.mark.parametrize("renders_tools", [True, False])
+async def test_rollouts_carry_tool_calls_and_say_when_tools_are_not_shown(tmp_path: Path, renders_tools: bool) -> None:
+    engine = FakeEngine(reply=lambda text: "CALL look" if "1?" in text else "No.")
+    engine.renders_tools = renders_tools
+    async with running(Service(tmp_path, engine)) as service:
+        await service.fill()
+        tools = [{"type": "function", "function": {"name": "look"}}]
+        loud = Prompt(messages=[{"role": "system", "content": "Be loud"}], tools=tools)
+        await service.catalog(Catalog.put_prompt, USER, "repo", "loud", loud, may_change=True)
+        await service.start(Stage.STIM)
+        await service.start(Stage.ROLLOUT)
+        done = await service.ended(Stage.ROLLOUT)
+        rows = artifacts.read_lines(output_file(service.home, done))
+    calling = [row for row in rows if row["stimulus_id"] == 1]
+    assert all(row["tool_calls"][0]["function"]["name"] == "look" for row in calling)
+    assert all(row["messages"][-1]["tool_calls"] == row["tool_calls"] for row in calling)
+    assert all(not row["tool_calls"] and "tool_calls" not in row["messages"][-1] for row in rows if row not in calling)
+    assert any("shows no tools" in warning for warning in done.warnings) is not renders_tools
+
+
+async def test_a_running_job_can_be_cancelled_and_run_again(service: Service) -> None:
+    await service.start(Stage.STIM)
+    await service.ended(Stage.STIM)
+    service.engine.gate.clear()
+    first = await service.start(Stage.ROLLOUT)
+    await service.engine.asked.wait()
+    cancelled = await service.jobs.cancel(Stage.ROLLOUT, USER, "repo", "target")
+    assert cancelled is not None
+    assert (cancelled.id, cancelled.state, cancelled.error) == (first.id, JobState.FAILED, "cancelled")
+    assert service.engine.running == 0, "the engine works for nobody"
+    assert await service.jobs.cancel(Stage.ROLLOUT, USER, "repo", "target") == cancelled
+    service.engine.gate.set()
+    again = await service.start(Stage.ROLLOUT)
+    assert again.id > first.id
+    assert (await service.ended(Stage.ROLLOUT)).state is JobState.COMPLETE
+
+
+async def test_a_job_that_waits_can_be_cancelled_and_fails_what_waits_for_it(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.ready.clear()
+    async with running(Service(tmp_path, engine)) as service:
+        await service.fill()
+        assert await service.jobs.cancel(Stage.STIM, USER, "repo", "target") is None, "it was never started"
+        await service.start(Stage.STIM)
+        await service.start(Stage.ROLLOUT)
+        cancelled = await service.jobs.cancel(Stage.STIM, USER, "repo", "target")
+        assert cancelled is not None and cancelled.error == "cancelled"
+        rollout = await service.ended(Stage.ROLLOUT)
+        assert "failed: cancelled" in (rollout.error or "")
+        engine.ready.set()
+        await service.start(Stage.STIM)
+        assert (await service.ended(Stage.STIM)).state is JobState.COMPLETE
 
 
 async def test_rollouts_stay_within_max_concurrency(tmp_path: Path) -> None:
@@ -196,6 +257,59 @@ async def test_a_failed_stim_fails_what_waits_for_it(tmp_path: Path) -> None:
         assert "stim of target 'target' failed" in (rollout.error or "")
 
 
+async def test_a_stim_warns_while_it_runs_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mine.csv").write_text("question\nWho?\nWhere?\n")
+    engine = FakeEngine(reply=lambda _: "1. Is it one?\n2. Is it two?")
+    generators = [{"type": "from_dataset", "dataset": "mine"}, {"type": "oneshot_qs", "numq": 2}]
+    engine.gate.clear()
+    async with running(Service(tmp_path, engine)) as service:
+        await service.fill(generators=generators)
+        await service.start(Stage.STIM)
+        await engine.asked.wait()
+        stopped = await service.until(Stage.STIM, lambda job: job.lines == 2)
+        assert "2 distinct questions, fewer than the 10" in stopped.warnings[0]
+    engine.gate.set()
+    async with running(Service(tmp_path, engine)) as again:
+        done = await again.ended(Stage.STIM)
+    assert (done.state, done.lines, done.progress_percent) == (JobState.COMPLETE, 4, 100.0)
+    assert done.warnings == stopped.warnings, "it is not said twice"
+    rows = artifacts.read_lines(job_folder(tmp_path, done.id) / "stimuli.jsonl")
+    assert [(row["id"], row["generator"], row["source"]) for row in rows] == [
+        (0, "from_dataset", 0),
+        (1, "from_dataset", 0),
+        (2, "oneshot_qs", 1),
+        (3, "oneshot_qs", 1),
+    ]
+    assert {row["text"] for row in rows} == {"Who?", "Where?", "Is it one?", "Is it two?"}
+
+
+async def test_a_broken_dataset_fails_the_stim_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mine.jsonl").write_text('{"question": "Who?"}\noops\n')
+    async with running(Service(tmp_path, FakeEngine())) as service:
+        await service.fill(generators=[{"type": "from_dataset", "dataset": "mine"}])
+        await service.start(Stage.STIM)
+        job = await service.ended(Stage.STIM)
+    assert (job.state, job.lines) == (JobState.FAILED, 0)
+    assert "mine.jsonl, line 2" in (job.error or "")
+
+
+async def test_a_seeded_stim_asks_the_engine_the_same_again(tmp_path: Path) -> None:
+    sent = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        engine = FakeEngine(reply=lambda text: f"1. Is it {len(text)} or what?")
+        async with running(Service(folder, engine)) as service:
+            await service.fill(generators=[{"type": "oneshot_qs", "numq": 2, "seed": 5, "temperature": 0.5}])
+            await service.start(Stage.STIM)
+            await service.ended(Stage.STIM)
+        sent.append(sorted((request.seed, request.temperature) for request in engine.requests))
+    assert sent[0] == sent[1]
+    assert [seed for seed, _ in sent[0]] == list(range(5, 5 + len(sent[0])))
+
+
 async def test_a_dead_engine_fails_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
     engine = FakeEngine()
@@ -229,13 +343,13 @@ async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished
     done = await service.ended(Stage.ROLLOUT)
     inputs = BakeInputs({"target": done.id}, None)
     config = msgspec.convert({"datasets": [{"target": "target"}]}, BakeConfig)
-    first = service.stages._collate(service.home / "first", config, inputs)
+    first = linked_mix(service.home, service.home / "first", config, inputs)
     lines = job_folder(service.home, done.id) / "rows.jsonl"
     lines.write_bytes(b"".join(reversed(lines.read_bytes().splitlines(keepends=True))))
-    second = service.stages._collate(service.home / "second", config, inputs)
+    second = linked_mix(service.home, service.home / "second", config, inputs)
     assert [Path(item).name for item in first.train] == [Path(item).name for item in second.train]
     await service.catalog(Catalog.delete_target, USER, "repo", "target")
-    assert all(artifacts.load_trajectory(Path(item)) for item in first.train + first.held_out)
+    assert all(artifacts.load_trajectory(Path(item)) for item in first.train + first.held_out["target"])
 
 
 def _set_state(catalog: Catalog, job_id: int, state: JobState, **changes: Any) -> None:

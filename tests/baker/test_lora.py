@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as PeftLinear
+from safetensors.torch import load_file
 from torch import Tensor
 
 from baker import lora
@@ -67,9 +68,12 @@ def test_adapter_weights_are_float32_over_a_bfloat16_base() -> None:
         ("v_proj, q_proj,", ["q_proj", "v_proj"]),
         (["v_proj", "q_proj", "v_proj"], ["q_proj", "v_proj"]),
         ("self_attn.q_proj", ["self_attn.q_proj"]),
+        (r".*\.1\..*[qv]_proj", ["model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.v_proj"]),
+        (r"model\.layers\.0\.mlp\.(up|down)_proj", ["model.layers.0.mlp.down_proj", "model.layers.0.mlp.up_proj"]),
+        (r".*self_attn.*", [f"model.layers.{i}.self_attn.{x}_proj" for i in (0, 1) for x in "koqv"]),
     ],
 )
-def test_target_modules_may_be_spelled_in_three_ways(asked: str | list[str], found: list[str]) -> None:
+def test_target_modules_may_be_spelled_in_four_ways(asked: str | list[str], found: list[str]) -> None:
     assert lora.resolve_targets(make_model(), asked) == found
 
 
@@ -81,6 +85,9 @@ def test_target_modules_may_be_spelled_in_three_ways(asked: str | list[str], fou
         ("model.embed_tokens", "embed_tokens are not served faithfully"),
         ("q_proj,query,mlp", "no linear layer mlp, query; it has down_proj"),
         ("proj", "no linear layer proj"),
+        ("q_proj|v_proj", "must match whole names, such as model.layers.0.mlp.down_proj"),
+        (".*(", "is no regular expression"),
+        (".*", "matches model.embed_tokens, lm_head: adapters there are not served faithfully"),
         ("", "is empty"),
         ([], "is empty"),
     ],
@@ -131,8 +138,48 @@ def test_a_child_starts_as_its_parent_whatever_its_rank_and_scale(
     config = read_adapter_config(tmp_path / "child")
     assert config.r == rank
     asked = {"rank": 4, "alpha": 8.0} | child
-    assert config.scale == pytest.approx(asked["alpha"] / asked["rank"])
+    assert config.scale_of("any") == pytest.approx(asked["alpha"] / asked["rank"])
     check_adapter(tmp_path / "child", max_rank=rank)
+
+
+@pytest.mark.parametrize("target_modules", ["all-linear", r".*layers\.1.*_proj"])
+def test_an_adapter_on_some_layers_alone_is_peft_s_own_format_too(tmp_path: Path, target_modules: str) -> None:
+    folder, expected = saved(tmp_path / "a", target_modules=target_modules)
+    check_adapter(folder, max_rank=4)
+    torch.testing.assert_close(logits(PeftModel.from_pretrained(make_model(), folder)), expected)
+    layers = {name.split(".layers.")[1][0] for name in load_file(folder / ADAPTER_WEIGHTS)}
+    assert layers == ({"0", "1"} if target_modules == "all-linear" else {"1"})
+
+
+def test_a_child_keeps_exactly_the_layers_of_its_parent_that_it_does_not_name(tmp_path: Path) -> None:
+    folder, expected = saved(tmp_path / "parent", target_modules=r".*layers\.1.*[qv]_proj")
+    attached = attach(target_modules="o_proj", parent=folder)
+    torch.testing.assert_close(logits(attached.model), expected)
+    assert attached.warnings == ["target_modules lack q_proj, v_proj of the parent: kept"]
+    adapted = {name.split(".lora_")[0] for name, p in attached.model.named_parameters() if p.requires_grad}
+    attention = "base_model.model.model.layers.{}.self_attn.{}_proj"
+    assert adapted == {attention.format(*place) for place in ((0, "o"), (1, "o"), (1, "q"), (1, "v"))}
+
+
+@pytest.mark.parametrize("ranks", [(2, 5, 8), (8, 3, 5), (3, 8, 2), (4, 4, 4)])
+def test_three_generations_of_any_ranks_each_begin_as_the_last_one_ended(
+    tmp_path: Path, ranks: tuple[int, int, int]
+) -> None:
+    parent, before = None, logits(make_model())
+    for generation, rank in enumerate(ranks):
+        attached = attach(rank=rank, alpha=3.0 + generation, parent=parent)
+        torch.testing.assert_close(logits(attached.model), before, rtol=1e-4, atol=1e-5)
+        largest = max(ranks[: generation + 1])
+        kept = [f"rank {rank} is below the parent's: kept {largest}"] if rank < largest else []
+        assert attached.warnings == kept
+        stir(attached.model, seed=generation)
+        parent, before = tmp_path / str(generation), logits(attached.model)
+        parent.mkdir()
+        lora.save_adapter(attached.model, parent, "org/base")
+        assert read_adapter_config(parent).r == largest
+        check_adapter(parent, max_rank=largest)
+        # What is served is what was trained, in the file's own words.
+        torch.testing.assert_close(logits(PeftModel.from_pretrained(make_model(), parent)), before)
 
 
 def test_a_grown_adapter_learns_in_its_new_rows(tmp_path: Path) -> None:
@@ -196,3 +243,23 @@ def test_dropout_and_a_disabled_adapter_are_honoured() -> None:
     with model.disable_adapter():
         assert torch.equal(logits(model), logits(make_model()))
     assert logits(model).shape == (2, 6, VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_rslora": True},
+        {"rank_pattern": {"q_proj": 6}, "alpha_pattern": {"layers.1.mlp.up_proj": 20, "k_proj": 3}},
+    ],
+)
+def test_a_child_of_a_foreign_adapter_starts_as_its_parent(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """PEFT itself makes, saves and computes the parent."""
+    config = LoraConfig(r=4, lora_alpha=5, target_modules=LINEAR, task_type="CAUSAL_LM", **settings)
+    parent = get_peft_model(make_model(), config)
+    assert isinstance(parent, PeftModel)
+    stir(parent)
+    parent.save_pretrained(tmp_path)
+    check_adapter(tmp_path, max_rank=8)
+    child = attach(rank=8, alpha=8.0, parent=tmp_path)
+    assert torch.allclose(logits(child.model), logits(parent), atol=1e-5)
+    assert attach(rank=2, alpha=2.0, parent=tmp_path).warnings

@@ -8,10 +8,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from baker import losses
-from baker.losses import forward_kl, full_kl, head_kl
+from baker.losses import FORWARD_KL, Measure, divergence, forward_kl, full_kl, head_divergence
 
 no_deadline = settings(deadline=None, max_examples=60)
 
+measures = st.builds(
+    Measure,
+    beta=st.sampled_from([0.0, 1e-6, 0.1, 0.5, 0.9, 1.0]),
+    temperature=st.sampled_from([0.5, 1.0, 2.0, 7.0]),
+)
 shapes = st.tuples(
     st.integers(1, 4), st.integers(2, 12), st.integers(0, 10_000), st.sampled_from([0.1, 1.0, 10.0, 40.0])
 )
@@ -28,20 +33,30 @@ def top_of(teacher: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     return top.indices, top.values.float()
 
 
-def by_loops(student: Tensor, teacher: Tensor, ids: Tensor) -> list[float]:
-    """KL over kept tokens and the rest, in Python floats."""
+def by_loops(student: Tensor, teacher: Tensor, ids: Tensor, measure: Measure = FORWARD_KL) -> list[float]:
+    """The divergence over kept tokens and the rest, in Python floats."""
     result = []
     for z, t, kept in zip(student.tolist(), teacher.tolist(), ids.tolist(), strict=True):
-        q = [math.exp(value - max(z)) for value in z]
-        p = [math.exp(value - max(t)) for value in t]
-        q = [value / math.fsum(q) for value in q]
-        p = [value / math.fsum(p) for value in p]
-        rest = [token for token in range(len(p)) if token not in kept]
-        pairs = [(p[token], q[token]) for token in kept] + [
-            (math.fsum(p[i] for i in rest), math.fsum(q[i] for i in rest))
-        ]
-        result.append(math.fsum(a * (math.log(a) - math.log(b)) for a, b in pairs if a > 0))
+        p, q = buckets(t, kept, measure.temperature), buckets(z, kept, measure.temperature)
+        m = [measure.beta * a + (1 - measure.beta) * b for a, b in zip(p, q, strict=True)]
+        if measure.beta in (0.0, 1.0):
+            result.append(kl(q, p) if measure.beta else kl(p, q))
+        else:
+            jsd = measure.beta * kl(p, m) + (1 - measure.beta) * kl(q, m)
+            result.append(jsd / (measure.beta * (1 - measure.beta)))
     return result
+
+
+def buckets(logits: list[float], kept: list[int], temperature: float) -> list[float]:
+    masses = [math.exp(value - max(logits)) for value in logits]
+    rest = [mass for token, mass in enumerate(masses) if token not in kept]
+    parts = [masses[token] for token in kept] + ([math.fsum(rest)] if rest else [])
+    tempered = [(part / math.fsum(parts)) ** (1 / temperature) for part in parts]
+    return [part / math.fsum(tempered) for part in tempered]
+
+
+def kl(p: list[float], q: list[float]) -> float:
+    return math.fsum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True) if a > 0)
 
 
 @no_deadline
@@ -107,24 +122,112 @@ def plain_kl(logits: Tensor, ids: Tensor, logprobs: Tensor) -> Tensor:
     result = (logprobs.exp() * (logprobs - q.gather(-1, ids))).sum(-1)
     if ids.shape[-1] == logits.shape[-1]:
         return result
-    rest = torch.ones_like(logits).scatter(-1, ids, 0.0).bool()
-    log_rest = q.masked_fill(~rest, -torch.inf).logsumexp(-1)
     mass = 1.0 - logprobs.exp().sum(-1)
-    return result + torch.xlogy(mass.clamp(min=0), mass.clamp(min=0)) - mass.clamp(min=0) * log_rest
+    return result + torch.xlogy(mass.clamp(min=0), mass.clamp(min=0)) - mass.clamp(min=0) * log_rest(q, ids)
+
+
+def log_rest(logprobs: Tensor, ids: Tensor) -> Tensor:
+    is_rest = torch.ones_like(logprobs).scatter(-1, ids, 0.0).bool()
+    return logprobs.masked_fill(~is_rest, -torch.inf).logsumexp(-1)
+
+
+def plain_divergence(logits: Tensor, teacher: Tensor, ids: Tensor, measure: Measure) -> Tensor:
+    """In float64, for autograd."""
+
+    def tempered(values: Tensor) -> Tensor:
+        logprobs = values.log_softmax(-1)
+        parts = [logprobs.gather(-1, ids)]
+        if ids.shape[-1] < values.shape[-1]:
+            parts.append(log_rest(logprobs, ids)[:, None])
+        return (torch.cat(parts, -1) / measure.temperature).log_softmax(-1)
+
+    p, q, beta = tempered(teacher), tempered(logits), measure.beta
+    if beta in (0.0, 1.0):
+        return ((q.exp() * (q - p)) if beta else (p.exp() * (p - q))).sum(-1)
+    m = (beta * p.exp() + (1 - beta) * q.exp()).log()
+    return ((p.exp() * (p - m)) / (1 - beta) + (q.exp() * (q - m)) / beta).sum(-1)
+
+
+gentle_shapes = st.tuples(
+    st.integers(1, 4), st.integers(2, 12), st.integers(0, 10_000), st.sampled_from([0.1, 0.5, 1.0])
+)
+"""Their rests are far above the least one that counts."""
+
+
+@no_deadline
+@given(gentle_shapes, measures, st.data())
+def test_any_divergence_is_what_loops_compute(
+    shape: tuple[int, int, int, float], measure: Measure, data: st.DataObject
+) -> None:
+    student, teacher = logits_pair(*shape)
+    ids, logprobs = top_of(teacher, data.draw(st.integers(1, shape[1])))
+    found = divergence(student, ids, logprobs, measure)
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx(by_loops(student, teacher, ids, measure), rel=2e-3, abs=1e-4)
+
+
+@no_deadline
+@given(shapes, measures, st.data())
+def test_any_divergence_is_zero_when_student_is_teacher(
+    shape: tuple[int, int, int, float], measure: Measure, data: st.DataObject
+) -> None:
+    _, teacher = logits_pair(*shape)
+    student = teacher.clone().requires_grad_()
+    found = divergence(student + 3.0, *top_of(teacher, data.draw(st.integers(1, shape[1]))), measure)
+    # The rounding of the teacher's rest, raised to 1 / 7, is up to a hundredth.
+    assert found.tolist() == pytest.approx([0.0] * shape[0], abs=1e-3 if measure.temperature > 1 else 2e-5)
+    found.sum().backward()
+    assert student.grad is not None and student.grad.abs().max() < (1e-2 if measure.temperature > 1 else 1e-4)
+
+
+@no_deadline
+@given(gentle_shapes, measures, st.data())
+def test_the_gradient_of_any_divergence_is_that_of_autograd(
+    shape: tuple[int, int, int, float], measure: Measure, data: st.DataObject
+) -> None:
+    student, teacher = logits_pair(*shape)
+    ids, logprobs = top_of(teacher, data.draw(st.integers(1, shape[1])))
+    weights = torch.rand(shape[0], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    mine, plain = student.clone().requires_grad_(), student.clone().requires_grad_()
+    (divergence(mine, ids, logprobs, measure) * weights).sum().backward()
+    (plain_divergence(plain, teacher, ids, measure) * weights).sum().backward()
+    assert mine.grad is not None and plain.grad is not None
+    torch.testing.assert_close(mine.grad, plain.grad, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("end", "near"), [(0.0, 1e-6), (1.0, 1.0 - 1e-6)])
+def test_the_divergence_goes_over_into_the_two_kls(end: float, near: float) -> None:
+    student, teacher = logits_pair(5, 12, seed=3, spread=2.0)
+    ids, logprobs = top_of(teacher, 4)
+    at_the_end, close_to_it = (divergence(student, ids, logprobs, Measure(beta)) for beta in (end, near))
+    assert close_to_it.tolist() == pytest.approx(at_the_end.tolist(), rel=1e-4)
+    other = divergence(student, ids, logprobs, Measure(1.0 - end))
+    assert (other - at_the_end).abs().min() > 0.01
+
+
+def test_every_beta_has_the_same_curvature_near_the_teacher() -> None:
+    """Half of chi squared: a learning rate that fits one beta fits all."""
+    _, teacher = logits_pair(5, 12, seed=3, spread=1.0)
+    student = teacher + 0.01 * logits_pair(5, 12, seed=4, spread=1.0)[0]
+    found = [divergence(student, *top_of(teacher, 12), Measure(beta)) for beta in (0.0, 0.2, 0.5, 1.0)]
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    for values in found:
+        assert values.tolist() == pytest.approx((((p - q) ** 2) / p / 2).sum(-1).tolist(), rel=0.05)
 
 
 @pytest.mark.parametrize("student_scale", [0.0, 1.0, 1e3, 1e5])
 @pytest.mark.parametrize("first", [0.0, -1e-7, 1e-6, -5.0])
 @pytest.mark.parametrize("others", [-20.0, -1e3, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("measure", [FORWARD_KL, Measure(0.5), Measure(1.0), Measure(0.5, 3.0), Measure(0.0, 0.1)])
 def test_extreme_masses_give_finite_losses_and_gradients(
-    student_scale: float, first: float, others: float, dtype: torch.dtype
+    student_scale: float, first: float, others: float, dtype: torch.dtype, measure: Measure
 ) -> None:
     """The K tokens may hold all of the mass, by rounding even more; either side may give the rest nearly nothing."""
     ids = torch.tensor([[0, 1], [3, 4]])
     logprobs = torch.tensor([[first, others], [first, others]])
     student = (torch.tensor([[5.0, 1, 0, 0, -5], [5, 1, 0, 0, -5]]) * student_scale).to(dtype).requires_grad_()
-    found = forward_kl(student, ids, logprobs)
+    found = divergence(student, ids, logprobs, measure)
     found.sum().backward()
     assert torch.isfinite(found).all() and (found >= -1e-5).all()
     assert student.grad is not None and student.grad.dtype == dtype and torch.isfinite(student.grad).all()
@@ -139,14 +242,17 @@ def test_a_tiny_rest_is_resolved() -> None:
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 100])
 @pytest.mark.parametrize("kept", [4, 9])
-def test_head_kl_is_forward_kl_of_the_heads_logits(chunk_rows: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("measure", [FORWARD_KL, Measure(0.3, 2.0)])
+def test_head_divergence_is_that_of_the_heads_logits(
+    chunk_rows: int, kept: int, measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(losses, "CHUNK_BYTES", chunk_rows * 4 * 9)
     generator = torch.Generator().manual_seed(0)
     hidden, head, teacher = (torch.randn(*size, generator=generator) for size in ((7, 5), (9, 5), (7, 9)))
     ids, logprobs = top_of(teacher, kept)
     one, two = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
-    whole = head_kl(one, head, ids, logprobs)
-    parts = forward_kl(two @ head.T, ids, logprobs).sum()
+    whole = head_divergence(one, head, ids, logprobs, measure)
+    parts = divergence(two @ head.T, ids, logprobs, measure).sum()
     assert whole.item() == pytest.approx(parts.item(), rel=1e-5)
     (whole * 0.3).backward()
     (parts * 0.3).backward()
@@ -154,10 +260,10 @@ def test_head_kl_is_forward_kl_of_the_heads_logits(chunk_rows: int, kept: int, m
     torch.testing.assert_close(one.grad, two.grad)
 
 
-def test_head_kl_multiplies_in_the_heads_type() -> None:
+def test_head_divergence_multiplies_in_the_heads_type() -> None:
     hidden = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     head = torch.ones(6, 4, dtype=torch.bfloat16)
-    head_kl(hidden, head, torch.tensor([[0], [1], [2]]), torch.full((3, 1), -1.0)).backward()
+    head_divergence(hidden, head, torch.tensor([[0], [1], [2]]), torch.full((3, 1), -1.0)).backward()
     assert hidden.grad is not None and hidden.grad.dtype == torch.float32
 
 
@@ -169,4 +275,6 @@ def test_nothing_to_average_is_refused() -> None:
     with pytest.raises(ValueError, match="3 positions do not fit"):
         forward_kl(torch.zeros(3, 5), torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="freeze it"):
-        head_kl(torch.zeros(1, 2), torch.zeros(5, 2).requires_grad_(), torch.zeros(1, 1).long(), torch.zeros(1, 1))
+        head_divergence(
+            torch.zeros(1, 2), torch.zeros(5, 2).requires_grad_(), torch.zeros(1, 1).long(), torch.zeros(1, 1)
+        )

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baker.errors import ConfigError
-from baker.names import CheckpointRef, check_name, parse_model_name, path_of
+from baker.names import CheckpointRef, check_name, nearest, parse_model_name, path_of
 
 
 @pytest.mark.parametrize("name", ["a", "my_first_repo", "A.b-c_9", "x" * 128, "0abc"])
@@ -67,3 +68,24 @@ def test_no_name_leads_out_of_its_folder(name: str) -> None:
 )
 def test_spellings_of_a_model(name: str, ref: CheckpointRef | None) -> None:
     assert parse_model_name(name) == ref
+
+
+def test_the_nearest_names_are_the_ones_that_were_meant() -> None:
+    known = ["org/base", "crew/pirate", "crew/pilot", "crew/pirate/7", "zoo/lion"]
+    assert nearest("crew/pirat", known, 1) == ["crew/pirate"]
+    assert nearest("org/bas", known, 1) == ["org/base"]
+    assert set(nearest("", known, 5)) == set(known)
+    assert nearest("x", [], 3) == []
+
+
+def test_few_of_many_names_are_compared() -> None:
+    looked_at = 0
+
+    def names() -> Iterator[str]:
+        nonlocal looked_at
+        for number in range(100_000):
+            looked_at += 1
+            yield f"repo/bake{number}"
+
+    assert nearest("repo/bake17" + "x" * 10**6, names(), 3)[0] == "repo/bake17"
+    assert looked_at <= 1000

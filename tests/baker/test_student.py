@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from baker import student as students
 from baker.batches import make_batch
 from baker.errors import StageError, TrainingError
-from baker.losses import forward_kl
-from baker.student import Student, load_base
+from baker.losses import Measure, divergence, forward_kl
+from baker.student import Student, load_base, pick_dtype
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, save_model
 
+CPU = torch.device("cpu")
 ROWS = make_trajectories(5)
 
 
@@ -40,18 +42,63 @@ def test_a_padded_batch_gives_what_each_row_gives_alone(kind: type[LlamaForCausa
     model.__class__ = kind
     student, batch, logits = Student(model), make_batch(ROWS), one_by_one(model)
     expected = float(forward_kl(logits, batch.top_ids_NK, batch.top_logprobs_NK).sum())
-    assert float(student.kl(batch)) == pytest.approx(expected, rel=1e-4)
-    assert student.mean_kl([batch, batch]) == pytest.approx(expected / len(batch.response_ids_N), rel=1e-4)
+    assert float(student.divergence(batch)) == pytest.approx(expected, rel=1e-4)
+    assert student.total_kl([batch, batch]) == pytest.approx(2 * expected, rel=1e-4)
+    other = Measure(beta=0.5, temperature=2.0)
+    expected = float(divergence(logits, batch.top_ids_NK, batch.top_logprobs_NK, other).sum())
+    assert float(student.divergence(batch, other)) == pytest.approx(expected, rel=1e-4)
     logprobs = logits.log_softmax(-1).gather(-1, batch.response_ids_N[:, None]).squeeze(-1)
     assert student.response_logprobs(batch) == pytest.approx(logprobs.tolist(), abs=1e-4)
 
 
 def test_the_base_is_frozen_and_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    model = load_base(save_model(tmp_path / "model"), torch.device("cpu"))
+    model = load_base(save_model(tmp_path / "model"), CPU).model
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert Student(model).vocabulary == VOCABULARY
     with pytest.raises(StageError, match="nothing can't be loaded"):
-        load_base(tmp_path / "nothing", torch.device("cpu"))
+        load_base(tmp_path / "nothing", CPU)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "warning"),
+    [
+        ("bfloat16", torch.bfloat16, None),
+        ("float32", torch.float32, None),
+        ("float16", torch.float32, "model.dtype is float16"),
+        (None, pick_dtype(CPU), None),
+    ],
+)
+def test_the_base_computes_in_the_type_that_was_asked_for(
+    tmp_path: Path, asked: str | None, found: torch.dtype, warning: str | None
+) -> None:
+    base = load_base(save_model(tmp_path / "model"), CPU, dtype=asked)
+    assert {parameter.dtype for parameter in base.model.parameters()} == {found}
+    assert len(base.warnings) == (warning is not None) and all(warning in text for text in base.warnings if warning)
+
+
+def test_eager_attention_computes_what_sdpa_does(tmp_path: Path) -> None:
+    """Without an attention mask too: rows are padded on the right, and attention is causal either way."""
+    folder, batch, found = save_model(tmp_path / "model"), make_batch(ROWS), []
+    for attention in ("sdpa", "eager"):
+        base = load_base(folder, CPU, dtype="float32", attention=attention)
+        assert base.model.config._attn_implementation == attention and base.warnings == []
+        found.append(float(Student(base.model).divergence(batch)))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flash_attention_3", "flex_attention", "org/kernel"])
+def test_an_attention_that_can_t_be_loaded_is_replaced_with_a_warning(tmp_path: Path, attention: str) -> None:
+    base = load_base(save_model(tmp_path / "model"), CPU, attention=attention)
+    assert base.model.config._attn_implementation == "sdpa"
+    assert base.warnings == [f"model.attn_implementation {attention!r} can't be loaded here: sdpa is used"]
+
+
+def test_an_attention_that_the_model_or_the_machine_lacks_after_all_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(students._FLASH_ATTENTIONS, "flash_attention_2", lambda: True)
+    folder = save_model(tmp_path / "model")
+    assert students._load_with("flash_attention_2", folder, torch.device("cuda"), torch.bfloat16) is None
 
 
 def test_damaged_weights_are_noticed() -> None:

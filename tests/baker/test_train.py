@@ -1,5 +1,4 @@
 import json
-import math
 import signal
 import subprocess
 import sys
@@ -14,22 +13,26 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from baker import artifacts, events
+from baker import artifacts, events, memory
 from baker import train as trainer
 from baker.adapter_files import check_adapter, read_parity
-from baker.config import BakeConfig, SchedulerConfig, TrainSpec, bake_config
+from baker.bake_config import bake_config
 from baker.errors import BakeryError, StageError, TrainingError
-from baker.student import load_base
-from baker.train import judge, schedule, train
-from baker.types import Trajectory
+from baker.student import load_base, pick_dtype
+from baker.train import judge, train
+from baker.train_spec import TrainSpec
+from baker.types import KLChange, Trajectory
 from tests.baker.tiny import make_model, make_trajectories, save_model, with_teacher
 
+CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
     "epochs": 4,
     "micro_batch_size": 2,
     "optimizer": {"learning_rate": 0.02},
-    "model": {"baked_adapter_config": {"r": 4, "lora_alpha": 4}},
+    "model": {"baked_adapter_config": {"r": 4, "lora_alpha": 4}, "dtype": "fp32"},
 }
+TIME_DEPENDENT = {"tokens_per_second", "iter_time", "eta_seconds", "memory_bytes", "state_ms", "state_share"}
+STEP_KEYS = {"iter", "epoch", "loss", "lr", "grad_norm", "seqlen", *TIME_DEPENDENT} - {"state_ms", "state_share"}
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +54,12 @@ def write_spec(
         files.append(folder / "rows" / f"{index}.safetensors")
         artifacts.save_trajectory(files[-1], row)
     spec = TrainSpec(
+        name="repo/bake",
         base_model=str(base),
         base_model_name="org/base",
         parent_adapter=None if parent is None else str(parent),
         train=[str(file) for file in files[held_out:]],
-        held_out=[str(file) for file in files[:held_out]],
+        held_out={"target": [str(file) for file in files[:held_out]]},
         output=str(folder / "out"),
         metrics=str(folder / "metrics.jsonl"),
         config=bake_config(settings, bake_config(SETTINGS)),
@@ -99,6 +103,7 @@ def test_a_child_process_bakes_and_says_so_in_events_alone(tmp_path: Path, base:
     before, after = done.loss.eval_kl_before, done.loss.eval_kl
     assert before is not None and after is not None and after < 0.9 * before
     assert done.loss.recovered == pytest.approx(1 - after / before)
+    assert done.loss.eval_kl_by_target == {"target": KLChange(before, after)}
     assert done.loss.final_loss == steps[-1].loss and done.loss.max_loss == max(event.loss for event in steps)
 
     check_metrics(tmp_path / "metrics.jsonl", steps)
@@ -115,7 +120,10 @@ def check_metrics(path: Path, steps: list[events.Stepped]) -> None:
     rows = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
     trained = [row for row in rows if "loss" in row]
     assert [(row["iter"], row["loss"], row["lr"]) for row in trained] == [(e.step, e.loss, e.lr) for e in steps]
-    assert {"iter", "epoch", "loss", "lr", "grad_norm", "tokens_per_second", "seqlen", "iter_time"} == set(trained[0])
+    assert all(row["eval_kl_by_target"] == {"target": row["eval_loss"]} for row in rows if "eval_loss" in row)
+    assert set(trained[0]) == STEP_KEYS
+    assert trained[-1]["eta_seconds"] == 0 < trained[0]["eta_seconds"]
+    assert 50e6 < trained[0]["memory_bytes"] < 50e9
     assert [row["iter"] for row in rows if "eval_loss" in row] == [0, 10, 20, 24]
     assert trained[-1]["epoch"] == 4.0
 
@@ -123,7 +131,7 @@ def check_metrics(path: Path, steps: list[events.Stepped]) -> None:
 def check_checkpoint(folder: Path, base: Path) -> None:
     """It loads with PEFT into a fresh base, and the certificate holds what that model computes."""
     check_adapter(folder, max_rank=4)
-    model = PeftModel.from_pretrained(load_base(base, torch.device("cpu")), folder).eval()
+    model = PeftModel.from_pretrained(load_base(base, CPU, dtype="float32").model, folder).eval()
     sequences = read_parity(folder).sequences
     assert len(sequences) == 3
     for sequence in sequences:
@@ -236,6 +244,39 @@ def test_a_child_bake_starts_where_its_parent_ended(tmp_path: Path, base: Path) 
     check_adapter(tmp_path / "b/out/24", max_rank=6)
 
 
+def test_checkpoints_on_the_way_change_nothing_at_its_end(tmp_path: Path, base: Path) -> None:
+    lora = {"model": {"baked_adapter_config": {"lora_dropout": 0.2}}, "epochs": 2}
+    plain = [event for event in run(write_spec(tmp_path / "a", base, **lora)) if isinstance(event, events.Saved)]
+    often = write_spec(tmp_path / "b", base, **lora, checkpoint=[{"save_every_n_epochs": 1, "save_every_n_steps": 5}])
+    saved = [event for event in run(often) if isinstance(event, events.Saved)]
+    assert [event.step for event in plain] == [12]
+    assert [event.step for event in saved] == [5, 6, 10, 12]
+    assert saved[-1].sha256 == plain[-1].sha256, "the random state is not touched"
+    for event in saved:
+        check_adapter(Path(event.path), max_rank=4)
+    first, last = (load_file(Path(event.path) / artifacts.ADAPTER_WEIGHTS) for event in (saved[0], saved[-1]))
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    assert (
+        read_parity(Path(saved[0].path)).sequences[0].logprobs
+        != read_parity(Path(saved[-1].path)).sequences[0].logprobs
+    )
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32", None])
+def test_the_certificate_names_the_type_that_was_computed_in(tmp_path: Path, base: Path, dtype: str | None) -> None:
+    spec = write_spec(tmp_path, base, epochs=1)
+    config = bake_config({"epochs": 1, "model": {"dtype": dtype}})
+    run(msgspec.structs.replace(spec, config=config))
+    expected = {"bf16": "bfloat16", "fp32": "float32", None: str(pick_dtype(CPU)).removeprefix("torch.")}
+    assert read_parity(tmp_path / "out/6").dtype == expected[dtype]
+
+
+def test_what_the_machine_or_the_operator_does_not_do_is_warned_of(tmp_path: Path, base: Path) -> None:
+    model = {"dtype": "fp16", "attn_implementation": "flash_attention_2"}
+    warned = warnings_of(run(write_spec(tmp_path, base, epochs=1, model=model, wandb={"enable": True})))
+    assert [warning.split()[0] for warning in warned] == ["model.dtype", "model.attn_implementation", "wandb.enable"]
+
+
 def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path, base: Path) -> None:
     rows = make_trajectories(6)
     weights = []
@@ -269,7 +310,7 @@ def test_cut_and_dropped_trajectories_are_reported(tmp_path: Path, base: Path) -
 
 
 def test_a_teacher_that_equals_the_student_is_a_warning(tmp_path: Path, base: Path) -> None:
-    model = load_base(base, torch.device("cpu"))
+    model = load_base(base, CPU, dtype="float32").model
     rows = [
         with_teacher(model, row.student_ids, row.student_ids, row.response_ids, row.stimulus)
         for row in make_trajectories(15, model)
@@ -354,25 +395,58 @@ def test_a_missing_base_model_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_loss_that_does_not_fall_fails(losses: list[float], evaluations: list[float], fails: bool) -> None:
+    evaluated = [events.Evaluated(0, kl, {"target": kl}) for kl in evaluations]
     if fails:
         with pytest.raises(BakeryError, match="did not fall"):
-            judge(losses, evaluations)
+            judge(losses, evaluated)
     else:
-        judge(losses, evaluations)
+        judge(losses, evaluated)
 
 
-def test_schedules_warm_up_and_decay() -> None:
-    def shares(kind: Any, warmup: int, total: int) -> list[float]:
-        return [schedule(SchedulerConfig(type=kind, warmup_steps=warmup), step, total) for step in range(1, total + 1)]
-
-    assert shares("constant", 3, 6) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
-    assert shares("linear", 0, 4) == pytest.approx([1, 0.75, 0.5, 0.25])
-    assert shares("linear", 1, 5) == pytest.approx([0.5, 1, 0.75, 0.5, 0.25])
-    assert shares("cosine", 0, 4) == pytest.approx([(1 + math.cos(math.pi * part / 4)) / 2 for part in range(4)])
-    for kind in ("constant", "linear", "cosine"):
-        assert shares(kind, 9, 1) == [1.0]
-        assert all(share > 0 for share in shares(kind, 9, 3))
+@pytest.mark.parametrize(("after", "outcome"), [(1.7, "warned"), (1.5, "fine"), (3.3, "failed"), (8.7, "failed")])
+def test_a_bake_that_moves_away_from_its_teacher_is_never_silent(after: float, outcome: str) -> None:
+    evaluations = [events.Evaluated(step, kl, {"target": kl}) for step, kl in enumerate((1.6, after))]
+    if outcome == "failed":
+        with pytest.raises(TrainingError, match="did not fall"):
+            judge([1.6], evaluations)
+    else:
+        assert (judge([1.6], evaluations) is not None) is (outcome == "warned")
 
 
-def test_the_defaults_are_a_valid_spec() -> None:
-    assert msgspec.json.decode(msgspec.json.encode(BakeConfig()), type=BakeConfig) == BakeConfig()
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        ({"learnt": 0.5, "pinned": 0.0}, {"learnt": 0.4, "pinned": 0.3}, "fine"),
+        ({"learnt": 0.5, "pinned": 0.0}, {"learnt": 0.6, "pinned": 0.0}, "failed"),
+        ({"pinned": 0.0, "too": 1e-9}, {"pinned": 0.3, "too": 0.3}, "warned"),
+    ],
+)
+def test_a_pinned_target_neither_fails_a_bake_nor_excuses_it(
+    before: dict[str, float], after: dict[str, float], outcome: str
+) -> None:
+    """Its teacher has the student's prompt, so its divergence begins at zero and can only grow."""
+    evaluations = [events.Evaluated(step, 0.0, by_target) for step, by_target in enumerate((before, after))]
+    if outcome == "failed":
+        with pytest.raises(TrainingError, match="did not fall"):
+            judge([1.0] * 12, evaluations)
+    else:
+        assert (judge([1.0] * 12, evaluations) is not None) is (outcome == "warned")
+
+
+def test_what_would_not_fit_is_computed_again_and_gives_the_same_adapter(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bytes_of, rows = [], make_trajectories(15)
+    for name, free, settings in (
+        ("roomy", 2**60, {}),
+        ("narrow", 1, {}),
+        ("forbidden", 1, {"model": {"disable_activation_checkpoint": True}}),
+    ):
+        monkeypatch.setattr(memory, "free_bytes", lambda free=free: free)
+        heard = run(write_spec(tmp_path / name, base, rows, epochs=2, **settings))
+        told = [warning for warning in warnings_of(heard) if "computed again" in warning]
+        assert len(told) == (name == "narrow")
+        if told:
+            assert told[0].startswith("training needs ") and "0 MiB are free" in told[0]
+        bytes_of.append((tmp_path / name / "out/12/adapter_model.safetensors").read_bytes())
+    assert bytes_of[0] == bytes_of[1] == bytes_of[2]

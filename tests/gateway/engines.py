@@ -4,6 +4,7 @@
 every test that asks for the fixture `engine`. Start-up takes 15 seconds, an answer milliseconds.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -39,11 +40,17 @@ CHAT_TEMPLATE = """\
 {%- if tools %}<|im_start|>tools
 {{ tools | tojson }}<|im_end|>
 {% endif %}
+{%- if hint %}<|im_start|>hint
+{{ hint }}<|im_end|>
+{% endif %}
 {%- for message in messages %}
 {%- if message.role not in ("system", "user", "assistant", "tool") %}
 {{- raise_exception("unknown role: " + message.role) }}
 {%- endif %}<|im_start|>{{ message.role }}
-{{ message.content }}<|im_end|>
+{%- for call in message.tool_calls or [] %}
+<tool_call>{{ {"name": call.function.name, "arguments": call.function.arguments} | tojson }}</tool_call>
+{%- endfor %}
+{{ message.content or "" }}<|im_end|>
 {% endfor %}
 {%- if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
@@ -110,6 +117,10 @@ def make_adapter(folder: Path, seed: int, *, rank: int = 8, scale: float = 0.3, 
             tensors[f"{name}.lora_B.weight"] = torch.randn(width_out, rank, generator=generator) * scale
     if spoil is not None:
         tensors = {name: torch.full_like(tensor, spoil) for name, tensor in tensors.items()}
+    return _write_adapter(folder, tensors, rank)
+
+
+def _write_adapter(folder: Path, tensors: dict[str, torch.Tensor], rank: int) -> Path:
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {
@@ -118,11 +129,39 @@ def make_adapter(folder: Path, seed: int, *, rank: int = 8, scale: float = 0.3, 
         "base_model_name_or_path": MODEL_NAME,
         "r": rank,
         "lora_alpha": rank,
-        "target_modules": [module.split(".")[1] for module in SHAPES],
+        "target_modules": sorted({name.split(".")[-3] for name in tensors}),
         "bias": "none",
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
+
+
+def make_forcing_adapter(folder: Path, model: Path, token: int, *, rank: int = 8, strength: float = 30.0) -> Path:
+    """A LoRA adapter that makes the model say `token` whatever came before.
+
+    In the last layer, gate and up both get +z and -z in two channels for each of `rank` random projections z of the
+    input; silu(z) * z + silu(-z) * -z is z squared, never negative, so their sum always pushes the residual stream in
+    the one direction that down_proj is given: the token's row of lm_head.
+    """
+    generator = torch.Generator().manual_seed(token)
+    a = torch.randn(rank, HIDDEN, generator=generator) * HIDDEN**-0.5
+    spread = torch.zeros(2 * HIDDEN, rank)
+    for number in range(rank):
+        spread[2 * number, number], spread[2 * number + 1, number] = strength, -strength
+    gather = torch.zeros(rank, 2 * HIDDEN)
+    gather[0, : 2 * rank] = 1.0
+    direction = torch.zeros(HIDDEN, rank)
+    direction[:, 0] = load_file(model / "model.safetensors")["lm_head.weight"][token].float()
+    layer = f"base_model.model.model.layers.{LAYERS - 1}.mlp"
+    tensors = {
+        f"{layer}.gate_proj.lora_A.weight": a,
+        f"{layer}.gate_proj.lora_B.weight": spread,
+        f"{layer}.up_proj.lora_A.weight": a.clone(),
+        f"{layer}.up_proj.lora_B.weight": spread.clone(),
+        f"{layer}.down_proj.lora_A.weight": gather,
+        f"{layer}.down_proj.lora_B.weight": direction,
+    }
+    return _write_adapter(folder, tensors, rank)
 
 
 def make_checkpoint(root: Path, step: int, *, scale: float = 0.3) -> Checkpoint:
@@ -159,6 +198,9 @@ async def engine(tiny_model: Path, anyio_backend: str) -> AsyncIterator[Engine]:
     await engine.start()
     yield engine
     await engine.stop()
+    del engine
+    # Or else what vLLM leaves behind is collected when pytest ends, beyond the filters above.
+    gc.collect()
 
 
 def _import_vllm(settings: EngineSettings) -> None:

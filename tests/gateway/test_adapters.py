@@ -21,6 +21,7 @@ class LoraEngine:
     """Scores every token of an adapter alike."""
 
     max_lora_rank = 32
+    path = Path("no base model")
 
     def __init__(self, logprob: float = -1.0) -> None:
         self.logprob = logprob
@@ -144,3 +145,24 @@ async def test_a_withdrawn_bake_is_not_found_and_its_adapters_are_unloaded(make:
         adapters.resolve("repo/bake", "admin")
     await adapters.unload(withdrawn)
     assert engine.loaded == {}
+
+
+async def test_a_checkpoint_that_is_retired_is_gone_and_the_others_serve_on(make: Callable[..., Checkpoint]) -> None:
+    engine = LoraEngine()
+    adapters = registry(engine)
+    for checkpoint in (old := make(4), make(9)):
+        await adapters.prove(checkpoint)
+        adapters.publish(checkpoint)
+    await adapters.retire(old)
+    assert list(engine.loaded) == ["admin/repo/bake/9"]
+    assert adapters.resolve("repo/bake", "admin").name == "admin/repo/bake/9"
+    with pytest.raises(NotFoundError):
+        adapters.resolve("repo/bake/4", "admin")
+
+
+async def test_a_bake_whose_only_checkpoint_is_retired_is_not_listed(make: Callable[..., Checkpoint]) -> None:
+    adapters = registry(LoraEngine())
+    adapters.publish(only := make(4))
+    await adapters.retire(only)
+    assert [model.checkpoint for model in adapters.models("admin")] == [None]
+    assert adapters.count == 0

@@ -1,29 +1,69 @@
 import pytest
 
+from baker.credentials import new_key
 from baker.errors import InvalidInputError, NotFoundError
-from gateway.auth import Caller, Keys, UnauthorizedError, act_as
+from baker.types import User
+from gateway.auth import Caller, ForbiddenError, Keys, UnauthorizedError, act_as, user_named
 
-KEYS = Keys("sk-bread-right")
 ADMIN = Caller("admin", is_master=True)
+KEY, TEXT = new_key("alice")
+ALICE, BOB = Caller("alice", is_master=False, key=KEY.id), User("bob", "Bob", "bob@example.org", 0)
+
+
+@pytest.fixture
+def keys() -> Keys:
+    known = Keys("sk-bread-right")
+    known.replace([(User("alice", "Alice", "alice@example.org", 0), [KEY]), (BOB, [])])
+    return known
 
 
 @pytest.mark.parametrize("header", ["Bearer sk-bread-right", "bearer sk-bread-right", "Bearer  sk-bread-right "])
-def test_the_master_key_is_known(header: str) -> None:
-    assert KEYS.identify(header) == ADMIN
+def test_the_master_key_is_known(keys: Keys, header: str) -> None:
+    assert keys.identify(header) == ADMIN
+
+
+def test_a_users_key_is_known_until_it_is_left_out(keys: Keys) -> None:
+    assert keys.identify(f"Bearer {TEXT}") == ALICE
+    keys.replace([(BOB, [])])
+    with pytest.raises(UnauthorizedError):
+        keys.identify(f"Bearer {TEXT}")
 
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "Bearer", "Bearer ", "Basic sk-bread-right", "sk-bread-right", "Bearer sk-bread-wrong", "Bearer ü"],
+    [None, "", "Bearer", "Bearer ", "Basic sk-bread-right", "sk-bread-right", "Bearer sk-bread-wrong", "Bearer ü"]
+    + [f"Bearer {text}" for text in (TEXT[:-1], TEXT + "x", f"sk-bread-{KEY.id}", f"sk-bread-{KEY.id}-", TEXT[9:])],
 )
-def test_everything_else_is_not(header: str | None) -> None:
+def test_everything_else_is_not(keys: Keys, header: str | None) -> None:
     with pytest.raises(UnauthorizedError):
-        KEYS.identify(header)
+        keys.identify(header)
 
 
-def test_acting_for_a_user() -> None:
-    assert act_as(ADMIN, None, None) == act_as(ADMIN, "admin", "admin") == ADMIN
-    with pytest.raises(NotFoundError, match="'bob'"):
-        act_as(ADMIN, "bob", None)
-    with pytest.raises(InvalidInputError):
-        act_as(ADMIN, "admin", "bob")
+def test_a_key_may_come_as_anthropics_clients_send_it(keys: Keys) -> None:
+    assert keys.identify(None, "sk-bread-right") == ADMIN
+    assert keys.identify(None, TEXT) == ALICE
+    assert keys.identify(f"Bearer {TEXT}", "sk-bread-right") == ALICE, "Authorization goes first"
+    for wrong in ("", "wrong", TEXT[:-1]):
+        with pytest.raises(UnauthorizedError):
+            keys.identify(None, wrong)
+
+
+def test_a_request_means_one_user() -> None:
+    assert user_named([]) is None
+    assert user_named(["bob"]) == user_named(["bob", "bob"]) == "bob"
+    with pytest.raises(InvalidInputError, match=r"'bob', 'alice'"):
+        user_named(["bob", "alice", "bob"])
+
+
+def test_the_master_key_acts_for_everybody_there_is(keys: Keys) -> None:
+    assert act_as(ADMIN, "admin", keys) == ADMIN
+    assert act_as(ADMIN, "bob", keys) == Caller("bob", is_master=True)
+    with pytest.raises(NotFoundError, match="'carol'"):
+        act_as(ADMIN, "carol", keys)
+
+
+def test_a_users_key_acts_for_its_user_alone(keys: Keys) -> None:
+    assert act_as(ALICE, "alice", keys) == ALICE
+    for other in ("bob", "carol", "admin"):
+        with pytest.raises(ForbiddenError, match=f"'{other}'"):
+            act_as(ALICE, other, keys)

@@ -1,5 +1,9 @@
 """The LoRA kernels for CPUs against vLLM's own, where those are right, and where they are not."""
 
+import importlib.util
+import inspect
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +13,14 @@ from torch import Tensor
 from gateway.engine import Engine
 
 SLOTS, RANK, WIDTH_IN, SLICES = 4, 8, 32, (24, 16, 16)
+
+
+@pytest.fixture(autouse=True, params=[0, 8], ids=["side by side", "slot by slot"])
+def _steps_before_packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to serve several adapters."""
+    from gateway.engine import cpu_worker
+
+    monkeypatch.setattr(cpu_worker, "STEPS_BEFORE_PACKING", request.param)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,7 +41,7 @@ def stacks(seed: int = 0, *, used_rank: int = RANK) -> tuple[tuple[Tensor, ...],
 
 def punica(kind: type, slots: list[int]) -> object:
     """vLLM's wrapper, told which row belongs to which slot; slot -1 is the base model."""
-    wrapper = kind(64, 64, "cpu")
+    wrapper = kind(128, 128, "cpu")
     ids = [slot + 1 for slot in slots]  # adapter ids begin at 1; 0 is the base model
     mapping = SimpleNamespace(index_mapping=tuple(ids), prompt_mapping=tuple(ids), is_prefill=False)
     wrapper.update_metadata(mapping, [slot + 1 for slot in range(SLOTS)], SLOTS, 100)
@@ -58,7 +70,7 @@ def inputs(rows: int) -> Tensor:
 
 
 @pytest.mark.parametrize("used_rank", [RANK, 3])
-@pytest.mark.parametrize("slots", [[2], [1, 1, 1], [0, 3, 1, 3, 0]])
+@pytest.mark.parametrize("slots", [[2], [1, 1, 1], [0, 3, 1, 3, 0], [0, 3, 1, 2] * 20])
 def test_rows_with_adapters_get_what_vllm_gives_them(slots: list[int], used_rank: int) -> None:
     from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
@@ -68,7 +80,7 @@ def test_rows_with_adapters_get_what_vllm_gives_them(slots: list[int], used_rank
     x = inputs(len(slots))
     ours = applied(RowwisePunica, slots, x, a, b)
     torch.testing.assert_close(ours, applied(PunicaWrapperCPU, slots, x, a, b), atol=0.15, rtol=0.02)
-    torch.testing.assert_close(ours.double(), by_hand(slots, x, a, b), atol=0.05, rtol=0.01)
+    torch.testing.assert_close(ours.double(), by_hand(slots, x, a, b), atol=0.15, rtol=0.02)
 
 
 @pytest.mark.parametrize("slots", [[-1], [-1, -1], [-1, 2, -1, 0], [3, -1]])
@@ -83,6 +95,56 @@ def test_rows_of_the_base_model_stay_as_they_are(slots: list[int]) -> None:
     torch.testing.assert_close(y.double(), by_hand(slots, x, a, b), atol=0.05, rtol=0.01)
 
 
+def test_packing_side_by_side_comes_with_use_and_changes_nothing() -> None:
+    from gateway.engine import cpu_worker
+
+    a, b = stacks()
+    slots = [0, 3, -1, 3, 0]
+    x, wrapper = inputs(len(slots)), punica(cpu_worker.RowwisePunica, slots)
+    packed = []
+    for _ in range(cpu_worker.STEPS_BEFORE_PACKING + 2):
+        y = torch.ones(len(slots), sum(SLICES), dtype=torch.bfloat16)
+        wrapper.add_lora_linear(y, x, a, b, 1.0, SLICES)  # type: ignore[attr-defined]
+        torch.testing.assert_close(y.double(), by_hand(slots, x, a, b), atol=0.05, rtol=0.01)
+        assert torch.equal(y[2], torch.ones(sum(SLICES)).bfloat16())
+        (layer,) = wrapper._layers.values()  # type: ignore[attr-defined]
+        packed.append(layer._together is not None)
+    assert packed == [False] * cpu_worker.STEPS_BEFORE_PACKING + [True, True]
+
+
+@pytest.mark.parametrize("slots", [[2, 2], [2, -1], [0, 3, -1, 3, 0]])
+def test_weights_that_are_not_packed_yet_do_the_same(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.engine import cpu_worker
+
+    monkeypatch.setattr(cpu_worker, "LAYERS_PER_STEP", 1)
+    x, wrapper = inputs(len(slots)), punica(cpu_worker.RowwisePunica, slots)
+    layers = [stacks(seed) for seed in range(3)]
+    for _ in range(4):  # one layer more is packed each time
+        for a, b in layers:
+            y = torch.ones(len(slots), sum(SLICES), dtype=torch.bfloat16)
+            wrapper.add_lora_linear(y, x, a, b, 1.0, SLICES)  # type: ignore[attr-defined]
+            torch.testing.assert_close(y.double(), by_hand(slots, x, a, b), atol=0.15, rtol=0.02)
+
+
+@pytest.mark.parametrize("can_multiply", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_any_type_of_activations_on_any_cpu(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, can_multiply: bool
+) -> None:
+    from gateway.engine import cpu_worker
+
+    monkeypatch.setattr(cpu_worker, "multiplies_bfloat16", lambda: can_multiply)
+    cpu_worker.product_type.cache_clear()
+    try:
+        a, b = (tuple(stack.to(dtype) for stack in side) for side in stacks())
+        for slots in ([1, 1], [1, -1, 0]):
+            x, y = inputs(len(slots)).to(dtype), torch.ones(len(slots), sum(SLICES), dtype=dtype)
+            punica(cpu_worker.RowwisePunica, slots).add_lora_linear(y, x, a, b, 1.0, SLICES)  # type: ignore[attr-defined]
+            torch.testing.assert_close(y.double(), by_hand(slots, x, a, b), atol=0.05, rtol=0.01)
+    finally:
+        cpu_worker.product_type.cache_clear()
+
+
 def test_vllm_still_gives_base_rows_the_last_adapter() -> None:
     """When this fails, vLLM has mended it and our kernels are only there for speed."""
     from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
@@ -90,6 +152,25 @@ def test_vllm_still_gives_base_rows_the_last_adapter() -> None:
     a, b = stacks()
     y = applied(PunicaWrapperCPU, [-1, 0], inputs(2), a, b)
     assert not torch.equal(y[0], torch.ones(sum(SLICES), dtype=torch.bfloat16))
+
+
+def test_our_patch_for_vllm_mends_it(tmp_path: Path) -> None:
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    patch = Path(__file__).parents[2] / "docs/vllm-cpu-lora.patch"
+    file = tmp_path / "vllm/lora/punica_wrapper/punica_cpu.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(inspect.getsource(punica_cpu))
+    subprocess.run(["git", "apply", str(patch)], cwd=tmp_path, check=True)
+    spec = importlib.util.spec_from_file_location("vllm.lora.punica_wrapper.patched", file)
+    assert spec is not None and spec.loader is not None
+    patched = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(patched)
+    a, b = stacks()
+    for slots in ([2], [-1], [1, 1], [3, -1], [0, 3, -1, 1, 3, 0]):
+        x = inputs(len(slots))
+        y = applied(patched.PunicaWrapperCPU, slots, x, a, b)
+        torch.testing.assert_close(y.double(), by_hand(slots, x, a, b), atol=0.05, rtol=0.01)
 
 
 def test_an_adapter_of_nan_harms_only_its_own_rows() -> None:
@@ -114,22 +195,25 @@ def test_a_layer_that_an_adapter_leaves_alone_is_left_alone() -> None:
     mixed = applied(RowwisePunica, [1, 0], inputs(2), a, b)
     assert torch.equal(mixed[0], torch.ones(sum(SLICES)).bfloat16())
     torch.testing.assert_close(mixed.double(), by_hand([1, 0], inputs(2), a, b), atol=0.05, rtol=0.01)
+    several = applied(RowwisePunica, [1, 0, 3], inputs(3), a, b)
+    torch.testing.assert_close(several.double(), by_hand([1, 0, 3], inputs(3), a, b), atol=0.05, rtol=0.01)
 
 
-def test_a_slot_that_changed_hands_is_packed_anew() -> None:
+@pytest.mark.parametrize("slots", [[2], [2, 0, 1]])
+def test_a_slot_that_changed_hands_is_packed_anew(slots: list[int]) -> None:
     from gateway.engine.cpu_worker import RowwisePunica
 
     (a, b), (other_a, other_b) = stacks(), stacks(1)
-    x = inputs(1)
-    wrapper = punica(RowwisePunica, [2])
-    y = torch.ones(1, sum(SLICES), dtype=torch.bfloat16)
+    x = inputs(len(slots))
+    wrapper = punica(RowwisePunica, slots)
+    y = torch.ones(len(slots), sum(SLICES), dtype=torch.bfloat16)
     wrapper.add_lora_linear(y, x, a, b, 1.0, SLICES)  # type: ignore[attr-defined]
     for stack, other in zip((*a, *b), (*other_a, *other_b), strict=True):
         stack[2] = other[2]
     wrapper.forget(2)  # type: ignore[attr-defined]
-    y = torch.ones(1, sum(SLICES), dtype=torch.bfloat16)
+    y = torch.ones(len(slots), sum(SLICES), dtype=torch.bfloat16)
     wrapper.add_lora_linear(y, x, a, b, 1.0, SLICES)  # type: ignore[attr-defined]
-    torch.testing.assert_close(y.double(), by_hand([2], x, other_a, other_b), atol=0.05, rtol=0.01)
+    torch.testing.assert_close(y.double(), by_hand(slots, x, a, b), atol=0.05, rtol=0.01)
 
 
 def test_logits_and_embeddings_leave_base_rows_alone_too() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import msgspec
 import pytest
 
 from baker.errors import InvalidInputError
-from gateway.engine import Engine, Handlers, Reply, StreamReply
-from gateway.engine.handlers import model_of, parse
+from baker.types import SampleRequest
+from gateway.engine import Engine, Handlers, Reply, StreamReply, surface
+from gateway.engine.request_body import model_of, parse
+from gateway.engine.surface import Kind
 from tests.gateway.engines import MODEL_NAME, make_checkpoint
 
 pytestmark = pytest.mark.anyio
@@ -24,14 +27,14 @@ def handlers(engine: Engine) -> Handlers:
     return Handlers(engine)
 
 
-async def ask(handlers: Handlers, fields: dict[str, Any], *, kind: str = "chat", model: str = MODEL_NAME) -> Any:
-    reply = await getattr(handlers, kind)(fields, {}, model=model)
+async def ask(handlers: Handlers, fields: dict[str, Any], *, kind: Kind = surface.CHAT, model: str = MODEL_NAME) -> Any:
+    reply = await handlers.serve(kind, fields, {}, model=model)
     assert isinstance(reply, Reply), "a stream was not expected"
     return reply.status, msgspec.json.decode(reply.body)
 
 
-async def stream(handlers: Handlers, fields: dict[str, Any], *, kind: str = "chat") -> list[Any]:
-    reply = await getattr(handlers, kind)({**fields, "stream": True}, {}, model=MODEL_NAME)
+async def stream(handlers: Handlers, fields: dict[str, Any], *, kind: Kind = surface.CHAT) -> list[Any]:
+    reply = await handlers.serve(kind, {**fields, "stream": True}, {}, model=MODEL_NAME)
     assert isinstance(reply, StreamReply)
     events = [event async for event in reply]
     assert all(event.startswith(b"data: ") and event.endswith(b"\n\n") and b"\r" not in event for event in events)
@@ -64,10 +67,26 @@ async def test_usage_comes_in_a_chunk_of_its_own_when_asked_for(handlers: Handle
 
 async def test_a_completion_is_answered_and_streamed(handlers: Handlers) -> None:
     fields = {"prompt": "Hello", "max_tokens": 5, "temperature": 0}
-    status, answer = await ask(handlers, fields, kind="completions")
+    status, answer = await ask(handlers, fields, kind=surface.COMPLETION)
     assert status == 200 and answer["object"] == "text_completion"
-    chunks = await stream(handlers, fields, kind="completions")
+    chunks = await stream(handlers, fields, kind=surface.COMPLETION)
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == answer["choices"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [{"regex": r"[^\s\S]"}, {"json": {"$ref": "#"}}, {"grammar": "root ::= root"}, {"regex": r"\p{L}"}],
+    ids=["no text fits", "circular schema", "endless grammar", "unknown class"],
+)
+async def test_a_grammar_that_the_engine_cannot_compile_is_the_clients_mistake(
+    handlers: Handlers, engine: Engine, outputs: dict[str, Any]
+) -> None:
+    status, answer = await ask(handlers, CHAT | {"structured_outputs": outputs})
+    assert (status, answer["error"]["param"]) == (400, "structured_outputs")
+    context = await engine.tokenise(CHAT["messages"])
+    with pytest.raises(InvalidInputError):
+        await engine.sample(SampleRequest(context, max_tokens=6, extra={"structured_outputs": outputs}))
+    assert (await ask(handlers, CHAT))[0] == 200, "the engine lives"
 
 
 async def test_an_adapter_answers_under_its_own_name(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
@@ -78,6 +97,95 @@ async def test_an_adapter_answers_under_its_own_name(handlers: Handlers, engine:
     assert status == 200 and answer["model"] == checkpoint.name
     assert answer["choices"][0]["message"]["content"] != base["choices"][0]["message"]["content"]
     assert engine.in_flight(checkpoint.name) == 0
+
+
+ANSWERING: dict[Kind, dict[str, Any]] = {
+    surface.CHAT: CHAT,
+    surface.COMPLETION: {"prompt": "Hello", "max_tokens": 6, "temperature": 0},
+    surface.RESPONSES: {"input": "Hello", "max_output_tokens": 6, "temperature": 0},
+    surface.MESSAGES: CHAT,
+}
+KINDS = pytest.mark.parametrize("kind", ANSWERING, ids=lambda kind: kind.name)
+
+
+@KINDS
+async def test_every_kind_is_answered_by_the_adapter_and_gives_it_back(
+    handlers: Handlers, engine: Engine, tmp_path: Path, kind: Kind
+) -> None:
+    checkpoint = make_checkpoint(tmp_path, 1)
+    await engine.load(checkpoint.name, checkpoint.path)
+    whole = await handlers.serve(kind, ANSWERING[kind], {}, model=checkpoint.name)
+    base = await handlers.serve(kind, ANSWERING[kind], {}, model=MODEL_NAME)
+    assert isinstance(whole, Reply) and isinstance(base, Reply)
+    assert msgspec.json.decode(whole.body)["model"] == checkpoint.name
+    assert said(whole.body) != said(base.body)
+    streamed = await handlers.serve(kind, {**ANSWERING[kind], "stream": True}, {}, model=checkpoint.name)
+    assert isinstance(streamed, StreamReply) and engine.in_flight(checkpoint.name) == 1
+    events = [event async for event in streamed]
+    assert checkpoint.name.encode() in events[0] and all(event.endswith(b"\n\n") for event in events)
+    assert engine.in_flight(checkpoint.name) == 0
+
+
+def said(body: bytes) -> str:
+    """The text of an answer of any kind."""
+    answer = msgspec.json.decode(body)
+    if "output" in answer:
+        return str(answer["output"][0]["content"])
+    first = answer["choices"][0] if "choices" in answer else answer["content"][0]
+    return str(first["message"]["content"] if "message" in first else first["text"])
+
+
+@KINDS
+async def test_a_stream_whose_grammar_fails_is_refused_before_it_begins(
+    handlers: Handlers, engine: Engine, kind: Kind
+) -> None:
+    """Circular: xgrammar says so when it compiles it, in the engine."""
+    schema = {"$ref": "#"}
+    field, value = {
+        surface.RESPONSES: ("text", {"format": {"type": "json_schema", "name": "x", "schema": schema}}),
+        surface.MESSAGES: ("output_config", {"format": {"type": "json_schema", "schema": schema}}),
+    }.get(kind, ("structured_outputs", {"json": schema}))
+    fields = {**ANSWERING[kind], "stream": True, field: value}
+    reply = await handlers.serve(kind, fields, {}, model=MODEL_NAME)
+    assert isinstance(reply, Reply) and reply.status == 400
+    error = msgspec.json.decode(reply.body)["error"]
+    assert error["message"].startswith(field) and error.get("param", field) == field
+    assert engine.running().get_num_unfinished_requests() == 0
+
+
+@KINDS
+async def test_an_error_within_a_stream_has_the_clients_shape_and_ends_it(
+    handlers: Handlers, engine: Engine, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaking(*_: Any) -> AsyncIterator[str]:
+        yield "event: first\ndata: {}\n\n"
+        raise RuntimeError("a secret of the engine")
+
+    async def answer(*_: Any) -> Any:
+        return breaking()
+
+    monkeypatch.setattr(surface, "answer", answer)
+    monkeypatch.setattr(surface, "events", lambda kind, result, usage: result)
+    reply = await handlers.serve(kind, {**ANSWERING[kind], "stream": True}, {}, model=MODEL_NAME)
+    assert isinstance(reply, StreamReply)
+    _, last = [event.decode() async for event in reply]
+    if kind.framing == "openai":
+        assert last.startswith('data: {"error":{"message":') and last.endswith("data: [DONE]\n\n")
+    else:
+        assert last.startswith("event: error\ndata: {") and '"type":"error"' in last
+
+
+async def test_a_seed_repeats_every_answer_of_a_prompt_in_chunks(handlers: Handlers) -> None:
+    """vLLM's CPU engine died of a seed on a prompt that it had split."""
+    fields = {**CHAT, "messages": [{"role": "user", "content": "word " * 60}], "temperature": 1, "n": 3}
+
+    async def answers(seed: int) -> list[str]:
+        _, answer = await ask(handlers, fields | {"seed": seed})
+        return [choice["message"]["content"] for choice in answer["choices"]]
+
+    first = await answers(1)
+    assert len(set(first)) == 3
+    assert await answers(1) == first != await answers(2)
 
 
 async def test_a_model_that_is_not_loaded_is_404(handlers: Handlers) -> None:
@@ -130,7 +238,7 @@ async def test_unknown_fields_are_ignored(handlers: Handlers) -> None:
 async def test_headers_that_jump_the_queue_are_not_seen(handlers: Handlers) -> None:
     """vLLM would answer 400: priorities are off."""
     headers = {"x-vllm-priority": "-5", "x-data-parallel-rank": "1", "x-request-id": "mine"}
-    reply = await handlers.chat(CHAT, headers, model=MODEL_NAME)
+    reply = await handlers.serve(surface.CHAT, CHAT, headers, model=MODEL_NAME)
     assert reply.status == 200
     assert msgspec.json.decode(reply.body)["id"] == "chatcmpl-mine"
 
@@ -139,7 +247,7 @@ async def under_way(handlers: Handlers, engine: Engine, tmp_path: Path) -> tuple
     """A stream on an adapter of its own, of which one event was read."""
     checkpoint = make_checkpoint(tmp_path, 1)
     await engine.load(checkpoint.name, checkpoint.path)
-    reply = await handlers.chat(LONG, {}, model=checkpoint.name)
+    reply = await handlers.serve(surface.CHAT, LONG, {}, model=checkpoint.name)
     assert isinstance(reply, StreamReply)
     await anext(reply)
     assert engine.in_flight(checkpoint.name) == 1
@@ -183,11 +291,11 @@ async def test_a_dropped_stream_ends_in_the_engine(handlers: Handlers, engine: E
     await is_over(engine, name)
 
 
-@pytest.mark.parametrize("kind", ["chat", "completions"])
-async def test_a_cancelled_request_stays_cancelled(handlers: Handlers, engine: Engine, kind: str) -> None:
+@KINDS
+async def test_a_cancelled_request_stays_cancelled(handlers: Handlers, engine: Engine, kind: Kind) -> None:
     """vLLM turns the cancellation into an answer: "Client disconnected"."""
-    fields = {**LONG, "stream": False, "prompt": "Hello"}
-    task = asyncio.create_task(getattr(handlers, kind)(fields, {}, model=MODEL_NAME))
+    fields = {**LONG, **ANSWERING[kind], "stream": False, "max_tokens": 400, "max_output_tokens": 400}
+    task = asyncio.create_task(handlers.serve(kind, fields, {}, model=MODEL_NAME))
     while engine.running().get_num_unfinished_requests() == 0:  # noqa: ASYNC110 - vLLM's count
         await asyncio.sleep(0)
     task.cancel()
@@ -202,7 +310,9 @@ def test_extra_body_is_merged_below_what_is_there() -> None:
     assert model_of(parse(body)) == "m"
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b'{"extra_body": 3}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'"text"', b'{"extra_body": 3}', b"\xff", b"[" * 100_000, b"[" * 300_000]
+)
 def test_a_body_that_is_no_object_is_invalid_input(body: bytes) -> None:
     with pytest.raises(InvalidInputError):
         parse(body)

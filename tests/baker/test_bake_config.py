@@ -1,0 +1,207 @@
+from collections.abc import Iterator
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import pytest
+from aibread.types.bake_config_base_param import BakeConfigBaseParam
+from peft import LoraConfig as PeftLoraConfig
+
+from baker.bake_config import BakeConfig, CheckpointConfig, bake_config, epochs_for
+from baker.errors import ConfigError
+from tests.baker.settings import settings_of
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        ({"colour": 1}, "unknown field `colour`"),
+        ({"epochs": 0}, "epochs: Expected `int` >= 1"),
+        ({"epochs": "three"}, "epochs: Expected `int"),
+        ({"seed": 2**64}, "seed: Expected `int`"),
+        ({"type": "double_baker"}, "type 'double_baker' is not known here; there is single_baker"),
+        ({"datasets": [{"target": "t", "weight": -1}]}, r"datasets.0.weight: Expected `float` >= 0"),
+        ({"datasets": [{"target": "t", "weight": 0}]}, "weights sum to 0"),
+        ({"data": {"train_eval_split": [0.5, 0.6]}}, r"data: train_eval_split must be .* got \[0.5, 0.6\]"),
+        ({"data": {"beta": 1.1}}, "data.beta: Expected `float` <= 1.0"),
+        ({"data": {"temperature": 0}}, "data.temperature: Expected `float` > 0"),
+        ({"data": {"cache_fs_type": "tape"}}, "'tape' is not known here; there is auto, local, shared"),
+        ({"data": {"sources": [{"type": "csv"}]}}, r"data.sources.0: type 'csv' .* there is bake_jsonl"),
+        ({"data": {"sources": [{"max_samples": -2}]}}, "max_samples: Expected `int` >= -1"),
+        ({"optimizer": {"betas": [0.9]}}, "optimizer.betas: Expected `array` of length 2"),
+        ({"optimizer": {"betas": [0.9, 1.0]}}, r"betas must lie in \[0, 1\), got \[0.9, 1.0\]"),
+        ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate: Expected `float` > 0"),
+        ({"optimizer": {"type": "muon"}}, "optimizer: type 'muon' is not known here; there is adamw"),
+        ({"scheduler": {"type": "polynomial"}}, "'polynomial' is not known here; there is linear, cosine"),
+        ({"scheduler": {"lr": 0.5}}, "scheduler: lr is no longer read, and 0.5 was given: set optimizer.learning_rate"),
+        ({"model": {"type": "hf"}}, "model: type 'hf' is not known here; there is bake"),
+        ({"model": {"dtype": "fp8"}}, "dtype 'fp8' is not known here; there is bf16, fp16, fp32, bfloat16"),
+        ({"model": {"save_name": "a/b"}}, "save name 'a/b' contains an invalid character: '/'"),
+        ({"model": {"baked_adapter_config": {"bias": "all"}}}, "bias 'all' is not known here; there is none"),
+        ({"model": {"baked_adapter_config": {"target_modules": "q_proj("}}}, "neither a comma list nor a regular"),
+        ({"checkpoint": [{"type": "deepspeed"}]}, "checkpoint.0: type 'deepspeed' .* there is huggingface"),
+        ({"checkpoint": [{"save_every_n_steps": -1}]}, "checkpoint.0.save_every_n_steps: Expected `int` >= 0"),
+        ({"deepspeed": {"zero_optimization": {"stage": 4}}}, "deepspeed.zero_optimization.stage: Expected `int` <= 3"),
+        ({"deepspeed": {"fp16": {"enabled": True}}}, "deepspeed: .* unknown field `fp16`"),
+        ({"wandb": {"mode": "offline"}}, "wandb: .* unknown field `mode`"),
+    ],
+)
+def test_a_bad_field_is_named_with_what_would_do(overrides: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        bake_config(overrides)
+
+
+def test_a_template_lies_under_the_overrides() -> None:
+    template = bake_config({"epochs": 5, "optimizer": {"learning_rate": 0.5}})
+    config = bake_config({"optimizer": {"weight_decay": 0.1}}, template)
+    assert (config.epochs, config.optimizer.learning_rate, config.optimizer.weight_decay) == (5, 0.5, 0.1)
+
+
+EVERYTHING: dict[str, Any] = {
+    "datasets": [{"target": "t", "weight": 2}],
+    "total_trajectories": 9,
+    "model_name": "repo/parent",
+    "model": {"dtype": "bf16", "peft_config": {"r": 3, "inference_mode": True}, "adapter_paths": ["x"]},
+    "data": {"sources": [{"name_or_path": "x.jsonl"}], "beta": 0.5, "train_eval_split": [1, 0]},
+    "checkpoint": [{"output_dir": "/tmp/x", "save_every_n_epochs": 1}],
+    "wandb": {"enable": True, "tags": ["a"]},
+    "deepspeed": {"zero_optimization": {"stage": 2}},
+}
+
+
+def test_effective_settings_survive_the_store_and_another_save() -> None:
+    config = bake_config(EVERYTHING)
+    stored = msgspec.json.decode(msgspec.json.encode(config))
+    assert msgspec.convert(stored, BakeConfig) == config
+    assert bake_config(EVERYTHING, config) == config
+    assert (
+        stored["model_name"] == "repo/parent" and stored["model"]["peft_config"] == EVERYTHING["model"]["peft_config"]
+    )
+
+
+def test_null_is_not_given_in_objects_and_in_lists_of_them() -> None:
+    def nulled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {"enabled": None, "type": None} | {key: nulled(inner) for key, inner in value.items()}
+        return [nulled(item) for item in value] if isinstance(value, list) else value
+
+    assert bake_config(nulled(EVERYTHING)) == bake_config(EVERYTHING)
+    assert bake_config(dict.fromkeys(BakeConfig.__struct_fields__)) == BakeConfig()
+
+
+def test_the_clients_fields_are_all_there() -> None:
+    """Each override field of the published package, down to the last, has a field of ours."""
+
+    def paths(kind: Any, at: str) -> Iterator[str]:
+        if hasattr(kind, "__required_keys__"):  # a TypedDict
+            for name, hint in get_type_hints(kind).items():
+                yield f"{at}.{name}".lstrip(".")
+                yield from paths(hint, f"{at}.{name}")
+        for inner in get_args(kind):
+            yield from paths(inner, at)
+
+    theirs = set(paths(BakeConfigBaseParam, ""))
+    assert "checkpoint.save_every_n_steps" in theirs and len(theirs) > 60
+    assert theirs <= {path.replace("[]", "") for path, _ in settings_of(BakeConfig)}
+
+
+def test_old_names_are_the_new_ones_and_the_new_ones_win() -> None:
+    old = {"model": {"name_or_path": "a/b"}, "checkpoint": [{"save_interval": 7}]}
+    config = bake_config(old)
+    assert (config.parent, config.checkpoint) == ("a/b", [CheckpointConfig(save_every_n_steps=7)])
+    assert old == {"model": {"name_or_path": "a/b"}, "checkpoint": [{"save_interval": 7}]}, "the input is not changed"
+    both = bake_config(
+        {
+            "model": {"name_or_path": "a/b", "parent_model_name": "c/d"},
+            "checkpoint": [{"save_interval": 7, "save_every_n_steps": 9}],
+        }
+    )
+    assert (both.parent, both.checkpoint[0].save_every_n_steps) == ("c/d", 9)
+
+
+def test_model_name_names_the_parent_where_the_model_does_not() -> None:
+    assert bake_config({}).parent is None
+    assert bake_config({"model_name": "a/b"}).parent == "a/b"
+    assert bake_config({"model_name": "a/b", "model": {"parent_model_name": "c/d"}}).parent == "c/d"
+
+
+@pytest.mark.parametrize(
+    ("spelled", "meant"),
+    [("bf16", "bfloat16"), ("BF16", "bfloat16"), ("float16", "float16"), ("fp32", "float32"), (None, None)],
+)
+def test_types_have_a_short_and_a_long_name(spelled: str | None, meant: str | None) -> None:
+    assert bake_config({"model": {"dtype": spelled}}).model.torch_dtype == meant
+
+
+@pytest.mark.parametrize(
+    "name", ["adamw", "AdamW", "adam", "FusedAdam", "adamw_torch", "fused-adam", "cpu-adam", "huggingface"]
+)
+def test_an_optimizer_of_the_adam_family_keeps_its_spelling(name: str) -> None:
+    assert bake_config({"optimizer": {"type": name}}).optimizer.type == name
+
+
+@pytest.mark.parametrize(
+    ("name", "curve"),
+    [
+        ("huggingface", "linear"),
+        ("linear", "linear"),
+        ("cosine_with_warmup", "cosine"),
+        ("Constant-With-Warmup", "constant"),
+        ("get_linear_schedule_with_warmup", "linear"),
+    ],
+)
+def test_schedules_have_many_names(name: str, curve: str) -> None:
+    assert bake_config({"scheduler": {"type": name}}).scheduler.curve == curve
+
+
+def test_peft_settings_fill_what_the_adapter_s_own_leave_open() -> None:
+    peft = {"r": 3, "lora_alpha": 5, "lora_dropout": 0.1, "target_modules": ["q_proj"], "peft_type": "LORA"}
+    adapter = bake_config({"model": {"peft_config": peft, "baked_adapter_config": {"r": 7}}}).model.baked_adapter_config
+    assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (7, 5, 0.1)
+    assert adapter.target_modules == ["q_proj"]
+    template = bake_config({"model": {"baked_adapter_config": {"r": 7, "lora_alpha": 9}}})
+    above = bake_config({"model": {"peft_config": {"r": 3}}}, template).model.baked_adapter_config
+    assert (above.r, above.lora_alpha) == (3, 9), "overrides lie over the template, however they are spelled"
+
+
+def test_what_peft_itself_writes_down_is_read() -> None:
+    written = PeftLoraConfig(r=6, lora_alpha=12, task_type="CAUSAL_LM", target_modules="all-linear").to_dict()
+    config = bake_config({"model": {"peft_config": msgspec.to_builtins(written)}})
+    assert (config.model.baked_adapter_config.r, config.model.baked_adapter_config.lora_alpha) == (6, 12)
+
+
+@pytest.mark.parametrize(
+    ("peft", "complaint"),
+    [
+        ({"use_dora": True}, "model: peft_config: use_dora is not served here"),
+        ({"use_rslora": True, "modules_to_save": ["lm_head"]}, "modules_to_save is not .*; use_rslora is not served"),
+        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern is not served"),
+        ({"layers_to_transform": [0]}, "layers_to_transform is not served"),
+        ({"init_lora_weights": "gaussian"}, "init_lora_weights must be True, got 'gaussian'"),
+        ({"peft_type": "LOHA"}, "peft_type must be 'LORA', got 'LOHA'"),
+        ({"rank": 4}, "rank is no setting of a LoRA adapter"),
+        ({"r": 0}, "model.peft_config.r: Expected `int` >= 1"),
+        ({"bias": "all"}, "model.peft_config: bias 'all' is not known here"),
+    ],
+)
+def test_peft_settings_that_would_not_be_served_are_refused_by_name(peft: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        bake_config({"model": {"peft_config": peft}})
+
+
+def test_no_feature_of_the_installed_peft_is_unknown_here() -> None:
+    """A new one must be looked at: does it ask for something that is not served?"""
+    for name in PeftLoraConfig.__dataclass_fields__:
+        try:
+            bake_config({"model": {"peft_config": {name: ["something"]}}})
+        except ConfigError as error:
+            assert "is no setting of" not in error.message, name
+
+
+def test_a_target_that_is_named_twice_weighs_as_both() -> None:
+    datasets = [{"target": "a", "weight": 1.5}, {"target": "b"}, {"target": "a", "weight": 0.5}]
+    assert bake_config({"datasets": datasets}).weights == {"a": 2.0, "b": 1.0}
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 8), (48, 6), (96, 3), (232, 2), (10_000, 2)])
+def test_few_trajectories_get_many_passes(rows: int, epochs: int) -> None:
+    assert epochs_for(rows) == epochs

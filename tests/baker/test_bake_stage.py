@@ -1,0 +1,281 @@
+"""A bake's stage around its training process, whose part a script plays. Stim and rollout are in test_jobs.py."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baker import artifacts, events, trainer
+from baker.catalog import Catalog
+from baker.errors import AdapterError, EngineError
+from baker.jobs import Jobs
+from baker.stages import Stages, StageSettings
+from baker.train_spec import TrainSpec
+from baker.types import Checkpoint, Job, JobState, KLChange, Loss, Stage, TargetShare
+from tests.baker.test_jobs import POLICY, USER, Service, running
+from tests.fakes import FakeEngine
+
+pytestmark = pytest.mark.anyio
+
+OnEvent = Callable[[events.TrainEvent], Awaitable[None]]
+
+
+class Publisher:
+    def __init__(self, *refused: int) -> None:
+        self.refused = refused
+        self.proved: list[int] = []
+        self.published: list[int] = []
+        self.retired: list[int] = []
+        self.is_away = False
+
+    async def prove(self, checkpoint: Checkpoint) -> None:
+        assert any(checkpoint.path.iterdir())
+        if self.is_away:
+            raise EngineError("the engine is away")
+        self.proved.append(checkpoint.step)
+        if checkpoint.step in self.refused:
+            raise AdapterError("the engine's numbers differ")
+
+    def publish(self, checkpoint: Checkpoint) -> None:
+        self.published.append(checkpoint.step)
+
+    async def retire(self, checkpoint: Checkpoint) -> None:
+        assert any(checkpoint.path.iterdir()), "its files are there as long as something may run on it"
+        self.retired.append(checkpoint.step)
+
+
+class Training:
+    """Says what a training process would, and writes its checkpoints' folders."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+        self.specs: list[TrainSpec] = []
+        self.began = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+        self.on_last: Callable[[], None] = lambda: None
+
+    async def __call__(self, spec: TrainSpec, folder: Path, on_event: OnEvent) -> list[events.Saved]:
+        self.specs.append(spec)
+        saved = []
+        await on_event(events.Warned("something is otherwise"))
+        for step in range(1, self.steps[-1] + 1):
+            by_target = dict.fromkeys(spec.held_out, 0.5 / step)
+            await on_event(events.Evaluated(step, 0.5 / step, by_target))
+            await on_event(events.Stepped(step, self.steps[-1], 1.0, 1.0 / step, 0.1, 1.0, 10.0))
+            if step in self.steps:
+                path = Path(spec.output) / str(step)
+                path.mkdir(parents=True)
+                (path / "here").touch()
+                saved.append(events.Saved(step, str(path), "0" * 64, is_last=step == self.steps[-1]))
+                await on_event(saved[-1])
+            self.began.set()
+            await self.may_end.wait()
+        self.on_last()
+        return saved
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> Training:
+    training = Training(2, 4, 5)
+    monkeypatch.setattr(trainer, "train", training)
+    return training
+
+
+def make_service(home: Path, publisher: Publisher, **settings: Any) -> Service:
+    service = Service(home, FakeEngine())
+    stage_settings = StageSettings(top_logprobs=4, **settings)
+    service.stages = Stages(home, service.catalog, service.engine, service.engine, publisher, stage_settings)
+    service.jobs = Jobs(service.catalog, service.stages, POLICY)
+    return service
+
+
+async def bake(service: Service, **overrides: Any) -> Job:
+    await service.fill()
+    settings = {"datasets": [{"target": "target", "weight": 2}], **overrides}
+    await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", settings, may_change=True)
+    for stage in (Stage.STIM, Stage.ROLLOUT):
+        await service.start(stage)
+    await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
+    return await ended(service)
+
+
+async def ended(service: Service, seconds: float = 60) -> Job:
+    async with asyncio.timeout(seconds):
+        while True:
+            job = await service.catalog(Catalog.latest_job, Stage.BAKE, USER, "repo", "bake")
+            assert job is not None
+            if not job.state.is_active:
+                return job
+            await asyncio.sleep(0.01)
+
+
+async def steps_kept(service: Service) -> list[int]:
+    return [checkpoint.step for checkpoint in await service.catalog(Catalog.checkpoints, USER, "repo", "bake")]
+
+
+async def test_every_checkpoint_is_proved_kept_and_served_and_the_last_one_is_the_bake(
+    tmp_path: Path, training: Training
+) -> None:
+    publisher = Publisher()
+    async with running(make_service(tmp_path, publisher)) as service:
+        job = await bake(service)
+        assert (job.state, job.error) == (JobState.COMPLETE, None)
+        assert await steps_kept(service) == [5, 4, 2]
+        assert publisher.published == [2, 4, 5]
+        newest = await service.catalog(Catalog.resolve_model, USER, "repo/bake")
+        assert newest.checkpoint is not None and newest.checkpoint.step == 5
+
+
+async def test_a_checkpoint_on_the_way_that_is_not_proved_is_left_out_with_a_warning(
+    tmp_path: Path, training: Training
+) -> None:
+    publisher = Publisher(4)
+    async with running(make_service(tmp_path, publisher)) as service:
+        job = await bake(service)
+        assert job.state is JobState.COMPLETE
+        assert (await steps_kept(service), publisher.published) == ([5, 2], [2, 5])
+        assert job.warnings[-1].startswith("checkpoint 4 was made, but it is not served as it was trained: the engine")
+
+
+async def test_a_last_checkpoint_that_is_not_proved_fails_the_bake_and_none_is_served(
+    tmp_path: Path, training: Training
+) -> None:
+    publisher = Publisher(5)
+    async with running(make_service(tmp_path, publisher)) as service:
+        job = await bake(service)
+        assert job.state is JobState.FAILED and "checkpoint 5 was made, but" in (job.error or "")
+        assert (await steps_kept(service), publisher.retired) == ([], [4, 2])
+
+
+async def test_the_status_says_how_the_targets_were_mixed_and_how_each_one_fared(
+    tmp_path: Path, training: Training
+) -> None:
+    async with running(make_service(tmp_path, Publisher())) as service:
+        job = await bake(service)
+        assert job.collation is not None
+        assert job.collation.targets == {
+            "target": TargetShare(weight=2, share=1.0, trajectories=10, available=10, held_out=2)
+        }
+        assert job.loss == Loss(
+            latest_loss=0.2,
+            final_loss=0.2,
+            min_loss=0.2,
+            max_loss=1.0,
+            eval_kl_before=0.5,
+            eval_kl=0.1,
+            recovered=0.8,
+            eval_kl_by_target={"target": KLChange(0.5, 0.1)},
+        )
+        (spec,) = training.specs
+        assert [len(spec.train), {target: len(files) for target, files in spec.held_out.items()}] == [10, {"target": 2}]
+        assert all(artifacts.load_trajectory(Path(file)) for file in spec.train)
+        assert spec.name == "repo/bake"
+
+
+async def test_checkpoints_on_the_way_are_served_while_the_training_goes_on(tmp_path: Path, training: Training) -> None:
+    publisher = Publisher()
+    training.may_end.clear()
+    async with running(make_service(tmp_path, publisher)) as service:
+        task = asyncio.create_task(bake(service))
+        for step in (2, 4):
+            while step not in publisher.published:
+                training.may_end.set()
+                await asyncio.sleep(0)
+                training.may_end.clear()
+        job = await service.catalog(Catalog.latest_job, Stage.BAKE, USER, "repo", "bake")
+        assert job is not None and job.state is JobState.RUNNING
+        assert await steps_kept(service) == [4, 2]
+        assert 4 <= service.jobs.training[job.id].step <= 5
+        settings = {"datasets": [{"target": "target"}], "model": {"parent_model_name": "repo/bake"}}
+        await service.catalog(Catalog.put_bake, USER, "repo", "child", "default", settings, may_change=True)
+        child = await service.jobs.start(Stage.BAKE, USER, "repo", "child")
+        assert any("'admin/repo/bake/4' is not its bake's last checkpoint" in warning for warning in child.warnings)
+        await service.jobs.cancel(Stage.BAKE, USER, "repo", "child")
+        training.may_end.set()
+        await task
+        assert not service.jobs.training
+
+
+async def test_what_the_engine_is_not_there_to_prove_is_proved_at_the_end(
+    tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
+    publisher = Publisher()
+    publisher.is_away = True
+    training.on_last = lambda: setattr(publisher, "is_away", False)
+    async with running(make_service(tmp_path, publisher)) as service:
+        job = await bake(service)
+        assert job.state is JobState.COMPLETE
+        assert publisher.proved[0] == 5, "the last one decides, and goes first"
+        assert (await steps_kept(service), publisher.published) == ([5, 4, 2], [2, 4, 5])
+
+
+async def test_the_last_so_many_are_kept_and_older_ones_go(tmp_path: Path, training: Training) -> None:
+    training.steps = (1, 2, 3, 4, 5)
+    publisher = Publisher()
+    async with running(make_service(tmp_path, publisher)) as service:
+        job = await bake(service, checkpoint=[{"save_every_n_steps": 1, "save_total_limit": 2}])
+        assert job.state is JobState.COMPLETE
+        assert await steps_kept(service) == [5, 4]
+        await asyncio.gather(*service.stages._bakes._retiring)
+        assert publisher.retired == [1, 2, 3]
+        folder = tmp_path / "jobs" / str(job.id) / "checkpoints"
+        assert sorted(path.name for path in folder.iterdir()) == ["4", "5"]
+
+
+async def test_a_cancelled_bake_that_is_changed_starts_anew_and_its_old_checkpoints_give_way(
+    tmp_path: Path, training: Training
+) -> None:
+    publisher = Publisher()
+    training.may_end.clear()
+    async with running(make_service(tmp_path, publisher)) as service:
+        task = asyncio.create_task(bake(service))
+        while 4 not in publisher.published:
+            training.may_end.set()
+            await asyncio.sleep(0)
+            training.may_end.clear()
+        cancelled = await service.jobs.cancel(Stage.BAKE, USER, "repo", "bake")
+        assert cancelled is not None and (await task).error == "cancelled"
+        assert await steps_kept(service) == [4, 2]
+        state = tmp_path / "jobs" / str(cancelled.id) / "state"
+        (state / "4").mkdir(parents=True)
+        training.may_end.set()
+        training.steps = (2, 3)
+        changed = {"datasets": [{"target": "target"}], "epochs": 3}
+        await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", changed, may_change=True)
+        again = await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
+        assert again.id != cancelled.id and (await ended(service)).state is JobState.COMPLETE
+        assert await steps_kept(service) == [3, 2]
+        await asyncio.gather(*service.stages._bakes._retiring)
+    assert publisher.retired == [2, 4], "one whose name is given again goes first, the others when the bake is complete"
+    assert not state.exists() and training.specs[1].resume is None
+
+
+async def test_auto_resume_false_starts_over_and_says_each_thing_once(tmp_path: Path, training: Training) -> None:
+    training.may_end.clear()
+    async with running(make_service(tmp_path, Publisher())) as service:
+        await service.fill()
+        settings = {"datasets": [{"target": "target"}], "checkpoint": [{"auto_resume": False}]}
+        await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", settings, may_change=True)
+        for stage in (Stage.STIM, Stage.ROLLOUT):
+            await service.start(stage)
+        await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
+        await asyncio.wait_for(training.began.wait(), 10)
+    training.may_end.set()
+    async with running(make_service(tmp_path, Publisher())) as again:
+        job = await ended(again)
+        assert job.state is JobState.COMPLETE and len(training.specs) == 2
+        assert [(spec.state, spec.resume) for spec in training.specs] == [(None, None)] * 2
+        assert job.warnings == ["something is otherwise"]
+
+
+@pytest.mark.parametrize("allows", [False, True])
+async def test_the_operator_s_word_on_weights_and_biases_reaches_the_training(
+    tmp_path: Path, training: Training, allows: bool
+) -> None:
+    async with running(make_service(tmp_path, Publisher(), allows_wandb=allows)) as service:
+        await bake(service)
+        assert training.specs[0].allows_wandb is allows

@@ -1,0 +1,127 @@
+from typing import Any
+
+import pytest
+
+from baker.catalog import Catalog
+from baker.config import target_config
+from baker.errors import InvalidInputError
+from baker.generator_plan import AskerPlan, GeneratorPlan, GeneratorPlanner
+from baker.question_sets import LocalSet
+from baker.types import Checkpoint
+
+USER = "admin"
+CLAUDE = "claude-sonnet-4-5-20250929"
+SERVED = AskerPlan("served", "fake/base")
+BANK = {"tea": [f"What about tea number {i}?" for i in range(10)]}
+TEMPLATE = "${numq} about ${prompt_u}"
+
+
+@pytest.fixture(autouse=True)
+def bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baker.persona.bank", lambda: BANK)
+
+
+@pytest.fixture
+def filled(catalog: Catalog) -> Catalog:
+    catalog.put_repo(USER, "repo", None)
+    return catalog
+
+
+def planned(
+    catalog: Catalog, kind: str, *, key: bool = False, fallback: bool = True, **fields: Any
+) -> tuple[GeneratorPlan, list[str]]:
+    (generator,) = target_config({"generators": [{"type": kind, **fields}]}).generators
+    planner = GeneratorPlanner(catalog, USER, "repo", has_anthropic_key=key, stim_fallback=fallback)
+    return planner.plan(generator, "generators[4]"), planner.warnings
+
+
+def test_fields_without_an_effect_are_warned_of(filled: Catalog) -> None:
+    plan, warnings = planned(filled, "hardcoded", questions=["Who?"], temperature=0.5, seed=1, numq=1)
+    assert plan == GeneratorPlan()
+    assert warnings == [
+        "generators[4] is hardcoded: temperature has no effect",
+        "generators[4] is hardcoded: seed has no effect",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "complaint"),
+    [
+        ("hardcoded", {}, "no questions"),
+        ("hardcoded", {"numq": 3}, "no questions"),
+        ("from_dataset", {}, "names no dataset"),
+        ("from_dataset", {"dataset": "nothing"}, "no dataset 'nothing'"),
+        ("custom", {}, "no template"),
+        ("custom", {"template_path": "gone"}, "'gone'.*repo 'repo' does not have; its templates: none"),
+        ("oneshot_qs", {"model": "gpt-9"}, None),
+        ("oneshot_qs", {"model": "repo/bake"}, "'repo/bake' is not served"),
+        ("oneshot_qs", {"model": CLAUDE, "fallback": False}, "ANTHROPIC_API_KEY"),
+        ("persona", {"model": CLAUDE, "fallback": False, "numq": 11}, "ANTHROPIC_API_KEY"),
+    ],
+)
+def test_what_is_missing_is_said(filled: Catalog, kind: str, fields: dict[str, Any], complaint: str | None) -> None:
+    if complaint is None:
+        assert "stands in" in planned(filled, kind, **fields)[1][0]
+        return
+    with pytest.raises(InvalidInputError, match=complaint):
+        planned(filled, kind, **fields)
+
+
+def test_a_template_is_copied_and_checked_again(filled: Catalog) -> None:
+    filled.store.put_template(USER, "repo", "q.txt", TEMPLATE)
+    filled.store.put_template(USER, "repo", "free.txt", "Anything")
+    for kind in ("oneshot_qs", "custom"):
+        plan, warnings = planned(filled, kind, template_path="templates/q.txt")
+        assert (plan.asker, plan.template, warnings) == (SERVED, TEMPLATE, [])
+    assert planned(filled, "custom", template_path="templates/free.txt")[0].template == "Anything"
+    with pytest.raises(InvalidInputError, match=r"'templates/free.txt': the template lacks \$\{numq\}"):
+        planned(filled, "oneshot_qs", template_path="templates/free.txt")
+    with pytest.raises(InvalidInputError, match=r"its templates: templates/q.txt, templates/free.txt"):
+        planned(filled, "oneshot_qs", template_path="templates/gone.txt")
+
+
+@pytest.mark.parametrize(
+    ("fields", "asker", "written", "warned"),
+    [
+        ({"numq": 10}, None, 0, None),
+        ({"numq": 13}, SERVED, 3, None),
+        ({"numq": 8, "model": "fake/base"}, SERVED, 4, None),
+        ({"numq": 9, "model": "fake/base"}, SERVED, 4, None),
+        ({"numq": 30, "model": "fake/base"}, SERVED, 20, None),
+        ({"numq": 8, "model": CLAUDE}, None, 0, "questions come from the built-in bank"),
+        ({"numq": 8, "model": CLAUDE, "fallback": False}, None, 0, "questions come from the built-in bank"),
+        ({"numq": 8, "model": CLAUDE, "key": True}, AskerPlan("anthropic", CLAUDE), 4, None),
+    ],
+)
+def test_a_personas_questions_are_split_between_bank_and_model(
+    filled: Catalog, fields: dict[str, Any], asker: AskerPlan | None, written: int, warned: str | None
+) -> None:
+    plan, warnings = planned(filled, "persona", **fields)
+    assert (plan.asker, plan.written) == (asker, written)
+    assert (len(warnings), (warned or "") in "".join(warnings)) == (int(warned is not None), True)
+
+
+def test_what_anthropic_does_not_take_is_warned_of(filled: Catalog) -> None:
+    _, warnings = planned(filled, "oneshot_qs", model=CLAUDE, key=True, temperature=1.5, seed=3)
+    assert ["up to 1.0" in warnings[0], "takes no seed" in warnings[1], len(warnings)] == [True, True, 2]
+    assert planned(filled, "persona", model=CLAUDE, key=True)[1] == [], "its seed decides what the bank gives"
+
+
+def test_a_baked_model_may_write_questions(filled: Catalog) -> None:
+    path = filled.store.home / "8"
+    filled.store.add_checkpoint(Checkpoint(USER, "repo", "bake", 8, path, sha256="0", created=0, job_id=1))
+    plan, _ = planned(filled, "custom", model="repo/bake", template_content=None, template_path=put(filled))
+    assert plan.asker == AskerPlan("served", "repo/bake", "admin/repo/bake/8")
+
+
+def put(catalog: Catalog) -> str:
+    catalog.store.put_template(USER, "repo", "q.txt", TEMPLATE)
+    return "templates/q.txt"
+
+
+def test_a_dataset_is_found(filled: Catalog) -> None:
+    folder = filled.store.home / "datasets"
+    folder.mkdir()
+    (folder / "mine.csv").write_text("question\nWho?\n")
+    plan, warnings = planned(filled, "from_dataset", dataset="mine")
+    assert (plan.dataset, warnings) == (LocalSet("mine.csv"), [])

@@ -1,0 +1,185 @@
+"""Trees, dependency graphs and recreation plans: the worked example of two generations, and what deletion leaves."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baker import lineage, plan, users
+from baker.catalog import Catalog
+from baker.credentials import PasswordHash, new_key
+from baker.errors import NotFoundError
+from baker.lineage import Edge, Node
+from baker.models import BaseModelNames
+from baker.plan import Policy
+from baker.types import Checkpoint, JobState, Prompt, Stage, User
+
+USER = "alice"
+REPO = "hooli"
+POLICY = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=32)
+FIRST = "alice/hooli/gavin_bake/21"
+ASK = "Write ${numq} questions about ${prompt_u}"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """Two generations: gavin_bake is finished, gavin_v2 begins there and has not been run."""
+    catalog = Catalog(tmp_path, BaseModelNames(served="fake/base", stands_in=True))
+    key, _ = new_key(USER)
+    users.add(catalog, User(USER, "Alice", "alice@example.org", 0), PasswordHash(b"salt", b"digest"), key)
+    catalog.put_repo(USER, REPO, "Qwen/Qwen3-32B")
+    for name, text in (("gavin", "You run Hooli"), ("humble", "You are humble"), ("plain", "")):
+        put_prompt(catalog, name, text)
+    put_target(catalog, "gavin_target", teacher_prompt="gavin", model_name="Qwen/Qwen3-32B")
+    put_bake(catalog, "gavin_bake", "gavin_target", epochs=3)
+    finish(catalog, "gavin_bake", "gavin_target", 21)
+    asking = {"type": "oneshot_qs", "template_path": "templates/ask.txt", "template_content": ASK}
+    put_target(catalog, "humble_target", teacher_prompt="humble", model_name=FIRST, generators=[asking])
+    put_bake(catalog, "gavin_v2", "humble_target", model={"parent_model_name": "hooli/gavin_bake"})
+    return catalog
+
+
+def put_prompt(catalog: Catalog, name: str, text: str, repo: str = REPO) -> None:
+    messages = [{"role": "system", "content": text}]
+    catalog.put_prompt(USER, repo, name, Prompt(messages=messages), may_change=True)
+
+
+def put_target(catalog: Catalog, name: str, repo: str = REPO, **overrides: Any) -> None:
+    questions = {"type": "hardcoded", "questions": ["One?", "Two?"]}
+    settings = {"student_prompt": "plain", "generators": [questions], **overrides}
+    catalog.put_target(USER, repo, name, "default", settings, may_change=False)
+
+
+def put_bake(catalog: Catalog, name: str, target: str, repo: str = REPO, **overrides: Any) -> None:
+    settings = {"datasets": [{"target": target, "weight": 1.0}], **overrides}
+    catalog.put_bake(USER, repo, name, "default", settings, may_change=False)
+
+
+def finish(catalog: Catalog, bake: str, target: str, step: int) -> None:
+    """As if the three stages had been run."""
+    for stage, name in ((Stage.STIM, target), (Stage.ROLLOUT, target), (Stage.BAKE, bake)):
+        job = plan.start(catalog, POLICY, stage, USER, REPO, name, None)
+        catalog.store.update_job(job.id, state=JobState.COMPLETE, lines=2)
+    folder = catalog.store.home / "jobs" / str(job.id) / "checkpoints" / str(step)
+    catalog.store.add_checkpoint(Checkpoint(USER, REPO, bake, step, folder, "0" * 64, 0, job.id))
+
+
+def edges(*rows: str) -> set[Edge]:
+    """From "bake gavin_v2 -> bake gavin_bake"."""
+    found = set()
+    for row in rows:
+        source, needed = (Node(*side.split()) for side in row.split(" -> "))  # type: ignore[arg-type]
+        found.add(Edge(source, needed))
+    return found
+
+
+def test_a_recipe_holds_the_bake_and_all_that_it_depends_on(catalog: Catalog) -> None:
+    recipe = lineage.recipe(catalog, USER, REPO, "gavin_v2")
+    assert recipe.base_model == "Qwen/Qwen3-32B"
+    assert list(recipe.bakes) == ["gavin_v2", "gavin_bake"]
+    assert list(recipe.targets) == ["humble_target", "gavin_target"]
+    assert set(recipe.prompts) == {"humble", "plain", "gavin"}
+    assert set(recipe.edges) == edges(
+        "bake gavin_v2 -> bake gavin_bake",
+        "bake gavin_v2 -> target humble_target",
+        "bake gavin_bake -> target gavin_target",
+        "target humble_target -> prompt humble",
+        "target humble_target -> prompt plain",
+        "target gavin_target -> prompt gavin",
+        "target gavin_target -> prompt plain",
+        "target humble_target -> bake gavin_bake",
+    )
+    assert recipe.model_names == {"gavin_v2": [], "gavin_bake": [FIRST]}
+    assert recipe.bakes["gavin_v2"]["model"]["parent_model_name"] == FIRST, "a pointer is written as what it meant"
+    assert recipe.bakes["gavin_bake"]["epochs"] == 3
+
+
+def test_a_plan_makes_everything_before_it_is_needed(catalog: Catalog) -> None:
+    steps = lineage.recreation_plan(lineage.recipe(catalog, USER, REPO, "gavin_v2"), "gavin_v2")
+    assert [(step.action, step.resource.name, step.dependencies) for step in steps] == [
+        ("create_prompt", "gavin", []),
+        ("create_prompt", "plain", []),
+        ("create_target", "gavin_target", ["prompt:gavin", "prompt:plain"]),
+        ("run_stim", "gavin_target", ["target:gavin_target"]),
+        ("run_rollout", "gavin_target", ["target:gavin_target:stim_complete"]),
+        ("create_bake", "gavin_bake", ["target:gavin_target:rollout_complete"]),
+        ("run_bake", "gavin_bake", ["bake:gavin_bake"]),
+        ("create_prompt", "humble", []),
+        ("create_target", "humble_target", ["prompt:humble", "prompt:plain", "bake:gavin_bake:complete"]),
+        ("run_stim", "humble_target", ["target:humble_target"]),
+        ("run_rollout", "humble_target", ["target:humble_target:stim_complete"]),
+        ("create_bake", "gavin_v2", ["target:humble_target:rollout_complete", "bake:gavin_bake:complete"]),
+        ("run_bake", "gavin_v2", ["bake:gavin_v2"]),
+    ]
+
+
+def test_a_plan_carried_out_elsewhere_gives_the_same_settings(catalog: Catalog) -> None:
+    steps = lineage.recreation_plan(lineage.recipe(catalog, USER, REPO, "gavin_v2"), "gavin_v2")
+    catalog.put_repo(USER, "again", "Qwen/Qwen3-32B")
+    for step in steps:
+        (kind, name), config = step.resource, step.config
+        # As the published script does it: it makes the resource for every step, the run steps too.
+        if kind == "prompt":
+            catalog.put_prompt(USER, "again", name, Prompt(**config), may_change=False)
+        elif kind == "target":
+            catalog.put_target(USER, "again", name, "default", config, may_change=False)
+        else:
+            catalog.put_bake(USER, "again", name, "default", config, may_change=False)
+    for target in ("gavin_target", "humble_target"):
+        assert catalog.target(USER, "again", target) == catalog.target(USER, REPO, target)
+    assert catalog.bake(USER, "again", "gavin_bake") == catalog.bake(USER, REPO, "gavin_bake")
+    assert catalog.bake(USER, "again", "gavin_v2").model.parent_model_name == FIRST
+    assert catalog.templates_of(USER, "again", "humble_target") == {"templates/ask.txt": ASK}
+    for name in ("gavin", "plain", "humble"):
+        assert catalog.prompt(USER, "again", name) == catalog.prompt(USER, REPO, name)
+
+
+def test_a_recipe_stays_true_when_its_parts_change(catalog: Catalog) -> None:
+    before = lineage.recipe(catalog, USER, REPO, "gavin_bake")
+    put_prompt(catalog, "gavin", "You run Pied Piper")
+    catalog.delete_target(USER, REPO, "gavin_target")
+    catalog.delete_prompt(USER, REPO, "plain")
+    assert lineage.recipe(catalog, USER, REPO, "gavin_bake") == before
+
+
+def test_what_was_deleted_before_it_was_run_is_named_without_content(catalog: Catalog) -> None:
+    catalog.delete_prompt(USER, REPO, "humble")
+    recipe = lineage.recipe(catalog, USER, REPO, "gavin_v2")
+    assert recipe.prompts["humble"] is None
+    assert "humble" not in [step.resource.name for step in lineage.recreation_plan(recipe, "gavin_v2")]
+    catalog.delete_target(USER, REPO, "humble_target")
+    recipe = lineage.recipe(catalog, USER, REPO, "gavin_v2")
+    assert recipe.targets["humble_target"] is None
+    assert edges("bake gavin_v2 -> target humble_target") <= set(recipe.edges)
+
+
+def test_a_parent_in_another_repo_is_named_and_not_followed(catalog: Catalog) -> None:
+    catalog.put_repo(USER, "other", None)
+    put_prompt(catalog, "plain", "", repo="other")
+    put_target(catalog, "target", repo="other", teacher_prompt="plain")
+    put_bake(catalog, "child", "target", repo="other", model={"parent_model_name": FIRST})
+    recipe = lineage.recipe(catalog, USER, "other", "child")
+    assert set(recipe.edges) == edges("bake child -> target target", "target target -> prompt plain")
+    assert recipe.bakes["child"]["model"]["parent_model_name"] == FIRST
+    assert lineage.tree(catalog, USER, "other").edges == []
+
+
+def test_a_circle_of_pointers_is_cut(catalog: Catalog) -> None:
+    put_target(catalog, "self_target", teacher_prompt="gavin", model_name="hooli/self_bake")
+    put_bake(catalog, "self_bake", "self_target")
+    recipe = lineage.recipe(catalog, USER, REPO, "self_bake")
+    assert edges("bake self_bake -> target self_target", "target self_target -> bake self_bake") <= set(recipe.edges)
+    actions = [(step.action, step.resource.name) for step in lineage.recreation_plan(recipe, "self_bake")]
+    assert len(actions) == len(set(actions)) == 7
+
+
+def test_a_tree_shows_all_bakes_of_the_repo(catalog: Catalog) -> None:
+    tree = lineage.tree(catalog, USER, REPO)
+    assert tree.edges == [Edge(Node("bake", "gavin_v2"), Node("bake", "gavin_bake"))]
+    first, second = tree.bakes["gavin_bake"], tree.bakes["gavin_v2"]
+    assert (first.status, first.model_names, first.steps) == ("complete", [FIRST], [21])
+    assert (second.status, second.model_names, second.steps) == ("pending", [], [])
+    with pytest.raises(NotFoundError):
+        lineage.recipe(catalog, USER, REPO, "nothing")
+    with pytest.raises(NotFoundError):
+        lineage.tree(catalog, "bob", REPO)

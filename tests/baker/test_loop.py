@@ -1,0 +1,127 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from baker import events, loop, lora
+from baker.artifacts import read_lines
+from baker.bake_config import SchedulerConfig, bake_config
+from baker.batches import make_batch
+from baker.loop import Loop, schedule
+from baker.losses import forward_kl
+from baker.metrics import Metrics
+from baker.student import Student
+from baker.types import Trajectory
+from tests.baker.tiny import make_model, make_trajectories, with_teacher
+
+
+def make_loop(
+    folder: Path,
+    rows: list[Trajectory] | None = None,
+    held_out: dict[str, list[Trajectory]] | None = None,
+    dtype: torch.dtype = torch.float32,
+    **settings: Any,
+) -> tuple[Loop, list[events.TrainEvent]]:
+    base = make_model().to(dtype)
+    student = Student(base.requires_grad_(False))
+    torch.manual_seed(0)
+    lora.attach(base, rank=4, alpha=4.0)
+    heard: list[events.TrainEvent] = []
+    config = bake_config({"epochs": 2, "optimizer": {"learning_rate": 0.02}} | settings)
+    rows = make_trajectories(6) if rows is None else rows
+    return Loop(student, config, rows, held_out or {}, Metrics(folder / "metrics.jsonl"), heard.append), heard
+
+
+def kl_alone(row: Trajectory) -> float:
+    """Of one row under the untrained model, in nats over its whole response."""
+    batch = make_batch([row])
+    with torch.no_grad():
+        logits = make_model()(input_ids=batch.input_ids_BT).logits[0, len(row.student_ids) - 1 :]
+    return float(forward_kl(logits, batch.top_ids_NK, batch.top_logprobs_NK).sum())
+
+
+def test_each_target_has_its_own_evaluation_and_every_token_weighs_the_same_in_all_of_them(tmp_path: Path) -> None:
+    rows = make_trajectories(9, seed=3)
+    held_out = {"a": rows[:7], "b": rows[7:]}
+    trained, heard = make_loop(tmp_path, held_out=held_out)
+    list(trained.steps())
+    first = next(event for event in heard if isinstance(event, events.Evaluated))
+    nats = {target: sum(map(kl_alone, own)) for target, own in held_out.items()}
+    tokens = {target: sum(len(row.response_ids) for row in own) for target, own in held_out.items()}
+    assert first.by_target == pytest.approx({target: nats[target] / tokens[target] for target in held_out}, rel=1e-3)
+    assert first.eval_kl == pytest.approx(sum(nats.values()) / sum(tokens.values()), rel=1e-3)
+    change = trained.loss.eval_kl_by_target["b"]
+    assert change.before == first.by_target["b"] and change.after == trained.evaluations[-1].by_target["b"]
+    rows_of_metrics = [row for row in read_lines(tmp_path / "metrics.jsonl") if "eval_loss" in row]
+    assert [row["eval_kl_by_target"] for row in rows_of_metrics] == [e.by_target for e in trained.evaluations]
+
+
+def test_a_pinned_target_shows_its_drift_and_leaves_the_whole_bake_s_recovery_defined(tmp_path: Path) -> None:
+    model = make_model()
+    pinned = [
+        with_teacher(model, row.student_ids, row.student_ids, row.response_ids, row.stimulus)
+        for row in make_trajectories(3, seed=5)
+    ]
+    trained, _ = make_loop(tmp_path, held_out={"learnt": make_trajectories(3, seed=3), "pinned": pinned})
+    list(trained.steps())
+    drift = trained.loss.eval_kl_by_target["pinned"]
+    assert drift.before == pytest.approx(0.0, abs=1e-5) and drift.after > 1e-3
+    assert trained.loss.recovered is not None
+
+
+def test_what_agrees_from_the_start_has_no_recovery(tmp_path: Path) -> None:
+    model = make_model()
+    pinned = [
+        with_teacher(model, row.student_ids, row.student_ids, row.response_ids, row.stimulus)
+        for row in make_trajectories(4, seed=5)
+    ]
+    trained, _ = make_loop(tmp_path, rows=pinned[1:], held_out={"pinned": pinned[:1]})
+    list(trained.steps())
+    assert trained.loss.eval_kl_before == pytest.approx(0.0, abs=1e-5)
+    assert trained.loss.eval_kl is not None and trained.loss.recovered is None
+
+
+def test_another_divergence_is_trained_and_the_same_one_evaluated(tmp_path: Path) -> None:
+    held_out = {"target": make_trajectories(3, seed=3)}
+    outcomes = []
+    for name, data in (("plain", {}), ("other", {"beta": 0.5, "temperature": 2.0}), ("off", {"beta": 0.0})):
+        (tmp_path / name).mkdir()
+        trained, _ = make_loop(tmp_path / name, held_out=held_out, epochs=20, data=data)
+        list(trained.steps())
+        outcomes.append(trained)
+    plain, other, off = outcomes
+    assert other.losses[0] != pytest.approx(plain.losses[0], rel=0.01)
+    assert other.evaluations[0] == plain.evaluations[0]
+    assert other.evaluations[-1].eval_kl < 0.9 * other.evaluations[0].eval_kl
+    assert off.losses == plain.losses, "a beta of 0 is the default"
+
+
+def test_float16_loses_no_small_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = make_trajectories(4)
+
+    def gradient(dtype: torch.dtype) -> torch.Tensor:
+        trained, _ = make_loop(tmp_path, rows=rows, dtype=dtype)
+        trained._backward([make_batch(rows)])
+        return torch.cat([p.grad.flatten() for p in trained.parameters if p.grad is not None])
+
+    whole = Student.divergence
+    monkeypatch.setattr(Student, "divergence", lambda *arguments: whole(*arguments) * 1e-5)
+    exact = gradient(torch.float32)
+    assert (gradient(torch.float16) - exact).norm() < 0.1 * exact.norm()
+    monkeypatch.setattr(loop, "FLOAT16_LOSS_SCALE", 1.0)
+    assert (gradient(torch.float16) - exact).norm() > 0.5 * exact.norm(), "float16 has nothing so small"
+
+
+def test_schedules_warm_up_and_decay() -> None:
+    def shares(kind: Any, warmup: int, total: int) -> list[float]:
+        return [schedule(SchedulerConfig(type=kind, warmup_steps=warmup), step, total) for step in range(1, total + 1)]
+
+    assert shares("constant", 3, 6) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert shares("linear", 0, 4) == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert shares("linear", 1, 5) == pytest.approx([0.5, 1, 0.75, 0.5, 0.25])
+    assert shares("cosine", 0, 4) == pytest.approx([(1 + math.cos(math.pi * part / 4)) / 2 for part in range(4)])
+    for kind in ("constant", "linear", "cosine"):
+        assert shares(kind, 9, 1) == [1.0]
+        assert all(share > 0 for share in shares(kind, 9, 3))

@@ -1,0 +1,63 @@
+"""What a bake is said to need, against a child process that trains."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from baker.bake_config import bake_config
+from baker.errors import StageError
+from baker.memory import MIB, RUNTIME_BYTES, estimate, read_shape, token_bytes
+from tests.baker.tiny import make_model, save_model
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+from baker import lora
+from baker.batches import make_batch
+from baker.student import Student, load_base
+from tests.baker.tiny import make_trajectories
+student = Student(load_base(Path(sys.argv[1]), torch.device("cpu"), "bfloat16").model)
+adapter = lora.attach(student.model, rank=16, alpha=16).model
+optimizer = torch.optim.AdamW([p for p in adapter.parameters() if p.requires_grad], fused=True)
+batch = make_batch(make_trajectories(2))
+for _ in range(2):
+    student.divergence(batch).backward()
+    optimizer.step()
+from baker.memory import peak_bytes
+print(peak_bytes())
+"""
+
+
+def test_the_shape_tells_the_parameters(tmp_path: Path) -> None:
+    shape, model = read_shape(save_model(tmp_path / "model")), make_model()
+    norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
+    assert shape.parameters == sum(p.numel() for p in model.parameters()) - norms
+    linear = {name.rpartition(".")[2]: m for name, m in model.model.named_modules() if name.endswith("_proj")}
+    assert shape.linear == {name: (module.in_features, module.out_features) for name, module in linear.items()}
+
+
+def test_a_tiny_bake_needs_about_what_is_said(tmp_path: Path) -> None:
+    """What a process costs by itself is nearly all of it here; a model of some size is in benchmarks/README.md."""
+    folder = save_model(tmp_path / "model")
+    done = subprocess.run([sys.executable, "-c", CHILD, str(folder)], capture_output=True, text=True, check=True)
+    need = estimate(read_shape(folder), bake_config({}), [12, 12])
+    assert 0.5 < (need.total - need.logits) / int(done.stdout) < 2.0, "its logits are far below a chunk"
+    assert need.activations < MIB and need.runtime == RUNTIME_BYTES["cpu"]
+
+
+def test_the_need_grows_with_what_it_is_made_of(tmp_path: Path) -> None:
+    shape, config = read_shape(save_model(tmp_path / "model")), bake_config({"micro_batch_size": 2})
+    need = estimate(shape, config, [10, 20, 30])
+    assert need.activations == 30 * token_bytes(shape, 16, 2, keys=15) + 20 * token_bytes(shape, 16, 2, keys=10)
+    assert estimate(shape, config, [10, 20, 30], dtype="float32").weights == 2 * need.weights == 4 * shape.parameters
+    some = bake_config({"model": {"baked_adapter_config": {"target_modules": "q_proj, v_proj", "r": 4}}})
+    assert estimate(shape, some, [10]).adapter == 16 * 2 * 4 * (32 + 32 + 32 + 16)
+    assert f"{need.total / MIB:,.0f} MiB (weights" in str(need)
+
+
+def test_a_folder_without_a_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="does not tell its shape"):
+        read_shape(tmp_path)

@@ -1,0 +1,94 @@
+"""What an adapter's README says, and what it keeps to itself."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from baker.bake_config import bake_config
+from baker.catalog import Catalog
+from baker.errors import NotFoundError
+from baker.model_card import model_card
+from baker.plan import BakeInputs, TargetSnapshot
+from baker.types import Checkpoint, Collation, Job, JobState, KLChange, Loss, Prompt, Stage, TargetShare
+
+SECRET = Prompt(messages=[{"role": "system", "content": "You are the secret sauce"}])
+
+
+def add_bake(catalog: Catalog, name: str, step: int, parent: str | None, **model: Any) -> Checkpoint:
+    snapshot = TargetSnapshot({"teacher_prompt": "loud", "student_prompt": ""}, SECRET, Prompt())
+    inputs = BakeInputs({"target": 1}, parent, {"target": snapshot})
+    datasets = [{"target": "target", "weight": 0.75}, {"target": "idle", "weight": 0.0}]
+    config = bake_config({"datasets": datasets, "epochs": 4, "model": model})
+    job = Job(0, Stage.BAKE, "admin", "repo", name, JobState.COMPLETE, *map(msgspec.to_builtins, (config, inputs)))
+    share = TargetShare(weight=0.75, share=1.0, trajectories=47, available=53, held_out=6)
+    done = {
+        "loss": Loss(latest_loss=0.0123456789, eval_kl=0.5, eval_kl_by_target={"target": KLChange(2.0, 0.25)}),
+        "collation": Collation(total=47, held_out=6, targets={"target": share}),
+    }
+    job = catalog.store.add_job(msgspec.structs.replace(job, **done))
+    checkpoint = Checkpoint("admin", "repo", name, step, catalog.store.home / "x", "0" * 64, 0, job.id)
+    catalog.store.add_checkpoint(checkpoint)
+    return checkpoint
+
+
+def section(card: str, title: str) -> str:
+    return re.split(r"^## ", card.split(f"## {title}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_the_card_tells_what_the_adapter_was_made_from(catalog: Catalog) -> None:
+    card = model_card(catalog, add_bake(catalog, "bake", 21, None), "Org/Base")
+    front, body = card.split("---\n", 2)[1:]
+    assert front.splitlines()[:3] == ['base_model: "Org/Base"', "library_name: peft", "tags:"]
+    assert "# bake, checkpoint 21" in body
+    data = section(card, "Data")
+    assert "| `target` | 100.0% | 47 | 6 | `loud` | none |" in data
+    assert "| `idle` | - | - | - | - | - |" in data
+    loss = section(card, "Loss")
+    assert "| `latest_loss` | 0.0123457 |" in loss
+    assert "| `eval_kl` | 0.5 |" in loss
+    assert "| `eval_kl` of `target` | 0.25 (before: 2) |" in loss
+    assert "min_loss" not in loss
+    config = msgspec.json.decode(section(card, "Configuration").split("```json\n")[1].split("```")[0])
+    assert (config["epochs"], config["datasets"][0]) == (4, {"target": "target", "weight": 0.75})
+    assert "secret sauce" not in card
+
+
+def test_a_bake_that_was_given_a_name_to_save_by_is_called_so(catalog: Catalog) -> None:
+    card = model_card(catalog, add_bake(catalog, "bake", 21, None, save_name="gavin-7"), "Org/Base")
+    assert "\n# gavin-7, checkpoint 21\n" in card
+
+
+def test_the_lineage_goes_back_to_the_base_model(catalog: Catalog) -> None:
+    add_bake(catalog, "first", 7, None)
+    add_bake(catalog, "second", 9, "admin/repo/first/7")
+    lineage = section(model_card(catalog, add_bake(catalog, "third", 2, "admin/repo/second/9"), "Org/Base"), "Lineage")
+    assert re.findall(r"^\d\. .*$", lineage, re.MULTILINE) == [
+        "1. `Org/Base` (base model)",
+        "2. `admin/repo/first/7`",
+        "3. `admin/repo/second/9`",
+        "4. `admin/repo/third/2`",
+    ]
+
+
+def test_the_lineage_ends_where_a_parent_was_deleted(catalog: Catalog) -> None:
+    checkpoint = add_bake(catalog, "third", 2, "admin/repo/second/9")
+    lineage = section(model_card(catalog, checkpoint, "Org/Base"), "Lineage")
+    assert "2. `admin/repo/second/9` (deleted; what it began from is not known)\n3. `admin/repo/third/2`" in lineage
+
+
+@pytest.mark.parametrize("name", ['a"b\nlibrary_name: evil', "a: b # c", "/models/my `model`|x"])
+def test_odd_names_break_neither_the_front_matter_nor_the_tables(catalog: Catalog, name: str) -> None:
+    checkpoint = add_bake(catalog, "bake", 21, None)
+    card = model_card(catalog, checkpoint, name)
+    first = card.splitlines()[1]
+    assert msgspec.json.decode(first.removeprefix("base_model: ")) == name
+    assert card.count("library_name: peft") == 1
+    assert section(card, "Lineage").count("\n1. `") == 1
+
+
+def test_the_card_of_a_deleted_bake_is_not_found(catalog: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="admin/repo/bake/21"):
+        model_card(catalog, Checkpoint("admin", "repo", "bake", 21, tmp_path, "0" * 64, 0, 404), "Org/Base")

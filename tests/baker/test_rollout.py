@@ -1,0 +1,61 @@
+"""From stimuli to trajectories, around an engine with known outputs. The queue's part is in test_jobs.py."""
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+
+from baker.rollout import Rolled, RolloutSettings, rollout
+from baker.types import Prompt, Stimulus
+from tests.fakes import FakeEngine
+
+pytestmark = pytest.mark.anyio
+
+
+SETTINGS = RolloutSettings(
+    teacher=Prompt(messages=[{"role": "system", "content": "Be loud"}]),
+    student=Prompt(messages=[{"role": "system", "content": "Be plain"}]),
+    model="fake/base",
+    checkpoint=None,
+    trajectories_per_stimulus=1,
+    temperature=1.0,
+    max_tokens=64,
+    max_concurrency=1,
+    top_logprobs=4,
+)
+
+
+def decode(ids: Iterable[int]) -> str:
+    return "".join(chr(token - 10) for token in ids)
+
+
+async def test_no_more_answer_at_once_than_there_are_questions() -> None:
+    engine = FakeEngine()
+    stimuli = [Stimulus(id=number, text="Question?", generator="hardcoded") for number in range(3)]
+
+    async def keep(rolled: Rolled) -> None:
+        tasks.append(len(asyncio.all_tasks()))
+
+    tasks: list[int] = []
+    await rollout(stimuli, msgspec.structs.replace(SETTINGS, max_concurrency=10**9), engine, keep)
+    assert len(tasks) == 3
+    assert max(tasks) <= 3 + 2, "the workers, this test and the fixture's own"
+
+
+async def test_a_conditioned_stimulus_is_answered_under_the_student_prompt_and_judged_by_the_teacher() -> None:
+    engine = FakeEngine()
+    conditioned = Stimulus(id=0, text="Question?", generator="hardcoded", is_conditioned=True)
+    kept: list[Rolled] = []
+
+    async def keep(rolled: Rolled) -> None:
+        kept.append(rolled)
+
+    await rollout([conditioned], SETTINGS, engine, keep)
+    trajectory = kept[0].trajectory
+    assert decode(trajectory.response_ids[:-1]) == "SYSTEM: BE PLAIN\nUSER: QUESTION?"
+    assert [(decode(context), response) for context, response in engine.judged] == [
+        ("system: Be loud\nuser: Question?", trajectory.response_ids.tolist())
+    ]
+    assert (trajectory.top_ids_TK[:, 0] == trajectory.response_ids).all(), "what the teacher said of the answer"
+    assert kept[0].row["messages"][0]["content"] == "Be plain"

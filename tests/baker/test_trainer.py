@@ -1,0 +1,41 @@
+"""The training process as the service starts it. What it computes is in test_train.py."""
+
+from pathlib import Path
+
+import pytest
+
+from baker import events, trainer
+from baker.adapter_files import check_adapter, read_parity
+from baker.errors import StageError
+from tests.baker.test_train import write_spec
+from tests.baker.tiny import save_model
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_process_s_checkpoints_come_back_in_order_and_its_events_one_by_one(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, save_model(tmp_path / "model"), checkpoint=[{"save_every_n_steps": 9}])
+    heard: list[events.TrainEvent] = []
+
+    async def hear(event: events.TrainEvent) -> None:
+        heard.append(event)
+
+    saved = await trainer.train(spec, tmp_path, hear)
+    assert [made.step for made in saved] == [9, 18, 24]
+    assert [event for event in heard if isinstance(event, events.Saved)] == saved
+    for made in saved:
+        check_adapter(Path(made.path), max_rank=4)
+        assert read_parity(Path(made.path)).sequences
+    assert len({made.sha256 for made in saved}) == 3
+    order = [event.step for event in heard if isinstance(event, events.Stepped | events.Saved)]
+    assert order == sorted(order), "a checkpoint is of the step before it"
+
+
+async def test_the_process_s_complaint_is_the_error(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, tmp_path / "gone")
+
+    async def ignore(event: events.TrainEvent) -> None:
+        return
+
+    with pytest.raises(StageError, match="gone can't be loaded"):
+        await trainer.train(spec, tmp_path, ignore)

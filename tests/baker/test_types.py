@@ -1,0 +1,36 @@
+import math
+
+import msgspec
+import pytest
+
+from baker.types import NEGLIGIBLE_KL, KLChange, Loss
+
+
+def test_the_summary_of_a_bake_s_steps() -> None:
+    loss = Loss()
+    for latest in (3.0, 1.0, 2.0):
+        loss = loss.after_step(latest)
+    assert loss == Loss(latest_loss=2.0, final_loss=2.0, min_loss=1.0, max_loss=3.0)
+
+
+def test_the_first_evaluation_is_the_state_before_and_the_last_the_state_after() -> None:
+    loss = Loss().after_evaluation(0.5, {"a": 0.8, "b": 0.2})
+    assert (loss.eval_kl_before, loss.eval_kl, loss.recovered) == (0.5, 0.5, None)
+    loss = loss.after_step(0.3).after_evaluation(0.3, {"a": 0.4, "b": 0.2}).after_evaluation(0.1, {"a": 0.1, "b": 0.1})
+    assert (loss.eval_kl_before, loss.eval_kl, loss.latest_loss) == (0.5, 0.1, 0.3)
+    assert loss.recovered == pytest.approx(0.8)
+    assert loss.eval_kl_by_target == {"a": KLChange(0.8, 0.1), "b": KLChange(0.2, 0.1)}
+
+
+@pytest.mark.parametrize("before", [0.0, 1e-300, -1e-9, NEGLIGIBLE_KL / 2])
+def test_of_next_to_nothing_no_share_is_recovered(before: float) -> None:
+    """It would be a huge number or none at all, and JSON has no infinity."""
+    loss = Loss().after_evaluation(before, {"pinned": before}).after_evaluation(0.01, {"pinned": 0.01})
+    assert loss.recovered is None
+    found = msgspec.json.decode(msgspec.json.encode(loss))
+    assert found == {
+        "eval_kl_before": before,
+        "eval_kl": 0.01,
+        "eval_kl_by_target": {"pinned": {"before": before, "after": 0.01}},
+    }
+    assert all(map(math.isfinite, (found["eval_kl"], found["eval_kl_before"])))

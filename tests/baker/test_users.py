@@ -1,0 +1,150 @@
+"""The rules of users and keys, on a real SQLite file."""
+
+from pathlib import Path
+
+import pytest
+
+from baker import users
+from baker.catalog import Catalog
+from baker.credentials import Key, PasswordHash, new_key
+from baker.errors import ConfigError, ConflictError, NotFoundError
+from baker.types import Checkpoint, Job, JobState, Prompt, Stage, User
+
+PASSWORD = PasswordHash(b"salt", b"digest")
+
+
+def user(name: str = "alice", alias: str = "Alice", email: str = "alice@example.org") -> User:
+    return User(name, alias, email, 0)
+
+
+def add(catalog: Catalog, name: str = "alice") -> Key:
+    key, _ = new_key(name)
+    assert users.add(catalog, user(name), PASSWORD, key)
+    return key
+
+
+def make_repo(catalog: Catalog, owner: str, name: str = "repo") -> None:
+    catalog.put_repo(owner, name, None)
+    catalog.put_prompt(owner, name, "prompt", Prompt(), may_change=False)
+    catalog.put_target(owner, name, "target", "default", {}, may_change=False)
+    catalog.put_bake(owner, name, "bake", "default", {}, may_change=False)
+    path = catalog.store.home / "jobs" / owner
+    catalog.store.add_checkpoint(Checkpoint(owner, name, "bake", 3, path, "0" * 64, 0, 1))
+
+
+def add_job(catalog: Catalog, owner: str, state: JobState, repo: str = "repo", **inputs: object) -> int:
+    job = Job(0, Stage.ROLLOUT, owner, repo, "target", state, {}, inputs)
+    return catalog.store.add_job(job).id
+
+
+def test_a_user_is_added_once(catalog: Catalog) -> None:
+    key = add(catalog)
+    assert users.listing(catalog) == [(user(), [key])]
+    assert not users.add(catalog, user(), PASSWORD, new_key("alice")[0])
+    assert users.listing(catalog) == [(user(), [key])], "nothing changes, no second key"
+    assert users.salt_for(catalog, "alice") == PASSWORD.salt
+
+
+@pytest.mark.parametrize(
+    ("other", "password"),
+    [
+        (user(alias="A."), PASSWORD),
+        (user(email="a@example.org"), PASSWORD),
+        (user(), PasswordHash(b"salt", b"another")),
+    ],
+)
+def test_a_user_with_other_data_is_a_conflict(catalog: Catalog, other: User, password: PasswordHash) -> None:
+    key = add(catalog)
+    with pytest.raises(ConflictError, match="'alice'"):
+        users.add(catalog, other, password, new_key("alice")[0])
+    assert users.listing(catalog) == [(user(), [key])]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "ü", "x" * 129, "admin", "a b"])
+def test_a_users_name_obeys_the_rule_of_names(catalog: Catalog, name: str) -> None:
+    with pytest.raises(ConfigError, match="user name"):
+        users.add(catalog, user(name), PASSWORD, new_key(name)[0])
+    assert users.listing(catalog) == []
+
+
+NO_EMAILS = ["alice", "alice@", "@example.org", "alice@example", "a@b@example.org", "alice@example.", "alice@.org"]
+
+
+@pytest.mark.parametrize("email", ["", "a b@example.org", "alice@example.org\n", "a" * 250 + "@b.org", *NO_EMAILS])
+def test_what_is_no_e_mail_address_is_refused(catalog: Catalog, email: str) -> None:
+    with pytest.raises(ConfigError, match=r"user_email") as raised:
+        users.add(catalog, user(email=email), PASSWORD, new_key("alice")[0])
+    assert raised.value.detail is not None
+    assert raised.value.detail[0]["loc"] == ["body", "user_email"]
+
+
+@pytest.mark.parametrize("email", ["a@b.c", "Alice.O'Neil+bread@mail.example.co.uk", "ä@müller.example"])
+def test_plausible_addresses_are_accepted(catalog: Catalog, email: str) -> None:
+    assert users.add(catalog, user(email=email), PASSWORD, new_key("alice")[0])
+
+
+def test_keys_come_and_go_one_by_one(catalog: Catalog) -> None:
+    first = add(catalog)
+    second, _ = new_key("alice")
+    users.add_key(catalog, second)
+    add(catalog, "bob")
+    with pytest.raises(NotFoundError):
+        users.remove_key(catalog, "bob", first.id)
+    users.remove_key(catalog, "alice", first.id)
+    assert users.listing(catalog)[0] == (user(), [second])
+    with pytest.raises(NotFoundError, match=first.id):
+        users.remove_key(catalog, "alice", first.id)
+    for name in ("carol", "admin"):
+        with pytest.raises(NotFoundError, match=f"User '{name}'"):
+            users.add_key(catalog, new_key(name)[0])
+
+
+def test_a_removed_user_takes_all_that_is_theirs_along_and_nothing_else(catalog: Catalog) -> None:
+    add(catalog)
+    kept = add(catalog, "bob")
+    for owner in ("alice", "bob"):
+        make_repo(catalog, owner)
+    mine = [add_job(catalog, "alice", JobState.COMPLETE), add_job(catalog, "alice", JobState.FAILED)]
+    others = add_job(catalog, "bob", JobState.RUNNING)
+    assert users.remove(catalog, "alice") == mine
+    assert users.listing(catalog) == [(user("bob"), [kept])]
+    assert catalog.store.job_numbers() == {others}
+    assert [checkpoint.user for checkpoint in catalog.store.all_checkpoints()] == ["bob"]
+    add(catalog)
+    assert catalog.repos("alice") == [], "the next user of that name starts with nothing"
+    make_repo(catalog, "alice")
+    assert catalog.names("bakes", "bob", "repo") == ["bake"]
+
+
+@pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING])
+def test_a_user_whose_jobs_are_active_stays(catalog: Catalog, state: JobState) -> None:
+    add(catalog)
+    make_repo(catalog, "alice")
+    job = add_job(catalog, "alice", state)
+    with pytest.raises(ConflictError, match=f"'target' in repo 'repo' is {state}"):
+        users.remove(catalog, "alice")
+    catalog.store.update_job(job, state=JobState.COMPLETE)
+    users.remove(catalog, "alice")
+    with pytest.raises(NotFoundError):
+        users.remove(catalog, "alice")
+
+
+def test_a_user_whose_bake_is_worked_with_stays(catalog: Catalog) -> None:
+    add(catalog)
+    make_repo(catalog, "alice")
+    make_repo(catalog, "admin", "other")
+    add_job(catalog, "admin", JobState.PENDING, "other", checkpoint="alice/repo/bake/3")
+    with pytest.raises(ConflictError, match="A job of another user is pending and needs a bake of user 'alice'"):
+        users.remove(catalog, "alice")
+
+
+def test_a_request_that_was_under_way_leaves_no_repo_of_a_removed_user(catalog: Catalog) -> None:
+    add(catalog)
+    users.remove(catalog, "alice")
+    with pytest.raises(NotFoundError, match="'alice'"):
+        catalog.put_repo("alice", "repo", None)
+
+
+def test_users_and_keys_are_there_after_opening_the_file_again(tmp_path: Path, catalog: Catalog) -> None:
+    key = add(catalog)
+    assert users.listing(Catalog(tmp_path, catalog.base)) == [(user(), [key])]

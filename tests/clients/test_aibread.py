@@ -1,0 +1,226 @@
+"""The Python client, unmodified: every method of 1.4, sync and async, and what scripts for 1.0 do."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tarfile
+import urllib.request
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from aibread import APIStatusError, AsyncBread, BadRequestError, Bread, ConflictError, NotFoundError
+
+from tests.gateway.engines import MODEL_NAME
+from tests.service import RunningGateway
+
+pytestmark = [pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")]
+
+PATIENCE_SECONDS = 240
+OLD_SCRIPT = Path(__file__).with_name("aibread_1_0.py")
+LOUD = [{"role": "system", "content": "Always shout"}]
+QUESTIONS = {"type": "hardcoded", "questions": [f"What is {number} and {number}?" for number in range(12)]}
+TARGET = {"generators": [QUESTIONS], "u": "loud", "v": "", "max_tokens": 8, "extra_kwargs": {"ignore_eos": True}}
+BAKE = {"datasets": [{"target": "target", "weight": 1.0}], "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def bread(gateway: RunningGateway) -> Bread:
+    return gateway.bread()
+
+
+def until_complete(status_of: Any) -> Any:
+    """As `poll=True` waits, but without its 30 seconds between two looks."""
+    import time
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (status := status_of()).status != "complete":
+        assert status.status != "failed", status.error
+        assert time.monotonic() < deadline, f"still {status.status}"
+        time.sleep(0.2)
+    return status
+
+
+@pytest.fixture(scope="module")
+def baked(bread: Bread) -> str:
+    """The name of a repo with a finished bake: all four stages, started in a row."""
+    repo = "from-python"
+    bread.repo.create(repo_name=repo)
+    bread.prompts.create(prompt_name="loud", repo_name=repo, messages=LOUD)
+    bread.targets.create(target_name="target", repo_name=repo, template="default", overrides=TARGET)
+    bread.bakes.create(bake_name="bake", repo_name=repo, template="default", overrides=BAKE)
+    bread.targets.stim.run(target_name="target", repo_name=repo, poll=False)
+    bread.targets.rollout.run(target_name="target", repo_name=repo, poll=False)
+    bread.bakes.run(bake_name="bake", repo_name=repo, poll=False)
+    until_complete(lambda: bread.bakes.get(bake_name="bake", repo_name=repo))
+    return repo
+
+
+def test_every_read_of_a_finished_bake(bread: Bread, baked: str) -> None:
+    bake: Any = bread.bakes.get(bake_name="bake", repo_name=baked)
+    assert bake.api_model_name == [f"admin/{baked}/bake/{bake.checkpoint}"]
+    assert bake.loss["final_loss"] >= 0
+    metrics: Any = bread.bakes.get_metrics(bake_name="bake", repo_name=baked)
+    assert metrics[0]["iter"] <= metrics[-1]["iter"] == bake.checkpoint
+    assert bread.bakes.list(repo_name=baked).bakes == ["bake"]
+    assert bread.targets.list(repo_name=baked).targets == ["target"]
+    assert bread.prompts.list(repo_name=baked).prompts == ["loud"]
+    assert bread.prompts.get(prompt_name="loud", repo_name=baked).messages[0].content == "Always shout"
+    target: Any = bread.targets.get(target_name="target", repo_name=baked)
+    assert target.config.teacher_prompt == target.config.u == "loud"
+    assert bread.repo.get(repo_name=baked).base_model == MODEL_NAME
+    page: Any = bread.repo.list(include_metadata=True, limit=1000)
+    assert baked in [repo.repo_name for repo in page.repos]
+    assert bread.health.check().status == "healthy"
+
+
+def test_lineage_of_a_finished_bake(bread: Bread, baked: str) -> None:
+    graph = bread.recipes.get_dependency_graph(bake_name="bake", repo_name=baked)
+    assert ["bake", "bake", "target", "target"] in graph.edges
+    assert graph.prompts == {"loud": "prompts/loud.yml"}
+    plan = bread.recipes.get_recreation_plan(bake_name="bake", repo_name=baked)
+    assert [step.action for step in plan.steps] == [
+        "create_prompt",
+        "create_target",
+        "run_stim",
+        "run_rollout",
+        "create_bake",
+        "run_bake",
+    ]
+    tree = bread.repo.get_tree(repo_name=baked)
+    assert tree.bakes["bake"].status == "complete"
+
+
+def test_a_plan_carried_out_in_another_repo_makes_the_same_again(bread: Bread, baked: str) -> None:
+    plan = bread.recipes.get_recreation_plan(bake_name="bake", repo_name=baked)
+    bread.repo.create(repo_name="again")
+    for step in plan.steps:
+        name, config = step.resource_name, cast(Any, step.config)
+        match step.resource_type:
+            case "prompt":
+                bread.prompts.create(prompt_name=name, repo_name="again", **config)
+            case "target":
+                bread.targets.create(target_name=name, repo_name="again", template="default", overrides=config)
+            case "bake":
+                bread.bakes.create(bake_name=name, repo_name="again", template="default", overrides=config)
+        match step.action:
+            case "run_stim":
+                bread.targets.stim.run(target_name=name, repo_name="again", poll=False)
+            case "run_rollout":
+                bread.targets.rollout.run(target_name=name, repo_name="again", poll=False)
+            case "run_bake":
+                bread.bakes.run(bake_name=name, repo_name="again", poll=False)
+    made = until_complete(lambda: bread.bakes.get(bake_name="bake", repo_name="again"))
+    assert made.config == bread.bakes.get(bake_name="bake", repo_name=baked).config
+    assert made.api_model_name
+
+
+def test_everything_may_be_sent_twice(bread: Bread, baked: str) -> None:
+    before: Any = bread.bakes.get(bake_name="bake", repo_name=baked)
+    bread.repo.set(repo_name=baked)
+    bread.prompts.set(prompt_name="loud", repo_name=baked, messages=LOUD)
+    bread.targets.set(target_name="target", repo_name=baked, template="default", overrides=TARGET)
+    bread.bakes.set(bake_name="bake", repo_name=baked, template="default", overrides=BAKE)
+    assert bread.targets.stim.run(target_name="target", repo_name=baked).lines == 12
+    assert bread.targets.rollout.run(target_name="target", repo_name=baked).total_expected == 12
+    again: Any = bread.bakes.run(bake_name="bake", repo_name=baked)
+    assert (again.job_id, again.api_model_name) == (before.job_id, before.api_model_name)
+    with pytest.raises(ConflictError):
+        bread.targets.set(
+            target_name="target", repo_name=baked, template="default", overrides={**TARGET, "max_tokens": 9}
+        )
+
+
+def test_batches(bread: Bread) -> None:
+    bread.repo.create(repo_name="batches")
+    for put_prompts, put_targets, put_bakes in (
+        (bread.prompts.create_batch, bread.targets.create_batch, bread.bakes.create_batch),
+        (bread.prompts.batch_set, bread.targets.batch_set, bread.bakes.batch_set),
+    ):
+        prompts = put_prompts(repo_name="batches", prompts={"a": LOUD, "b/c": LOUD})
+        assert (prompts.created, list(prompts.failed)) == (["a"], ["b/c"])
+        targets = put_targets(
+            repo_name="batches",
+            targets=[
+                {"target_name": "one", "template": "default", "overrides": {"teacher_prompt": "a"}},
+                {"target_name": "two", "template": "one"},
+                {"target_name": "three", "template": "nowhere"},
+            ],
+        )
+        assert (targets.created, list(targets.failed)) == (["one", "two"], ["three"])
+        bakes = put_bakes(repo_name="batches", bakes=[{"bake_name": "x", "template": "default"}])
+        assert (bakes.created, bakes.failed) == (["x"], {})
+
+
+def test_refusals_are_the_clients_own_errors(bread: Bread) -> None:
+    bread.repo.create(repo_name="refusals")
+    with pytest.raises(NotFoundError, match="'gone'"):
+        bread.repo.get(repo_name="gone")
+    with pytest.raises(ConflictError):
+        bread.repo.set(repo_name="refusals", base_model="Other/Model")
+    with pytest.raises(BadRequestError, match="Other/Model"):
+        bread.repo.create(repo_name="fresh", base_model="Other/Model")
+    bread.targets.create(target_name="t", repo_name="refusals", template="default", overrides={})
+    with pytest.raises(BadRequestError, match="teacher_prompt"):
+        bread.targets.stim.run(target_name="t", repo_name="refusals")
+    with pytest.raises(BadRequestError, match="run stim first"):
+        bread.targets.rollout.run(target_name="t", repo_name="refusals")
+    with pytest.raises(APIStatusError, match="colour") as refused:
+        bread.targets.create(
+            target_name="u", repo_name="refusals", template="default", overrides={}, extra_body={"colour": 1}
+        )
+    assert refused.value.status_code == 422
+
+
+def test_the_async_client(gateway: RunningGateway, baked: str) -> None:
+    async def ask() -> None:
+        async with AsyncBread(api_key=gateway.key, base_url=gateway.url) as bread:
+            statuses = await asyncio.gather(
+                bread.targets.stim.get(target_name="target", repo_name=baked),
+                bread.targets.rollout.get(target_name="target", repo_name=baked),
+                bread.bakes.get(bake_name="bake", repo_name=baked),
+            )
+            assert [status.status for status in statuses] == ["complete"] * 3
+            assert (await bread.targets.stim.run(target_name="target", repo_name=baked)).status == "complete"
+
+    asyncio.run(ask())
+
+
+def test_weights_are_fetched_without_a_key(bread: Bread, baked: str, tmp_path: Path) -> None:
+    link = bread.bakes.download(bake_name="bake", repo_name=baked, expires_in=60)
+    archive = tmp_path / "weights.tar.gz"
+    with urllib.request.urlopen(link.url) as answer:
+        archive.write_bytes(answer.read())
+    with tarfile.open(archive) as tar:
+        names = {Path(name).name for name in tar.getnames()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= names
+
+
+def test_deleting_takes_targets_and_bakes_away(bread: Bread) -> None:
+    bread.repo.create(repo_name="short-lived")
+    bread.targets.create(target_name="t", repo_name="short-lived", template="default", overrides={})
+    bread.bakes.create(bake_name="b", repo_name="short-lived", template="default", overrides={})
+    assert bread.bakes.delete(bake_name="b", repo_name="short-lived").message
+    assert bread.targets.delete(target_name="t", repo_name="short-lived").message
+    with pytest.raises(NotFoundError):
+        bread.targets.get(target_name="t", repo_name="short-lived")
+    with pytest.raises(NotFoundError):
+        bread.bakes.delete(bake_name="b", repo_name="short-lived")
+
+
+def test_a_script_for_the_first_client(gateway: RunningGateway, old_python_client: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(OLD_SCRIPT)],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(old_python_client),
+            "BREAD_BASE_URL": gateway.url,
+            "BREAD_API_KEY": gateway.key,
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split()[-1] == "served"

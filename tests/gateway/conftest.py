@@ -1,0 +1,112 @@
+"""The application around an engine with known outputs, and a client that holds the master key."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+from safetensors.numpy import save
+
+from baker.catalog import Catalog
+from baker.models import BaseModelNames
+from baker.stages import job_folder
+from baker.types import Checkpoint, Job, JobState, Stage
+from gateway.app import build_app, build_services
+from gateway.config import Settings
+from gateway.services import Services
+from tests.fakes import FakeEngine
+
+KEY = "sk-bread-test"
+ADAPTER = {"base_model_name_or_path": "fake/base", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+Client = AsyncTestClient[Litestar]
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return services_in(tmp_path)
+
+
+@pytest.fixture
+async def client(services: Services) -> AsyncIterator[Client]:
+    async with client_of(services) as opened:
+        yield opened
+
+
+def services_in(home: Path, *, stands_in: bool = True, **settings: Any) -> Services:
+    engine: Any = FakeEngine()
+    read = Settings(**{"max_body_mib": 1, **settings})
+    return build_services(read, home, KEY, engine, BaseModelNames("fake/base", stands_in=stands_in))
+
+
+def client_of(services: Services) -> Client:
+    opened = AsyncTestClient(build_app(services), base_url="http://gateway.local")
+    opened.headers.update(holding(KEY))
+    return opened
+
+
+def holding(key: str) -> dict[str, str]:
+    """Headers of a request with another key than the client's."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def new_user(name: str, **fields: str) -> dict[str, str]:
+    """A body for POST /v1/admin/users."""
+    return {
+        "user_id": name,
+        "user_alias": name.title(),
+        "user_email": f"{name}@example.org",
+        "password": "correct horse",
+        **fields,
+    }
+
+
+async def add_user(client: Client, name: str) -> str:
+    """The new user's key."""
+    answer = await client.post("/v1/admin/users", json=new_user(name))
+    assert answer.status_code == 200, answer.text
+    key: str = answer.json()["api_key"]
+    return key
+
+
+async def make_bake(client: Client, user: str) -> None:
+    """`repo` with `bake`, not run yet; nothing if they are there."""
+    headers = {"X-User-Id": user}
+    await client.post("/v1/repo", json={"repo_name": "repo"}, headers=headers)
+    made = await client.post("/v1/repo/repo/bakes", json={"bake_name": "bake", "template": "default"}, headers=headers)
+    assert made.status_code in (200, 201), made.text
+
+
+async def finish_bake(
+    services: Services,
+    user: str,
+    repo: str = "repo",
+    bake: str = "bake",
+    *,
+    step: int = 3,
+    state: JobState = JobState.COMPLETE,
+) -> Path:
+    """A bake that is there gets a job and a checkpoint, with files, and is served. Returns: the job's folder."""
+
+    def finish(catalog: Catalog) -> Checkpoint:
+        config, inputs = msgspec.to_builtins(catalog.bake(user, repo, bake)), {"rollouts": {}, "checkpoint": None}
+        job = catalog.store.add_job(Job(0, Stage.BAKE, user, repo, bake, state, config, inputs))
+        folder = job_folder(services.home, job.id) / "checkpoints" / str(step)
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").write_bytes(msgspec.json.encode(ADAPTER))
+        (folder / "adapter_model.safetensors").write_bytes(weights(step))
+        checkpoint = Checkpoint(user, repo, bake, step, folder, "0" * 64, 0, job.id)
+        catalog.store.add_checkpoint(checkpoint)
+        return checkpoint
+
+    checkpoint = await services.catalog(finish)
+    services.adapters.publish(checkpoint)
+    return job_folder(services.home, checkpoint.job_id)
+
+
+def weights(step: int) -> bytes:
+    """What is in adapter_model.safetensors."""
+    return save({"weights": np.full(1000, step, np.float32)})

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import msgspec
+from aibread._models import construct_type
+from aibread.types import BakeResponse
+
+from baker.bake_config import BakeConfig
+from baker.types import Checkpoint, Collation, Job, JobState, KLChange, Loss, Progress, Stage, TargetShare
+from gateway import views
+
+COLLATION = Collation(
+    total=8,
+    held_out=3,
+    targets={
+        "a": TargetShare(weight=3, share=0.75, trajectories=6, available=18, held_out=2),
+        "b": TargetShare(weight=1, share=0.25, trajectories=2, available=1, held_out=1),
+    },
+)
+LOSS = Loss(latest_loss=0.1, final_loss=0.1, min_loss=0.1, max_loss=0.4, eval_kl_by_target={"a": KLChange(0.5, 0.1)})
+JOB = Job(
+    id=14,
+    stage=Stage.BAKE,
+    user="alice",
+    repo="repo",
+    name="bake",
+    state=JobState.COMPLETE,
+    config={},
+    inputs={},
+    loss=LOSS,
+    collation=COLLATION,
+)
+
+
+def checkpoint(step: int) -> Checkpoint:
+    return Checkpoint(
+        user="alice", repo="repo", bake="bake", step=step, path=Path(), sha256="", created=0, job_id=JOB.id
+    )
+
+
+def test_a_bake_s_answer_names_all_its_checkpoints_and_says_how_its_targets_were_mixed() -> None:
+    body = msgspec.to_builtins(views.bake("bake", BakeConfig(), JOB, [checkpoint(21), checkpoint(14)], {}))
+    assert body["model_name"] == ["alice/repo/bake/21", "alice/repo/bake/14"]
+    assert (body["checkpoint"], body["checkpoints"]) == (21, [21, 14])
+    assert body["collation"] == {
+        "total": 8,
+        "held_out": 3,
+        "targets": {
+            "a": {"weight": 3, "share": 0.75, "trajectories": 6, "available": 18, "held_out": 2},
+            "b": {"weight": 1, "share": 0.25, "trajectories": 2, "available": 1, "held_out": 1},
+        },
+    }
+    assert body["loss"]["eval_kl_by_target"] == {"a": {"before": 0.5, "after": 0.1}}
+
+
+def test_the_published_client_reads_a_bake_s_answer() -> None:
+    body = msgspec.json.decode(msgspec.json.encode(views.bake("bake", BakeConfig(), JOB, [checkpoint(21)], {})))
+    read = construct_type(type_=BakeResponse, value=body)
+    assert isinstance(read, BakeResponse)
+    assert read.api_model_name == ["alice/repo/bake/21"] and read.loss is not None and read.loss["min_loss"] == 0.1
+    assert read.collation["targets"]["b"]["share"] == 0.25
+    assert "eval_kl_by_target" in str(read)
+
+
+def test_a_bake_that_was_never_run_has_no_collation() -> None:
+    assert views.bake("bake", BakeConfig(), None, [], {}).collation is None
+
+
+def test_a_bake_that_runs_says_where_its_training_stands_and_which_checkpoints_are_served() -> None:
+    progress = Progress(5, 21, 0.5, 0.1, 1e-3, 0.2, 900.0, eta_seconds=12.5, memory_bytes=1 << 30)
+    running = msgspec.structs.replace(JOB, state=JobState.RUNNING)
+    answer = views.bake("bake", BakeConfig(), running, [checkpoint(4)], {JOB.id: progress})
+    body = msgspec.to_builtins(answer)
+    assert body["training"]["step"] == 5 and body["training"]["eta_seconds"] == 12.5
+    assert (body["checkpoint"], body["checkpoints"]) == (4, [4])
+    assert body["model_name"] is None, "clients take a name for the end of the bake"
+    assert views.bake("bake", BakeConfig(), running, [], {}).training is None
