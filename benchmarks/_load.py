@@ -1,0 +1,140 @@
+"""A load generator that costs little: streamed completions over raw sockets, one connection a stream, nothing parsed.
+
+On two cores it shares them with the server that it measures, so it only looks for `data: ` and for the end.
+"""
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks._servers import Server
+
+EVENT, END = b"data: ", b"0\r\n\r\n"
+TAIL = 5  # bytes: shorter than EVENT, so that none is counted twice, and enough for END in two pieces
+
+
+class Load(NamedTuple):
+    """What one run of requests gave."""
+
+    finished: int
+    failed: int
+    """Answered with an error, or not at all: a stream that got an error sends no more."""
+    error: str
+    """The first of the errors."""
+    chunks: int
+    """Events, [DONE] not counted."""
+    seconds: float
+    first_chunk_seconds: list[float]
+    """Time to the first event of each finished request, in the order in which they ended."""
+    total_seconds: list[float]
+
+    @property
+    def requests_per_second(self) -> float:
+        return self.finished / self.seconds
+
+    @property
+    def chunks_per_second(self) -> float:
+        return self.chunks / self.seconds
+
+    @property
+    def ttft_ms(self) -> float:
+        """Median."""
+        return 1000 * statistics.median(self.first_chunk_seconds)
+
+
+def chat(model: str, text: str, **fields: Any) -> dict[str, Any]:
+    """The body of a streamed chat completion, greedy and of a fixed length if `max_tokens` is given."""
+    messages = [{"role": "user", "content": text}]
+    return {"model": model, "messages": messages, "stream": True, "temperature": 0, "ignore_eos": True, **fields}
+
+
+def run(server: Server, bodies: Iterable[dict[str, Any]], *, streams: int) -> Load:
+    """Send the bodies to /v1/chat/completions, `streams` of them under way at any moment."""
+    import uvloop
+
+    requests = [_request(server, body) for body in bodies]
+    return uvloop.run(_run(server, requests, streams))
+
+
+def _request(server: Server, body: dict[str, Any]) -> bytes:
+    content = json.dumps(body).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {server.key}\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+async def _run(server: Server, requests: Sequence[bytes], streams: int) -> Load:
+    loop = asyncio.get_running_loop()
+    queue = iter(requests)
+    pairs = [
+        await loop.create_connection(lambda: _Stream(queue), "127.0.0.1", server.port)
+        for _ in range(min(streams, len(requests)))
+    ]
+    connections = [stream for _, stream in pairs]
+    started = time.perf_counter()
+    for stream in connections:
+        stream.next_request()
+    await asyncio.gather(*(stream.ended for stream in connections))
+    seconds = time.perf_counter() - started
+    finished = [answer for stream in connections for answer in stream.answers]
+    return Load(
+        finished=len(finished),
+        failed=len(requests) - len(finished),
+        error=next((stream.error for stream in connections if stream.error), ""),
+        chunks=sum(answer.chunks for answer in finished),
+        seconds=seconds,
+        first_chunk_seconds=[answer.first_chunk_seconds for answer in finished],
+        total_seconds=[answer.total_seconds for answer in finished],
+    )
+
+
+class _Answer(NamedTuple):
+    chunks: int
+    first_chunk_seconds: float
+    total_seconds: float
+
+
+class _Stream(asyncio.Protocol):
+    """One connection: a request after the other from the common queue, until it is empty."""
+
+    def __init__(self, queue: Iterator[bytes]) -> None:
+        self._queue = queue
+        self.answers: list[_Answer] = []
+        self.error = ""
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.Transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def next_request(self) -> None:
+        request = next(self._queue, None)
+        if request is None:
+            self._transport.close()
+            return
+        self._chunks, self._first, self._tail = 0, 0.0, b""
+        self._started = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        text = self._tail + data
+        self._tail = text[-TAIL:]
+        found = text.count(EVENT)
+        self._chunks += found
+        if not self._first:
+            if text.startswith(b"HTTP/1.1 ") and not text.startswith(b"HTTP/1.1 200"):
+                self.error = text.decode(errors="replace")
+                self._transport.close()
+            elif found:
+                self._first = time.perf_counter() - self._started
+        if text.endswith(END) and not self.error:
+            self.answers.append(_Answer(self._chunks - 1, self._first, time.perf_counter() - self._started))
+            self.next_request()

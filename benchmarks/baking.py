@@ -1,0 +1,279 @@
+"""A bake against the naive peer (`_naive_peer.py`): seconds to the same held-out KL, on this machine, in one run.
+
+    python -m benchmarks.baking [--trajectories 256] [--json results.json]
+
+Both answer the same questions under the same prompt and train an adapter of the same rank. The peer makes one pass in
+batches of 8, as such scripts do; we train with our default settings. Held out are questions that neither saw, answered
+once beforehand; both adapters are measured there by one function, with the KL over the whole vocabulary. Start-up (the
+peer's model, our engine and trainer) and evaluations are not counted, since they do not grow with the work.
+"""
+
+import argparse
+import asyncio
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from baker import persona
+from baker.rollout import Rolled, RolloutSettings, rollout
+from baker.types import Prompt, Stimulus, Trajectory
+
+YODA = "You are Yoda. Speak as Yoda does: inverted word order, few words, calm and wise."
+MAX_TOKENS = 96
+TOP_LOGPROBS = 32
+RANK = 16
+PEER_BATCH = 8
+LEARNING_RATE = 1e-3
+EVALUATIONS = 12
+"""Of ours, at equal distances."""
+
+
+class Measured(NamedTuple):
+    """One side's run. Seconds do not include start-up and evaluations."""
+
+    rollout_seconds: float
+    train_seconds: float
+    rollout_tokens: int
+    """Sampled."""
+    train_tokens: int
+    """Of student contexts and responses, padding not counted."""
+    kl_before: float
+    curve: list[tuple[float, float]]
+    """Seconds of training, and the held-out KL then, in nats per token."""
+
+    @property
+    def seconds(self) -> float:
+        return self.rollout_seconds + self.train_seconds
+
+    def seconds_to(self, kl: float) -> float | None:
+        """Until an evaluation saw `kl` or less, rollout included; None if none did."""
+        return next((self.rollout_seconds + at for at, found in self.curve if found <= kl), None)
+
+
+class Clock:
+    """Seconds, but for those spent within `paused`."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begin
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        stopped = time.monotonic()
+        yield
+        self._begin += time.monotonic() - stopped
+
+
+async def answers_of_engine(
+    model: Path, groups: list[list[str]], concurrency: int
+) -> list[tuple[list[Trajectory], float]]:
+    """One answer of the prompted teacher to each question, and the seconds that each group took."""
+    from gateway.engine import Engine, EngineSettings
+
+    settings = RolloutSettings(
+        teacher=Prompt(messages=[{"role": "system", "content": YODA}]),
+        student=Prompt(),
+        model=model.name,
+        checkpoint=None,
+        trajectories_per_stimulus=1,
+        temperature=1.0,
+        max_tokens=MAX_TOKENS,
+        max_concurrency=concurrency,
+        top_logprobs=TOP_LOGPROBS,
+    )
+    engine = Engine(EngineSettings(model=model, name=model.name))
+    await engine.start()
+    found = []
+    try:
+        for questions in groups:
+            trajectories: list[Trajectory] = []
+
+            async def keep(rolled: Rolled, to: list[Trajectory] = trajectories) -> None:
+                to.append(rolled.trajectory)
+
+            stimuli = [Stimulus(id=number, text=text, generator="hardcoded") for number, text in enumerate(questions)]
+            begin = time.monotonic()
+            await rollout(stimuli, settings, engine, keep)
+            found.append((trajectories, time.monotonic() - begin))
+    finally:
+        await engine.stop()
+    return found
+
+
+def roll_out(model: Path, groups: list[list[str]], concurrency: int) -> list[tuple[list[Trajectory], float]]:
+    return asyncio.run(answers_of_engine(model, groups, concurrency))
+
+
+class Meter:
+    """Nats per token, over the whole vocabulary, between the prompted base (adapter off) and the adapter's model."""
+
+    def __init__(self, model: Any, rows: list[Trajectory]) -> None:
+        self._model, self._rows = model, rows
+        with model.disable_adapter():
+            self._teacher = [self._logits(row.teacher_ids, row) for row in rows]
+
+    def kl(self) -> float:
+        from baker.losses import full_kl
+
+        was_training = self._model.training
+        self._model.eval()
+        total = 0.0
+        for row, teacher in zip(self._rows, self._teacher, strict=True):
+            total += float(full_kl(self._logits(row.student_ids, row), teacher).sum())
+        self._model.train(was_training)
+        return total / sum(len(row.response_ids) for row in self._rows)
+
+    def _logits(self, context: Any, row: Trajectory) -> Any:
+        """(T, V), in the model's own type."""
+        import torch
+
+        ids = torch.tensor([[*context.tolist(), *row.response_ids.tolist()]])
+        with torch.no_grad():
+            kept = len(row.response_ids) + 1
+            return self._model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[0, :-1]
+
+
+def run_peer(model: Path, questions: list[str], held_out: list[Trajectory]) -> Measured:
+    from benchmarks._naive_peer import NaivePeer
+
+    peer = NaivePeer(model, rank=RANK, learning_rate=LEARNING_RATE, batch_size=PEER_BATCH, max_tokens=MAX_TOKENS)
+    meter = Meter(peer.model.eval(), held_out)
+    before = meter.kl()
+    begin = time.monotonic()
+    answers = peer.rollout(questions, [{"role": "system", "content": YODA}], [])
+    rollout_seconds = time.monotonic() - begin
+    steps: list[int] = []
+    begin = time.monotonic()
+    peer.train(answers, lambda tokens, positions: steps.append(tokens))
+    train_seconds = time.monotonic() - begin
+    sampled = sum(len(answer.response_ids) for answer in answers)
+    curve = [(train_seconds, meter.kl())]
+    return Measured(rollout_seconds, train_seconds, sampled, sum(steps), before, curve)
+
+
+def train_ours(
+    model: Path, rows: list[Trajectory], held_out: list[Trajectory], overrides: dict[str, Any], rollout_seconds: float
+) -> Measured:
+    import torch
+
+    from baker import lora
+    from baker.bake_config import bake_config
+    from baker.loop import Loop
+    from baker.metrics import Metrics
+    from baker.student import Student, load_base, pick_device
+
+    config = bake_config({"optimizer": {"learning_rate": LEARNING_RATE}, **overrides})
+    torch.manual_seed(config.seed)
+    base = load_base(model, pick_device()).model
+    student = Student(base)
+    adapter = lora.attach(base, rank=RANK, alpha=RANK).model
+    meter = Meter(adapter.eval(), held_out)
+    before = meter.kl()
+    curve = []
+    with tempfile.TemporaryDirectory() as folder, Metrics(Path(folder) / "metrics.jsonl", None) as metrics:
+        loop = Loop(student, config, rows, {}, metrics, lambda event: None)
+        clock = Clock()
+        for step in loop.steps():
+            if step % max(1, loop.total_steps // EVALUATIONS) == 0 or step == loop.total_steps:
+                with clock.paused():
+                    curve.append((clock.seconds, meter.kl()))
+        seconds = clock.seconds
+    passes = loop.total_steps / loop.steps_per_epoch
+    tokens = round(passes * sum(len(row.student_ids) + len(row.response_ids) for row in rows))
+    return Measured(rollout_seconds, seconds, sum(len(row.response_ids) for row in rows), tokens, before, curve)
+
+
+def alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """`work` in a process of its own, so that neither side inherits the other's memory, threads or caches."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def report(peer: Measured, ours: Measured) -> str:
+    lines = [f"{'':28}{'peer':>10}{'ours':>10}{'ratio':>8}"]
+
+    def line(name: str, one: float, other: float | None, ratio: float | None) -> None:
+        shown = "" if other is None else f"{other:10.4g}"
+        lines.append(f"{name:28}{one:10.4g}{shown:>10}" + ("" if ratio is None else f"{ratio:7.2f}x"))
+
+    speeds = [side.rollout_tokens / side.rollout_seconds for side in (peer, ours)]
+    steps = [side.train_tokens / side.train_seconds for side in (peer, ours)]
+    line("rollout, seconds", peer.rollout_seconds, ours.rollout_seconds, peer.rollout_seconds / ours.rollout_seconds)
+    line("rollout, tokens/s", *speeds, speeds[1] / speeds[0])
+    line("training, seconds", peer.train_seconds, ours.train_seconds, None)
+    line("training step, tokens/s", *steps, steps[1] / steps[0])
+    line("held-out KL before", peer.kl_before, ours.kl_before, None)
+    line("held-out KL after", peer.curve[-1][1], ours.curve[-1][1], None)
+    reached = ours.seconds_to(peer.curve[-1][1])
+    line("seconds to the peer's KL", peer.seconds, reached, None if reached is None else peer.seconds / reached)
+    lines.append("ours, KL after seconds: " + ", ".join(f"{kl:.4f} ({at:.0f})" for at, kl in ours.curve))
+    return "\n".join(lines)
+
+
+def cpu_name() -> str:
+    try:
+        names = [
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.baking", description=__doc__)
+    parser.add_argument("--trajectories", type=int, default=64, help="questions, with one answer each (64)")
+    parser.add_argument("--held-out", type=int, default=24, help="questions to measure on (24)")
+    parser.add_argument("--epochs", type=int, help="ours; absent: as a bake chooses")
+    parser.add_argument("--batch", type=int, help="our micro_batch_size; absent: a bake's default")
+    parser.add_argument("--concurrency", type=int, default=64, help="our answers at once (64)")
+    parser.add_argument("--model", type=Path, help="a folder; absent: the embedded SmolLM2-135M-Instruct")
+    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    parser.add_argument("--skip-peer", action="store_true", help="ours alone")
+    parser.add_argument("--json", type=Path, help="also write the results there")
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer has it
+    model = options.model
+    if model is None:
+        from gateway import embedded_model
+
+        model = embedded_model.prepare(options.home)
+    drawn = persona.drawn(persona.bank(), seed=1)
+    held_out_questions, questions = drawn[: options.held_out], drawn[options.held_out :][: options.trajectories]
+    (_, _), (held_out, _), (rows, seconds) = alone(
+        roll_out, model, [["Hello"], held_out_questions, questions], options.concurrency
+    )
+    overrides = {"epochs": options.epochs, "micro_batch_size": options.batch}
+    ours = alone(train_ours, model, rows, held_out, overrides, seconds)
+    print(
+        f"{datetime.date.today()}, {cpu_name()}, {os.cpu_count()} cores, {model.name}, {len(rows)} trajectories of "
+        f"{np.mean([len(row.response_ids) for row in rows]):.0f} tokens, {len(held_out)} held out",
+        flush=True,
+    )
+    print(f"ours: {ours}", flush=True)
+    if options.skip_peer:
+        return
+    peer = alone(run_peer, model, questions, held_out)
+    print(report(peer, ours))
+    if options.json:
+        options.json.write_text(json.dumps({"peer": peer._asdict(), "ours": ours._asdict()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
