@@ -42,6 +42,8 @@ $(VENV)/bin/python:
 $(SERVE_READY): pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV) ($(EXTRA)): about 1 GB for cpu and 8 GB for gpu, some minutes the first time."
 ifeq ($(EXTRA),cpu)
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null \
+		|| { echo "vLLM needs libnuma on a CPU; on Debian and Ubuntu: sudo apt-get install libnuma1"; exit 1; }
 	@# PyPI's torch is the CUDA build, so the CPU one comes from what pip is set up with, else from PyTorch's own index.
 	$(PIP) install -q "$(TORCH_CPU)" 2>/dev/null \
 		|| $(PIP) install -q --index-url https://download.pytorch.org/whl/cpu "$(TORCH_CPU)"
