@@ -30,6 +30,8 @@ class Load(NamedTuple):
     first_chunk_seconds: list[float]
     """Time to the first event of each finished request, in the order in which they ended."""
     total_seconds: list[float]
+    gap_seconds: list[float]
+    """Between one arrival of tokens and the next of the same stream, of all of them."""
 
     @property
     def requests_per_second(self) -> float:
@@ -90,6 +92,7 @@ async def _run(server: Server, requests: Sequence[bytes], streams: int) -> Load:
         seconds=seconds,
         first_chunk_seconds=[answer.first_chunk_seconds for answer in finished],
         total_seconds=[answer.total_seconds for answer in finished],
+        gap_seconds=[gap for answer in finished for gap in answer.gap_seconds],
     )
 
 
@@ -97,6 +100,7 @@ class _Answer(NamedTuple):
     chunks: int
     first_chunk_seconds: float
     total_seconds: float
+    gap_seconds: list[float]
 
 
 class _Stream(asyncio.Protocol):
@@ -121,7 +125,8 @@ class _Stream(asyncio.Protocol):
             self._transport.close()
             return
         self._chunks, self._first, self._tail = 0, 0.0, b""
-        self._started = time.perf_counter()
+        self._gaps: list[float] = []
+        self._started = self._latest = time.perf_counter()
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -134,7 +139,13 @@ class _Stream(asyncio.Protocol):
                 self.error = text.decode(errors="replace")
                 self._transport.close()
             elif found:
-                self._first = time.perf_counter() - self._started
+                self._latest = time.perf_counter()
+                self._first = self._latest - self._started
+        elif found and not text.endswith(END):  # what comes last says only that it is over
+            now = time.perf_counter()
+            self._gaps.append(now - self._latest)
+            self._latest = now
         if text.endswith(END) and not self.error:
-            self.answers.append(_Answer(self._chunks - 1, self._first, time.perf_counter() - self._started))
+            took = time.perf_counter() - self._started
+            self.answers.append(_Answer(self._chunks - 1, self._first, took, self._gaps))
             self.next_request()

@@ -4,9 +4,10 @@ Runs for about a minute with the same cases every time; `BREAD_FUZZ_EXAMPLES=500
 """
 
 import asyncio
+import gc
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,15 @@ async def event_loop_is_free() -> AsyncIterator[None]:
     finally:
         ticking.cancel()
     assert longest < HELD_SECONDS, f"the event loop was held for {longest:.1f} s"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_past_is_frozen() -> Iterator[None]:
+    """As in the service, whose loop would be held by the garbage collector otherwise, among all that tests imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
