@@ -20,6 +20,7 @@ Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 BAKERS = {"single_baker": "single_baker"}
 MODEL_FACTORIES = {"bake": "bake"}
+TEACHERS = {"top_k": "top_k", "full": "full"}
 SOURCE_TYPES = {"bake_jsonl": "bake_jsonl"}
 CHECKPOINT_ENGINES = {"huggingface": "huggingface"}
 BIASES = {"none": "none"}
@@ -145,6 +146,9 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which divergence is trained, see `losses.Measure`; absent or 0: the forward KL."""
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
     """Of teacher and student alike, in the loss."""
+    teacher: str = "top_k"
+    """`top_k`: the distribution that the rollout kept; `full`: the trainer computes the whole of it, from the bake's
+    parent (or the base) under the teacher's context."""
     max_length: Positive | None = None
     """Longest trajectory, in tokens of student context and response; longer responses are cut, with a warning."""
     train_eval_split: tuple[float, float] = (0.9, 0.1)
@@ -160,11 +164,16 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _meaning("type", self.type, BAKERS)
+        _meaning("teacher", self.teacher, TEACHERS)
         if self.cache_fs_type is not None:
             _meaning("cache_fs_type", self.cache_fs_type, CACHE_FILE_SYSTEMS)
         train, held_out = self.train_eval_split
         if min(train, held_out) < 0 or train <= 0 or abs(train + held_out - 1.0) > 1e-6:
             raise ValueError(f"train_eval_split must be two shares that sum to 1.0, got {[train, held_out]}")
+
+    @property
+    def has_full_teacher(self) -> bool:
+        return _meaning("teacher", self.teacher, TEACHERS) == "full"
 
 
 class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

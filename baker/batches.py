@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,10 +36,12 @@ class Batch(NamedTuple):
     """Tokens of contexts and responses, padding not counted."""
     packing: Packing
     """The same rows in one line."""
+    teacher: "Batch | None" = None
+    """The same responses after the teacher's contexts, where its logits are to be computed."""
 
     def to(self, device: torch.device) -> "Batch":
         return self._replace(
-            **{name: field.to(device) for name, field in self._asdict().items() if not isinstance(field, int)}
+            **{name: field.to(device) for name, field in self._asdict().items() if hasattr(field, "to")}
         )
 
 
@@ -102,8 +105,10 @@ def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[
     return batches
 
 
-def make_batch(rows: Sequence[Trajectory]) -> Batch:
+def make_batch(rows: Sequence[Trajectory], *, has_teacher: bool = False) -> Batch:
     """Pad and pack `rows`; K is the smallest of theirs (a shorter top-K is still a proper one).
+
+    Args: has_teacher: whether the batch holds the teacher's side too.
 
     The hidden state that predicts response token i of a row with C context tokens is that of position C - 1 + i.
     """
@@ -125,4 +130,10 @@ def make_batch(rows: Sequence[Trajectory]) -> Batch:
         ),
         tokens=sum(length_of(row) for row in rows),
         packing=pack(inputs, [len(row.student_ids) for row in rows]),
+        teacher=make_batch([_as_taught(row) for row in rows]) if has_teacher else None,
     )
+
+
+def _as_taught(row: Trajectory) -> Trajectory:
+    """The trajectory as the teacher reads it."""
+    return msgspec.structs.replace(row, student_ids=row.teacher_ids)

@@ -152,7 +152,8 @@ class Loop:
         accumulated = config.gradient_accumulation_steps
         for at in range(done * accumulated, len(groups), accumulated):
             some = groups[at : at + accumulated]
-            yield [make_batch([self._rows[index] for index in group]) for group in some]
+            has_teacher = config.data.has_full_teacher
+            yield [make_batch([self._rows[index] for index in group], has_teacher=has_teacher) for group in some]
 
     def _step(self, batches: list[Batch]) -> None:
         begin = time.monotonic()

@@ -4,6 +4,7 @@ An adapter continues its parent's: one adapter always holds the whole lineage. W
 any type. Which adapter may be served is judged in `adapter_files.py`.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,11 +42,14 @@ def attach(
     dropout: float = 0.0,
     target_modules: str | list[str] = ALL_LINEAR,
     parent: Path | None = None,
+    remembers_parent: bool = False,
 ) -> Attached:
     """Freeze `model` and put a trainable adapter on it that changes nothing yet, or only as `parent` does.
 
     New rows of A are random (torch's global generator), their columns of B zero. A parent of another rank or scale
     alpha / rank is rescaled, so that its update stays what it was; its rank and its modules are never reduced.
+
+    Args: remembers_parent: keep a copy of its weights, for `as_parent`.
     Raises: AdapterError naming the modules that the model lacks or that are not served, or the parent's fault.
     """
     targets = resolve_targets(model, target_modules)
@@ -76,6 +80,9 @@ def attach(
     peft_model = get_peft_model(model, peft_config)
     assert isinstance(peft_model, PeftModel)
     _inherit(peft_model, inherited)
+    if parent is not None and remembers_parent:
+        for layer in _layers(peft_model):
+            layer.parent = layer.weights[0].detach().clone(), layer.weights[1].detach().clone()
     return Attached(peft_model, warnings)
 
 
@@ -117,15 +124,46 @@ class _LoraProduct(torch.autograd.Function):  # type: ignore[misc]  # torch's ty
 class FastLoraLinear(LoraLinear):  # type: ignore[misc]
     """PEFT's layer with `_LoraProduct` in its forward."""
 
+    is_parent = False
+    """Whether it computes as before the training."""
+    parent: tuple[Tensor, Tensor] | None = None
+    """A and B as they were then; None: there was no adapter."""
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """A and B."""
+        return self.lora_A[_ADAPTER].weight, self.lora_B[_ADAPTER].weight
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters or self.merged or args or kwargs:
             plain: Tensor = super().forward(x, *args, **kwargs)
             return plain
         base, dropout = self.get_base_layer(), self.lora_dropout[_ADAPTER]
+        if self.is_parent and self.parent is None:
+            alone: Tensor = base(x)
+            return alone
         z = dropout(x) if self.training and isinstance(dropout, nn.Dropout) else None
-        a, b = self.lora_A[_ADAPTER].weight, self.lora_B[_ADAPTER].weight
+        a, b = self.parent if self.is_parent and self.parent is not None else self.weights
         result: Tensor = _LoraProduct.apply(x, z, base.weight, base.bias, a, b, self.scaling[_ADAPTER])
         return result
+
+
+@contextlib.contextmanager
+def as_parent(model: PeftModel) -> Iterator[None]:
+    """Within it the model computes as its parent does, or as the base if it has none; `attach` must remember the
+    parent."""
+    layers = _layers(model)
+    for layer in layers:
+        layer.is_parent = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.is_parent = False
+
+
+def _layers(model: PeftModel) -> list[FastLoraLinear]:
+    return [module for module in model.modules() if isinstance(module, FastLoraLinear)]
 
 
 def resolve_targets(model: PreTrainedModel, target_modules: str | list[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Divergences between teacher and student, in nats per token; pure.
 
 N counts positions, D the width of a hidden state. All are taken over J buckets: the teacher's K likeliest tokens and
-one for the rest of the vocabulary (none if K is all of it). Let p be the teacher's mass on a bucket, q the student's,
+one for the rest of the vocabulary (none if K is all of it), or every token where the teacher's logits are there
+(`full_...`). Let p be the teacher's mass on a bucket, q the student's,
 and z the student's logits. The forward KL, and how any divergence d of p and q reaches the logits:
 
     KL      = sum over J of p_j (log p_j - log q_j)
@@ -13,6 +14,7 @@ taken as 1 - (sum of q_k): that difference is noise where K tokens hold nearly a
 """
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +45,10 @@ class Measure(NamedTuple):
 
 FORWARD_KL = Measure()
 
+_Part = Callable[[Tensor, slice], Tensor]
+"""Takes float32 logits of some positions, and which these are. Returns: the divergence of each; its gradient takes the
+logits' place."""
+
 
 def forward_kl(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Tensor:
     """KL(teacher || student) of each position over K tokens and one bucket for the rest, in nats.
@@ -62,7 +68,11 @@ def divergence(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: T
     """The divergence of each position, as `forward_kl` in all but the measure: float32 (N,), never below zero but for
     rounding, zero where the two distributions agree."""
     _check(student_logits_NV, ids_NK, teacher_logprobs_NK)
-    result: Tensor = _Divergence.apply(student_logits_NV, ids_NK, teacher_logprobs_NK, measure)
+
+    def part(logits_NV: Tensor, here: slice) -> Tensor:
+        return _in_place(logits_NV, ids_NK[here], teacher_logprobs_NK[here], measure)
+
+    result: Tensor = _Divergence.apply(student_logits_NV, part, _rows(student_logits_NV.shape[-1]))
     return result
 
 
@@ -75,9 +85,44 @@ def head_divergence(
     Returns: float32 scalar. Raises: ValueError as `forward_kl`, or if the head wants a gradient.
     """
     _check(hidden_ND, ids_NK, teacher_logprobs_NK)
-    if head_VD.requires_grad:
-        raise ValueError("head_divergence gives the head no gradient: freeze it")
-    result: Tensor = _HeadDivergence.apply(hidden_ND, head_VD, ids_NK, teacher_logprobs_NK, measure)
+    _check_frozen(head_VD)
+
+    def part(logits_NV: Tensor, here: slice) -> Tensor:
+        return _in_place(logits_NV, ids_NK[here], teacher_logprobs_NK[here], measure)
+
+    result: Tensor = _HeadDivergence.apply(hidden_ND, head_VD, part, _rows(len(head_VD)))
+    return result
+
+
+def full_divergence(student_logits_NV: Tensor, teacher_logits_NV: Tensor, measure: Measure = FORWARD_KL) -> Tensor:
+    """`divergence` over the whole vocabulary, from the teacher's logits, which get no gradient: float32 (N,).
+
+    Raises: ValueError if there is no position, or the shapes differ.
+    """
+    _check_alike(student_logits_NV, teacher_logits_NV)
+
+    def part(logits_NV: Tensor, here: slice) -> Tensor:
+        return _in_place_of_all(logits_NV, teacher_logits_NV[here].float(), measure)
+
+    result: Tensor = _Divergence.apply(student_logits_NV, part, _full_rows(student_logits_NV.shape[-1], measure))
+    return result
+
+
+def full_head_divergence(
+    hidden_ND: Tensor, teacher_hidden_ND: Tensor, head_VD: Tensor, measure: Measure = FORWARD_KL
+) -> Tensor:
+    """The sum of `full_divergence` over the logits that one frozen head makes of both sides' hidden states, a chunk at
+    a time, as `head_divergence`: float32 scalar.
+
+    Raises: ValueError as `full_divergence`, or if the head wants a gradient.
+    """
+    _check_alike(hidden_ND, teacher_hidden_ND)
+    _check_frozen(head_VD)
+
+    def part(logits_NV: Tensor, here: slice) -> Tensor:
+        return _in_place_of_all(logits_NV, _logits(teacher_hidden_ND[here], head_VD), measure)
+
+    result: Tensor = _HeadDivergence.apply(hidden_ND, head_VD, part, _full_rows(len(head_VD), measure))
     return result
 
 
@@ -98,34 +143,60 @@ def _check(rows: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> None:
         raise ValueError(f"no teacher distribution: ids have shape {tuple(ids_NK.shape)}")
 
 
+def _check_alike(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape or student.ndim != 2 or student.numel() == 0:
+        raise ValueError(f"a teacher of shape {tuple(teacher.shape)} does not fit a student of {tuple(student.shape)}")
+
+
+def _check_frozen(head_VD: Tensor) -> None:
+    if head_VD.requires_grad:
+        raise ValueError("these divergences give the head no gradient: freeze it")
+
+
+def _rows(vocabulary: int) -> int:
+    """Positions at a time."""
+    return max(1, CHUNK_BYTES // (4 * vocabulary))
+
+
+def _full_rows(vocabulary: int, measure: Measure) -> int:
+    """Fewer than `_rows`: of J = V buckets `_compare` holds 7 tables of a chunk's size at once, or what is 20 in
+    float64; kept tokens take 3."""
+    return max(1, _rows(vocabulary) // (2 if measure == FORWARD_KL else 6))
+
+
+def _chunks(positions: int, rows: int) -> Iterator[slice]:
+    return (slice(at, at + rows) for at in range(0, positions, rows))
+
+
+def _logits(hidden_ND: Tensor, head_VD: Tensor) -> Tensor:
+    """Multiplied in the head's type, then float32."""
+    return (hidden_ND.to(head_VD.dtype) @ head_VD.T).float()
+
+
 class _Divergence(torch.autograd.Function):  # type: ignore[misc]  # torch's types are not read
     @staticmethod
-    def forward(ctx: Any, logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> Tensor:
+    def forward(ctx: Any, logits_NV: Tensor, part: _Part, rows: int) -> Tensor:
         gradient_NV = logits_NV.to(torch.float32, copy=True)
-        divergence_N = _in_place(gradient_NV, ids_NK, teacher_NK, measure)
+        divergence_N = torch.cat([part(gradient_NV[here], here) for here in _chunks(len(logits_NV), rows)])
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(gradient_NV)
             ctx.dtype = logits_NV.dtype
         return divergence_N
 
     @staticmethod
-    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None, None]:
         (gradient_NV,) = ctx.saved_tensors
-        return (gradient_NV * grad_N[:, None]).to(ctx.dtype), None, None, None
+        return (gradient_NV * grad_N[:, None]).to(ctx.dtype), None, None
 
 
 class _HeadDivergence(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
-    def forward(
-        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Measure
-    ) -> Tensor:
+    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, part: _Part, rows: int) -> Tensor:
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         gradient_ND = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
-        rows = max(1, CHUNK_BYTES // (4 * len(head_VD)))
-        for at in range(0, len(hidden_ND), rows):
-            here = slice(at, at + rows)
-            logits_NV = (hidden_ND[here].to(head_VD.dtype) @ head_VD.T).float()
-            total += _in_place(logits_NV, ids_NK[here], teacher_NK[here], measure).sum()
+        for here in _chunks(len(hidden_ND), rows):
+            logits_NV = _logits(hidden_ND[here], head_VD)
+            total += part(logits_NV, here).sum()
             if gradient_ND is not None:
                 gradient_ND[here] = (logits_NV.to(head_VD.dtype) @ head_VD).to(hidden_ND.dtype)
         if gradient_ND is not None:
@@ -133,9 +204,9 @@ class _HeadDivergence(torch.autograd.Function):  # type: ignore[misc]
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient_ND,) = ctx.saved_tensors
-        return gradient_ND * grad.to(gradient_ND.dtype), None, None, None, None
+        return gradient_ND * grad.to(gradient_ND.dtype), None, None, None
 
 
 def _in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> Tensor:
@@ -165,12 +236,19 @@ def _in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Me
     return divergence_N
 
 
+def _in_place_of_all(logits_NV: Tensor, teacher_logits_NV: Tensor, measure: Measure) -> Tensor:
+    """The same where every token is a bucket."""
+    divergence_N, gradient_NV = _compare(teacher_logits_NV.log_softmax(-1), logits_NV.log_softmax(-1), measure)
+    logits_NV.copy_(gradient_NV)
+    return divergence_N
+
+
 def _compare(log_p_NJ: Tensor, log_q_NJ: Tensor, measure: Measure) -> tuple[Tensor, Tensor]:
     """The divergence of each position (N,), and its gradient by log q before that was normalised (N, J)."""
     if measure == FORWARD_KL:
         p_NJ = log_p_NJ.exp()
         return (p_NJ * (log_p_NJ - log_q_NJ)).sum(-1), log_q_NJ.exp() - p_NJ
-    # J is small, so float64 costs nothing; beta near 0 or 1 divides the rounding by it.
+    # Beta near 0 or 1 divides the rounding by it. Of kept tokens there are few, so float64 costs nothing.
     log_p_NJ = (log_p_NJ.double() / measure.temperature).log_softmax(-1)
     log_q_NJ = (log_q_NJ.double() / measure.temperature).log_softmax(-1)
     divergence_N, gradient_NJ = _compare_by_beta(log_p_NJ, log_q_NJ, measure.beta)

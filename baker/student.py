@@ -5,7 +5,8 @@ attention mask, no key-value cache, and logits only where a response token is pr
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from baker.attention import PACKED
 from baker.bake_config import BakeConfig
 from baker.batches import Batch, length_of
 from baker.errors import StageError, TrainingError
-from baker.losses import FORWARD_KL, Measure, divergence, head_divergence
+from baker.losses import FORWARD_KL, Measure, divergence, full_divergence, full_head_divergence, head_divergence
 from baker.packing import LEAST_SHARED, pack
 from baker.types import Trajectory
 
@@ -115,9 +116,20 @@ class Student:
         self._head: nn.Module = model.get_output_embeddings()
         self._has_plain_head = self._is_head_plain()
         self.is_packed = self._packs()
+        self.as_teacher: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Within it, the model is the teacher."""
 
     def divergence(self, batch: Batch, measure: Measure = FORWARD_KL) -> Tensor:
-        """The sum of the divergence over the batch's N response tokens: float32 scalar, in nats."""
+        """The sum of the divergence over the batch's N response tokens: float32 scalar, in nats.
+
+        Over the whole vocabulary if the batch holds the teacher's side, else over the tokens that were kept of it.
+        """
+        if batch.teacher is not None:
+            if self._has_plain_head:
+                taught_ND = self._taught(self._hidden, batch.teacher)
+                return full_head_divergence(self._hidden(batch), taught_ND, self._head.weight, measure)
+            taught_NV = self._taught(self._logits, batch.teacher)
+            return full_divergence(self._logits(batch), taught_NV, measure).sum()
         ids_NK, logprobs_NK = batch.top_ids_NK, batch.top_logprobs_NK
         if self._has_plain_head:
             return head_divergence(self._hidden(batch), self._head.weight, ids_NK, logprobs_NK, measure)
@@ -161,6 +173,15 @@ class Student:
             logprobs_NV = self._logits(batch).float().log_softmax(-1)
         logprobs_N1 = logprobs_NV.gather(-1, batch.response_ids_N[:, None])
         return [float(value) for value in logprobs_N1.squeeze(-1).cpu()]
+
+    def _taught(self, compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """What the teacher computes, without gradient or dropout."""
+        is_training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), self.as_teacher():
+            result = compute(batch)
+        self.model.train(is_training)
+        return result
 
     def _hidden(self, batch: Batch) -> Tensor:
         """The last hidden states that predict response tokens, (N, D)."""

@@ -25,6 +25,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -169,7 +170,9 @@ def _load(spec: TrainSpec, emit: Emit) -> tuple[Student, lora.Attached]:
         dropout=wanted.lora_dropout,
         target_modules=wanted.target_modules,
         parent=None if spec.parent_adapter is None else Path(spec.parent_adapter),
+        remembers_parent=spec.config.data.has_full_teacher,
     )
+    student.as_teacher = partial(lora.as_parent, attached.model)
     for message in [*base.warnings, *attached.warnings]:
         emit(events.Warned(message))
     return student, attached

@@ -1,14 +1,25 @@
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from baker import losses
-from baker.losses import FORWARD_KL, Measure, divergence, forward_kl, full_kl, head_divergence
+from baker.losses import (
+    FORWARD_KL,
+    Measure,
+    divergence,
+    forward_kl,
+    full_divergence,
+    full_head_divergence,
+    full_kl,
+    head_divergence,
+)
 
 no_deadline = settings(deadline=None, max_examples=60)
 
@@ -260,6 +271,70 @@ def test_head_divergence_is_that_of_the_heads_logits(
     torch.testing.assert_close(one.grad, two.grad)
 
 
+@no_deadline
+@given(gentle_shapes, measures)
+def test_the_full_divergence_and_its_gradient_are_those_of_the_whole_vocabulary(
+    shape: tuple[int, int, int, float], measure: Measure
+) -> None:
+    student, teacher = logits_pair(*shape)
+    everything = torch.arange(shape[1]).expand(shape[0], -1)
+    weights = torch.rand(shape[0], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    mine, plain, kept = (student.clone().requires_grad_() for _ in range(3))
+    found = full_divergence(mine, teacher, measure)
+    assert found.tolist() == pytest.approx(by_loops(student, teacher, everything, measure), rel=2e-3, abs=1e-4)
+    same = divergence(kept, everything, teacher.log_softmax(-1), measure)
+    assert found.tolist() == pytest.approx(same.tolist(), rel=1e-4, abs=1e-5), "as if all tokens were kept"
+    (found * weights).sum().backward()
+    (same * weights).sum().backward()
+    (plain_divergence(plain, teacher, everything, measure) * weights).sum().backward()
+    assert mine.grad is not None and plain.grad is not None and kept.grad is not None
+    torch.testing.assert_close(mine.grad, plain.grad, rtol=2e-3, atol=1e-4)
+    torch.testing.assert_close(mine.grad, kept.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 12, 1000])
+@pytest.mark.parametrize("measure", [FORWARD_KL, Measure(0.3, 2.0), Measure(1.0)])
+def test_the_full_divergence_of_heads_is_that_of_their_logits(
+    chunk_rows: int, measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "CHUNK_BYTES", chunk_rows * 4 * 9)
+    generator = torch.Generator().manual_seed(0)
+    hidden, taught, head = (torch.randn(*size, generator=generator) for size in ((7, 5), (7, 5), (9, 5)))
+    one, two = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    whole = full_head_divergence(one, taught, head, measure)
+    parts = full_divergence(two @ head.T, taught @ head.T, measure).sum()
+    plain = plain_divergence(hidden.double() @ head.double().T, taught.double() @ head.double().T, ALL_9, measure)
+    assert whole.item() == pytest.approx(parts.item(), rel=1e-5) == pytest.approx(float(plain.sum()), rel=1e-4)
+    (whole * 0.3).backward()
+    (parts * 0.3).backward()
+    assert one.grad is not None and two.grad is not None
+    torch.testing.assert_close(one.grad, two.grad)
+
+
+ALL_9 = torch.arange(9).expand(7, -1)
+
+
+def test_the_full_divergence_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tensor that is made on the way is larger than a chunk."""
+    monkeypatch.setattr(losses, "CHUNK_BYTES", 6 * 4 * 500)
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, Tensor):
+                largest = max(largest, result.numel())
+            return result
+
+    hidden, taught, head = torch.randn(64, 4).requires_grad_(), torch.randn(64, 4), torch.randn(500, 4)
+    for measure, rows in ((FORWARD_KL, 3), (Measure(0.5), 1)):
+        largest = 0
+        with Watch():
+            full_head_divergence(hidden, taught, head, measure).backward()
+        assert largest == max(rows, 4) * 500, "4: the head itself, transposed"
+
+
 def test_head_divergence_multiplies_in_the_heads_type() -> None:
     hidden = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     head = torch.ones(6, 4, dtype=torch.bfloat16)
@@ -274,6 +349,12 @@ def test_nothing_to_average_is_refused() -> None:
         forward_kl(torch.zeros(1, 5), torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, 0))
     with pytest.raises(ValueError, match="3 positions do not fit"):
         forward_kl(torch.zeros(3, 5), torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 2))
+    with pytest.raises(ValueError, match="does not fit"):
+        full_divergence(torch.zeros(2, 5), torch.zeros(3, 5))
+    with pytest.raises(ValueError, match="does not fit"):
+        full_head_divergence(torch.zeros(0, 2), torch.zeros(0, 2), torch.zeros(5, 2))
+    with pytest.raises(ValueError, match="freeze it"):
+        full_head_divergence(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(5, 2).requires_grad_())
     with pytest.raises(ValueError, match="freeze it"):
         head_divergence(
             torch.zeros(1, 2), torch.zeros(5, 2).requires_grad_(), torch.zeros(1, 1).long(), torch.zeros(1, 1)
