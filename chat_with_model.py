@@ -271,8 +271,10 @@ class Conversation:
 
 
 def is_served(name: str, served: Sequence[str]) -> bool:
-    """Whether the list has the name or, of `repo/bake`, a longer spelling: `user/repo/bake/21`."""
-    return name in served or ("/" in name and any(f"/{name}/" in f"/{other}/" for other in served))
+    """Whether the list has the name or, of `repo/bake`, a longer spelling: `user/repo/bake/21`. A strength at the end
+    (`repo/bake@0.5`) is never in the list."""
+    bake = name.partition("@")[0]
+    return name in served or ("/" in bake and any(f"/{bake}/" in f"/{other}/" for other in served))
 
 
 class Chat:

@@ -15,7 +15,15 @@ from baker.config import TargetConfig, target_config
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
 from baker.generator_config import detach_templates
 from baker.models import BaseModelNames
-from baker.names import MASTER_USER, MAX_MODEL_NAME, check_name, nearest, parse_model_name, shortened
+from baker.names import (
+    MASTER_USER,
+    MAX_MODEL_NAME,
+    check_name,
+    nearest,
+    parse_model_name,
+    shortened,
+    split_strength,
+)
 from baker.store import NamedTable, Row, Store
 from baker.templates import template_name
 from baker.types import Checkpoint, Job, JobState, Message, Prompt, Repo, Stage
@@ -297,10 +305,15 @@ class Catalog:
             )
         if self.base.is_served(name):
             return ResolvedModel(None, None)
-        ref = parse_model_name(name)
+        whole, _ = split_strength(name)
+        ref = parse_model_name(whole)
         if ref is not None and (owner := ref.owner(user)) is not None:
             checkpoint = self.find_checkpoint(owner, ref.repo, ref.bake, ref.step)
             if checkpoint is not None:
+                if name != whole:
+                    raise InvalidInputError(
+                        f"Model {name!r} names a strength, which only a request to a model may: write {whole!r} here"
+                    )
                 return ResolvedModel(checkpoint, None)
         if self.base.stands_in and (ref is None or (ref.step is None and self.store.repo(user, ref.repo) is None)):
             return ResolvedModel(None, f"{name!r} is not on this machine: {self.base.served!r} stands in for it")

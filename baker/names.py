@@ -4,7 +4,7 @@ import difflib
 import heapq
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -83,6 +83,34 @@ def nearest(name: str, known: Iterable[str], count: int) -> list[str]:
     return difflib.get_close_matches(name, alike_most, n=count, cutoff=0.0)
 
 
+MAX_STRENGTH = 2.0
+STRENGTH_RULE = "a strength is the end of a bake's name: '@' and a number from 0 to 2 with at most two decimals"
+_STRENGTH = re.compile(r"[0-2](\.[0-9]{1,2})?\Z")
+_STRENGTHS = tuple("" if hundredths == 100 else f"@{hundredths / 100:g}" for hundredths in range(201))
+
+
+def split_strength(name: str) -> tuple[str, float | None]:
+    """A model's name without the `@<strength>` at its end, and the strength: what an adapter's update is multiplied by.
+
+    1 where none is written; None where what is written is none (`STRENGTH_RULE`).
+    """
+    whole, mark, written = name.partition("@")
+    if not mark:
+        return whole, 1.0
+    is_one = _STRENGTH.match(written) is not None and float(written) <= MAX_STRENGTH
+    return whole, float(written) if is_one else None
+
+
+def at_strength(name: str, strength: float) -> str:
+    """The one name of the adapter `name` at a strength from `split_strength`; at 1 it is the adapter itself."""
+    return f"{name}{_STRENGTHS[round(100 * strength)]}"
+
+
+def at_all_strengths(name: str) -> Iterator[str]:
+    """The names that the adapter `name` can have."""
+    return (f"{name}{strength}" for strength in _STRENGTHS)
+
+
 class CheckpointRef(msgspec.Struct, frozen=True):
     """A spelled model name that has the form of a bake's."""
 
@@ -104,7 +132,7 @@ class CheckpointRef(msgspec.Struct, frozen=True):
 
 
 def parse_model_name(name: str) -> CheckpointRef | None:
-    """What `name` refers to if it is spelled like a bake; None if it can't be one.
+    """What `name`, without a strength, refers to if it is spelled like a bake; None if it can't be one.
 
     `user/repo/bake/step`, `user/repo/bake`, `repo/bake/step` (three parts, the last all digits) and
     `repo/bake`. A base model's name (`Org/Model`) has the last form too: look those up first.

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from baker.adapter_files import check_adapter, read_parity
 from baker.errors import AdapterError, NotFoundError
 from baker.models import BaseModelNames
-from baker.names import nearest, parse_model_name, shortened
+from baker.names import STRENGTH_RULE, at_strength, nearest, parse_model_name, shortened, split_strength
 from baker.types import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Model(NamedTuple):
     """A model as clients see it."""
 
     name: str
+    """In answers the version's own name, with its strength if that isn't 1; in lists also the bake's."""
     checkpoint: Checkpoint | None
     """None: the base model."""
 
@@ -198,10 +199,13 @@ class Adapters:
         """What `name` means to `user`. Raises: NotFoundError with the nearest names that are served."""
         if self._base.is_served(name):
             return Model(name, None)
-        if (ref := parse_model_name(name)) is not None and (owner := ref.owner(user)) is not None:
+        whole, strength = split_strength(name)
+        if strength is None:
+            raise UnknownModelError(f"The model {shortened(name)!r} does not exist: {STRENGTH_RULE}")
+        if (ref := parse_model_name(whole)) is not None and (owner := ref.owner(user)) is not None:
             checkpoint = self._users.get(owner, Bakes()).find(ref.repo, ref.bake, ref.step)
             if checkpoint is not None:
-                return Model(checkpoint.name, checkpoint)
+                return Model(at_strength(checkpoint.name, strength), checkpoint)
         if self._base.is_alias(name):
             return Model(self._base.served, None)
         served = nearest(name, self._names(user), 3)

@@ -397,7 +397,10 @@ def test_a_base_url_may_end_in_v1(server: Server) -> None:
 # Names and settings.
 
 
-@pytest.mark.parametrize("name", [*MODELS, "hooli/gavin_bake", "hooli/gavin_bake/21", "alice/hooli/gavin_bake"])
+@pytest.mark.parametrize(
+    "name",
+    [*MODELS, "hooli/gavin_bake", "hooli/gavin_bake/21", "alice/hooli/gavin_bake", "hooli/gavin_bake@0.5"],
+)
 def test_a_model_is_served_under_every_spelling_of_its_name(name: str) -> None:
     assert chat_with_model.is_served(name, MODELS)
 

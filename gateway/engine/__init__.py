@@ -18,6 +18,7 @@
     worker.py      what vLLM's worker loads of ours:
     cpu_worker.py    LoRA kernels for CPUs
     weights.py       no NaN enters the engine
+    strength.py      adapters that are scaled as they are loaded
     logits.py        log-probabilities of prompts beside adapters
     owner.py         no engine outlives its server
 

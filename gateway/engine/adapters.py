@@ -5,6 +5,9 @@ memory, from which a slot is filled within a step). A request is let into the en
 so vLLM itself never has to choose: it would skip a request whose adapter is one too many for as long as the others
 keep coming, and read an adapter that it dropped from disk again in the middle of everybody's batch.
 
+An adapter at another strength (its name ends in `@0.5`) is one more adapter here, from the same files: it has an id, a
+slot and a copy of its own, and goes when the adapter itself goes.
+
 Knows no vLLM: a `Loader` does the loading. All of it runs on one event loop and needs no locks.
 """
 
@@ -19,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 from baker.artifacts import ADAPTER_CONFIG
 from baker.errors import AdapterError, BakeryError, EngineError, NotFoundError
+from baker.names import at_all_strengths
 
 
 class Loader(Protocol):
@@ -193,12 +197,15 @@ class AdapterTable:
         return lease
 
     async def forget(self, name: str) -> None:
-        """No new request finds the adapter; those in flight end, and then its weights leave the engine."""
-        adapter = self._known.pop(name, None)
-        if adapter is None:
-            return
-        self._fail_waiting(adapter, NotFoundError(f"adapter {name!r} was removed"))
+        """No new request finds the adapter, at any strength; those in flight end, and then its weights leave the
+        engine."""
+        known = [self._known.pop(each) for each in at_all_strengths(name) if each in self._known]
+        for adapter in known:
+            self._fail_waiting(adapter, NotFoundError(f"adapter {adapter.name!r} was removed"))
         self._settle()
+        await asyncio.gather(*map(self._drop, known))
+
+    async def _drop(self, adapter: Adapter) -> None:
         await adapter.idle.wait()
         if adapter.is_loaded:
             self._resident.pop(adapter, None)

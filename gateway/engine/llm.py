@@ -289,7 +289,8 @@ class Engine:
 
     def register(self, name: str, path: Path) -> None:
         """From now on `name` means the adapter in `path`, which is loaded when it is wanted and again after it had to
-        make room. Its files must stay until `unload` has returned.
+        make room. Its files must stay until `unload` has returned. A name that ends in `@<strength>` means the same
+        adapter with its update scaled; `unload` of the name without it takes both.
 
         Raises: AdapterError if the name means another path.
         """
@@ -318,7 +319,8 @@ class Engine:
             raise
 
     async def unload(self, name: str) -> None:
-        """Forget the adapter: no new request finds it, those in flight finish, then the engine drops its weights."""
+        """Forget the adapter, at every strength: no new request finds it, those in flight finish, then the engine drops
+        its weights."""
         await self._adapters.forget(name)
 
     def tokens_so_far(self, request_id: str) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ requests, of other models too, into token 0 (seen on CPUs, where the unused rest
 vLLM itself loads it without a word.
 """
 
-from collections.abc import Iterator
+import itertools
 from typing import Any
 
 import torch
@@ -19,13 +19,14 @@ def refuse_non_finite() -> None:
     def load_finite(self: Any, request: Any) -> Any:
         lora = load(self, request)
         for module, layer in lora.loras.items():
-            if not all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(layer)):
+            tensors = itertools.chain(parts(layer.lora_a), parts(layer.lora_b))
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
                 raise ValueError(f"its weights for {module} are not all finite numbers")
         return lora
 
     WorkerLoRAManager._load_adapter = load_finite
 
 
-def _tensors(layer: Any) -> Iterator[torch.Tensor]:
-    for weights in (layer.lora_a, layer.lora_b):
-        yield from (tensor for tensor in (weights if isinstance(weights, list) else [weights]) if tensor is not None)
+def parts(weights: Any) -> list[torch.Tensor]:
+    """The tensors of a layer's A or B: one, or of fused layers a list with gaps."""
+    return [tensor for tensor in (weights if isinstance(weights, list) else [weights]) if tensor is not None]

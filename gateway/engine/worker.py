@@ -6,7 +6,7 @@ Importing it is what counts: vLLM gives a worker no other hook that early. Nothi
 
 from vllm.platforms import current_platform
 
-from gateway.engine import logits, owner, weights
+from gateway.engine import logits, owner, strength, weights
 
 
 class WorkerExtension:
@@ -14,6 +14,7 @@ class WorkerExtension:
 
 
 owner.end_with_owner()
+strength.scale_by_name()
 weights.refuse_non_finite()
 logits.leave_logits_alone()
 if current_platform.is_cpu():

@@ -328,6 +328,16 @@ def test_names_of_a_bake_mean_its_newest_checkpoint_or_the_one_named(filled: Cat
         filled.resolve_model("other", "admin/repo/bake/3")
 
 
+@pytest.mark.parametrize("name", ["repo/bake@0.5", "admin/repo/bake/3@1", "repo/bake@9"])
+def test_nothing_is_built_upon_a_strength(filled: Catalog, name: str) -> None:
+    """A parent, a base model or who answers in a rollout is an adapter as it was trained."""
+    filled.store.add_checkpoint(checkpoint(filled, 3, 1))
+    with pytest.raises(InvalidInputError, match=f"{name!r} names a strength.* write {name.partition('@')[0]!r}"):
+        filled.resolve_model(USER, name)
+    with pytest.raises(InvalidInputError, match="is not served here"):
+        filled.resolve_model("other", "admin/repo/bake/3@0.5")
+
+
 def test_the_master_keys_user_may_name_everybodys_bakes_in_full(filled: Catalog) -> None:
     filled.store.add_checkpoint(msgspec.structs.replace(checkpoint(filled, 3, 1), user="alice"))
     for name in ("alice/repo/bake/3", "alice/repo/bake"):

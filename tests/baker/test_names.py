@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baker.errors import ConfigError
-from baker.names import CheckpointRef, check_name, nearest, parse_model_name, path_of
+from baker.names import (
+    CheckpointRef,
+    at_all_strengths,
+    at_strength,
+    check_name,
+    nearest,
+    parse_model_name,
+    path_of,
+    split_strength,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "my_first_repo", "A.b-c_9", "x" * 128, "0abc"])
@@ -89,3 +98,41 @@ def test_few_of_many_names_are_compared() -> None:
 
     assert nearest("repo/bake17" + "x" * 10**6, names(), 3)[0] == "repo/bake17"
     assert looked_at <= 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "strength"),
+    [
+        ("repo/bake", "repo/bake", 1.0),
+        ("repo/bake@0.5", "repo/bake", 0.5),
+        ("user/repo/bake/120@0", "user/repo/bake/120", 0.0),
+        ("repo/bake@1", "repo/bake", 1.0),
+        ("repo/bake@1.00", "repo/bake", 1.0),
+        ("repo/bake@2.00", "repo/bake", 2.0),
+        ("repo/bake@0.07", "repo/bake", 0.07),
+    ],
+)
+def test_a_strength_is_read_off_the_end_of_a_name(name: str, whole: str, strength: float) -> None:
+    assert split_strength(name) == (whole, strength)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("", "2.01", "3", "-0.5", "+1", ".5", "1.", "0.123", "00.5", "1e0", "nan", "inf", "0,5", "half"),
+        *(" 1", "1 ", "1\n", "٣", "0.5/120", "0.5@0.5"),
+    ],
+)
+def test_what_is_no_strength(written: str) -> None:
+    assert split_strength(f"repo/bake@{written}") == ("repo/bake", None)
+
+
+def test_each_strength_has_one_name() -> None:
+    names = list(at_all_strengths("repo/bake"))
+    assert len(set(names)) == len(names) == 201
+    for hundredths, name in enumerate(names):
+        strength = hundredths / 100
+        assert at_strength("repo/bake", strength) == name
+        assert split_strength(name) == ("repo/bake", strength)
+        assert at_strength("repo/bake", split_strength(f"repo/bake@{strength:.2f}")[1] or 0.0) == name
+    assert names[100] == "repo/bake", "at 1 it is the adapter itself"

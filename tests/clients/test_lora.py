@@ -1,4 +1,4 @@
-"""Adapters loaded, replaced and unloaded in a running service. Each of these says one letter for ever."""
+"""Adapters loaded, replaced, asked at other strengths and unloaded in a running service."""
 
 import threading
 from pathlib import Path
@@ -6,14 +6,15 @@ from pathlib import Path
 import httpx
 from openai import OpenAI
 
-from tests.gateway.engines import make_forcing_adapter, make_tokenizer
+from tests.gateway.engines import make_adapter, make_forcing_adapter, make_tokenizer
 from tests.service import RunningGateway
 
 VERSIONS, STREAMS = 8, 4
 
 
 def test_a_name_is_reloaded_in_place_while_it_streams(gateway: RunningGateway, tiny_model: Path) -> None:
-    """Every answer is wholly of one version, and never of an older one than the name meant when it was asked."""
+    """Each says one letter for ever. Every answer is wholly of one version, and never of an older one than the name
+    meant when it was asked."""
     folder = gateway.folder / ".bread" / "import"
     for letter in "abcdefgh"[:VERSIONS]:
         (token,) = make_tokenizer().encode(letter, add_special_tokens=False)
@@ -70,3 +71,38 @@ def test_a_name_is_reloaded_in_place_while_it_streams(gateway: RunningGateway, t
         assert gone.status_code == 200
         refused = operator.post("/v1/completions", json={"model": "imports/letter", "prompt": "x"})
         assert refused.status_code == 404
+
+
+def test_a_bake_is_asked_at_half_its_strength_on_every_route(gateway: RunningGateway, tiny_model: Path) -> None:
+    make_adapter(gateway.folder / ".bread" / "import" / "strong", seed=1)
+    half = "imports/strong@0.50"
+    bodies = {
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2},
+        "/v1/completions": {"prompt": "Hello", "max_tokens": 2},
+        "/v1/responses": {"input": "Hello", "max_output_tokens": 2},
+        "/v1/messages": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2},
+        "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "Hello"}]},
+        "/tokenize": {"prompt": "Hello"},
+        "/v1/tokenize": {"prompt": "Hello"},
+    }
+    with httpx.Client(base_url=gateway.url, headers={"x-api-key": gateway.key}, timeout=120) as client:
+        loaded = client.post("/v1/load_lora_adapter", json={"lora_name": "imports/strong", "lora_path": "strong"})
+        assert loaded.status_code == 200, loaded.text
+        step = client.get("/v1/models/imports/strong").json()["id"].rpartition("/")[2]
+        served = f"admin/imports/strong/{step}@0.5"
+        assert client.get(f"/v1/models/{half}").json()["id"] == served
+        assert client.get("/v1/models/imports/strong%401.0").json()["id"] == served.removesuffix("@0.5")
+        for path, body in bodies.items():
+            answer = client.post(path, json={**body, "model": half}, headers={"x-request-id": f"half{path}"})
+            assert answer.status_code == 200, answer.text
+            assert answer.json().get("model", served) == served
+            assert f" id=half{path} " in gateway.log() and f" model={half} served={served} " in gateway.log()
+            wrong = client.post(path, json={**body, "model": "imports/strong@5"})
+            assert wrong.status_code == 404 and "0 to 2" in wrong.json()["error"]["message"]
+        for path, where in (("/v1/load_lora_adapter", {"lora_path": "strong"}), ("/v1/unload_lora_adapter", {})):
+            refused = client.post(path, json={"lora_name": half, **where})
+            assert refused.status_code == 400 and "write repo/bake" in refused.json()["error"]["message"]
+        assert client.get("/v1/models/download", params={"name": half}).status_code == 400
+        assert client.post("/v1/unload_lora_adapter", json={"lora_name": "imports/strong"}).status_code == 200
+        gone = client.post("/v1/completions", json={"model": half, "prompt": "x"})
+        assert gone.status_code == 404

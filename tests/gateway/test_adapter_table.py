@@ -191,6 +191,27 @@ async def test_a_forgotten_adapter_ends_in_its_own_time(tmp_path: Path) -> None:
         setup.table.register("a", tmp_path)
 
 
+async def test_a_forgotten_adapter_goes_at_every_strength(tmp_path: Path) -> None:
+    """Also one that was never asked for at full strength; another adapter's strengths stay."""
+    setup = Setup(tmp_path, slots=4, copies=4, adapters="ab")
+    for name in ("a@0.5", "a@2", "b@0.5"):
+        setup.table.register(name, tmp_path)
+    lease = await setup.table.claim("a@0.5")
+    for name in ("a@2", "b@0.5"):
+        (await setup.table.claim(name)).release()
+    forgetting = asyncio.create_task(setup.table.forget("a"))
+    await settled()
+    for name in ("a", "a@0.5", "a@2"):
+        with pytest.raises(NotFoundError):
+            await setup.table.claim(name)
+    assert not forgetting.done(), "a request runs at half strength"
+    lease.release()
+    await forgetting
+    assert list(setup.loader.held.values()) == ["b@0.5"]
+    await setup.table.forget("b@0.5")
+    assert setup.table.is_registered("b") and not setup.table.is_registered("b@0.5")
+
+
 async def test_whoever_waits_hears_of_the_engines_end(tmp_path: Path) -> None:
     setup = Setup(tmp_path, slots=1, copies=1, adapters="ab")
     lease = await setup.table.claim("a")

@@ -70,6 +70,32 @@ async def test_every_spelling_finds_the_newest_checkpoint(make: Callable[..., Ch
     assert adapters.resolve(name, "admin").name == "admin/repo/bake/9"
 
 
+@pytest.mark.parametrize("name", ["repo/bake", "admin/repo/bake", "repo/bake/9", "admin/repo/bake/9"])
+@pytest.mark.parametrize(("written", "shown"), [("@0.5", "@0.5"), ("@0.50", "@0.5"), ("@0", "@0"), ("@1.0", "")])
+async def test_every_spelling_takes_a_strength(
+    make: Callable[..., Checkpoint], name: str, written: str, shown: str
+) -> None:
+    adapters = registry(LoraEngine())
+    adapters.publish(newest := make(9))
+    assert adapters.resolve(f"{name}{written}", "admin") == (f"admin/repo/bake/9{shown}", newest)
+
+
+@pytest.mark.parametrize("name", ["repo/bake@2.5", "repo/bake@0.125", "repo/bake@", "repo/bake@half", "gone/bake@-1"])
+async def test_a_strength_that_is_none_is_an_error_with_the_rule(make: Callable[..., Checkpoint], name: str) -> None:
+    adapters = registry(LoraEngine())
+    adapters.publish(make(9))
+    with pytest.raises(NotFoundError, match=f"{name!r} does not exist: a strength is .* 0 to 2 .* two decimals"):
+        adapters.resolve(name, "admin")
+
+
+@pytest.mark.parametrize("name", ["Org/Base@0.5", "Qwen/Qwen3-32B@0.5", "repo/bake/8@0.5", "other/repo/bake@0.5"])
+async def test_only_bakes_that_are_served_have_strengths(make: Callable[..., Checkpoint], name: str) -> None:
+    adapters = registry(LoraEngine())
+    adapters.publish(make(9))
+    with pytest.raises(NotFoundError, match="nearest first"):
+        adapters.resolve(name, "admin")
+
+
 async def test_publishing_moves_the_name_and_keeps_the_old_checkpoint(make: Callable[..., Checkpoint]) -> None:
     adapters = registry(LoraEngine())
     adapters.publish(make(9, job_id=1))

@@ -251,7 +251,10 @@ async def test_nobody_acts_for_alice_but_the_master_key(client: Client) -> None:
             assert refused.text.replace("alice", "alicf") == unknown.text
 
 
-@pytest.mark.parametrize("form", ["{user}/{repo}/{bake}/7", "{user}/{repo}/{bake}", "{repo}/{bake}/7", "{repo}/{bake}"])
+@pytest.mark.parametrize(
+    "form",
+    ["{user}/{repo}/{bake}/7", "{user}/{repo}/{bake}", "{repo}/{bake}/7", "{repo}/{bake}", "{user}/{repo}/{bake}@0.5"],
+)
 async def test_alices_bakes_can_not_be_built_upon(tmp_path: Path, form: str) -> None:
     """As base model, as who answers, as who asks, and as a bake's parent: where no model stands in for unknown ones."""
     async with filled(services_in(tmp_path, stands_in=False)) as client:
@@ -304,6 +307,18 @@ async def test_paths_that_lead_nowhere_are_not_kept_for_the_metrics(client: Clie
     await client.get("/v1/repo/alices-idea/nowhere", headers=holding("sk-bread-test"))
     await client.get("/v1/elsewhere/alices-idea")
     assert_nothing_of_alice(await client.get("/metrics"))
+
+
+@pytest.mark.parametrize("strength", ["@0.5", "@0", "@1", "@3"])
+async def test_alices_bakes_are_nobodys_at_any_strength(client: Client, strength: str) -> None:
+    for path in INFERENCE:
+        hers, nobodys = [
+            await client.post(path, json={"model": f"{of.model}{strength}", "messages": [], "prompt": "Hello"})
+            for of in (ALICES, NOBODYS)
+        ]
+        assert (hers.status_code, nobodys.status_code) == (404, 404), path
+        assert hers.text.replace("alice", "alicf").replace("vault", "vaulu") == nobodys.text
+        assert_nothing_of_alice(nobodys)
 
 
 @pytest.mark.parametrize("model", ["alice/vault/vault_bake/7", "vault/vault_bake"])
