@@ -38,6 +38,8 @@ class Batch(NamedTuple):
     """The same rows in one line."""
     teacher: "Batch | None" = None
     """The same responses after the teacher's contexts, where its logits are to be computed."""
+    teacher_states_ND: Tensor | None = None
+    """Or what it came to: the teacher's hidden states that predict the response tokens."""
 
     def to(self, device: torch.device) -> "Batch":
         return self._replace(
@@ -130,10 +132,10 @@ def make_batch(rows: Sequence[Trajectory], *, has_teacher: bool = False) -> Batc
         ),
         tokens=sum(length_of(row) for row in rows),
         packing=pack(inputs, [len(row.student_ids) for row in rows]),
-        teacher=make_batch([_as_taught(row) for row in rows]) if has_teacher else None,
+        teacher=make_batch([as_taught(row) for row in rows]) if has_teacher else None,
     )
 
 
-def _as_taught(row: Trajectory) -> Trajectory:
+def as_taught(row: Trajectory) -> Trajectory:
     """The trajectory as the teacher reads it."""
     return msgspec.structs.replace(row, student_ids=row.teacher_ids)

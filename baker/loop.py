@@ -21,6 +21,7 @@ from baker.losses import Measure
 from baker.memory import peak_bytes
 from baker.metrics import Metrics
 from baker.student import Student
+from baker.teacher_states import TeacherStates
 from baker.training_state import Standing, TrainingState
 from baker.types import NEGLIGIBLE_KL, Loss, Trajectory
 
@@ -54,6 +55,8 @@ class Loop:
         self._is_stopping = is_stopping
         self._measure = Measure(config.data.beta or 0.0, config.data.temperature)
         self._loss_scale = FLOAT16_LOSS_SCALE if student.model.dtype == torch.float16 else 1.0
+        has_states = config.data.has_full_teacher and TeacherStates.fit(student, rows)
+        self._teacher = TeacherStates(student, rows) if has_states else None
         self._lengths = [length_of(row) for row in rows]
         self._held_out = {target: _batches(own) for target, own in held_out.items()}
         self.steps_per_epoch = -(-len(rows) // (config.micro_batch_size * config.gradient_accumulation_steps))
@@ -151,9 +154,12 @@ class Loop:
         groups = plan_epoch(self._lengths, config.micro_batch_size, seed=config.seed * 1_000_003 + epoch)
         accumulated = config.gradient_accumulation_steps
         for at in range(done * accumulated, len(groups), accumulated):
-            some = groups[at : at + accumulated]
-            has_teacher = config.data.has_full_teacher
-            yield [make_batch([self._rows[index] for index in group], has_teacher=has_teacher) for group in some]
+            yield [self._batch([self._rows[index] for index in group]) for group in groups[at : at + accumulated]]
+
+    def _batch(self, rows: list[Trajectory]) -> Batch:
+        if self._teacher is not None:
+            return make_batch(rows)._replace(teacher_states_ND=self._teacher.of(rows))
+        return make_batch(rows, has_teacher=self._config.data.has_full_teacher)
 
     def _step(self, batches: list[Batch]) -> None:
         begin = time.monotonic()

@@ -19,7 +19,7 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 from baker import memory
 from baker.attention import PACKED
 from baker.bake_config import BakeConfig
-from baker.batches import Batch, length_of
+from baker.batches import Batch, as_taught, length_of, make_batch
 from baker.errors import StageError, TrainingError
 from baker.losses import FORWARD_KL, Measure, divergence, full_divergence, full_head_divergence, head_divergence
 from baker.packing import LEAST_SHARED, pack
@@ -124,10 +124,12 @@ class Student:
 
         Over the whole vocabulary if the batch holds the teacher's side, else over the tokens that were kept of it.
         """
+        taught_ND = batch.teacher_states_ND
+        if taught_ND is None and batch.teacher is not None and self._has_plain_head:
+            taught_ND = self._taught(self._hidden, batch.teacher)
+        if taught_ND is not None:
+            return full_head_divergence(self._hidden(batch), taught_ND, self._head.weight, measure)
         if batch.teacher is not None:
-            if self._has_plain_head:
-                taught_ND = self._taught(self._hidden, batch.teacher)
-                return full_head_divergence(self._hidden(batch), taught_ND, self._head.weight, measure)
             taught_NV = self._taught(self._logits, batch.teacher)
             return full_divergence(self._logits(batch), taught_NV, measure).sum()
         ids_NK, logprobs_NK = batch.top_ids_NK, batch.top_logprobs_NK
@@ -173,6 +175,17 @@ class Student:
             logprobs_NV = self._logits(batch).float().log_softmax(-1)
         logprobs_N1 = logprobs_NV.gather(-1, batch.response_ids_N[:, None])
         return [float(value) for value in logprobs_N1.squeeze(-1).cpu()]
+
+    @property
+    def state_bytes(self) -> int | None:
+        """What a position's hidden state takes; None if logits are more than the head's product with it."""
+        weight = self._head.weight
+        return weight.shape[1] * weight.element_size() if self._has_plain_head else None
+
+    def teacher_states(self, rows: Sequence[Trajectory]) -> list[Tensor]:
+        """Of each row the teacher's hidden states that predict its T response tokens, (T, D), in main memory."""
+        batch = make_batch([as_taught(row) for row in rows]).to(self.device)
+        return list(self._taught(self._hidden, batch).cpu().split([len(row.response_ids) for row in rows]))
 
     def _taught(self, compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
         """What the teacher computes, without gradient or dropout."""

@@ -40,6 +40,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "baker/lora.py",
         "baker/packing.py",
         "baker/student.py",
+        "baker/teacher_states.py",
         "baker/train.py",
         "gateway/embedded_model.py",
         "gateway/engine/",

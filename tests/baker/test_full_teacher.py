@@ -15,6 +15,7 @@ from baker.batches import make_batch
 from baker.loop import Stopped
 from baker.losses import FORWARD_KL, Measure
 from baker.student import Student
+from baker.teacher_states import TeacherStates
 from baker.train import _load, train
 from baker.types import Trajectory
 from tests.baker.test_losses import plain_divergence
@@ -175,6 +176,51 @@ def test_an_interrupted_bake_ends_with_the_same_bytes(tmp_path: Path, base: Path
     state = training_state.find(tmp_path / "cut" / "state", spec.fingerprint())
     assert state is not None
     assert saved_by(run(msgspec.structs.replace(spec, resume=str(state)))).sha256 == whole.sha256
+
+
+@pytest.mark.parametrize("kind", ["plain", "padded"])
+def test_states_that_are_kept_give_the_loss_that_is_computed_anew(kind: str) -> None:
+    model = make_model()
+    if kind == "padded":
+        model.set_attn_implementation("eager")
+    student = Student(model.requires_grad_(False))
+    adapter = lora.attach(model, rank=4, alpha=8).model
+    student.as_teacher = lambda: lora.as_parent(adapter)
+    shaken(adapter)
+    rows = [*ROWS, ROWS[0], *make_trajectories(9, seed=3)]
+    assert TeacherStates.fit(student, rows)
+    states = TeacherStates(student, rows)
+    for some in (rows[2:7], rows[:3], rows[::-1]):
+        batch = make_batch(some)._replace(teacher_states_ND=states.of(some))
+        anew = student.divergence(make_batch(some, has_teacher=True))
+        assert float(student.divergence(batch).detach()) == pytest.approx(float(anew.detach()), rel=1e-4)
+
+
+def test_the_teacher_reads_each_row_once_in_a_whole_bake(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    plain = Student.teacher_states
+
+    def counted(self: Student, rows: Any) -> list[Tensor]:
+        read.extend(map(id, rows))
+        return plain(self, rows)
+
+    monkeypatch.setattr(Student, "teacher_states", counted)
+    kept = run(write_spec(tmp_path / "kept", base, epochs=3, **FULL))
+    assert len(read) == len(set(read)) > 0
+    read.clear()
+    monkeypatch.setattr("baker.teacher_states.KEPT_BYTES", 0)
+    anew = run(write_spec(tmp_path / "anew", base, epochs=3, **FULL))
+    assert not read, "there is no room for them"
+    lasts = [[event.eval_kl for event in heard if isinstance(event, events.Evaluated)][-1] for heard in (kept, anew)]
+    assert lasts[0] == pytest.approx(lasts[1], rel=0.05)
+
+
+def test_models_that_scale_their_logits_keep_no_states() -> None:
+    model = make_model()
+    model.__class__ = ScaledLlama
+    assert not TeacherStates.fit(Student(model), ROWS)
 
 
 def test_it_has_few_names() -> None:
