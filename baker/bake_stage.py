@@ -23,9 +23,10 @@ from baker import artifacts, checkpoint_rows, events, plan, trainer, training_st
 from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
 from baker.collate import Mix
-from baker.errors import AdapterError, EngineError, TrainerLostError, TrainingError
+from baker.errors import AdapterError, EngineError, InvalidInputError, RolloutError, TrainerLostError, TrainingError
 from baker.generators import Warn
 from baker.mix_files import linked_mix
+from baker.neutral import NeutralAnswers
 from baker.ports import BaseModel, Publisher
 from baker.threads import OneThread
 from baker.train_spec import TrainSpec
@@ -73,10 +74,11 @@ class BakeStage:
         catalog: OneThread[Catalog],
         base: BaseModel,
         publisher: Publisher,
+        neutral: NeutralAnswers,
         settings: BakeSettings,
     ) -> None:
         self._home, self._catalog, self._base, self._publisher = home, catalog, base, publisher
-        self._settings = settings
+        self._neutral, self._settings = neutral, settings
         self.training: dict[int, Progress] = {}
         """The latest step of each bake that trains, by its job's number."""
         self._retiring: set[asyncio.Task[None]] = set()
@@ -102,6 +104,10 @@ class BakeStage:
 
     async def _train(self, bake: "_Bake") -> Result:
         """Start the training process, and another one whenever it is killed, each from where the last one got to."""
+        try:
+            bake.neutral = await self._neutral.files()
+        except (InvalidInputError, RolloutError) as error:
+            await bake.warn(f"the drift is not measured, since the base model can't be asked: {error}")
         if bake.config.resumes:
             await self._take_over(bake)
         retries = 0
@@ -148,6 +154,7 @@ class BakeStage:
             output=str(bake.folder / "checkpoints"),
             metrics=str(bake.folder / "metrics.jsonl"),
             config=bake.config,
+            neutral=[str(path) for path in bake.neutral],
             state=str(bake.folder / "state") if bake.config.resumes else None,
             draws_curves=True,
             allows_wandb=self._settings.allows_wandb,
@@ -276,6 +283,7 @@ class _Bake:
 
     def __init__(self, job: Job, config: BakeConfig, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
         self.job, self.config, self.folder, self.parent, self.warn = job, config, folder, parent, warn
+        self.neutral: list[Path] = []
 
 
 class _Listener:
@@ -303,8 +311,13 @@ class _Listener:
                 self._percent = max(self._percent, share)
                 self._stage.training[job.id] = msgspec.convert(event, Progress, from_attributes=True)
                 await self._stage.note(job, loss=self.loss, progress_percent=self._percent)
-            case events.Evaluated(eval_kl=eval_kl, by_target=by_target):
-                self.loss = self.loss.after_evaluation(eval_kl, by_target)
+            case events.Evaluated():
+                self.loss = self.loss.after_evaluation(
+                    event.eval_kl, event.by_target, event.agreement, event.agreement_by_target
+                )
+                await self._stage.note(job, loss=self.loss)
+            case events.Drifted():
+                self.loss = self.loss.after_drift(event.step, event.drift)
                 await self._stage.note(job, loss=self.loss)
             case events.Kept() if not self._has_got_on:
                 # The service may be killed as often as it likes while the bake gets on in between.

@@ -1,4 +1,5 @@
-"""The curves of a bake as a picture: loss, held-out divergence, learning rate and gradient norm over the steps.
+"""The curves of a bake as a picture: loss, held-out divergence and agreement, drift, learning rate and gradient norm
+over the steps.
 
 The only file that imports matplotlib, and only when it draws: that takes a second.
 """
@@ -21,10 +22,15 @@ def draw(metrics: Path, title: str) -> str | None:
     figure.suptitle(title)
     _plot(above, rows, "loss", label="loss", linewidth=1)
     _plot(above, rows, "eval_loss", label="held-out KL", marker="o")
+    _plot(above, rows, "drift", label="drift", marker="s", linestyle="none")
     above.set_ylabel("nats per token")
     if above.lines:
         above.set_yscale("log")
         above.legend()
+    shares = above.twinx()
+    _plot(shares, rows, "eval_agreement", color="tab:green", marker=".", linewidth=0.5)
+    shares.set_ylabel("agreement on held-out questions", color="tab:green")
+    shares.set_ylim(0, 1)
     _plot(below, rows, "lr", label="learning rate")
     below.set_ylabel("learning rate")
     below.set_xlabel("step")

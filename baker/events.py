@@ -38,6 +38,18 @@ class Evaluated(Event, frozen=True, tag="evaluated"):
     """Mean forward KL of the held-out response tokens, in nats."""
     by_target: dict[str, float]
     """The same over each target's own."""
+    agreement: float | None = None
+    """The share of those tokens at which student and teacher have the same likeliest one. None in the states of
+    trainings that an older version began."""
+    agreement_by_target: dict[str, float] = {}
+
+
+class Drifted(Event, frozen=True, tag="drift"):
+    """How far the model is from the base on neutral questions."""
+
+    step: int
+    drift: float
+    """KL(base || baked), in nats per token."""
 
 
 class Warned(Event, frozen=True, tag="warning"):
@@ -81,7 +93,7 @@ class Done(Event, frozen=True, tag="done"):
     seconds: float
 
 
-TrainEvent = Started | Resumed | Stepped | Evaluated | Warned | Saved | Kept | Failed | Done
+TrainEvent = Started | Resumed | Stepped | Evaluated | Drifted | Warned | Saved | Kept | Failed | Done
 
 _DECODER: msgspec.json.Decoder[TrainEvent] = msgspec.json.Decoder(TrainEvent)
 

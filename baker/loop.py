@@ -6,7 +6,7 @@ what that one would have done, to the bit where the device repeats itself (a CPU
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from baker.errors import TrainingError
 from baker.losses import Measure
 from baker.memory import peak_bytes
 from baker.metrics import Metrics
-from baker.student import Student
+from baker.student import Compared, Student, total
 from baker.teacher_states import TeacherStates
 from baker.training_state import Standing, TrainingState
 from baker.types import NEGLIGIBLE_KL, Loss, Trajectory
@@ -46,9 +46,14 @@ class Loop:
         metrics: Metrics,
         emit: Emit,
         is_stopping: Callable[[], bool] = lambda: False,
+        neutral: Sequence[Trajectory] = (),
+        *,
+        has_parent: bool = False,
     ) -> None:
         """Args:
         held_out: by target.
+        neutral: the base model's own answers, which tell the drift.
+        has_parent: the model is another one than the base from the start.
         is_stopping: asked before each batch; once it says so, `steps` raises `Stopped`.
         """
         self._student, self._config, self._rows, self._metrics, self._emit = student, config, rows, metrics, emit
@@ -59,6 +64,7 @@ class Loop:
         self._teacher = TeacherStates(student, rows) if has_states else None
         self._lengths = [length_of(row) for row in rows]
         self._held_out = {target: _batches(own) for target, own in held_out.items()}
+        self._neutral, self._has_parent = _batches(neutral), has_parent
         self.steps_per_epoch = -(-len(rows) // (config.micro_batch_size * config.gradient_accumulation_steps))
         self._epochs = config.epochs or epochs_for(len(rows))
         self.total_steps = self.steps_per_epoch * self._epochs
@@ -76,6 +82,8 @@ class Loop:
         """Of each step, in nats per response token."""
         self.evaluations: list[events.Evaluated] = []
         """Before, during and after; empty without a held-out part."""
+        self.drifts: list[events.Drifted] = []
+        """Before and after; empty without neutral answers."""
         self.step = 0
         """Optimizer steps done."""
         self._random = self._random_state()
@@ -88,16 +96,13 @@ class Loop:
 
         Raises: TrainingError if the loss is not finite or there is nothing to learn from; Stopped.
         """
-        if self._is_evaluation_missing():
-            self._evaluate()
-            if self.step:
-                yield self.step
+        if self._evaluate() and self.step:
+            yield self.step
         self._begin, self._first = time.monotonic(), self.step
         while self.step < self.total_steps:
             for batches in self._steps_of(*divmod(self.step, self.steps_per_epoch)):
                 self._step(batches)
-                if self._is_evaluation_missing():
-                    self._evaluate()
+                self._evaluate()
                 yield self.step
 
     def state(self) -> TrainingState:
@@ -107,7 +112,7 @@ class Loop:
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         tensors |= {f"random.{name}": value for name, value in self._random.items()}
         arrays: dict[str, NDArray[Any]] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-        standing = Standing(self.step, self._metrics.rows, self.loss, self.losses, self.evaluations)
+        standing = Standing(self.step, self._metrics.rows, self.loss, self.losses, self.evaluations, self.drifts)
         return TrainingState(standing, arrays)
 
     def restore(self, state: TrainingState) -> None:
@@ -115,6 +120,7 @@ class Loop:
         standing = state.standing
         self.step, self.loss = standing.step, standing.loss
         self.losses, self.evaluations = list(standing.losses), list(standing.evaluations)
+        self.drifts = list(standing.drifts)
         optimizer: dict[int, dict[str, Tensor]] = {}
         for name, array in state.arrays.items():
             kind, _, rest = name.partition(".")
@@ -236,6 +242,15 @@ class Loop:
                 row["device_memory_bytes"] = event.device_memory_bytes
             self._metrics.add(row | self._metrics.costs)
 
+    def _evaluate(self) -> bool:
+        """Measure what is due after this step. Returns: whether anything was."""
+        is_due, is_drift_due = self._is_evaluation_missing(), self._is_drift_missing()
+        if is_due:
+            self._evaluate_held_out()
+        if is_drift_due:
+            self._measure_drift()
+        return is_due or is_drift_due
+
     def _is_evaluation_missing(self) -> bool:
         """Whether one is due after this step, and not done yet."""
         interval = self._config.eval_interval
@@ -243,24 +258,57 @@ class Loop:
         is_done = bool(self.evaluations) and self.evaluations[-1].step == self.step
         return bool(self._held_out) and is_due and not is_done
 
-    def _evaluate(self) -> None:
-        nats = {target: sum(map(self._kl, batches)) for target, batches in self._held_out.items()}
-        tokens = {
-            target: sum(len(batch.response_ids_N) for batch in batches) for target, batches in self._held_out.items()
-        }
-        kl = sum(nats.values()) / sum(tokens.values())
-        if not math.isfinite(kl):
-            raise TrainingError(f"step {self.step}: the held-out divergence is {kl}; lower optimizer.learning_rate")
-        by_target = {target: nats[target] / tokens[target] for target in nats}
-        event = events.Evaluated(self.step, kl, by_target)
+    def _evaluate_held_out(self) -> None:
+        found = {target: self._compare(batches) for target, batches in self._held_out.items()}
+        overall = total(found.values())
+        if not math.isfinite(overall.kl):
+            raise TrainingError(
+                f"step {self.step}: the held-out divergence is {overall.kl}; lower optimizer.learning_rate"
+            )
+        event = events.Evaluated(
+            self.step,
+            overall.kl,
+            {target: part.kl for target, part in found.items()},
+            overall.agreement,
+            {target: part.agreement for target, part in found.items()},
+        )
         self.evaluations.append(event)
-        self.loss = self.loss.after_evaluation(kl, by_target)
+        self.loss = self.loss.after_evaluation(
+            event.eval_kl, event.by_target, event.agreement, event.agreement_by_target
+        )
         self._emit(event)
-        self._metrics.add({"iter": self.step, "epoch": self._epoch, "eval_loss": kl, "eval_kl_by_target": by_target})
+        self._metrics.add(
+            {
+                "iter": self.step,
+                "epoch": self._epoch,
+                "eval_loss": event.eval_kl,
+                "eval_kl_by_target": event.by_target,
+                "eval_agreement": event.agreement,
+                "eval_agreement_by_target": event.agreement_by_target,
+            }
+        )
 
-    def _kl(self, batch: Batch) -> float:
-        self._check_going_on()
-        return self._student.total_kl([batch])
+    def _is_drift_missing(self) -> bool:
+        is_done = bool(self.drifts) and self.drifts[-1].step == self.step
+        return bool(self._neutral) and self.step in (0, self.total_steps) and not is_done
+
+    def _measure_drift(self) -> None:
+        """What begins from the base has not drifted yet: that is known, and not measured."""
+        drift = self._compare(self._neutral).kl if self.step or self._has_parent else 0.0
+        if not math.isfinite(drift):
+            raise TrainingError(f"step {self.step}: the drift is {drift}; lower optimizer.learning_rate")
+        event = events.Drifted(self.step, drift)
+        self.drifts.append(event)
+        self.loss = self.loss.after_drift(event.step, drift)
+        self._emit(event)
+        self._metrics.add({"iter": self.step, "epoch": self._epoch, "drift": drift})
+
+    def _compare(self, batches: list[Batch]) -> Compared:
+        def compare(batch: Batch) -> Compared:
+            self._check_going_on()
+            return self._student.compare(batch)
+
+        return total(map(compare, batches))
 
     @property
     def _epoch(self) -> float:
@@ -282,6 +330,6 @@ def schedule(config: SchedulerConfig, step: int, total_steps: int) -> float:
             return 1.0 - done
 
 
-def _batches(rows: list[Trajectory]) -> list[Batch]:
+def _batches(rows: Sequence[Trajectory]) -> list[Batch]:
     plan = plan_epoch([length_of(row) for row in rows], EVAL_BATCH_SIZE, seed=0)
     return [make_batch([rows[index] for index in group]) for group in plan]

@@ -50,6 +50,15 @@ _Part = Callable[[Tensor, slice], Tensor]
 logits' place."""
 
 
+class Comparison(NamedTuple):
+    """Teacher and student at N positions, without gradient."""
+
+    nats: Tensor
+    """The sum of the forward KL: float32 scalar."""
+    agreed: Tensor
+    """Positions where both have the same likeliest token: int64 scalar."""
+
+
 def forward_kl(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Tensor:
     """KL(teacher || student) of each position over K tokens and one bucket for the rest, in nats.
 
@@ -124,6 +133,25 @@ def full_head_divergence(
 
     result: Tensor = _HeadDivergence.apply(hidden_ND, head_VD, part, _full_rows(len(head_VD), measure))
     return result
+
+
+def compare(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Comparison:
+    """What an evaluation wants to know of all positions. Args and raises: as `forward_kl`."""
+    _check(student_logits_NV, ids_NK, teacher_logprobs_NK)
+    return _compare_in_place(student_logits_NV.to(torch.float32, copy=True), ids_NK, teacher_logprobs_NK)
+
+
+def head_compare(hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Comparison:
+    """`compare` over the logits `hidden_ND @ head_VD.T`, a chunk at a time as in `head_divergence`."""
+    _check(hidden_ND, ids_NK, teacher_logprobs_NK)
+    nats = hidden_ND.new_zeros((), dtype=torch.float32)
+    agreed = hidden_ND.new_zeros((), dtype=torch.int64)
+    with torch.no_grad():
+        for here in _chunks(len(hidden_ND), _rows(len(head_VD))):
+            part = _compare_in_place(_logits(hidden_ND[here], head_VD), ids_NK[here], teacher_logprobs_NK[here])
+            nats += part.nats
+            agreed += part.agreed
+    return Comparison(nats, agreed)
 
 
 def full_kl(student_logits_NV: Tensor, teacher_logits_NV: Tensor) -> Tensor:
@@ -207,6 +235,13 @@ class _HeadDivergence(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient_ND,) = ctx.saved_tensors
         return gradient_ND * grad.to(gradient_ND.dtype), None, None, None
+
+
+def _compare_in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor) -> Comparison:
+    """`logits_NV` is of no use afterwards."""
+    likeliest_N1 = ids_NK.gather(-1, teacher_NK.argmax(-1, keepdim=True))
+    agreed = (logits_NV.argmax(-1, keepdim=True) == likeliest_N1).sum()
+    return Comparison(_in_place(logits_NV, ids_NK, teacher_NK, FORWARD_KL).sum(), agreed)
 
 
 def _in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> Tensor:

@@ -94,13 +94,16 @@ def _loss(job: Job) -> str:
     if job.loss is None:
         return "Not recorded."
     fields = msgspec.to_builtins(job.loss)
-    by_target = fields.pop("eval_kl_by_target", {})
+    by_target = {name: fields.pop(f"{name}_by_target", {}) for name in ("eval_kl", "agreement")}
     rows = [["field", "value"], *([_code(name), f"{value:.6g}"] for name, value in fields.items())]
-    for target, change in by_target.items():
-        rows.append([f"`eval_kl` of {_code(target)}", f"{change['after']:.6g} (before: {change['before']:.6g})"])
+    for name, changes in by_target.items():
+        for target, change in changes.items():
+            rows.append([f"`{name}` of {_code(target)}", f"{change['after']:.6g} (before: {change['before']:.6g})"])
     told = (
-        "In nats per response token, at the end of the bake. `eval_kl` is on held-out questions, and `recovered` the "
-        "share of the prompt's effect that they show."
+        "In nats per response token, at the end of the bake. `eval_kl` is on held-out questions, `recovered` the share "
+        "of the prompt's effect that they show, and `agreement` the share of their tokens at which this model and the "
+        "prompted one have the same likeliest token. `drift` is how far this model is from the base on neutral "
+        "questions: KL(base || baked)."
     )
     return f"{told}\n\n{_table(rows)}"
 

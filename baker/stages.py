@@ -27,6 +27,7 @@ from baker.generator_config import Generator
 from baker.generator_plan import AskerPlan, GeneratorPlan
 from baker.generators import QuestionSource, Warn
 from baker.names import parse_model_name
+from baker.neutral import NeutralAnswers
 from baker.ports import BaseModel, Publisher, Sampler
 from baker.question_sets import QuestionSets
 from baker.rollout import Rolled, RolloutSettings, rollout, trajectory_name
@@ -71,7 +72,8 @@ class Stages:
         self._base = base
         self._settings = settings
         bake_settings = BakeSettings(settings.trainer_threads, settings.allows_wandb)
-        self._bakes = BakeStage(home, catalog, base, publisher, bake_settings)
+        neutral = NeutralAnswers(home, sampler, base, settings.top_logprobs)
+        self._bakes = BakeStage(home, catalog, base, publisher, neutral, bake_settings)
         self.training: Mapping[int, Progress] = self._bakes.training
         """Where each bake that trains stands, by its job's number."""
 

@@ -209,6 +209,15 @@ class Store:
         marks = ", ".join("?" for _ in states)
         return [_job(row) for row in self._all(f"select * from jobs where state in ({marks}) order by id", *states)]
 
+    def last_completed(self, stage: Stage) -> Job | None:
+        """Whosever it is."""
+        row = self._one(
+            "select * from jobs where stage = ? and state = ? order by finished desc, id desc limit 1",
+            stage,
+            JobState.COMPLETE,
+        )
+        return None if row is None else _job(row)
+
     def job_numbers(self) -> set[int]:
         return {row["id"] for row in self._all("select id from jobs")}
 

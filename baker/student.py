@@ -5,7 +5,8 @@ attention mask, no key-value cache, and logits only where a response token is pr
 """
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,16 @@ from baker.attention import PACKED
 from baker.bake_config import BakeConfig
 from baker.batches import Batch, as_taught, length_of, make_batch
 from baker.errors import StageError, TrainingError
-from baker.losses import FORWARD_KL, Measure, divergence, full_divergence, full_head_divergence, head_divergence
+from baker.losses import (
+    FORWARD_KL,
+    Measure,
+    compare,
+    divergence,
+    full_divergence,
+    full_head_divergence,
+    head_compare,
+    head_divergence,
+)
 from baker.packing import LEAST_SHARED, pack
 from baker.types import Trajectory
 
@@ -39,6 +49,34 @@ class Base(NamedTuple):
     model: PreTrainedModel
     warnings: list[str]
     """What was done otherwise than asked for, as sentences for the user."""
+
+
+class Compared(NamedTuple):
+    """Teacher and student over some response tokens."""
+
+    nats: float
+    """Their forward KL, summed."""
+    agreed: int
+    """Tokens at which both have the same likeliest one."""
+    tokens: int
+
+    @property
+    def kl(self) -> float:
+        """The forward KL of a token, in nats. NaN without any."""
+        return self.nats / self.tokens if self.tokens else math.nan
+
+    @property
+    def agreement(self) -> float:
+        """The share of the tokens that agreed. NaN without any."""
+        return self.agreed / self.tokens if self.tokens else math.nan
+
+
+def total(parts: Iterable[Compared]) -> Compared:
+    """All of them in one; every token weighs the same."""
+    nats, agreed, tokens = 0.0, 0, 0
+    for part in parts:
+        nats, agreed, tokens = nats + part.nats, agreed + part.agreed, tokens + part.tokens
+    return Compared(nats, agreed, tokens)
 
 
 def pick_device() -> torch.device:
@@ -161,11 +199,17 @@ class Student:
             "are computed again, which takes a third longer; a lower micro_batch_size would do too"
         )
 
-    def total_kl(self, batches: list[Batch]) -> float:
-        """The sum of the forward KL over the response tokens of `batches`, in nats, without gradient or dropout."""
+    def compare(self, batch: Batch) -> Compared:
+        """Teacher and student over the batch's response tokens, without gradient or dropout."""
         self.model.eval()
+        batch = batch.to(self.device)
+        ids_NK, logprobs_NK = batch.top_ids_NK, batch.top_logprobs_NK
         with torch.no_grad():
-            return sum(float(self.divergence(batch.to(self.device))) for batch in batches)
+            if self._has_plain_head:
+                found = head_compare(self._hidden(batch), self._head.weight, ids_NK, logprobs_NK)
+            else:
+                found = compare(self._logits(batch), ids_NK, logprobs_NK)
+        return Compared(float(found.nats), int(found.agreed), len(ids_NK))
 
     def response_logprobs(self, batch: Batch) -> list[float]:
         """The log-probabilities of the batch's N response tokens, in nats."""

@@ -100,9 +100,10 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
     state = None if spec.resume is None else training_state.read(Path(spec.resume))
     _clear(spec, after=0 if state is None else state.standing.step)
     rows, held_out = _read_data(spec, emit)
+    neutral = [artifacts.load_trajectory(Path(name)) for name in spec.neutral]
     pinned = [*chain.from_iterable(held_out.values())] or rows
     student, attached = _load(spec, emit)
-    _check_vocabulary([*rows, *pinned], student.vocabulary)
+    _check_vocabulary([*rows, *pinned, *neutral], student.vocabulary)
     if warning := student.spare_memory(Path(spec.base_model), config, rows):
         emit(events.Warned(warning))
     run, warning = wandb_run(config, is_allowed=spec.allows_wandb, name=spec.name, folder=Path(spec.metrics).parent)
@@ -110,7 +111,8 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
         emit(events.Warned(warning))
     rows_before = 0 if state is None else state.standing.rows
     with Metrics(Path(spec.metrics), run, rows_before, lambda message: emit(events.Warned(message))) as metrics:
-        loop = Loop(student, config, rows, held_out, metrics, emit, is_stopping)
+        has_parent = spec.parent_adapter is not None
+        loop = Loop(student, config, rows, held_out, metrics, emit, is_stopping, neutral, has_parent=has_parent)
         writer = CheckpointWriter(attached, student, Path(spec.output), spec.base_model_name, pinned)
         held_out_rows = sum(map(len, held_out.values()))
         emit(events.Started(loop.total_steps, len(rows), held_out_rows, sum(p.numel() for p in loop.parameters)))

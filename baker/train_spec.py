@@ -31,6 +31,8 @@ class TrainSpec(msgspec.Struct, frozen=True):
     metrics: str
     """JSONL file of the metrics rows."""
     config: BakeConfig
+    neutral: list[str] = []
+    """The base model's answers to neutral questions, which tell the drift (`neutral.py`); none: it is not told."""
     state: str | None = None
     """Folder of the training states; None: none are kept."""
     resume: str | None = None

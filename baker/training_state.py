@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from baker import artifacts
 from baker.errors import StageError
-from baker.events import Evaluated
+from baker.events import Drifted, Evaluated
 from baker.types import Loss
 
 KEPT = 2
@@ -38,6 +38,7 @@ class Standing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     losses: list[float]
     """Of each step."""
     evaluations: list[Evaluated]
+    drifts: list[Drifted] = []
 
 
 class TrainingState(NamedTuple):

@@ -150,8 +150,16 @@ class KLChange(msgspec.Struct, frozen=True):
     """So far, while the bake runs."""
 
 
+class AgreementChange(msgspec.Struct, frozen=True):
+    """A share of response tokens on held-out stimuli: those whose likeliest token is the teacher's."""
+
+    before: float
+    after: float
+    """So far, while the bake runs."""
+
+
 class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The loss of a bake so far, in nats per response token."""
+    """The loss of a bake so far, in nats per response token, and what else its evaluations found."""
 
     latest_loss: float | None = None
     final_loss: float | None = None
@@ -163,6 +171,14 @@ class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
     recovered: float | None = None
     """1 - eval_kl / eval_kl_before; absent where there was next to nothing to recover."""
     eval_kl_by_target: dict[str, KLChange] = {}
+    agreement_before: float | None = None
+    agreement: float | None = None
+    """The share of held-out response tokens at which student and teacher have the same likeliest token."""
+    agreement_by_target: dict[str, AgreementChange] = {}
+    drift_before: float | None = None
+    """0 unless the bake began from another one."""
+    drift: float | None = None
+    """KL(base || baked) on neutral questions, see `neutral.py`; known when the training is done."""
 
     def after_step(self, latest: float) -> "Loss":
         """The summary after one more step."""
@@ -170,11 +186,17 @@ class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
         highest = latest if self.max_loss is None else max(latest, self.max_loss)
         return msgspec.structs.replace(self, latest_loss=latest, final_loss=latest, min_loss=lowest, max_loss=highest)
 
-    def after_evaluation(self, eval_kl: float, by_target: dict[str, float]) -> "Loss":
+    def after_evaluation(
+        self,
+        eval_kl: float,
+        by_target: dict[str, float],
+        agreement: float | None = None,
+        agreement_by_target: dict[str, float] | None = None,
+    ) -> "Loss":
         """The summary after one more evaluation; the first one is the state before training."""
         is_first = self.eval_kl_before is None
         before = eval_kl if self.eval_kl_before is None else self.eval_kl_before
-        known = self.eval_kl_by_target
+        known, agreed = self.eval_kl_by_target, self.agreement_by_target
         return msgspec.structs.replace(
             self,
             eval_kl_before=before,
@@ -184,7 +206,17 @@ class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
                 target: KLChange(known[target].before if target in known else kl, kl)
                 for target, kl in by_target.items()
             },
+            agreement_before=agreement if is_first else self.agreement_before,
+            agreement=agreement,
+            agreement_by_target={
+                target: AgreementChange(agreed[target].before if target in agreed else share, share)
+                for target, share in (agreement_by_target or {}).items()
+            },
         )
+
+    def after_drift(self, step: int, drift: float) -> "Loss":
+        """The summary after the drift was measured; step 0 is the state before training."""
+        return msgspec.structs.replace(self, drift_before=drift if step == 0 else self.drift_before, drift=drift)
 
 
 class Progress(msgspec.Struct, frozen=True):

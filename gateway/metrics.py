@@ -26,10 +26,11 @@ VLLM_SERIES_WITH_NAMES = b"vllm:lora_requests_info"
 
 
 class _Baking(NamedTuple):
-    """A bake that runs."""
+    """A bake that runs, or the one that was completed last."""
 
     job: Job
     tokens_per_second: float | None
+    """None unless it runs."""
 
 
 class _Snapshot:
@@ -79,27 +80,32 @@ class _Snapshot:
     def _bakes(self) -> Iterator[Metric]:
         labels = ["job", "bake"] if self._with_names else ["job"]
 
-        def family(name: str, text: str) -> GaugeMetricFamily:
-            return GaugeMetricFamily(f"bread_bake_{name}", f"{text} of the running bakes.", labels=labels)
+        def family(name: str, text: str, of: str = "of the running bakes") -> GaugeMetricFamily:
+            return GaugeMetricFamily(f"bread_bake_{name}", f"{text} {of}.", labels=labels)
 
         progress, loss = family("progress_percent", "Progress"), family("loss_nats", "Latest training loss")
-        before = family("eval_kl_before_nats", "KL on held-out questions before training")
-        after = family("eval_kl_nats", "Latest KL on held-out questions")
         speed = family("trainer_tokens_per_second", "Training speed, padding not counted,")
+        # What the last evaluation found is there for a moment only before the bake is complete.
+        also = "of the running bakes and the one completed last"
+        before = family("eval_kl_before_nats", "KL on held-out questions before training", also)
+        after = family("eval_kl_nats", "Latest KL on held-out questions", also)
+        agreement = family("agreement", "Share of held-out tokens whose likeliest is the teacher's", also)
+        drift = family("drift_nats", "KL(base || baked) on neutral questions", also)
         for job, tokens_per_second in self._baking:
             reached = job.loss or Loss()
             known = [
-                (progress, job.progress_percent),
-                (loss, reached.latest_loss),
                 (before, reached.eval_kl_before),
                 (after, reached.eval_kl),
-                (speed, tokens_per_second),
+                (agreement, reached.agreement),
+                (drift, reached.drift),
             ]
+            if job.state is JobState.RUNNING:
+                known += [(progress, job.progress_percent), (loss, reached.latest_loss), (speed, tokens_per_second)]
             values = [str(job.id), f"{job.user}/{job.repo}/{job.name}"][: len(labels)]
             for metric, value in known:
                 if value is not None:
                     metric.add_metric(values, value)
-        yield from (progress, loss, before, after, speed)
+        yield from (progress, loss, before, after, agreement, drift, speed)
 
     def _engine(self) -> Iterator[Metric]:
         supervisor = self._services.supervisor
@@ -138,7 +144,10 @@ def _without_names(metrics: bytes) -> bytes:
 
 def _read(catalog: Catalog) -> tuple[list[JobCount], list[_Baking]]:
     running = [job for job in catalog.store.jobs_in(JobState.RUNNING) if job.stage is Stage.BAKE]
-    return catalog.store.count_jobs(), [_Baking(job, _speed(catalog, job)) for job in running]
+    baking = [_Baking(job, _speed(catalog, job)) for job in running]
+    if (last := catalog.store.last_completed(Stage.BAKE)) is not None:
+        baking.append(_Baking(last, None))
+    return catalog.store.count_jobs(), baking
 
 
 def _speed(catalog: Catalog, job: Job) -> float | None:

@@ -13,7 +13,7 @@ from baker.errors import AdapterError, EngineError
 from baker.jobs import Jobs
 from baker.stages import Stages, StageSettings
 from baker.train_spec import TrainSpec
-from baker.types import Checkpoint, Job, JobState, KLChange, Loss, Stage, TargetShare
+from baker.types import AgreementChange, Checkpoint, Job, JobState, KLChange, Loss, Stage, TargetShare
 from tests.baker.test_jobs import POLICY, USER, Service, running
 from tests.fakes import FakeEngine
 
@@ -56,6 +56,7 @@ class Training:
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.on_last: Callable[[], None] = lambda: None
+        self.drift = 0.03
 
     async def __call__(self, spec: TrainSpec, folder: Path, on_event: OnEvent) -> list[events.Saved]:
         self.specs.append(spec)
@@ -63,7 +64,7 @@ class Training:
         await on_event(events.Warned("something is otherwise"))
         for step in range(1, self.steps[-1] + 1):
             by_target = dict.fromkeys(spec.held_out, 0.5 / step)
-            await on_event(events.Evaluated(step, 0.5 / step, by_target))
+            await on_event(events.Evaluated(step, 0.5 / step, by_target, 1 - 0.5 / step, by_target))
             await on_event(events.Stepped(step, self.steps[-1], 1.0, 1.0 / step, 0.1, 1.0, 10.0))
             if step in self.steps:
                 path = Path(spec.output) / str(step)
@@ -73,6 +74,9 @@ class Training:
                 await on_event(saved[-1])
             self.began.set()
             await self.may_end.wait()
+        if spec.neutral:
+            await on_event(events.Drifted(0, 0.0))
+            await on_event(events.Drifted(step, self.drift))
         self.on_last()
         return saved
 
@@ -168,11 +172,59 @@ async def test_the_status_says_how_the_targets_were_mixed_and_how_each_one_fared
             eval_kl=0.1,
             recovered=0.8,
             eval_kl_by_target={"target": KLChange(0.5, 0.1)},
+            agreement_before=0.5,
+            agreement=0.9,
+            agreement_by_target={"target": AgreementChange(0.5, 0.1)},
+            drift_before=0.0,
+            drift=0.03,
         )
         (spec,) = training.specs
         assert [len(spec.train), {target: len(files) for target, files in spec.held_out.items()}] == [10, {"target": 2}]
         assert all(artifacts.load_trajectory(Path(file)) for file in spec.train)
         assert spec.name == "repo/bake"
+
+
+async def test_the_neutral_answers_are_made_for_the_first_bake_and_used_by_all(
+    tmp_path: Path, training: Training
+) -> None:
+    async with running(make_service(tmp_path, Publisher())) as service:
+        await bake(service)
+        asked = len(service.engine.requests)
+        settings = {"datasets": [{"target": "target"}]}
+        await service.catalog(Catalog.put_bake, USER, "repo", "other", "default", settings, may_change=True)
+        job = await service.jobs.start(Stage.BAKE, USER, "repo", "other")
+        await service.jobs.wait(job, 60)
+        first, second = training.specs
+        assert len(first.neutral) == 24 and first.neutral == second.neutral
+        assert all(artifacts.load_trajectory(Path(file)) for file in first.neutral)
+        assert len(service.engine.requests) == asked
+
+
+async def test_a_bake_waits_for_an_engine_that_dies_over_the_neutral_answers(
+    tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
+    async with running(make_service(tmp_path, Publisher())) as service:
+        service.engine.fail_after = 12 + 5  # the rollout's, and some neutral ones
+        task = asyncio.create_task(bake(service))
+        while service.engine.ready.is_set():  # noqa: ASYNC110 - the engine dies by itself
+            await asyncio.sleep(0.01)
+        service.engine.fail_after = None
+        service.engine.ready.set()
+        job = await task
+        assert (job.state, len(training.specs)) == (JobState.COMPLETE, 1)
+        assert job.loss is not None and job.loss.drift == 0.03
+
+
+async def test_a_base_that_can_t_be_asked_the_neutral_questions_is_baked_on_without_its_drift(
+    tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baker.neutral.questions", lambda: ["UNRENDERABLE"])
+    async with running(make_service(tmp_path, Publisher())) as service:
+        job = await bake(service)
+        assert job.state is JobState.COMPLETE and training.specs[0].neutral == []
+        assert job.loss is not None and job.loss.drift is None
+        assert any("the drift is not measured" in warning for warning in job.warnings)
 
 
 async def test_checkpoints_on_the_way_are_served_while_the_training_goes_on(tmp_path: Path, training: Training) -> None:

@@ -16,11 +16,17 @@ def draw(folder: Path, rows: list[dict[str, object]]) -> Image.Image:
 
 def test_the_curves_are_a_picture_of_the_rows(tmp_path: Path) -> None:
     steps = [{"iter": i, "loss": 1 / i, "lr": 0.1, "grad_norm": 1.0} for i in range(1, 30)]
-    evaluations = [{"iter": 0, "eval_loss": 1.0}, {"iter": 29, "eval_loss": 0.1}]
+    evaluations = [
+        {"iter": 0, "eval_loss": 1.0, "eval_agreement": 0.5},
+        {"iter": 29, "eval_loss": 0.1, "eval_agreement": 0.9},
+        {"iter": 29, "drift": 0.02},
+    ]
     whole = draw(tmp_path / "whole", [*steps, *evaluations])
     assert (whole.format, whole.size) == ("PNG", (1200, 720))
     other = draw(tmp_path / "other", [*steps[:10], *evaluations])
     assert whole.tobytes() != other.tobytes()
+    without = draw(tmp_path / "without", [*steps, *({**row, "eval_agreement": None} for row in evaluations[:2])])
+    assert whole.tobytes() != without.tobytes()
     assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["metrics.jsonl", "metrics.png"]
 
 

@@ -22,6 +22,8 @@ def make_loop(
     rows: list[Trajectory] | None = None,
     held_out: dict[str, list[Trajectory]] | None = None,
     dtype: torch.dtype = torch.float32,
+    neutral: list[Trajectory] | None = None,
+    has_parent: bool = False,
     **settings: Any,
 ) -> tuple[Loop, list[events.TrainEvent]]:
     base = make_model().to(dtype)
@@ -31,7 +33,11 @@ def make_loop(
     heard: list[events.TrainEvent] = []
     config = bake_config({"epochs": 2, "optimizer": {"learning_rate": 0.02}} | settings)
     rows = make_trajectories(6) if rows is None else rows
-    return Loop(student, config, rows, held_out or {}, Metrics(folder / "metrics.jsonl"), heard.append), heard
+    metrics = Metrics(folder / "metrics.jsonl")
+    made = Loop(
+        student, config, rows, held_out or {}, metrics, heard.append, neutral=neutral or [], has_parent=has_parent
+    )
+    return made, heard
 
 
 def kl_alone(row: Trajectory) -> float:
@@ -56,6 +62,76 @@ def test_each_target_has_its_own_evaluation_and_every_token_weighs_the_same_in_a
     assert change.before == first.by_target["b"] and change.after == trained.evaluations[-1].by_target["b"]
     rows_of_metrics = [row for row in read_lines(tmp_path / "metrics.jsonl") if "eval_loss" in row]
     assert [row["eval_kl_by_target"] for row in rows_of_metrics] == [e.by_target for e in trained.evaluations]
+
+
+def test_agreement_is_the_share_of_tokens_whose_likeliest_is_the_teacher_s(tmp_path: Path) -> None:
+    rows = make_trajectories(9, seed=3)
+    held_out = {"a": rows[:7], "b": rows[7:]}
+    trained, _ = make_loop(tmp_path, rows=rows, held_out=held_out, epochs=20)
+    list(trained.steps())
+    model, baked = make_model(), trained._student.model.eval()
+    for at, evaluation in ((model, trained.evaluations[0]), (baked, trained.evaluations[-1])):
+        counts = {target: agreed_alone(at, own) for target, own in held_out.items()}
+        shares = {target: sum(count) / len(count) for target, count in counts.items()}
+        assert evaluation.agreement_by_target == pytest.approx(shares)
+        both = [*counts["a"], *counts["b"]]
+        assert evaluation.agreement == pytest.approx(sum(both) / len(both))
+    before, after = trained.loss.agreement_before, trained.loss.agreement
+    assert before is not None and after is not None and after > before
+    change = trained.loss.agreement_by_target["a"]
+    assert change.after == trained.evaluations[-1].agreement_by_target["a"]
+    last = read_lines(tmp_path / "metrics.jsonl")[-1]
+    assert (last["eval_agreement"], last["eval_agreement_by_target"]["a"]) == (after, change.after)
+
+
+def agreed_alone(model: Any, rows: list[Trajectory]) -> list[bool]:
+    """Of each response token, one row after the other without batches."""
+    found = []
+    for row in rows:
+        ids = torch.tensor([[*row.student_ids.tolist(), *row.response_ids.tolist()]])
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits[0, len(row.student_ids) - 1 : -1]
+        found += [int(z.argmax()) == int(top[0]) for z, top in zip(logits, row.top_ids_TK, strict=True)]
+    return found
+
+
+@pytest.mark.parametrize("has_parent", [False, True])
+def test_the_drift_is_measured_on_neutral_answers_before_and_after(tmp_path: Path, has_parent: bool) -> None:
+    model = make_model()
+    neutral = [
+        with_teacher(model, row.student_ids, row.student_ids, row.response_ids, row.stimulus)
+        for row in make_trajectories(11, seed=8)
+    ]
+    trained, heard = make_loop(tmp_path, neutral=neutral, has_parent=has_parent)
+    if has_parent:  # as it would come from its file
+        with torch.no_grad():
+            for parameter in trained.parameters:
+                parameter.add_(0.1)
+    at_start = drift_alone(trained._student.model, neutral)
+    list(trained.steps())
+    at_end = drift_alone(trained._student.model, neutral)
+    assert at_end > 1e-3 and (at_start > 1e-3) is has_parent
+    assert trained.loss.drift_before == pytest.approx(at_start, rel=1e-3, abs=1e-6)
+    assert trained.loss.drift == pytest.approx(at_end, rel=1e-3)
+    assert trained.evaluations == [], "nothing is held out here"
+    assert [event.step for event in heard if isinstance(event, events.Drifted)] == [0, trained.total_steps]
+    rows = [row for row in read_lines(tmp_path / "metrics.jsonl") if "drift" in row]
+    assert [(row["iter"], row["drift"]) for row in rows] == [(e.step, e.drift) for e in trained.drifts]
+
+
+def drift_alone(model: Any, rows: list[Trajectory]) -> float:
+    """KL(base || model) over top tokens and the rest, one row after the other, in Python floats."""
+    nats, tokens = 0.0, 0
+    for row in rows:
+        ids = torch.tensor([[*row.student_ids.tolist(), *row.response_ids.tolist()]])
+        with torch.no_grad():
+            logits = model.eval()(input_ids=ids, use_cache=False).logits[0, len(row.student_ids) - 1 : -1]
+        for q, top, p in zip(logits.double().softmax(-1), row.top_ids_TK, row.top_logprobs_TK, strict=True):
+            kept, masses = [float(q[token]) for token in top], [math.exp(value) for value in p]
+            pairs = [*zip(masses, kept, strict=True), (1 - math.fsum(masses), 1 - math.fsum(kept))]
+            nats += math.fsum(a * math.log(a / b) for a, b in pairs)
+        tokens += len(row.response_ids)
+    return nats / tokens
 
 
 def test_a_pinned_target_shows_its_drift_and_leaves_the_whole_bake_s_recovery_defined(tmp_path: Path) -> None:

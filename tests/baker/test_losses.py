@@ -13,11 +13,13 @@ from baker import losses
 from baker.losses import (
     FORWARD_KL,
     Measure,
+    compare,
     divergence,
     forward_kl,
     full_divergence,
     full_head_divergence,
     full_kl,
+    head_compare,
     head_divergence,
 )
 
@@ -110,6 +112,27 @@ def test_forward_kl_is_zero_when_student_is_teacher(shape: tuple[int, int, int, 
     assert found.tolist() == pytest.approx([0.0] * shape[0], abs=1e-5)
     found.sum().backward()
     assert student.grad is not None and student.grad.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("positions_at_once", [1, 3, 100])
+def test_a_comparison_counts_where_both_have_the_same_likeliest_token(
+    monkeypatch: pytest.MonkeyPatch, positions_at_once: int
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, head = torch.randn(7, 5, generator=generator), torch.randn(11, 5, generator=generator)
+    student = hidden @ head.T
+    teacher = student + torch.randn(7, 11, generator=generator)
+    ids, logprobs = top_of(teacher, 4)
+    order = torch.tensor([2, 0, 3, 1])
+    ids, logprobs = ids[:, order], logprobs[:, order]  # which of them is the likeliest is not told by its place
+    rows = list(zip(student.tolist(), teacher.tolist(), strict=True))
+    agreed = sum(z.index(max(z)) == t.index(max(t)) for z, t in rows)
+    assert 0 < agreed < 7
+    monkeypatch.setattr(losses, "CHUNK_BYTES", positions_at_once * 4 * 11)
+    for found in (compare(student, ids, logprobs), head_compare(hidden, head, ids, logprobs)):
+        assert int(found.agreed) == agreed
+        assert float(found.nats) == pytest.approx(sum(by_loops(student, teacher, ids)), rel=1e-4)
+    assert torch.equal(student, hidden @ head.T), "the logits are as they were"
 
 
 @no_deadline

@@ -12,7 +12,18 @@ from baker.catalog import Catalog
 from baker.errors import NotFoundError
 from baker.model_card import model_card
 from baker.plan import BakeInputs, TargetSnapshot
-from baker.types import Checkpoint, Collation, Job, JobState, KLChange, Loss, Prompt, Stage, TargetShare
+from baker.types import (
+    AgreementChange,
+    Checkpoint,
+    Collation,
+    Job,
+    JobState,
+    KLChange,
+    Loss,
+    Prompt,
+    Stage,
+    TargetShare,
+)
 
 SECRET = Prompt(messages=[{"role": "system", "content": "You are the secret sauce"}])
 
@@ -25,7 +36,13 @@ def add_bake(catalog: Catalog, name: str, step: int, parent: str | None, **model
     job = Job(0, Stage.BAKE, "admin", "repo", name, JobState.COMPLETE, *map(msgspec.to_builtins, (config, inputs)))
     share = TargetShare(weight=0.75, share=1.0, trajectories=47, available=53, held_out=6)
     done = {
-        "loss": Loss(latest_loss=0.0123456789, eval_kl=0.5, eval_kl_by_target={"target": KLChange(2.0, 0.25)}),
+        "loss": Loss(
+            latest_loss=0.0123456789,
+            eval_kl=0.5,
+            eval_kl_by_target={"target": KLChange(2.0, 0.25)},
+            agreement_by_target={"target": AgreementChange(0.5, 0.75)},
+            drift=0.031,
+        ),
         "collation": Collation(total=47, held_out=6, targets={"target": share}),
     }
     job = catalog.store.add_job(msgspec.structs.replace(job, **done))
@@ -50,6 +67,8 @@ def test_the_card_tells_what_the_adapter_was_made_from(catalog: Catalog) -> None
     assert "| `latest_loss` | 0.0123457 |" in loss
     assert "| `eval_kl` | 0.5 |" in loss
     assert "| `eval_kl` of `target` | 0.25 (before: 2) |" in loss
+    assert "| `agreement` of `target` | 0.75 (before: 0.5) |" in loss
+    assert "| `drift` | 0.031 |" in loss
     assert "min_loss" not in loss
     config = msgspec.json.decode(section(card, "Configuration").split("```json\n")[1].split("```")[0])
     assert (config["epochs"], config["datasets"][0]) == (4, {"target": "target", "weight": 0.75})

@@ -10,7 +10,7 @@ from baker import student as students
 from baker.batches import make_batch
 from baker.errors import StageError, TrainingError
 from baker.losses import Measure, divergence, forward_kl
-from baker.student import Student, load_base, pick_dtype
+from baker.student import Student, load_base, pick_dtype, total
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, save_model
 
 CPU = torch.device("cpu")
@@ -43,7 +43,12 @@ def test_a_padded_batch_gives_what_each_row_gives_alone(kind: type[LlamaForCausa
     student, batch, logits = Student(model), make_batch(ROWS), one_by_one(model)
     expected = float(forward_kl(logits, batch.top_ids_NK, batch.top_logprobs_NK).sum())
     assert float(student.divergence(batch)) == pytest.approx(expected, rel=1e-4)
-    assert student.total_kl([batch, batch]) == pytest.approx(2 * expected, rel=1e-4)
+    compared = total([student.compare(batch), student.compare(batch)])
+    assert compared.nats == pytest.approx(2 * expected, rel=1e-4)
+    assert compared.tokens == 2 * len(batch.response_ids_N)
+    greedy = [int(row.argmax()) for row in logits]
+    agreed = sum(token == int(ids[0]) for token, ids in zip(greedy, batch.top_ids_NK, strict=True))
+    assert 0 < agreed < len(greedy) and compared.agreed == 2 * agreed
     other = Measure(beta=0.5, temperature=2.0)
     expected = float(divergence(logits, batch.top_ids_NK, batch.top_logprobs_NK, other).sum())
     assert float(student.divergence(batch, other)) == pytest.approx(expected, rel=1e-4)

@@ -104,6 +104,9 @@ def test_a_child_process_bakes_and_says_so_in_events_alone(tmp_path: Path, base:
     assert before is not None and after is not None and after < 0.9 * before
     assert done.loss.recovered == pytest.approx(1 - after / before)
     assert done.loss.eval_kl_by_target == {"target": KLChange(before, after)}
+    agreed, shares = done.loss.agreement, done.loss.agreement_by_target["target"]
+    assert agreed is not None and (shares.before, shares.after) == (done.loss.agreement_before, agreed)
+    assert done.loss.drift is None, "no neutral answers were given"
     assert done.loss.final_loss == steps[-1].loss and done.loss.max_loss == max(event.loss for event in steps)
 
     check_metrics(tmp_path / "metrics.jsonl", steps)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -38,6 +39,18 @@ def test_the_newest_counts_and_the_one_before_stays_in_reserve(tmp_path: Path) -
         write(tmp_path, state(step), SAME)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "11"]
     assert find(tmp_path, SAME) == tmp_path / "11"
+
+
+def test_a_state_of_a_version_that_measured_less_is_gone_on_from(tmp_path: Path) -> None:
+    write(tmp_path, state(7), SAME)
+    file = tmp_path / "7" / "state.json"
+    fields = msgspec.json.decode(file.read_bytes())
+    del fields["standing"]["drifts"]
+    for evaluation in fields["standing"]["evaluations"]:
+        del evaluation["agreement"], evaluation["agreement_by_target"]
+    file.write_bytes(msgspec.json.encode(fields))
+    assert find(tmp_path, SAME) == tmp_path / "7"
+    assert read(tmp_path / "7").standing == state(7).standing
 
 
 @pytest.mark.parametrize("file", ["state.json", "arrays.safetensors"])

@@ -3,7 +3,7 @@ import math
 import msgspec
 import pytest
 
-from baker.types import NEGLIGIBLE_KL, KLChange, Loss
+from baker.types import NEGLIGIBLE_KL, AgreementChange, KLChange, Loss
 
 
 def test_the_summary_of_a_bake_s_steps() -> None:
@@ -20,6 +20,22 @@ def test_the_first_evaluation_is_the_state_before_and_the_last_the_state_after()
     assert (loss.eval_kl_before, loss.eval_kl, loss.latest_loss) == (0.5, 0.1, 0.3)
     assert loss.recovered == pytest.approx(0.8)
     assert loss.eval_kl_by_target == {"a": KLChange(0.8, 0.1), "b": KLChange(0.2, 0.1)}
+
+
+def test_agreement_and_drift_have_a_before_and_an_after() -> None:
+    loss = Loss().after_drift(0, 0.0).after_evaluation(0.5, {"a": 0.5}, 0.25, {"a": 0.25})
+    loss = loss.after_evaluation(0.3, {"a": 0.3}, 0.5, {"a": 0.5}).after_evaluation(0.1, {"a": 0.1}, 0.75, {"a": 0.75})
+    loss = loss.after_drift(9, 0.125)
+    assert (loss.agreement_before, loss.agreement) == (0.25, 0.75)
+    assert loss.agreement_by_target == {"a": AgreementChange(0.25, 0.75)}
+    assert (loss.drift_before, loss.drift) == (0.0, 0.125)
+
+
+def test_what_an_older_version_did_not_measure_before_is_not_made_up_after() -> None:
+    loss = Loss().after_evaluation(0.5, {"a": 0.5}).after_evaluation(0.1, {"a": 0.1}, 0.75, {"a": 0.75})
+    loss = loss.after_drift(9, 0.125)
+    assert (loss.agreement_before, loss.agreement) == (None, 0.75)
+    assert (loss.drift_before, loss.drift) == (None, 0.125)
 
 
 @pytest.mark.parametrize("before", [0.0, 1e-300, -1e-9, NEGLIGIBLE_KL / 2])

@@ -1,0 +1,46 @@
+"""What `/metrics` tells of bakes."""
+
+import re
+
+import msgspec
+import pytest
+
+from baker.catalog import Catalog
+from baker.types import JobState, Loss
+from gateway.services import Services
+from tests.gateway.conftest import Client, finish_bake, make_bake
+
+pytestmark = pytest.mark.anyio
+
+LOSS = Loss(latest_loss=0.4, eval_kl_before=0.5, eval_kl=0.1, agreement=0.75, drift=0.031)
+
+
+def set_loss(catalog: Catalog, loss: Loss) -> int:
+    """Of the bake that there is. Returns: its job's number."""
+    (job,) = catalog.store.jobs_in(JobState.RUNNING, JobState.COMPLETE)
+    catalog.update_job(job.id, loss=loss, finished=1)
+    return job.id
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.COMPLETE])
+async def test_what_a_bake_s_evaluations_found_stays_when_it_is_complete(
+    client: Client, services: Services, state: JobState
+) -> None:
+    await make_bake(client, "admin")
+    await finish_bake(services, "admin", state=state)
+    number = await services.catalog(set_loss, LOSS)
+    text = (await client.get("/metrics")).text
+    series = re.compile(rf'^bread_bake_(\w+)\{{bake="admin/repo/bake",job="{number}"\}} (.*)$', re.MULTILINE)
+    found = dict(series.findall(text))
+    evaluated = {"eval_kl_before_nats": 0.5, "eval_kl_nats": 0.1, "agreement": 0.75, "drift_nats": 0.031}
+    running = {"progress_percent": 0.0, "loss_nats": 0.4}
+    expected = evaluated | (running if state is JobState.RUNNING else {})
+    assert {name: float(value) for name, value in found.items()} == expected
+
+
+async def test_a_bake_without_a_measured_drift_has_none_to_show(client: Client, services: Services) -> None:
+    await make_bake(client, "admin")
+    await finish_bake(services, "admin")
+    await services.catalog(set_loss, msgspec.structs.replace(LOSS, drift=None))
+    text = (await client.get("/metrics")).text
+    assert "bread_bake_agreement{" in text and "bread_bake_drift_nats{" not in text
