@@ -6,6 +6,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,10 +23,13 @@ from baker.models import BaseModelNames
 from gateway import embedded_model
 from gateway.app import build_app, build_services
 from gateway.config import KEY_FILE, Settings, master_key, read_settings, write_env_file
+from gateway.connections import Connection
 from gateway.engine import Engine, EngineSettings
 from gateway.request_log import JsonFormatter, TextFormatter
 
 KEEP_ALIVE_SECONDS = 65  # longer than the clients' own connection pools keep one
+MAX_OPEN_FILES = 65_536
+"""Each connection is one; many systems allow 1,024 unless a process asks for more."""
 
 EXIT_CONFIG = 2
 EXIT_INTERRUPTED = 130
@@ -40,6 +44,7 @@ def serve(arguments: Sequence[str]) -> int:
         home.mkdir(parents=True, exist_ok=True)
         with _only_service_of(home):
             _set_up_logging(settings)
+            _allow_open_files()
             engine_settings, base = _base_model(settings, home)
             return uvloop.run(_serve(settings, home, folder, engine_settings, base))
     except (BakeryError, OSError) as error:
@@ -71,6 +76,13 @@ def _set_up_logging(settings: Settings) -> None:
         warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
 
+def _allow_open_files() -> None:
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if most == resource.RLIM_INFINITY else min(most, MAX_OPEN_FILES)
+    if allowed not in (resource.RLIM_INFINITY, wanted) and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 async def _serve(
     settings: Settings, home: Path, folder: Path, engine_settings: EngineSettings, base: BaseModelNames
 ) -> int:
@@ -96,6 +108,7 @@ async def _serve(
             build_app(services, on_ready, on_failure),
             host=settings.host,
             port=settings.port,
+            http=Connection,
             loop="none",
             lifespan="on",
             log_config=None,

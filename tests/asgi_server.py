@@ -10,11 +10,10 @@ import uvicorn
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Serve `app` from another thread. Yields: its URL."""
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1
-    )
+def served(app: Any, **options: Any) -> Iterator[str]:
+    """Serve `app` from another thread. Args: options: of uvicorn. Yields: its URL."""
+    options = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 1, **options}
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

@@ -30,7 +30,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "gateway/file_reply.py",
         "gateway/routes/",
     ),
-    "uvicorn": ("gateway/server.py",),
+    "uvicorn": ("gateway/server.py", "gateway/connections.py"),
     "transformers": ("baker/attention.py", "baker/student.py", "baker/lora.py", "gateway/embedded_model.py"),
     "torch": (
         "baker/attention.py",

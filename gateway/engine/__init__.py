@@ -20,6 +20,7 @@
     weights.py       no NaN enters the engine
     strength.py      adapters that are scaled as they are loaded
     logits.py        log-probabilities of prompts beside adapters
+    grammars.py      grammars are compiled beside its work
     owner.py         no engine outlives its server
 
 Importing the package does not import vllm; starting the engine does.

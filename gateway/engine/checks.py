@@ -9,6 +9,9 @@ from baker.errors import InvalidInputError
 
 MAX_CHOICES = 4096
 """Of one grammar: 20,000 took 24 s of the engine's time, and everybody waited."""
+MAX_GRAMMAR_VALUES, MAX_GRAMMAR_CHARACTERS = 16_384, 131_072
+"""Of all that holds an answer to a form, descriptions left out. One schema of 130,000 values held everybody up for 4 s
+while it was checked, and took 31 s to compile; an `enum` of 100,000 took minutes."""
 MAX_MESSAGES = 4096
 """Messages, and parts of them. 500,000 held everybody up for many seconds while their form was checked."""
 MAX_TOOLS = 1024
@@ -16,6 +19,9 @@ MAX_PROMPTS = 1024
 """Of one completion; vLLM's own limit, which it looks at last where they are lists of token ids."""
 MAX_STOPS = 4
 """As at OpenAI, and vLLM's own limit, of which it says only that a list is no string."""
+MAX_PROMPT_LOGPROBS = 20
+"""vLLM's own default, and ours for each token of an answer is higher: those of a prompt come all at once, and 64 for
+1,900 tokens held everybody up for a second."""
 MAX_TOKENIZED = 1 << 20
 """Characters of a text to be tokenized; what is to be answered is bounded by the context window."""
 
@@ -55,7 +61,10 @@ def check(kind: str, fields: dict[str, Any], *, max_n: int) -> None:
     _check_stop(fields.get("stop"))
     _check_tools(fields.get("tools"))
     _check_n(fields.get("n"), max_n)
+    for field in ("prompt_logprobs", *(("logprobs", "top_logprobs") if fields.get("echo") else ())):
+        _check_prompt_logprobs(field, fields.get(field))
     _check_structured_outputs(fields.get("structured_outputs"))
+    _check_grammars(fields)
     kwargs = fields.get("chat_template_kwargs")
     if isinstance(kwargs, dict) and (taken := sorted({"messages", "conversation", "tools", "documents"} & set(kwargs))):
         raise FieldRefusedError("chat_template_kwargs", f"chat_template_kwargs can't set {', '.join(taken)}")
@@ -163,12 +172,23 @@ def _check_tools(tools: Any) -> None:
 
 
 def _check_n(n: Any, most: int) -> None:
-    try:
-        wanted = 1 if n is None else float(n)
-    except (TypeError, ValueError, OverflowError):
-        return  # vLLM says well what is wrong with its form
-    if wanted > most:
+    if _number(n) > most:
         raise FieldRefusedError("n", f"n is {n}, at most {most} answers are given to one request")
+
+
+def _check_prompt_logprobs(field: str, wanted: Any) -> None:
+    if _number(wanted) > MAX_PROMPT_LOGPROBS:
+        raise FieldRefusedError(
+            field, f"{field} is {wanted}, at most {MAX_PROMPT_LOGPROBS} are given for each token of a prompt"
+        )
+
+
+def _number(found: Any) -> float:
+    """0 for what is none: vLLM says well what is wrong with its form."""
+    try:
+        return float(found)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def _check_structured_outputs(outputs: Any) -> None:
@@ -182,6 +202,42 @@ def _check_structured_outputs(outputs: Any) -> None:
             "structured_outputs",
             f"structured_outputs.choice has {len(choices)} entries, at most {MAX_CHOICES} are taken",
         )
+
+
+def _check_grammars(fields: dict[str, Any]) -> None:
+    for name in ("structured_outputs", "response_format", "text", "output_config", "tools"):
+        if name == "tools" and not _holds_to_tools(fields):
+            continue
+        values, characters = _extent(fields.get(name))
+        if values > MAX_GRAMMAR_VALUES or characters > MAX_GRAMMAR_CHARACTERS:
+            raise FieldRefusedError(
+                name,
+                f"{name} holds {values} values with {characters} characters, descriptions left out: an answer can be "
+                f"held to at most {MAX_GRAMMAR_VALUES} with {MAX_GRAMMAR_CHARACTERS}",
+            )
+
+
+def _extent(form: Any) -> tuple[int, int]:
+    """How many values there are, and characters of texts and names."""
+    values = characters = 0
+    rest = [form]
+    while rest:
+        value = rest.pop()
+        values += 1
+        match value:
+            case str():
+                characters += len(value)
+            case list():
+                rest += value
+            case dict():
+                characters += sum(map(len, value))
+                rest += [inner for name, inner in value.items() if not _is_told(name, inner)]
+    return values, characters
+
+
+def _is_told(name: str, value: Any) -> bool:
+    """It is for the model to read, and no part of a grammar."""
+    return name in ("description", "title") and isinstance(value, str)
 
 
 def _not_a(wanted: str, param: str, place: str, found: Any) -> FieldRefusedError:

@@ -6,7 +6,7 @@ Importing it is what counts: vLLM gives a worker no other hook that early. Nothi
 
 from vllm.platforms import current_platform
 
-from gateway.engine import logits, owner, strength, weights
+from gateway.engine import grammars, logits, owner, strength, weights
 
 
 class WorkerExtension:
@@ -17,6 +17,7 @@ owner.end_with_owner()
 strength.scale_by_name()
 weights.refuse_non_finite()
 logits.leave_logits_alone()
+grammars.compile_beside_the_engine()
 if current_platform.is_cpu():
     from gateway.engine import cpu_worker
 

@@ -113,6 +113,14 @@ async def gateway(engine: Engine, tmp_path: Path) -> AsyncIterator[Gateway]:
         yield gateway
 
 
+def branches(depth: int) -> bytes:
+    """A schema of two properties, each with two, and so on."""
+    schema: Any = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema, "b": schema}}
+    return msgspec.json.encode(schema)
+
+
 TURN, PART = b'{"role": "user", "content": "x"},', b'{"type": "text", "text": "x"},'
 HEAVY = {
     "messages": (CHAT, b'"messages": [' + TURN * 500_000 + b"{}]"),
@@ -132,9 +140,15 @@ HEAVY = {
     "wrong turns": (MESSAGES, b'"max_tokens": 1, "messages": [' + b"5," * 4000 + b"5]"),
     "long text": (TOKENIZE, b'"prompt": "' + b"x" * (30 << 20) + b'"'),
     "tokens": (DETOKENIZE, b'"tokens": [' + b"65," * 500_000 + b"65]"),
+    "choices of a schema": (CHAT, b'"messages": [' + TURN[:-1] + b'], "response_format": {"type": "json_schema", '
+        b'"json_schema": {"name": "x", "schema": {"enum": [' + b'"x",' * 100_000 + b'"x"]}}}'),
+    "branches of a schema": (CHAT, b'"messages": [' + TURN[:-1] + b'], "structured_outputs": {"json": '
+        + branches(14) + b"}"),
+    "branches of a tool": (CHAT, b'"messages": [' + TURN[:-1] + b'], "tool_choice": "required", "tools": [{"type": '
+        b'"function", "function": {"name": "x", "parameters": ' + branches(14) + b"}}]"),
     "lists": (CHAT, b'"messages": [' + b"[]," * 10_000_000 + b"[]]"),
     "nesting": (CHAT, b'"messages": ' + b"[" * 500_000),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HEAVY)
