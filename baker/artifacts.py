@@ -210,14 +210,19 @@ def new_folder(final: Path) -> Iterator[Path]:
         raise
 
 
+def sync_files(folder: Path) -> None:
+    """Have the files in the folder on the disk; soon done if they are. Raises: OSError."""
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
 def publish_folder(temporary: Path, final: Path) -> None:
     """Give a finished folder of files its final name, durably; the files themselves are fsynced here too.
 
     Raises: FileExistsError if `final` exists and holds something, since a checkpoint is never overwritten; OSError.
     """
-    for path in sorted(temporary.iterdir()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    sync_files(temporary)
     sync_folder(temporary)
     try:
         temporary.rename(final)

@@ -42,6 +42,8 @@ class AdapterEngine(Protocol):
 
     async def unload(self, name: str) -> None: ...
 
+    def rename(self, name: str, new_name: str, path: Path) -> None: ...
+
     async def score(self, context_ids: list[int], response_ids: list[int], adapter: str | None) -> list[float]: ...
 
 
@@ -154,20 +156,26 @@ class Adapters:
 
     async def probe(self, files: Path) -> bool:
         """For an adapter without a certificate: see that its files are whole and fit the base model, that the engine
-        loads it, and that it answers with it.
+        loads it, and that it answers with it. It stays loaded, for `publish_probed` or `forget_probed`.
 
         Returns: whether it changes what the engine expects. Raises: AdapterError; EngineError.
         """
         await self._check_files(files)
-        name = f"probe/{files.name}"
-        try:
-            await self._engine.load(name, files)
-            served, base = [await self._engine.score([0], PROBE_IDS, adapter) for adapter in (name, None)]
-        finally:
-            await self._engine.unload(name)
+        name = _probed(files)
+        await self._engine.load(name, files)
+        served, base = await asyncio.gather(*(self._engine.score([0], PROBE_IDS, adapter) for adapter in (name, None)))
         if not all(map(math.isfinite, served)):
             raise AdapterError("the engine's log-probabilities with this adapter are not finite")
         return served != base
+
+    def publish_probed(self, files: Path, checkpoint: Checkpoint) -> None:
+        """Publish the checkpoint to which these files were moved: its first request finds it loaded."""
+        self._engine.rename(_probed(files), checkpoint.name, checkpoint.path)
+        self.publish(checkpoint)
+
+    async def forget_probed(self, files: Path) -> None:
+        """Free what `probe` took, whether it came to its end or not; nothing if it was published."""
+        await self._engine.unload(_probed(files))
 
     def publish(self, checkpoint: Checkpoint) -> None:
         """See `baker.ports.Publisher`."""
@@ -224,3 +232,8 @@ class Adapters:
             models.append(Model(f"{known[0].repo}/{known[0].bake}", known[0]))
             models += [Model(checkpoint.name, checkpoint) for checkpoint in known]
         return models
+
+
+def _probed(files: Path) -> str:
+    """What an adapter is called before it has a name; no user's name can be so."""
+    return f".probe/{files.name}"

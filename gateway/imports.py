@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from baker import imports
+from baker import artifacts, imports
 from baker.catalog import Catalog
 from baker.errors import InvalidInputError, NotFoundError
 from baker.imports import ImportFolders
@@ -42,14 +42,18 @@ class Imports:
         source = await asyncio.to_thread(self._folders.find, path)
         files = await asyncio.to_thread(imports.copied, source, self._home)
         try:
-            has_effect = await self._adapters.probe(files)
+            # What is on the disk is waited for while the engine is asked.
+            has_effect, _ = await asyncio.gather(
+                self._adapters.probe(files), asyncio.to_thread(artifacts.sync_files, files)
+            )
             told = imports.warnings_of(files, str(source), self._base.served, has_effect=has_effect)
             checkpoint = await self._catalog(
                 imports.keep, owner, ref.repo, ref.bake, files, str(source), told, may_replace=in_place
             )
+            self._adapters.publish_probed(files, checkpoint)
         finally:
+            await self._adapters.forget_probed(files)
             await asyncio.to_thread(imports.discard, files)
-        self._adapters.publish(checkpoint)
         return checkpoint
 
     async def unload(self, user: str, name: str) -> tuple[list[Checkpoint], list[int]]:

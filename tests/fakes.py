@@ -125,6 +125,9 @@ class FakeEngine:
     async def unload(self, name: str) -> None:
         return
 
+    def rename(self, name: str, new_name: str, path: Path) -> None:
+        return
+
     async def score(
         self, context_ids: Sequence[int], response_ids: Sequence[int], adapter: str | None = None
     ) -> list[float]:

@@ -3,6 +3,7 @@
 One long story in steps that build on each other; a step that fails makes the later ones meaningless.
 """
 
+import json
 import re
 import threading
 import time
@@ -174,6 +175,36 @@ def test_the_base_model_answers_whole_and_streamed_alike(story: Story) -> None:
     assert story.base_answer
     assert story.streamed(BASE) == story.base_answer
     assert story.greedy("Qwen/Qwen3-32B") == story.base_answer, "the embedded model stands in"
+
+
+WEATHER: Any = {
+    "name": "weather",
+    "description": "The weather in a city",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+        "required": ["city", "unit"],
+        "additionalProperties": False,
+    },
+}
+NAMED: Any = {"type": "function", "function": {"name": "weather"}}
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
+def test_a_forced_tool_call_of_the_embedded_model_fits_its_schema(story: Story, choice: Any) -> None:
+    """A model so small, and never taught to call tools."""
+    answer: Any = story.openai.chat.completions.create(
+        model=BASE,
+        messages=[{"role": "user", "content": "How warm is it in Oslo?"}],
+        tools=[{"type": "function", "function": WEATHER}],
+        tool_choice=choice,
+        max_tokens=200,
+        temperature=0,
+    )
+    (call, *_) = answer.choices[0].message.tool_calls
+    arguments = json.loads(call.function.arguments)
+    assert call.function.name == "weather" and set(arguments) == {"city", "unit"}
+    assert isinstance(arguments["city"], str) and arguments["unit"] in ("celsius", "fahrenheit")
 
 
 def test_the_guides_set_up_may_be_repeated(story: Story) -> None:

@@ -41,6 +41,10 @@ class Loader(Protocol):
         """Never raises."""
         ...
 
+    def rename(self, name: str, new_name: str, number: int, path: Path) -> None:
+        """What was added is called otherwise, and its files are elsewhere. Never raises."""
+        ...
+
 
 class AdapterCounts(NamedTuple):
     """For `/metrics`."""
@@ -175,6 +179,21 @@ class AdapterTable:
             self._known[name] = Adapter(name, next(self._numbers), path)
         elif known.path != path:
             raise AdapterError(f"adapter {name!r} is already loaded, from {known.path}: use a new name for {path}")
+
+    def rename(self, name: str, new_name: str, path: Path) -> None:
+        """An adapter whose files were moved to `path` is claimed by a new name from now on; loaded, it stays so.
+
+        Does nothing if `name` isn't registered. Raises: AdapterError if `new_name` is.
+        """
+        adapter = self._known.get(name)
+        if adapter is None:
+            return
+        if new_name in self._known:
+            raise AdapterError(f"adapter {new_name!r} is already loaded, from {self._known[new_name].path}")
+        del self._known[name]
+        self._known[new_name] = adapter
+        adapter.name, adapter.path = new_name, path
+        self._loader.rename(name, new_name, adapter.number, path)
 
     async def claim(self, name: str) -> Lease:
         """The right to use the adapter, once it is in the engine and has a slot; waits for its turn.

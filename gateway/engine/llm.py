@@ -318,6 +318,12 @@ class Engine:
                 await self.unload(name)
             raise
 
+    def rename(self, name: str, new_name: str, path: Path) -> None:
+        """A registered adapter whose files were moved to `path` has another name from now on, and stays in the engine
+        if it is there; nothing happens if `name` isn't registered. Raises: AdapterError if `new_name` is.
+        """
+        self._adapters.rename(name, new_name, path)
+
     async def unload(self, name: str) -> None:
         """Forget the adapter, at every strength: no new request finds it, those in flight finish, then the engine drops
         its weights."""

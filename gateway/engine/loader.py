@@ -59,6 +59,13 @@ class LoraLoader:
             raise AdapterError(f"the engine does not take adapter {name!r} from {path}")
         self._engine.serving.openai_serving_models.lora_requests[name] = request
 
+    def rename(self, name: str, new_name: str, number: int, path: Path) -> None:
+        """vLLM's worker knows adapters by their numbers; only its serving code has names."""
+        with contextlib.suppress(EngineError):
+            requests = self._engine.serving.openai_serving_models.lora_requests
+            if requests.pop(name, None) is not None:
+                requests[new_name] = lora_request(new_name, number, path)
+
     async def remove(self, name: str, number: int) -> None:
         """Never raises: an engine that is gone has forgotten the adapter by itself."""
         from vllm.v1.engine.exceptions import EngineDeadError

@@ -40,6 +40,11 @@ class Recorder:
         self.events.append(f"remove {name}")
         assert self.held.pop(number) == name
 
+    def rename(self, name: str, new_name: str, number: int, path: Path) -> None:
+        self.events.append(f"rename {name} {new_name}")
+        if number in self.held:
+            self.held[number] = new_name
+
 
 class Setup:
     def __init__(self, folder: Path, *, slots: int, copies: int, adapters: str) -> None:
@@ -210,6 +215,26 @@ async def test_a_forgotten_adapter_goes_at_every_strength(tmp_path: Path) -> Non
     assert list(setup.loader.held.values()) == ["b@0.5"]
     await setup.table.forget("b@0.5")
     assert setup.table.is_registered("b") and not setup.table.is_registered("b@0.5")
+
+
+async def test_a_renamed_adapter_stays_where_it_is(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, slots=1, copies=1, adapters="ab")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "adapter_config.json").write_text("{}")
+    with await setup.claim("a"):
+        waiting = setup.claim("a")
+        await settled()
+        setup.table.rename("a", "new", tmp_path / "moved")
+        assert (await waiting).adapter is not None
+        (await setup.claim("new")).release()
+    assert setup.loader.events == ["add a", "rename a new"]
+    assert not setup.table.is_registered("a") and setup.table.is_resident("new")
+    with pytest.raises(NotFoundError):
+        await setup.claim("a")
+    with pytest.raises(AdapterError, match="already loaded"):
+        setup.table.rename("b", "new", tmp_path)
+    setup.table.rename("nobody", "c", tmp_path)
+    assert setup.table.is_registered("b") and not setup.table.is_registered("c")
 
 
 async def test_whoever_waits_hears_of_the_engines_end(tmp_path: Path) -> None:

@@ -33,7 +33,13 @@ class LoraEngine:
     async def unload(self, name: str) -> None:
         self.loaded.pop(name, None)
 
+    def rename(self, name: str, new_name: str, path: Path) -> None:
+        del self.loaded[name]
+        self.loaded[new_name] = path
+
     async def score(self, context_ids: list[int], response_ids: list[int], adapter: str | None) -> list[float]:
+        if adapter is None:
+            return [-3.0 for _ in response_ids]
         assert adapter in self.loaded
         return [self.logprob for _ in response_ids]
 
@@ -192,3 +198,31 @@ async def test_a_bake_whose_only_checkpoint_is_retired_is_not_listed(make: Calla
     await adapters.retire(only)
     assert [model.checkpoint for model in adapters.models("admin")] == [None]
     assert adapters.count == 0
+
+
+async def test_an_import_that_was_tried_is_published_without_being_loaded_again(
+    make: Callable[..., Checkpoint],
+) -> None:
+    engine = LoraEngine()
+    adapters, checkpoint = registry(engine), make(9)
+    files = checkpoint.path.with_name("under-way")
+    checkpoint.path.rename(files)
+    assert await adapters.probe(files)
+    assert list(engine.loaded.values()) == [files]
+    files.rename(checkpoint.path)
+    adapters.publish_probed(files, checkpoint)
+    await adapters.forget_probed(files)
+    assert engine.loaded == {"admin/repo/bake/9": checkpoint.path}
+    assert adapters.resolve("repo/bake", "admin").checkpoint == checkpoint
+
+
+@pytest.mark.parametrize("logprob", [float("nan"), -float("inf")])
+async def test_an_import_that_does_not_answer_is_refused_and_can_be_forgotten(
+    make: Callable[..., Checkpoint], logprob: float
+) -> None:
+    engine, files = LoraEngine(logprob), make(9).path
+    adapters = registry(engine)
+    with pytest.raises(AdapterError, match="not finite"):
+        await adapters.probe(files)
+    await adapters.forget_probed(files)
+    assert engine.loaded == {}
