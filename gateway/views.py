@@ -11,7 +11,7 @@ from baker.bake_config import BakeConfig
 from baker.config import TargetConfig
 from baker.conversation import context_text
 from baker.credentials import Key
-from baker.types import Checkpoint, Job, JobState, Progress, Prompt, Repo, Stimulus, User
+from baker.types import Checkpoint, Job, JobState, Loss, Progress, Prompt, Repo, Stimulus, User
 from gateway.protocol import responses
 
 
@@ -96,10 +96,29 @@ def bake(
         model_name=[checkpoint.name for checkpoint in checkpoints] if is_complete else None,
         checkpoint=checkpoints[0].step if checkpoints else None,
         checkpoints=[checkpoint.step for checkpoint in checkpoints],
-        loss=None if job is None else job.loss,
+        loss=None if job is None or job.loss is None else _loss(job.loss),
+        eval_kl_by_target={} if job is None or job.loss is None else job.loss.eval_kl_by_target,
         training=None if job is None else training.get(job.id),
         collation=None if job is None else job.collation,
     )
+
+
+def _loss(value: Loss) -> responses.Loss:
+    return msgspec.convert(value, responses.Loss, from_attributes=True)
+
+
+def metrics(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row with `loss` and `lr`, which scripts read without asking: a row of an evaluation has those of the step
+    before it, the evaluation before training those of the first step. Until that is done there is none to show.
+    """
+    last = next((row for row in rows if "loss" in row), None)
+    if last is None:
+        return []
+    shown = []
+    for row in rows:
+        last = row if "loss" in row else last
+        shown.append({**row, "loss": last["loss"], "lr": last["lr"]})
+    return shown
 
 
 def dependency_graph(value: lineage.Recipe) -> responses.DependencyGraph:

@@ -52,8 +52,10 @@ class RunningGateway:
         self._ready.set()
 
     def bread(self, key: str | None = None) -> Bread:
-        """A client of its own; with the master key if none is given. Closed with the service."""
-        return self._clients.enter_context(Bread(api_key=key or self.key, base_url=self.url))
+        """A client of its own, which refuses what its published response models don't hold; with the master key if
+        none is given. Closed with the service."""
+        client = Bread(api_key=key or self.key, base_url=self.url, _strict_response_validation=True)
+        return self._clients.enter_context(client)
 
     def openai(self, key: str | None = None) -> openai.OpenAI:
         """As `bread`. It tries nothing twice."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from baker.types import Collation, JobState, Loss, Message, Progress
+from baker.types import Collation, JobState, KLChange, Message, Progress
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +106,20 @@ class OutputPage(JobStatus, frozen=True, kw_only=True):
     output: list[dict[str, Any]]
 
 
+class Loss(Body, frozen=True, kw_only=True, omit_defaults=True):
+    """In nats per response token, as far as it is known. Numbers only: the published clients read a map of them."""
+
+    latest_loss: float | None = None
+    final_loss: float | None = None
+    min_loss: float | None = None
+    max_loss: float | None = None
+    eval_kl_before: float | None = None
+    eval_kl: float | None = None
+    """The forward KL on held-out stimuli, so far."""
+    recovered: float | None = None
+    """1 - eval_kl / eval_kl_before."""
+
+
 class Bake(Body, frozen=True, kw_only=True):
     bake_name: str
     status: JobState
@@ -128,6 +142,8 @@ class Bake(Body, frozen=True, kw_only=True):
     checkpoints: list[int]
     """Training steps of all that are served, newest first; while the bake runs, those on the way."""
     loss: Loss | None
+    eval_kl_by_target: dict[str, KLChange]
+    """Target -> its part of eval_kl; empty until the first evaluation."""
     training: Progress | None
     """Where the training stands; null unless it runs now."""
     collation: Collation | None

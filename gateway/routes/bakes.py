@@ -102,7 +102,7 @@ async def bake_metrics(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
 ) -> list[dict[str, Any]]:
     job = await services.catalog(Catalog.latest_job, Stage.BAKE, caller.user, repo, bake)
-    return [] if job is None else await asyncio.to_thread(read_lines, output_file(services.home, job))
+    return [] if job is None else views.metrics(await asyncio.to_thread(read_lines, output_file(services.home, job)))
 
 
 @get("/{bake:str}/metrics.png", media_type="image/png")

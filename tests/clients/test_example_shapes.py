@@ -39,5 +39,5 @@ def test_three_targets_are_mixed_by_their_weights(gateway: RunningGateway, quest
     bake = shape.bake(datasets=datasets, total_trajectories=40, epochs=2)
     collation = bake.collation["targets"]
     assert {name: entry["trajectories"] for name, entry in collation.items()} == {"one": 20, "two": 10, "three": 10}
-    assert set(bake.loss["eval_kl_by_target"]) == set(weights)
+    assert set(bake.eval_kl_by_target) == set(weights)
     assert shape.answer("three-targets/bake", question)

@@ -1,7 +1,7 @@
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from aibread._models import construct_type
 from aibread.types import BakeResponse
 
 from baker.bake_config import BakeConfig
@@ -49,16 +49,25 @@ def test_a_bake_s_answer_names_all_its_checkpoints_and_says_how_its_targets_were
             "b": {"weight": 1, "share": 0.25, "trajectories": 2, "available": 1, "held_out": 1},
         },
     }
-    assert body["loss"]["eval_kl_by_target"] == {"a": {"before": 0.5, "after": 0.1}}
+    assert body["loss"] == {"latest_loss": 0.1, "final_loss": 0.1, "min_loss": 0.1, "max_loss": 0.4}
+    assert body["eval_kl_by_target"] == {"a": {"before": 0.5, "after": 0.1}}
 
 
 def test_the_published_client_reads_a_bake_s_answer() -> None:
     body = msgspec.json.decode(msgspec.json.encode(views.bake("bake", BakeConfig(), JOB, [checkpoint(21)], {})))
-    read = construct_type(type_=BakeResponse, value=body)
-    assert isinstance(read, BakeResponse)
+    read: Any = BakeResponse.model_validate(body)
     assert read.api_model_name == ["alice/repo/bake/21"] and read.loss is not None and read.loss["min_loss"] == 0.1
     assert read.collation["targets"]["b"]["share"] == 0.25
-    assert "eval_kl_by_target" in str(read)
+    assert read.eval_kl_by_target["a"]["after"] == 0.1
+
+
+def test_every_metrics_row_has_what_scripts_index() -> None:
+    """A chart of `loss` over `iter` is drawn without asking which row is an evaluation's."""
+    steps = [{"iter": number, "epoch": 0.5, "loss": 1.0 / number, "lr": 0.1 * number} for number in (1, 2, 3)]
+    before, after = ({"iter": number, "epoch": 0.0, "eval_loss": 0.5} for number in (0, 3))
+    shown = views.metrics([before, *steps, after])
+    assert shown == [{**before, "loss": 1.0, "lr": 0.1}, *steps, {**after, "loss": 1.0 / 3, "lr": 0.1 * 3}]
+    assert views.metrics([before]) == views.metrics([]) == []
 
 
 def test_a_bake_that_was_never_run_has_no_collation() -> None:
