@@ -377,5 +377,5 @@ def _adapter_settings(peft_config: dict[str, Any]) -> dict[str, Any]:
     try:
         msgspec.convert(fields, LoraConfig)
     except msgspec.ValidationError as error:
-        raise config_error(error, ("body", "overrides", "model", "peft_config")) from error
+        raise config_error(error, ("body", "overrides", "model", "peft_config"), fields) from error
     return fields

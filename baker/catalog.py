@@ -62,14 +62,14 @@ class Catalog:
     # Repos
 
     def put_repo(self, user: str, name: str, base_model: str | None) -> Put:
-        """The repo of that name; made if there is none. Its base model never changes."""
+        """The repo of that name; made if there is none. Its base model never changes; None or "" asks for none."""
         check_name(name, "repo")
         with self.store.transaction():
             # Or else a request under way, when its user is removed, would leave a repo to the next of that name.
             self.check_user(user)
             existing = self.store.repo(user, name)
             if existing is not None:
-                if base_model is not None and base_model != existing.base_model:
+                if base_model and base_model != existing.base_model:
                     raise ConflictError(
                         f"Repo {name!r} has base model {existing.base_model!r}, which can't be changed to "
                         f"{base_model!r}: make another repo"

@@ -158,7 +158,7 @@ class _Reader:
         if job is not None:
             for target, snapshot in job.inputs.get("targets", {}).items():
                 self._snapshots.setdefault(target, msgspec.convert(snapshot, TargetSnapshot))
-        spelled = config.model.parent_model_name
+        spelled = config.parent
         if spelled is None:
             return row, None
         checkpoint = None if job is None else job.inputs["checkpoint"]
@@ -166,6 +166,7 @@ class _Reader:
         if checkpoint is None and parent is not None:
             checkpoint = next(iter(self._model_names(parent)), None)
         row["model"]["parent_model_name"] = checkpoint or spelled
+        row.pop("model_name", None)  # the same again, or without effect
         return row, parent
 
     def _target(self, name: str) -> tuple[Row | None, list[Node]]:

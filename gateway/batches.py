@@ -1,7 +1,7 @@
 """Many items in one request: each is made by itself, and what is wrong with one leaves the others be."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -11,11 +11,13 @@ from baker.errors import BakeryError, ConfigError
 from baker.types import Prompt
 from gateway.protocol import requests, responses
 
+Body = TypeVar("Body", bound=requests.Body)
+
 
 class Item(NamedTuple):
     name: str
     put: Callable[[Catalog], object]
-    """Raises: BakeryError, or msgspec.ValidationError for a body of the wrong form."""
+    """Raises: BakeryError."""
 
 
 def put_each(catalog: Catalog, user: str, repo: str, items: Iterable[Item]) -> responses.Batch:
@@ -29,13 +31,19 @@ def put_each(catalog: Catalog, user: str, repo: str, items: Iterable[Item]) -> r
     for name, put in items:
         try:
             put(catalog)
-        except msgspec.ValidationError as error:
-            failed[name] = config_error(error, ("body",)).message
         except BakeryError as error:
             failed[name] = error.message
         else:
             created[name] = None
     return responses.Batch(created=[name for name in created if name not in failed], failed=failed)
+
+
+def _read(body: Any, kind: type[Body]) -> Body:
+    """Raises: ConfigError for a body of the wrong form."""
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        raise config_error(error, ("body",), body) from error
 
 
 def prompts(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
@@ -45,11 +53,11 @@ def prompts(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
         def put(catalog: Catalog) -> object:
             if isinstance(body, list):
                 existing = catalog.store.prompt(user, repo, name)
-                messages = msgspec.convert({"messages": body}, requests.PromptSet).messages
+                messages = _read({"messages": body}, requests.PromptSet).messages
                 # The published form has no place for tools, so it says nothing about them.
                 value = Prompt(messages=messages, tools=None if existing is None else existing.tools)
             else:
-                given = msgspec.convert(body, requests.PromptSet)
+                given = _read(body, requests.PromptSet)
                 value = Prompt(messages=given.messages, tools=given.tools)
             return catalog.put_prompt(user, repo, name, value, may_change=True)
 
@@ -72,7 +80,7 @@ def configs(
             raise ConfigError(text, detail=[{"loc": list(where), "msg": text, "type": "value_error"}])
 
         def put_one(catalog: Catalog) -> object:
-            given = msgspec.convert(body, kind)
+            given = _read(body, kind)
             return put(catalog, user, repo, name, given.template, given.overrides or {}, may_change=may_change)
 
         return Item(name, put_one)

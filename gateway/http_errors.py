@@ -16,6 +16,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 
+from baker.config import with_value
 from baker.errors import (
     AdapterError,
     BakeryError,
@@ -152,7 +153,7 @@ def _judge(request: Request[Any, Any, Any], error: Exception) -> tuple[int, _Kno
             status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
             return status, _Known(error.message, error.code, error.detail)
         case ValidationException():
-            return _judge_validation(error)
+            return _judge_validation(request, error)
         case ClientLeftError() | InternalServerException(detail="client disconnected prematurely"):
             return CLIENT_LEFT, _Known("The client left before the answer", "CLIENT_LEFT")
         case HTTPException(status_code=status) if status < 500:
@@ -181,15 +182,15 @@ def _reason(request: Request[Any, Any, Any], status: int, error: HTTPException) 
     return error.detail
 
 
-def _judge_validation(error: ValidationException) -> tuple[int, _Known]:
+def _judge_validation(request: Request[Any, Any, Any], error: ValidationException) -> tuple[int, _Known]:
     """A body or query of the wrong form: every mistake that Litestar found, with its place."""
     mistakes = error.extra if isinstance(error.extra, list) else []
-    detail = [_mistake(mistake) for mistake in mistakes if isinstance(mistake, dict)]
+    detail = [_mistake(request, mistake) for mistake in mistakes if isinstance(mistake, dict)]
     text = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in detail)
     return 422, _Known(text or error.detail, "VALIDATION_ERROR", detail)
 
 
-def _mistake(found: dict[str, Any]) -> dict[str, Any]:
+def _mistake(request: Request[Any, Any, Any], found: dict[str, Any]) -> dict[str, Any]:
     """Litestar's note of a mistake with its place as our own errors give it: names, and numbers within lists."""
     source, key, text = found.get("source", "body"), str(found.get("key", "")), str(found.get("message"))
     place = [part for part in re.split(r"[.\[\]]+", key) if part]
@@ -197,6 +198,8 @@ def _mistake(found: dict[str, Any]) -> dict[str, Any]:
     if source == "body" and place[:1] == ["data"]:
         place = place[1:]
         text = "a JSON body is needed" if text == "'data'" else text
+    elif source == "query" and (value := request.query_params.get(key)) is not None:
+        text = with_value(text, value)
     loc = [str(getattr(source, "value", source)), *(int(part) if part.isdigit() else part for part in place)]
     return {"loc": loc, "msg": text, "type": "value_error"}
 

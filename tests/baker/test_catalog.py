@@ -48,6 +48,7 @@ def finish(catalog: Catalog, job: Job, state: JobState = JobState.COMPLETE, line
 def test_a_repo_is_found_again_and_its_base_model_is_fixed(catalog: Catalog) -> None:
     assert catalog.put_repo(USER, "repo", None).is_new
     assert not catalog.put_repo(USER, "repo", None).is_new
+    assert not catalog.put_repo(USER, "repo", "").is_new, "as it would have been made"
     with pytest.raises(ConflictError, match="fake/base"):
         catalog.put_repo(USER, "repo", "Other/Model")
     assert catalog.repo(USER, "repo").base_model == "fake/base"

@@ -44,11 +44,11 @@ def test_the_generators_of_the_guide_are_read() -> None:
 @pytest.mark.parametrize(
     ("overrides", "where", "complaint"),
     [
-        ({"temperature": 2.1}, "overrides.temperature", "<= 2.0"),
-        ({"max_concurrency": 0}, "overrides.max_concurrency", ">= 1"),
+        ({"temperature": 2.1}, "overrides.temperature", "<= 2.0, got 2.1"),
+        ({"max_concurrency": 0}, "overrides.max_concurrency", ">= 1, got 0"),
         ({"colour": 1}, "overrides", "colour"),
         ({"generators": [{"type": "magic"}]}, "overrides.generators.0.type", "magic"),
-        ({"generators": [{"type": "oneshot_qs", "numq": "many"}]}, "overrides.generators.0.numq", "int"),
+        ({"generators": [{"type": "oneshot_qs", "numq": "many"}]}, "overrides.generators.0.numq", "`str`: 'many'"),
         ({"extra_kwargs": {"stream": True}}, "overrides.extra_kwargs", "stream"),
     ],
 )

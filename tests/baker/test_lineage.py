@@ -164,6 +164,22 @@ def test_a_parent_in_another_repo_is_named_and_not_followed(catalog: Catalog) ->
     assert lineage.tree(catalog, USER, "other").edges == []
 
 
+def test_a_third_generation_knows_all_before_it(catalog: Catalog) -> None:
+    """It names its parent in the older place, by the shortest spelling."""
+    finish(catalog, "gavin_v2", "humble_target", 9)
+    put_target(catalog, "loud_target", teacher_prompt="humble", model_name="hooli/gavin_v2")
+    put_bake(catalog, "gavin_v3", "loud_target", model_name="hooli/gavin_v2")
+    recipe = lineage.recipe(catalog, USER, REPO, "gavin_v3")
+    assert list(recipe.bakes) == ["gavin_v3", "gavin_v2", "gavin_bake"]
+    assert recipe.bakes["gavin_v3"]["model"]["parent_model_name"] == "alice/hooli/gavin_v2/9"
+    assert "model_name" not in recipe.bakes["gavin_v3"], "a second name would be warned of when it is made again"
+    bakes = edges("bake gavin_v3 -> bake gavin_v2", "bake gavin_v2 -> bake gavin_bake")
+    assert bakes <= set(recipe.edges)
+    made = [step.resource.name for step in lineage.recreation_plan(recipe, "gavin_v3") if step.action == "run_bake"]
+    assert made == ["gavin_bake", "gavin_v2", "gavin_v3"]
+    assert set(lineage.tree(catalog, USER, REPO).edges) == bakes
+
+
 def test_a_circle_of_pointers_is_cut(catalog: Catalog) -> None:
     put_target(catalog, "self_target", teacher_prompt="gavin", model_name="hooli/self_bake")
     put_bake(catalog, "self_bake", "self_target")
