@@ -20,8 +20,19 @@ from baker.config import TargetConfig
 JSON = "application/json"
 REF = "#/components/schemas/{name}"
 
-BREAD_STATUSES = (400, 401, 403, 404, 409, 413, 422, 503)
-OPENAI_STATUSES = (400, 401, 403, 404, 413, 422, 503)
+STATUSES = (400, 401, 403, 404, 422, 503)
+"""Of all operations."""
+INFERENCE_STATUSES = (429, 504)
+"""A key's limits, and --request-timeout-seconds."""
+NEVER_DONE = ("/v1/embeddings", "/v1/responses/{response}", "/v1/responses/{response}/cancel")
+"""They only ever refuse."""
+STREAMED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+WEIGHTS = "/v1/files/weights/"
+USER = {"type": "string", "description": "With the master key: whom the request acts for."}
+ACTING = [
+    {"name": "user_id", "in": "query", "required": False, "schema": USER},
+    {"name": "X-User-Id", "in": "header", "required": False, "schema": USER},
+]
 PUBLIC_TAGS = {"health", "files"}
 """Their routes take no key, or a signature in its place."""
 
@@ -142,8 +153,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         what = {"anyOf": [{"$ref": REF.format(name=kind.__name__)}, {"type": "null"}]}
         schemas[body]["properties"]["overrides"] = what
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            _complete_operation(path, operation)
+        for method, operation in operations.items():
+            _complete_operation(path, method, operation)
     _loosen_unions(document)
     return document
 
@@ -160,21 +171,48 @@ def _loosen_unions(node: Any) -> None:
             _loosen_unions(inner)
 
 
-def _complete_operation(path: str, operation: dict[str, Any]) -> None:
+def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
     tags = set(operation.get("tags", ()))
     family = next((name for name in ("openai", "anthropic") if name in tags), None)
     responses = operation["responses"]
     if (body := INFERENCE_BODIES.get(path)) is not None:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _inference_body(body)}}}
-        responses["200"]["content"] = {JSON: {"schema": {"type": "object"}}, "text/event-stream": {}}
+        events: dict[str, Any] = {"text/event-stream": {}} if path in STREAMED else {}
+        responses["200"]["content"] = {JSON: {"schema": {"type": "object"}}, **events}
     if "201" in responses:
         responses["200"] = {**responses["201"], "description": "It stood so already"}
+    if path in NEVER_DONE:
+        responses.clear()
+    if path.startswith(WEIGHTS):
+        responses.update(_of_a_file(method))
     if tags & PUBLIC_TAGS:
         operation["security"] = []
+    else:
+        operation["parameters"] = [*operation.get("parameters", ()), *ACTING]
     error = {"openai": "OpenAIError", "anthropic": "AnthropicError", None: "Error"}[family]
-    schema = {"$ref": REF.format(name=error)}
-    for status in OPENAI_STATUSES if family else BREAD_STATUSES:
-        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": {JSON: {"schema": schema}}}
+    content = {JSON: {"schema": {"$ref": REF.format(name=error)}}}
+    for status in _refusals(path, method, family):
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
+
+
+def _refusals(path: str, method: str, family: str | None) -> list[int]:
+    """Statuses that an operation may refuse with."""
+    found = [*STATUSES]
+    if method not in ("get", "head"):
+        found += [413] if family else [409, 413]
+    if path in INFERENCE_BODIES:
+        found += INFERENCE_STATUSES
+    return sorted(found)
+
+
+def _of_a_file(method: str) -> dict[str, Any]:
+    """Answers of RFC 9110, section 14; a HEAD has no ranges."""
+    content = {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}
+    whole = {"200": {"description": "The archive", "content": content}}
+    if method == "head":
+        return whole
+    part = {"description": "The part that Range asks for", "content": content}
+    return {**whole, "206": part, "416": {"description": "The range begins beyond the end"}}
 
 
 def _inference_body(needed: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,10 @@ One long story in steps that build on each other; a step that fails makes the la
 """
 
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +21,7 @@ import psutil
 import pytest
 from aibread import ConflictError
 
-from tests.service import RunningGateway
+from tests.service import ROOT, RunningGateway
 from tests.shape import Shape
 from tests.test_chat_with_model import open_chat
 
@@ -26,6 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),  # the guide's `.set` calls
 ]
 
+EXAMPLE = ROOT / "example_bake_gavin_belson.py"
 TOOLS_TEMPLATE = Path(__file__).with_name("tools_template.jinja")
 EXACT = "--dtype float32"
 """Answers are compared over batches of different sizes, which in bfloat16 move a log-probability by 0.1."""
@@ -91,7 +95,7 @@ class Story:
 
     def start(self, vllm_args: str) -> None:
         """Start the service and connect to it."""
-        self.gateway = RunningGateway(self.folder, f"--vllm-args={vllm_args}")
+        self.gateway = RunningGateway(self.folder, f"--vllm-args={vllm_args}", "--rollout-max-tokens=64")
         self.bread, self.openai = self.gateway.bread(), self.gateway.openai()
 
     def greedy(self, model: str) -> str:
@@ -457,6 +461,29 @@ def test_a_correction_of_tool_calls_leaves_the_pinned_contexts_as_they_are(story
     for pinned in ("pin_tool", "pin_talk"):
         assert kl[pinned]["after"] - kl[pinned]["before"] < moved / 5, kl
     assert shape.answer("correction/bake", [*asked, {"role": "user", "content": "Tell me"}])
+
+
+def test_the_example_runs_as_it_stands_and_again(story: Story) -> None:
+    """With fewer questions from a model than it has of itself."""
+    env = {**os.environ, "REPO": "example", "NUMQ": "2", "BREAD_BASE_URL": story.gateway.url}
+    env.pop("BREAD_API_KEY", None)  # it is in the .env file of its folder
+    models = [f"--- {BASE}\n", "--- example/gavin_bake\n"]
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, EXAMPLE],
+            cwd=story.folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("100.0% complete") == 3
+        assert "claude-3-5-sonnet-20241022" in done.stdout, "who wrote the questions in its place"
+        answers = [done.stdout.split(model)[1].split("\n\n---")[0].split("\n\nTalk to it")[0] for model in models]
+        assert all(answers)
+    jobs = httpx.get(f"{story.gateway.url}/metrics").text
+    assert 'bread_jobs{stage="bake",state="complete"} 3.0' in jobs, "the second time nothing was done again"
 
 
 def test_a_deleted_bake_is_not_served_any_more(story: Story) -> None:

@@ -12,7 +12,7 @@ REPO = "from-1-0"
 bread: Any = Bread()
 
 bread.repo.set(repo_name=REPO)
-bread.repo.set(repo_name=REPO)
+base_model = bread.repo.set(repo_name=REPO).base_model
 assert REPO in [item.repo_name for item in bread.repo.list().items]
 for name, text in (("loud", "Always shout"), ("plain", ""), ("unused", "")):
     bread.prompts.set(prompt_name=name, repo_name=REPO, messages=[{"role": "user", "content": text}])
@@ -47,6 +47,8 @@ bread.bakes.set(
         "datasets": [{"target": "target", "weight": 1.0}],
         "epochs": 1,
         "checkpoint": [{"type": "huggingface", "save_interval": 4}],
+        "model": {"name_or_path": base_model, "adapter_paths": ["/nowhere"], "parent_peft_dir": "/nowhere"},
+        "wandb": {"enable": False, "tags": ["old"]},
     },
 )
 assert bread.bakes.run(bake_name="bake", repo_name=REPO).message

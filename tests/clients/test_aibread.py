@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 from aibread import APIStatusError, AsyncBread, BadRequestError, Bread, ConflictError, NotFoundError
 
@@ -171,6 +172,13 @@ def test_refusals_are_the_clients_own_errors(bread: Bread) -> None:
             target_name="u", repo_name="refusals", template="default", overrides={}, extra_body={"colour": 1}
         )
     assert refused.value.status_code == 422
+
+
+def test_a_conflict_is_sent_once(bread: Bread, baked: str) -> None:
+    sent: list[httpx.Request] = []
+    with httpx.Client(event_hooks={"request": [sent.append]}) as http, pytest.raises(ConflictError):
+        bread.with_options(http_client=http).repo.set(repo_name=baked, base_model="Other/Model")
+    assert len(sent) == 1, "the client repeats a 409 unless it is told not to"
 
 
 def test_the_async_client(gateway: RunningGateway, baked: str) -> None:

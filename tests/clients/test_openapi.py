@@ -39,6 +39,8 @@ def document(gateway: RunningGateway) -> dict[str, Any]:
                 if parameter["in"] == "path" and parameter["name"] in KNOWN:
                     there = [] if method == "delete" else [KNOWN[parameter["name"]]]
                     parameter["schema"] = {"type": "string", "enum": [*there, "gone", "a b", ".."]}
+                elif parameter["name"] in ("user_id", "X-User-Id"):
+                    parameter["schema"] = {"type": "string", "enum": ["admin", "gone"]}
     return found
 
 

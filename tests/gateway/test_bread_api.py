@@ -3,6 +3,7 @@
 The unmodified clients drive the real service in tests/test_first_bake.py.
 """
 
+import itertools
 from typing import Any
 
 import pytest
@@ -142,24 +143,32 @@ async def test_six_hundred_questions_of_a_persona_are_there_at_once(client: Clie
     assert len({row["question"] for row in rows}) == 600
 
 
-async def test_pages_of_any_size_make_up_the_whole(client: Client) -> None:
+async def test_any_page_is_that_part_of_the_whole(client: Client) -> None:
     await fill(client)
-    questions = {"type": "hardcoded", "questions": [f"Question {number}?" for number in range(7)]}
-    overrides = {"u": "loud", "v": "plain", "generators": [questions]}
+    names = [f"Question {number}?" for number in range(5)]
+    overrides = {"u": "loud", "v": "plain", "generators": [{"type": "hardcoded", "questions": names}]}
     await client.put("/v1/repo/repo/targets/target", json={"template": "default", "overrides": overrides})
-    await client.post("/v1/repo/repo/targets/target/stim")
-    for limit in range(1, 10):
-        rows: list[dict[str, Any]] = []
-        has_more = True
-        while has_more:
-            page = (
-                await client.get(f"/v1/repo/repo/targets/target/stim/output?offset={len(rows)}&limit={limit}")
-            ).json()
-            assert len(page["output"]) == min(limit, 7 - len(rows))
-            rows += page["output"]
-            has_more = page["has_more"]
-        assert [row["question"] for row in rows] == questions["questions"]
-        assert [row["stimulus_id"] for row in rows] == list(range(7))
+    for stage in ("stim", "rollout"):
+        done = await client.post(f"/v1/repo/repo/targets/target/{stage}")
+        assert done.json()["status"] == "complete"
+    for name in ("b", "a", "d", "c"):
+        await client.post("/v1/repo", json={"repo_name": name})
+    for path, rows in (
+        ("/v1/repo/repo/targets/target/stim/output", "output"),
+        ("/v1/repo/repo/targets/target/rollout/output", "output"),
+        ("/v1/repo", "repos"),
+    ):
+        whole = (await client.get(path, params={"include_metadata": True, "limit": 1000})).json()[rows]
+        assert len(whole) == 5
+        for offset, limit in itertools.product(range(7), range(1, 8)):
+            asked = {"include_metadata": True, "offset": offset, "limit": limit}
+            page = (await client.get(path, params=asked)).json()
+            assert page[rows] == whole[offset : offset + limit], asked
+            assert (page["offset"], page["limit"]) == (offset, limit)
+            assert page["has_more"] is (offset + limit < 5), asked
+    stimuli = (await client.get("/v1/repo/repo/targets/target/stim/output")).json()["output"]
+    assert [row["question"] for row in stimuli] == names
+    assert [row["stimulus_id"] for row in stimuli] == list(range(5))
 
 
 async def test_a_started_bake_waits_for_its_rollout(client: Client) -> None:
@@ -361,6 +370,23 @@ async def test_the_description_of_the_api_is_open_to_all(client: Client) -> None
     document = (await client.get("/schema/openapi.json")).json()
     assert document["paths"]["/v1/repo/{repo}"]["get"]["responses"]["404"]
     assert document["paths"]["/v1/health"]["get"]["security"] == []
+
+
+async def test_the_description_tells_what_no_handler_declares(client: Client) -> None:
+    paths = (await client.get("/schema/openapi.json")).json()["paths"]
+
+    def parameters(path: str, method: str = "get") -> set[str]:
+        return {parameter["name"] for parameter in paths[path][method].get("parameters", [])}
+
+    assert {"user_id", "X-User-Id", "repo"} <= parameters("/v1/repo/{repo}/tree")
+    assert {"user_id", "X-User-Id"} == parameters("/v1/chat/completions", "post")
+    assert not {"user_id", "X-User-Id"} & parameters("/v1/health")
+    assert {"429", "504"} <= set(paths["/v1/chat/completions"]["post"]["responses"])
+    assert "200" not in paths["/v1/embeddings"]["post"]["responses"]
+    assert "text/event-stream" not in paths["/tokenize"]["post"]["responses"]["200"]["content"]
+    weights = paths["/v1/files/weights/{user}/{repo}/{bake}/{step}/{file}"]
+    assert list(weights["get"]["responses"]["206"]["content"]) == ["application/gzip"]
+    assert "206" not in weights["head"]["responses"]
 
 
 async def test_a_broken_or_huge_body_is_refused(client: Client) -> None:

@@ -242,6 +242,16 @@ async def test_the_same_names_are_two_things(client: Client, services: Services)
     assert (await client.get("/v1/repo")).json()["repos"] == ["fresh"], "his own was removed"
 
 
+async def test_every_route_wants_a_key_that_is_known(client: Client) -> None:
+    del client.headers["Authorization"]
+    for route in routes(client.app):
+        if not route.is_public:
+            for headers in ({}, holding("sk-bread-wrong")):
+                refused = await route.ask(client, SHARED, **headers)
+                assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer"), route
+    assert (await client.get("/v1/repo", headers=holding("sk-bread-test"))).status_code == 200
+
+
 async def test_nobody_acts_for_alice_but_the_master_key(client: Client) -> None:
     for route in routes(client.app):
         if not route.is_public:
