@@ -3,9 +3,42 @@
 import time
 from typing import Any
 
+from aibread import Bread
+
 from tests.service import RunningGateway
 
 PATIENCE_SECONDS = 600
+
+
+def carry_out(bread: Bread, plan: Any, repo: str) -> None:
+    """A recreation plan, step by step, in a new repo. It returns when the last stage is started."""
+    bread.repo.create(repo_name=repo)
+    for step in plan.steps:
+        name, config = step.resource_name, step.config
+        match step.resource_type:
+            case "prompt":
+                bread.prompts.create(prompt_name=name, repo_name=repo, **config)
+            case "target":
+                bread.targets.create(target_name=name, repo_name=repo, template="default", overrides=config)
+            case "bake":
+                bread.bakes.create(bake_name=name, repo_name=repo, template="default", overrides=config)
+        match step.action:
+            case "run_stim":
+                bread.targets.stim.run(target_name=name, repo_name=repo, poll=False)
+            case "run_rollout":
+                bread.targets.rollout.run(target_name=name, repo_name=repo, poll=False)
+            case "run_bake":
+                bread.bakes.run(bake_name=name, repo_name=repo, poll=False)
+
+
+def finished(bread: Bread, repo: str, bake: str) -> Any:
+    """The bake's status, once it is complete."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (status := bread.bakes.get(bake_name=bake, repo_name=repo)).status != "complete":
+        assert status.status != "failed", status.error
+        assert time.monotonic() < deadline, f"still {status.status}"
+        time.sleep(0.2)
+    return status
 
 
 class Shape:
@@ -33,12 +66,7 @@ class Shape:
         settings: Any = overrides
         self.bread.bakes.create(bake_name="bake", repo_name=self.repo, template="default", overrides=settings)
         self.bread.bakes.run(bake_name="bake", repo_name=self.repo, poll=False)
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while (bake := self.bread.bakes.get(bake_name="bake", repo_name=self.repo)).status != "complete":
-            assert bake.status != "failed", bake.error
-            assert time.monotonic() < deadline, f"still {bake.status}"
-            time.sleep(0.2)
-        return bake
+        return finished(self.bread, self.repo, "bake")
 
     def answer(self, model: str, messages: list[dict[str, Any]]) -> str:
         chat: Any = messages

@@ -7,14 +7,16 @@ import sys
 import tarfile
 import urllib.request
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
+import openai
 import pytest
 from aibread import APIStatusError, AsyncBread, BadRequestError, Bread, ConflictError, NotFoundError
 
 from tests.gateway.engines import MODEL_NAME
 from tests.service import RunningGateway
+from tests.shape import carry_out, finished
 
 pytestmark = [pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")]
 
@@ -31,18 +33,6 @@ def bread(gateway: RunningGateway) -> Bread:
     return gateway.bread()
 
 
-def until_complete(status_of: Any) -> Any:
-    """As `poll=True` waits, but without its 30 seconds between two looks."""
-    import time
-
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (status := status_of()).status != "complete":
-        assert status.status != "failed", status.error
-        assert time.monotonic() < deadline, f"still {status.status}"
-        time.sleep(0.2)
-    return status
-
-
 @pytest.fixture(scope="module")
 def baked(bread: Bread) -> str:
     """The name of a repo with a finished bake: all four stages, started in a row."""
@@ -54,7 +44,7 @@ def baked(bread: Bread) -> str:
     bread.targets.stim.run(target_name="target", repo_name=repo, poll=False)
     bread.targets.rollout.run(target_name="target", repo_name=repo, poll=False)
     bread.bakes.run(bake_name="bake", repo_name=repo, poll=False)
-    until_complete(lambda: bread.bakes.get(bake_name="bake", repo_name=repo))
+    finished(bread, repo, "bake")
     return repo
 
 
@@ -93,28 +83,35 @@ def test_lineage_of_a_finished_bake(bread: Bread, baked: str) -> None:
     assert tree.bakes["bake"].status == "complete"
 
 
-def test_a_plan_carried_out_in_another_repo_makes_the_same_again(bread: Bread, baked: str) -> None:
-    plan = bread.recipes.get_recreation_plan(bake_name="bake", repo_name=baked)
-    bread.repo.create(repo_name="again")
-    for step in plan.steps:
-        name, config = step.resource_name, cast(Any, step.config)
-        match step.resource_type:
-            case "prompt":
-                bread.prompts.create(prompt_name=name, repo_name="again", **config)
-            case "target":
-                bread.targets.create(target_name=name, repo_name="again", template="default", overrides=config)
-            case "bake":
-                bread.bakes.create(bake_name=name, repo_name="again", template="default", overrides=config)
-        match step.action:
-            case "run_stim":
-                bread.targets.stim.run(target_name=name, repo_name="again", poll=False)
-            case "run_rollout":
-                bread.targets.rollout.run(target_name=name, repo_name="again", poll=False)
-            case "run_bake":
-                bread.bakes.run(bake_name=name, repo_name="again", poll=False)
-    made = until_complete(lambda: bread.bakes.get(bake_name="bake", repo_name="again"))
+@pytest.fixture(scope="module")
+def again(bread: Bread, baked: str) -> str:
+    """The name of another repo, made by the plan of the first."""
+    carry_out(bread, bread.recipes.get_recreation_plan(bake_name="bake", repo_name=baked), "again")
+    finished(bread, "again", "bake")
+    return "again"
+
+
+def test_a_plan_carried_out_in_another_repo_makes_the_same_again(bread: Bread, baked: str, again: str) -> None:
+    made: Any = bread.bakes.get(bake_name="bake", repo_name=again)
     assert made.config == bread.bakes.get(bake_name="bake", repo_name=baked).config
     assert made.api_model_name
+
+
+def test_a_deleted_bake_ends_what_it_has_begun_to_say(gateway: RunningGateway, bread: Bread, again: str) -> None:
+    asked: Any = {
+        "model": f"{again}/bake",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 400,
+        "extra_body": {"ignore_eos": True},
+    }
+    chat = gateway.openai().chat.completions
+    chunks = iter(chat.create(**asked, stream=True, stream_options={"include_usage": True}))
+    next(chunks)
+    bread.bakes.delete(bake_name="bake", repo_name=again)
+    with pytest.raises(openai.NotFoundError):
+        chat.create(**asked)
+    *_, last = chunks
+    assert last.usage.completion_tokens == 400
 
 
 def test_everything_may_be_sent_twice(bread: Bread, baked: str) -> None:

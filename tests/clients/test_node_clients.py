@@ -1,5 +1,6 @@
 """The TypeScript client and bgit, unmodified, under node."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.service import RunningGateway
+from tests.shape import carry_out, finished
 
 PATIENCE_SECONDS = 240
 SCRIPT = Path(__file__).with_name("typescript_sdk.mjs")
@@ -173,3 +175,25 @@ def test_a_detached_bake_of_a_third_generation_is_fetched(bgit: Bgit) -> None:
         assert time.monotonic() < deadline, bgit("fetch")
         bgit("fetch")
         time.sleep(1)
+
+
+def test_a_plan_of_three_generations_is_carried_out_in_another_repo(bgit: Bgit, gateway: RunningGateway) -> None:
+    """After the test before: its bake is the third."""
+    bread = gateway.bread()
+    tree = bread.repo.get_tree(repo_name="from-bgit")
+    first, second, third = tree.bakes
+    assert tree.edges == [["bake", second, "bake", first], ["bake", third, "bake", second]]
+    graph = bread.recipes.get_dependency_graph(bake_name=third, repo_name="from-bgit")
+    assert list(graph.bakes) == [third, second, first]
+    assert [edge for edge in tree.edges if edge not in graph.edges] == []
+
+    plan = bread.recipes.get_recreation_plan(bake_name=third, repo_name="from-bgit")
+    assert [step.resource_name for step in plan.steps if step.action == "run_bake"] == [first, second, third]
+    carry_out(bread, plan, "from-a-plan")
+    ranks = []
+    for name in (first, second, third):
+        made = finished(bread, "from-a-plan", name)
+        assert made.config == bread.bakes.get(bake_name=name, repo_name="from-bgit").config
+        folder = gateway.folder / ".bread" / "jobs" / str(made.job_id) / "checkpoints" / str(made.checkpoint)
+        ranks.append(json.loads((folder / "adapter_config.json").read_text())["r"])
+    assert ranks == [16, 16, 32], "a rank below the parent's is the parent's"
