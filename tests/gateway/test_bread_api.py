@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.services import Services
-from tests.gateway.conftest import Client, finish_bake, make_bake
+from tests.gateway.conftest import Client, finish_bake, make_bake, new_user
 
 pytestmark = pytest.mark.anyio
 
@@ -335,6 +335,34 @@ async def test_what_is_wrong_is_said_in_one_shape(
     assert "Traceback" not in answer.text
     listed = (await client.get("/v1/repo/repo/targets")).json()["targets"]
     assert listed == ["target"], "a refused request changes nothing"
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../x", "a/../../x", "/etc/x", "nul\0", "C:\\x", "two\nlines", "", ".x", "%2e%2e"]
+)
+async def test_no_hostile_name_reaches_the_disk(client: Client, services: Services, name: str) -> None:
+    await fill(client)
+    template = {"type": "custom", "template_path": f"x/{name}/..", "template_content": "Ask"}
+    dataset = {"type": "from_dataset", "dataset": name}
+    before = sorted(services.home.parent.rglob("*"))
+    asked = [
+        await client.post("/v1/repo", json={"repo_name": name}),
+        await client.post("/v1/repo/repo/prompts", json={"prompt_name": name, "messages": []}),
+        await client.post("/v1/repo/repo/targets", json={"target_name": name, "template": "default"}),
+        await client.post("/v1/repo/repo/bakes", json={"bake_name": name, "template": "default"}),
+        await client.post("/v1/admin/users", json={**new_user("x"), "user_id": name}),
+        *[
+            await client.post(
+                "/v1/repo/repo/targets",
+                json={"target_name": "t", "template": "default", "overrides": {"generators": [generator]}},
+            )
+            for generator in (template, dataset)
+        ],
+    ]
+    assert [answer.status_code for answer in asked] == [422] * len(asked), [answer.text for answer in asked]
+    batch = await client.post("/v1/repo/repo/prompts/batch", json={"prompts": {name: []}})
+    assert list(batch.json()["failed"]) == [name]
+    assert sorted(services.home.parent.rglob("*")) == before
 
 
 async def test_a_method_that_is_not_taken_is_said_in_the_familys_shape(client: Client) -> None:
