@@ -98,6 +98,7 @@ def bake(
         checkpoints=[checkpoint.step for checkpoint in checkpoints],
         loss=None if job is None or job.loss is None else _loss(job.loss),
         eval_kl_by_target={} if job is None or job.loss is None else job.loss.eval_kl_by_target,
+        agreement_by_target={} if job is None or job.loss is None else job.loss.agreement_by_target,
         training=None if job is None else training.get(job.id),
         collation=None if job is None else job.collation,
     )
@@ -108,8 +109,8 @@ def _loss(value: Loss) -> responses.Loss:
 
 
 def metrics(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each row with `loss` and `lr`, which scripts read without asking: a row of an evaluation has those of the step
-    before it, the evaluation before training those of the first step. Until that is done there is none to show.
+    """Each row with `loss` and `lr`, which scripts read without asking: rows of evaluations have those of the step
+    before them, those before training of the first step. Until that is done there is none to show.
     """
     last = next((row for row in rows if "loss" in row), None)
     if last is None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from baker.types import Collation, JobState, KLChange, Message, Progress
+from baker.types import AgreementChange, Collation, JobState, KLChange, Message, Progress
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ class OutputPage(JobStatus, frozen=True, kw_only=True):
 
 
 class Loss(Body, frozen=True, kw_only=True, omit_defaults=True):
-    """In nats per response token, as far as it is known. Numbers only: the published clients read a map of them."""
+    """As far as it is known; losses in nats per response token. The published clients read it as a map of numbers."""
 
     latest_loss: float | None = None
     final_loss: float | None = None
@@ -118,6 +118,12 @@ class Loss(Body, frozen=True, kw_only=True, omit_defaults=True):
     """The forward KL on held-out stimuli, so far."""
     recovered: float | None = None
     """1 - eval_kl / eval_kl_before."""
+    agreement_before: float | None = None
+    agreement: float | None = None
+    """The share of held-out response tokens at which student and teacher have the same likeliest token."""
+    drift_before: float | None = None
+    drift: float | None = None
+    """KL(base || baked) on neutral questions; known when the training is done."""
 
 
 class Bake(Body, frozen=True, kw_only=True):
@@ -144,6 +150,8 @@ class Bake(Body, frozen=True, kw_only=True):
     loss: Loss | None
     eval_kl_by_target: dict[str, KLChange]
     """Target -> its part of eval_kl; empty until the first evaluation."""
+    agreement_by_target: dict[str, AgreementChange]
+    """Likewise of agreement."""
     training: Progress | None
     """Where the training stands; null unless it runs now."""
     collation: Collation | None

@@ -7,6 +7,7 @@ from aibread.types import BakeResponse
 from baker.bake_config import BakeConfig
 from baker.types import Checkpoint, Collation, Job, JobState, KLChange, Loss, Progress, Stage, TargetShare
 from gateway import views
+from gateway.protocol import responses
 
 COLLATION = Collation(
     total=8,
@@ -59,6 +60,12 @@ def test_the_published_client_reads_a_bake_s_answer() -> None:
     assert read.api_model_name == ["alice/repo/bake/21"] and read.loss is not None and read.loss["min_loss"] == 0.1
     assert read.collation["targets"]["b"]["share"] == 0.25
     assert read.eval_kl_by_target["a"]["after"] == 0.1
+
+
+def test_what_a_loss_holds_is_told_either_within_it_or_beside_it() -> None:
+    """A field that is new to the baker must not get lost on the way."""
+    told = {*responses.Loss.__struct_fields__, *responses.Bake.__struct_fields__}
+    assert set(Loss.__struct_fields__) <= told
 
 
 def test_every_metrics_row_has_what_scripts_index() -> None:
