@@ -39,7 +39,8 @@ class ImportFolders:
         try:
             found = (self._folders[0] / path).resolve()
             files = [(found / name).resolve() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
-        except (OSError, ValueError, RuntimeError) as error:  # a circle of links, a NUL in the name
+            is_folder = found.is_dir()
+        except (OSError, ValueError, RuntimeError) as error:  # a circle of links, a NUL in the name, one too long
             raise InvalidInputError(f"lora_path {text!r} is no path: {error}") from error
         for place in (found, *files):
             if ".." in path.parts or not any(place.is_relative_to(folder) for folder in allowed):
@@ -47,15 +48,21 @@ class ImportFolders:
                     f"lora_path {text!r} leads outside of {', '.join(map(str, self._folders))}: put the adapter there, "
                     "or start the service with --import-folders"
                 )
-        if not found.is_dir():
+        if not is_folder:
             raise NotFoundError(f"No adapter found for lora_path {text!r}: there is no folder {found}")
         if not files[1].is_file() and any(found.glob("adapter_model.*")):
             raise InvalidInputError(f"{found} has no {ADAPTER_WEIGHTS}: save the adapter as safetensors")
+        for file in files:
+            if file.exists() and not file.is_file():
+                raise InvalidInputError(f"{file} is no file")
         return found
 
 
 def copied(source: Path, home: Path) -> Path:
-    """A new folder with copies of the adapter's two files, read-only. Raises: NotFoundError; OSError."""
+    """A new folder with copies of the adapter's two files, read-only.
+
+    Raises: NotFoundError; InvalidInputError if they may not be read; OSError.
+    """
     folder = home / "jobs" / f"{TEMPORARY}{uuid.uuid4().hex}"
     folder.mkdir(parents=True)
     try:
@@ -66,6 +73,9 @@ def copied(source: Path, home: Path) -> Path:
     except FileNotFoundError as error:
         discard(folder)
         raise NotFoundError(f"No adapter found for lora_path {str(source)!r}: there is no {name}") from error
+    except PermissionError as error:
+        discard(folder)
+        raise InvalidInputError(f"The service may not read {source / name}") from error
     except OSError:
         discard(folder)
         raise

@@ -1,6 +1,7 @@
 """Where adapters may be taken from, and the rows that an import becomes."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,9 @@ def test_a_folder_is_found_in_the_allowed_ones_and_by_links_within_them(tmp_path
     assert folders.find("link") == two
 
 
-@pytest.mark.parametrize("path", ["../secret", "/etc", "link", "one/../one", "files", "../nothing", "\0", "loop", "/"])
+@pytest.mark.parametrize(
+    "path", ["../secret", "/etc", "link", "one/../one", "files", "../nothing", "\0", "loop", "/", "x" * 5000]
+)
 def test_what_leads_outside_is_refused_whether_it_exists_or_not(tmp_path: Path, path: str) -> None:
     secret = adapter(tmp_path / "secret")
     adapter(tmp_path / "import" / "one")
@@ -55,6 +58,16 @@ def test_a_folder_without_an_adapter_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no adapter_config\.json"):
         imports.copied(folders.find("empty"), tmp_path)
     assert list((tmp_path / "jobs").iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("name", [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
+    folder = adapter(tmp_path / "one")
+    (folder / name).unlink()
+    make(folder / name)
+    with pytest.raises(InvalidInputError):
+        ImportFolders([tmp_path]).find("one")
 
 
 def keep(catalog: Catalog, source: Path, *, may_replace: bool = False) -> int:
