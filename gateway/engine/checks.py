@@ -61,6 +61,8 @@ def check(kind: str, fields: dict[str, Any], *, max_n: int) -> None:
     _check_stop(fields.get("stop"))
     _check_tools(fields.get("tools"))
     _check_n(fields.get("n"), max_n)
+    if kind == "completion":
+        _check_answers(fields.get("prompt"), fields.get("n"))
     for field in ("prompt_logprobs", *(("logprobs", "top_logprobs") if fields.get("echo") else ())):
         _check_prompt_logprobs(field, fields.get(field))
     _check_structured_outputs(fields.get("structured_outputs"))
@@ -174,6 +176,14 @@ def _check_tools(tools: Any) -> None:
 def _check_n(n: Any, most: int) -> None:
     if _number(n) > most:
         raise FieldRefusedError("n", f"n is {n}, at most {most} answers are given to one request")
+
+
+def _check_answers(prompt: Any, n: Any) -> None:
+    """vLLM makes a request of each answer to each prompt: 16,384 of them kept everybody else waiting for 11 s."""
+    is_many = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
+    prompts = len(prompt) if is_many else 1
+    if prompts * _number(n) > MAX_PROMPTS:
+        raise FieldRefusedError("n", f"{prompts} prompts with n {n} are more than {MAX_PROMPTS} answers at once")
 
 
 def _check_prompt_logprobs(field: str, wanted: Any) -> None:

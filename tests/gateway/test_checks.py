@@ -73,6 +73,8 @@ def test_a_field_is_refused_by_its_name(fields: dict[str, Any], param: str, word
         ("completion", {"prompt": [[1], "a"]}, "prompt"),
         ("completion", {"prompt": [None]}, "prompt"),
         ("completion", {"prompt": [[1]] * (MAX_PROMPTS + 1)}, "prompt"),
+        ("completion", {"prompt": ["a"] * (MAX_PROMPTS // 16 + 1), "n": 16}, "n"),
+        ("completion", {"prompt": [[1]] * (MAX_PROMPTS // 2 + 1), "n": 2}, "n"),
         ("responses", {"background": True}, "background"),
         ("responses", {"previous_response_id": "resp_1"}, "previous_response_id"),
         ("responses", {"input": [{}] * (MAX_MESSAGES + 1)}, "input"),
@@ -108,7 +110,7 @@ def test_so_are_those_of_other_requests(kind: str, fields: dict[str, Any], param
 )
 def test_everything_else_is_left_to_vllm(fields: dict[str, Any]) -> None:
     check("chat", {**CHAT, **fields}, max_n=16)
-    for prompt in ("x", ["x", "y"], [1, 2], [[1], [2]], []):
+    for prompt in ("x", ["x", "y"], [1, 2], [1] * (MAX_PROMPTS + 1), [[1], [2]], ["x"] * (MAX_PROMPTS // 16), []):
         check("completion", {"prompt": prompt, **fields}, max_n=16)
 
 
