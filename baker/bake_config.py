@@ -15,6 +15,7 @@ from baker.config import config_error, convert
 from baker.names import check_name
 from baker.peft_config import adapter_fields, check_peft_config
 from baker.ranges import NonNegative, Positive, Seed
+from baker.types import Loss
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
@@ -255,6 +256,30 @@ class CheckpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _meaning("type", self.type, CHECKPOINT_ENGINES)
 
 
+class PublishConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the result must show before the bake's name moves to it; nothing by default."""
+
+    min_recovered: Share | None = None
+    """Least share of the prompt's effect on held-out stimuli."""
+    max_drift: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
+    """Most KL(base || baked) on neutral questions, in nats per token."""
+
+    @property
+    def asks(self) -> bool:
+        return self.min_recovered is not None or self.max_drift is not None
+
+    def complaint(self, loss: Loss) -> str | None:
+        """Why the result is to be held back; None if it is not. What could not be measured is not shown."""
+        complaints = []
+        if self.min_recovered is not None and (loss.recovered is None or not loss.recovered >= self.min_recovered):
+            found = "is not known" if loss.recovered is None else f"{loss.recovered:.4g}"
+            complaints.append(f"recovered {found}, publish_if.min_recovered {self.min_recovered:g}")
+        if self.max_drift is not None and (loss.drift is None or not loss.drift <= self.max_drift):
+            found = "is not known" if loss.drift is None else f"{loss.drift:.4g} nats per token"
+            complaints.append(f"drift {found}, publish_if.max_drift {self.max_drift:g}")
+        return "; ".join(complaints) or None
+
+
 TRAJECTORY_PASSES = 288
 MIN_EPOCHS, MAX_EPOCHS = 2, 8
 """Few trajectories need many passes: of 53, 6 epochs recovered 0.75 and 3 epochs 0.70; of 256, 2 epochs 0.78."""
@@ -291,6 +316,7 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     optimizer: OptimizerConfig = OptimizerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     checkpoint: list[CheckpointConfig] = []
+    publish_if: PublishConfig = PublishConfig()
     wandb: WandbConfig = WandbConfig()
     deepspeed: DeepspeedConfig = DeepspeedConfig()
 

@@ -169,7 +169,8 @@ class BakeStage:
         if before is None or (folder / "state").exists():
             return
         old = folder.with_name(str(before.id))
-        if (before.config, before.inputs) != (job.config, job.inputs):
+        # Typed: an older version's config lacks newer fields.
+        if (msgspec.convert(before.config, BakeConfig), before.inputs) != (bake.config, job.inputs):
             await asyncio.to_thread(shutil.rmtree, old / "state", ignore_errors=True)
         if not (old / "state").exists():
             return
@@ -184,48 +185,72 @@ class BakeStage:
     async def serve(self, bake: "_Bake", made: events.Saved) -> bool:
         """Prove a checkpoint on the way and give out its name. Returns: False if the engine is away: later, then."""
         served = await self._catalog(checkpoint_rows.of_job, bake.job)
-        if served and served[0].step >= made.step:
+        if any(checkpoint_rows.trained_steps(known) >= made.step for known in served):
             return True  # known from before an interruption, or pruned since
-        checkpoint = self._checkpoint(bake.job, self._made(made), int(time.time()))
+        (checkpoint,) = await self._checkpoints(bake.job, [self._made(made)], int(time.time()))
         try:
-            complaint = await self._complaint(checkpoint)
+            complaint = await self._complaint(bake.job, checkpoint)
         except EngineError:
             return False
         if complaint is not None:
             await bake.warn(f"{complaint}; it is left out")
             return True
-        await self._catalog(checkpoint_rows.keep, bake.job, [checkpoint])
-        self._publisher.publish(checkpoint)
+        # What the result must show, one on the way has not shown.
+        moving = [] if bake.config.publish_if.asks else [checkpoint]
+        moved = await self._catalog(checkpoint_rows.keep, bake.job, [checkpoint], moving)
+        self._give_out([checkpoint], moved)
         await self._prune(bake.job, bake.config)
         return True
 
     async def _finish(self, job: Job, config: BakeConfig, result: Result, folder: Path, warn: Warn) -> None:
         """Prove what is not served yet, the last one first: where it fails the bake, no other's name is given out.
 
+        A result that does not show what `publish_if` asks for is given out under its own name alone.
+
         Raises: TrainingError if the engine does not serve the last one as it was trained.
         """
-        *earlier, last = [self._checkpoint(job, made, result.created) for made in result.checkpoints]
-        if (complaint := await self._complaint(last)) is not None:
+        *earlier, last = await self._checkpoints(job, result.checkpoints, result.created)
+        if (complaint := await self._complaint(job, last)) is not None:
             await self._discard(job, folder)
             raise TrainingError(complaint)
         proved = []
         for checkpoint in earlier:
-            if (complaint := await self._complaint(checkpoint)) is None:
+            if (complaint := await self._complaint(job, checkpoint)) is None:
                 proved.append(checkpoint)
             else:
                 await warn(f"{complaint}; it is left out")
         proved.append(last)
+        held_back = config.publish_if.complaint(result.loss)
+        moving = [] if held_back is not None else [last] if config.publish_if.asks else proved
         # The name is moved last, in the rows first: after a crash in between, the next start serves them.
-        await self._catalog(checkpoint_rows.keep, job, proved, loss=result.loss, progress_percent=100.0)
-        for checkpoint in proved:  # the last one is what the bake's own name points to in the end
-            self._publisher.publish(checkpoint)
-        self._retire_soon(await self._catalog(checkpoint_rows.remove_of_other_jobs, job))
+        moved = await self._catalog(
+            checkpoint_rows.keep,
+            job,
+            proved,
+            moving,
+            loss=result.loss,
+            progress_percent=100.0,
+            held_back=held_back,
+        )
+        self._give_out(proved, moved)
+        if held_back is None:
+            self._retire_soon(await self._catalog(checkpoint_rows.remove_of_other_jobs, job))
+        else:
+            await warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
         await self._prune(job, config)
 
-    async def _complaint(self, checkpoint: Checkpoint) -> str | None:
+    def _give_out(self, checkpoints: list[Checkpoint], moved: list[Checkpoint]) -> None:
+        """Args: moved: those that the bake's name moved to; the last one is what it means in the end."""
+        for checkpoint in checkpoints:
+            if checkpoint in moved:
+                self._publisher.publish(checkpoint)
+            else:
+                self._publisher.register(checkpoint)
+
+    async def _complaint(self, job: Job, checkpoint: Checkpoint) -> str | None:
         """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
         # What an earlier run of the bake left under this very name gives way.
-        await self._retire(await self._catalog(checkpoint_rows.remove_namesakes, checkpoint))
+        await self._retire(await self._catalog(checkpoint_rows.remove_namesakes, job, checkpoint))
         try:
             await self._publisher.prove(checkpoint)
         except AdapterError as error:
@@ -258,17 +283,21 @@ class BakeStage:
     def _made(self, saved: events.Saved) -> Made:
         return Made(saved.step, str(Path(saved.path).relative_to(self._home)), saved.sha256)
 
-    def _checkpoint(self, job: Job, made: Made, created: int) -> Checkpoint:
-        return Checkpoint(
-            user=job.user,
-            repo=job.repo,
-            bake=job.name,
-            step=made.step,
-            path=self._home / made.path,
-            sha256=made.sha256,
-            created=created,
-            job_id=job.id,
-        )
+    async def _checkpoints(self, job: Job, made: list[Made], created: int) -> list[Checkpoint]:
+        numbers = await self._catalog(checkpoint_rows.numbers, job, [self._home / each.path for each in made])
+        return [
+            Checkpoint(
+                user=job.user,
+                repo=job.repo,
+                bake=job.name,
+                step=number,
+                path=self._home / each.path,
+                sha256=each.sha256,
+                created=created,
+                job_id=job.id,
+            )
+            for number, each in zip(numbers, made, strict=True)
+        ]
 
     async def note(self, job: Job, **changes: Any) -> None:
         """Show in the job's row how far the training is. A full disk must not end it for that."""

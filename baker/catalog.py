@@ -19,6 +19,7 @@ from baker.names import (
     MASTER_USER,
     MAX_MODEL_NAME,
     check_name,
+    held_back,
     nearest,
     parse_model_name,
     shortened,
@@ -44,6 +45,15 @@ class ResolvedModel(NamedTuple):
     """None: the base model."""
     warning: str | None
     """Says so when another model stands in for the one that was named."""
+
+
+class LiveFirst(NamedTuple):
+    """A bake's finished checkpoints."""
+
+    live: Checkpoint | None
+    """What the bake's name means."""
+    checkpoints: list[Checkpoint]
+    """That one, then all others, newest first."""
 
 
 class Catalog:
@@ -277,10 +287,21 @@ class Catalog:
         """Newest first."""
         return self.store.checkpoints(user, repo, bake)
 
+    def live_first(self, user: str, repo: str, bake: str) -> LiveFirst:
+        live = self.find_checkpoint(user, repo, bake, None)
+        newest_first = self.store.checkpoints(user, repo, bake)
+        return LiveFirst(live, sorted(newest_first, key=lambda checkpoint: checkpoint != live))
+
+    def is_held_back(self, job: Job) -> bool:
+        """Whether a bake is complete, and its name does not mean what it made: another config may be tried."""
+        live = self.find_checkpoint(job.user, job.repo, job.name, None)
+        return job.held_back is not None and (live is None or live.job_id != job.id)
+
     def find_checkpoint(self, user: str, repo: str, bake: str, step: int | None) -> Checkpoint | None:
-        """That of training step `step`; None: the newest."""
-        found = (known for known in self.store.checkpoints(user, repo, bake) if step in (None, known.step))
-        return next(found, None)
+        """That of training step `step`; None: the one that the bake's name means."""
+        if step is None:
+            return next((move.checkpoint for move in self.store.moves(user, repo, bake)), None)
+        return next((known for known in self.store.checkpoints(user, repo, bake) if known.step == step), None)
 
     def checkpoints_in_use(self) -> set[str]:
         """Names of those that an active job works on."""
@@ -315,6 +336,8 @@ class Catalog:
                         f"Model {name!r} names a strength, which only a request to a model may: write {whole!r} here"
                     )
                 return ResolvedModel(checkpoint, None)
+            if ref.step is None and (known := self.store.checkpoints(owner, ref.repo, ref.bake)):
+                raise InvalidInputError(held_back(name, [each.name for each in known]))
         if self.base.stands_in and (ref is None or (ref.step is None and self.store.repo(user, ref.repo) is None)):
             return ResolvedModel(None, f"{name!r} is not on this machine: {self.base.served!r} stands in for it")
         served = [self.base.served, *(checkpoint.name for checkpoint in self.store.checkpoints_of(user))]
@@ -334,7 +357,7 @@ class Catalog:
 
     def _has_output(self, user: str, repo: str, name: str, stage: Stage) -> bool:
         job = self.store.latest_job(stage, user, repo, name)
-        return job is not None and (job.state is not JobState.FAILED or job.lines > 0)
+        return job is not None and (job.state is not JobState.FAILED or job.lines > 0) and not self.is_held_back(job)
 
 
 def _checkpoints_read_by(job: Job) -> list[str]:

@@ -4,7 +4,8 @@ Functions over the catalog, each one transaction; they block (see `threads.OneTh
 what the rows were of: it may still be answering, and its files are the caller's to remove.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from baker.catalog import Catalog
@@ -17,44 +18,71 @@ def of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
     return [checkpoint for checkpoint in known if checkpoint.job_id == job.id]
 
 
-def keep(catalog: Catalog, job: Job, checkpoints: list[Checkpoint], /, **changes: Any) -> None:
-    """Add the checkpoints, and change the job's columns with them."""
+def trained_steps(checkpoint: Checkpoint) -> int:
+    """The optimizer steps behind it, which its number may exceed: see `numbers`."""
+    return int(checkpoint.path.name)
+
+
+def numbers(catalog: Catalog, job: Job, folders: Sequence[Path]) -> list[int]:
+    """What to call the run's checkpoints in these folders: as a rule by the steps behind them.
+
+    What the bake's name means and what another job works on must not be lost to a namesake that may yet be refused:
+    where an earlier run left such a one, the next free number is taken.
+    """
+    own = {checkpoint.path: checkpoint.step for checkpoint in of_job(catalog, job)}
+    taken = {checkpoint.step for checkpoint in _kept(catalog, job, moves=1)} | set(own.values())
+    found = []
+    for folder in folders:
+        number = own.get(folder, int(folder.name))
+        while folder not in own and number in taken:
+            number += 1
+        taken.add(number)
+        found.append(number)
+    return found
+
+
+def keep(
+    catalog: Catalog, job: Job, checkpoints: list[Checkpoint], moving: list[Checkpoint], /, **changes: Any
+) -> list[Checkpoint]:
+    """Add the checkpoints, and change the job's columns with them.
+
+    Args: moving: those that the bake's name is to move to, in this order.
+    Returns: those that it moved to: not to one that was known from before an interruption, since it may have been
+        moved on by hand meanwhile.
+    """
     with catalog.store.transaction():
-        for checkpoint in checkpoints:
-            catalog.store.add_checkpoint(checkpoint)
+        known = {checkpoint.path for checkpoint in of_job(catalog, job)}
+        new = [checkpoint for checkpoint in checkpoints if checkpoint.path not in known]
+        for checkpoint in new:
+            catalog.store.add_checkpoint(checkpoint, moves_name=checkpoint in moving)
         if changes:
             catalog.store.update_job(job.id, **changes)
+        return [checkpoint for checkpoint in new if checkpoint in moving]
 
 
 def prune(catalog: Catalog, job: Job, limit: int) -> list[Checkpoint]:
-    """All but the newest `limit` of the run's, except for what another job works on."""
+    """All but the newest `limit` of the run's, except for what the bake's name means or another job works on."""
     with catalog.store.transaction():
+        live = catalog.find_checkpoint(job.user, job.repo, job.name, None)
         in_use = catalog.checkpoints_in_use()
-        going = [checkpoint for checkpoint in of_job(catalog, job)[limit:] if checkpoint.name not in in_use]
-        return _remove(catalog, going)
+        older = of_job(catalog, job)[limit:]
+        return _remove(catalog, [known for known in older if known != live and known.name not in in_use])
 
 
 def remove_of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
-    return _remove_where(catalog, job.user, job.repo, job.name, lambda known: known.job_id == job.id)
+    return _remove_where(catalog, job, lambda known: known.job_id == job.id)
 
 
 def remove_of_other_jobs(catalog: Catalog, job: Job) -> list[Checkpoint]:
-    """What earlier runs of the bake left, except for what another job works on."""
-    in_use = catalog.checkpoints_in_use()
-    return _remove_where(
-        catalog, job.user, job.repo, job.name, lambda known: known.job_id != job.id and known.name not in in_use
-    )
+    """What earlier runs of the bake left, except for what its name means or meant before, and what another job works
+    on."""
+    kept = _kept(catalog, job, moves=2)
+    return _remove_where(catalog, job, lambda known: known.job_id != job.id and known not in kept)
 
 
-def remove_namesakes(catalog: Catalog, checkpoint: Checkpoint) -> list[Checkpoint]:
+def remove_namesakes(catalog: Catalog, job: Job, checkpoint: Checkpoint) -> list[Checkpoint]:
     """One of another run that has this checkpoint's name."""
-    return _remove_where(
-        catalog,
-        checkpoint.user,
-        checkpoint.repo,
-        checkpoint.bake,
-        lambda known: known.name == checkpoint.name and known.job_id != checkpoint.job_id,
-    )
+    return _remove_where(catalog, job, lambda known: known.name == checkpoint.name and known.job_id != job.id)
 
 
 def hand_over(catalog: Catalog, before: Job, job: Job) -> None:
@@ -64,11 +92,17 @@ def hand_over(catalog: Catalog, before: Job, job: Job) -> None:
         catalog.store.update_job(job.id, loss=before.loss, progress_percent=before.progress_percent)
 
 
-def _remove_where(
-    catalog: Catalog, user: str, repo: str, bake: str, test: Callable[[Checkpoint], bool]
-) -> list[Checkpoint]:
+def _kept(catalog: Catalog, job: Job, moves: int) -> list[Checkpoint]:
+    """Those of the bake that another job works on, or that its name means; `moves` 2: or meant before."""
+    meant = [move.checkpoint for move in catalog.store.moves(job.user, job.repo, job.name)[:moves]]
+    in_use = catalog.checkpoints_in_use()
+    known = catalog.checkpoints(job.user, job.repo, job.name)
+    return [checkpoint for checkpoint in known if checkpoint in meant or checkpoint.name in in_use]
+
+
+def _remove_where(catalog: Catalog, job: Job, test: Callable[[Checkpoint], bool]) -> list[Checkpoint]:
     with catalog.store.transaction():
-        return _remove(catalog, [known for known in catalog.checkpoints(user, repo, bake) if test(known)])
+        return _remove(catalog, [known for known in catalog.checkpoints(job.user, job.repo, job.name) if test(known)])
 
 
 def _remove(catalog: Catalog, checkpoints: list[Checkpoint]) -> list[Checkpoint]:

@@ -46,7 +46,7 @@ class Recipe(msgspec.Struct, frozen=True):
     prompts: dict[str, Prompt | None]
     edges: list[Edge]
     model_names: dict[str, list[str]]
-    """Bake -> names of its finished checkpoints, newest first."""
+    """Bake -> names of its finished checkpoints: the one that its name means, then the others, newest first."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -97,7 +97,7 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
     edges: list[Edge] = []
     for name in catalog.names("bakes", user, repo):
         job = catalog.store.latest_job(Stage.BAKE, user, repo, name)
-        checkpoints = catalog.checkpoints(user, repo, name)
+        checkpoints = catalog.live_first(user, repo, name).checkpoints
         config, parent = reader.bake(name)
         branches[name] = Branch(
             status=_tree_status(job),
@@ -209,7 +209,8 @@ class _Reader:
         return ref.bake if ref.bake in self._catalog.names("bakes", self._user, self._repo) else None
 
     def _model_names(self, bake: str) -> list[str]:
-        return [checkpoint.name for checkpoint in self._catalog.checkpoints(self._user, self._repo, bake)]
+        known = self._catalog.live_first(self._user, self._repo, bake).checkpoints
+        return [checkpoint.name for checkpoint in known]
 
 
 def _in_order(node: Node, needs: dict[Node, list[Node]], seen: set[Node]) -> Iterator[Node]:

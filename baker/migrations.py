@@ -114,3 +114,19 @@ def repos_are_found_by_name_alone(db: Database) -> None:
 @MIGRATIONS()
 def collations(db: Database) -> None:
     db.table("jobs").add_column("collation", str)
+
+
+@MIGRATIONS()
+def names_point_to_checkpoints(db: Database) -> None:
+    checkpoints = db.table("checkpoints")
+    checkpoints.add_column("moved", int)
+    checkpoints.add_column("moved_by", str)
+    # Until now the name meant the newest, so it moved to each in its turn.
+    db.execute(
+        """
+        update checkpoints set moved = ranked.turn, moved_by = 'bake'
+        from (select rowid as id, row_number() over (order by job_id, step) as turn from checkpoints) as ranked
+        where checkpoints.rowid = ranked.id
+        """
+    )
+    db.table("jobs").add_column("held_back", str)

@@ -111,6 +111,15 @@ def at_all_strengths(name: str) -> Iterator[str]:
     return (f"{name}{strength}" for strength in _STRENGTHS)
 
 
+def held_back(name: str, checkpoints: list[str]) -> str:
+    """What to say of a bake whose name means none of its checkpoints."""
+    there = ", ".join(checkpoints[:3])
+    return (
+        f"The model {name!r} means none of its checkpoints yet: the bake's publish_if holds them back, its status says "
+        f"why. They answer under their own names ({there}); promote one to let {name!r} mean it"
+    )
+
+
 class CheckpointRef(msgspec.Struct, frozen=True):
     """A spelled model name that has the form of a bake's."""
 
@@ -119,7 +128,7 @@ class CheckpointRef(msgspec.Struct, frozen=True):
     repo: str
     bake: str
     step: int | None
-    """None: the newest finished checkpoint."""
+    """None: the one that the bake's name means."""
 
     def owner(self, caller: str) -> str | None:
         """Whose bake it is when `caller` says it; None if that is nobody whose models the caller may name.

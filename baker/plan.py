@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from baker import bake_limits
+from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
 from baker.config import TargetConfig
 from baker.errors import InvalidInputError
@@ -72,18 +73,24 @@ def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, 
     """The job of that stage: the one there is, or a new one, pending.
 
     A failed job is started again under a new number, except for a repeat of the request (`key`, the client's
-    Idempotency-Key) that started it.
+    Idempotency-Key) that started it. So is a bake that was held back, once its config is another.
 
     Raises: NotFoundError; InvalidInputError saying what is missing, and nothing is left behind.
     """
     with catalog.store.transaction():
         existing = catalog.latest_job(stage, user, repo, name)
-        if existing is not None and (
-            existing.state is not JobState.FAILED or (key is not None and existing.idempotency_key == key)
-        ):
-            return existing
+        if existing is not None:
+            is_over = existing.state is JobState.FAILED or _is_to_be_tried_otherwise(catalog, existing)
+            if not is_over or (key is not None and existing.idempotency_key == key):
+                return existing
         planned = _PLANNERS[stage](catalog, policy, user, repo, name)
         return catalog.store.add_job(msgspec.structs.replace(planned, idempotency_key=key, created=int(time.time())))
+
+
+def _is_to_be_tried_otherwise(catalog: Catalog, job: Job) -> bool:
+    if job.stage is not Stage.BAKE or not catalog.is_held_back(job):
+        return False
+    return msgspec.convert(job.config, BakeConfig) != catalog.bake(job.user, job.repo, job.name)
 
 
 def _plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> Job:

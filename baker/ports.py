@@ -71,8 +71,12 @@ class Publisher(Protocol):
         """
         ...
 
+    def register(self, checkpoint: Checkpoint) -> None:
+        """Give out its own name; the bake's stays where it is."""
+        ...
+
     def publish(self, checkpoint: Checkpoint) -> None:
-        """Point the bake's name at it. What runs on an older checkpoint ends there."""
+        """Give out its own name, and point the bake's at it. What runs on an older checkpoint ends there."""
         ...
 
     async def retire(self, checkpoint: Checkpoint) -> None:

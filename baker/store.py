@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from baker.credentials import Key, PasswordHash
 from baker.migrations import MIGRATIONS
-from baker.types import Checkpoint, Job, JobState, Prompt, Repo, Stage, User
+from baker.types import Checkpoint, Job, JobState, MovedBy, Prompt, Repo, Stage, User
 
 ConfigTable = Literal["targets", "bakes"]
 NamedTable = Literal["prompts", "targets", "bakes", "templates"]
@@ -34,6 +34,13 @@ class JobCount(NamedTuple):
     jobs: int
     items: int
     """What they made so far: stimuli, trajectories, rows of metrics."""
+
+
+class Move(NamedTuple):
+    """To where a bake's name was moved, and by what."""
+
+    checkpoint: Checkpoint
+    by: MovedBy
 
 
 class Store:
@@ -237,11 +244,39 @@ class Store:
 
     # Checkpoints
 
-    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+    def add_checkpoint(self, checkpoint: Checkpoint, *, moves_name: bool = True) -> None:
+        """In place of one of that name. Args: moves_name: whether the bake's name means it from here on."""
         row = msgspec.structs.asdict(checkpoint)
         # Relative, so that the folder can be moved to another disk or machine.
         row["path"] = str(checkpoint.path.relative_to(self.home))
         self._db.table("checkpoints").insert(row, replace=True)
+        if moves_name:
+            self.move_name(checkpoint, MovedBy.BAKE)
+
+    def move_name(self, checkpoint: Checkpoint, by: MovedBy) -> None:
+        """Let its bake's name mean this checkpoint, which has a row."""
+        self._db.execute(
+            "update checkpoints set moved = (select coalesce(max(moved), 0) + 1 from checkpoints), moved_by = ? "
+            "where user = ? and repo = ? and bake = ? and step = ?",
+            [by, checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step],
+        )
+
+    def moves(self, user: str, repo: str, bake: str) -> list[Move]:
+        """The checkpoints that the bake's name was moved to and that are still there, the latest move first: that is
+        what the name means."""
+        rows = self._all(
+            "select * from checkpoints where user = ? and repo = ? and bake = ? and moved is not null "
+            "order by moved desc",
+            user,
+            repo,
+            bake,
+        )
+        return [Move(self._checkpoint(row), MovedBy(row["moved_by"])) for row in rows]
+
+    def all_moved(self) -> list[Checkpoint]:
+        """Those of all bakes that a name was moved to, the latest first."""
+        rows = self._all("select * from checkpoints where moved is not null order by moved desc")
+        return [self._checkpoint(row) for row in rows]
 
     def checkpoints(self, user: str, repo: str, bake: str) -> list[Checkpoint]:
         """Newest first."""
@@ -267,7 +302,11 @@ class Store:
 
     def _checkpoints(self, where: str, *parameters: str) -> list[Checkpoint]:
         rows = self._all(f"select * from checkpoints {where} order by job_id desc, step desc", *parameters)
-        return [Checkpoint(**{**row, "path": self.home / row["path"]}) for row in rows]
+        return [self._checkpoint(row) for row in rows]
+
+    def _checkpoint(self, row: Row) -> Checkpoint:
+        fields = {name: row[name] for name in Checkpoint.__struct_fields__}
+        return Checkpoint(**{**fields, "path": self.home / row["path"]})
 
     def _insert(self, table: str, **row: Any) -> int:
         rowid = self._db.table(table).insert(row).last_rowid

@@ -48,7 +48,9 @@ class TrainSpec(msgspec.Struct, frozen=True):
         """Of what decides the result. The folders of data and results may have moved since."""
         parent = None if self.parent_adapter is None else content_hash(Path(self.parent_adapter))
         held_out = {target: [_short(file) for file in files] for target, files in self.held_out.items()}
-        what = (self.base_model_name, parent, [_short(file) for file in self.train], held_out, self.config)
+        config = msgspec.to_builtins(self.config)
+        del config["publish_if"]  # it decides what becomes of the result, as a plain config of before it had it
+        what = (self.base_model_name, parent, [_short(file) for file in self.train], held_out, config)
         return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
 
 

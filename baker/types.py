@@ -138,6 +138,15 @@ class Checkpoint(msgspec.Struct, frozen=True):
         return f"{self.user}/{self.repo}/{self.bake}/{self.step}"
 
 
+class MovedBy(StrEnum):
+    """What let a bake's name move to a checkpoint."""
+
+    BAKE = "bake"
+    """It was made, or imported."""
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+
+
 NEGLIGIBLE_KL = 2e-3
 """Nats per token: the rounding of engine (bfloat16) and trainer (float32) alone made 1.2e-3 on SmolLM2-135M."""
 
@@ -305,6 +314,8 @@ class Job(msgspec.Struct, frozen=True):
     loss: Loss | None = None
     collation: Collation | None = None
     """Of a bake, once its targets are mixed."""
+    held_back: str | None = None
+    """Why a bake's name did not move to its result."""
     attempts: int = 0
     idempotency_key: str | None = None
     created: int = 0

@@ -1,8 +1,8 @@
 """Which checkpoint a name points to.
 
-A checkpoint is an adapter with a name of its own and never changes; `repo/bake` points to the newest finished one, and
-moving that pointer is the hot swap. Requests in flight end on the adapter that they began with. Which adapters are in
-memory is the engine's business: it loads on demand.
+A checkpoint is an adapter with a name of its own and never changes; `repo/bake` points to one of its bake's, the newest
+that was let through unless somebody chose another, and moving that pointer is the hot swap. Requests in flight end on
+the adapter that they began with. Which adapters are in memory is the engine's business: it loads on demand.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from baker.adapter_files import check_adapter, read_parity
 from baker.errors import AdapterError, NotFoundError
 from baker.models import BaseModelNames
-from baker.names import STRENGTH_RULE, at_strength, nearest, parse_model_name, shortened, split_strength
+from baker.names import STRENGTH_RULE, at_strength, held_back, nearest, parse_model_name, shortened, split_strength
 from baker.types import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -60,41 +60,83 @@ class Model(NamedTuple):
     """None: the base model."""
 
 
-class Bakes:
-    """One user's bakes, and the finished checkpoints of each by their steps, oldest first."""
+class Versions:
+    """One bake's finished checkpoints, and which of them its name points to."""
 
     def __init__(self) -> None:
-        self.versions: dict[tuple[str, str], dict[int, Checkpoint]] = {}
+        self._by_step: dict[int, Checkpoint] = {}
+        """Oldest first."""
+        self._moves: dict[int, None] = {}
+        """Steps that the name was moved to, the latest last: that is where it points."""
+
+    def __len__(self) -> int:
+        return len(self._by_step)
+
+    @property
+    def live(self) -> Checkpoint | None:
+        step = next(reversed(self._moves), None)
+        return None if step is None else self._by_step[step]
+
+    @property
+    def newest_first(self) -> list[Checkpoint]:
+        return list(reversed(self._by_step.values()))
+
+    def find(self, step: int) -> Checkpoint | None:
+        return self._by_step.get(step)
 
     def add(self, checkpoint: Checkpoint) -> None:
-        """As the newest."""
-        versions = self.versions.setdefault((checkpoint.repo, checkpoint.bake), {})
-        versions.pop(checkpoint.step, None)
-        versions[checkpoint.step] = checkpoint
+        """As the newest, in place of another one of its name."""
+        known = self.find(checkpoint.step)
+        if known is None or known.path != checkpoint.path:
+            self._drop(checkpoint.step)
+            self._by_step[checkpoint.step] = checkpoint
+
+    def point_to(self, step: int) -> None:
+        self._moves.pop(step, None)
+        self._moves[step] = None
 
     def remove(self, checkpoint: Checkpoint) -> None:
-        """If it is there still: another one of its name stays."""
+        """If it is there still: another one of its name stays. A name that pointed to it goes back to where it was."""
+        if (known := self.find(checkpoint.step)) is not None and known.path == checkpoint.path:
+            self._drop(checkpoint.step)
+
+    def _drop(self, step: int) -> None:
+        self._by_step.pop(step, None)
+        self._moves.pop(step, None)
+
+
+class Bakes:
+    """One user's bakes."""
+
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, str], Versions] = {}
+
+    def of(self, checkpoint: Checkpoint) -> Versions:
+        """Those of its bake, to change."""
+        return self.versions.setdefault((checkpoint.repo, checkpoint.bake), Versions())
+
+    def remove(self, checkpoint: Checkpoint) -> None:
         key = (checkpoint.repo, checkpoint.bake)
-        versions = self.versions.get(key, {})
-        if (known := versions.get(checkpoint.step)) is not None and known.path == checkpoint.path:
-            del versions[checkpoint.step]
+        if (versions := self.versions.get(key)) is None:
+            return
+        versions.remove(checkpoint)
         if not versions:
-            self.versions.pop(key, None)
+            del self.versions[key]
 
     def find(self, repo: str, bake: str, step: int | None) -> Checkpoint | None:
-        """Args: step: None means the newest."""
-        versions = self.versions.get((repo, bake), {})
-        return next(reversed(versions.values()), None) if step is None else versions.get(step)
+        """Args: step: None means the one that the bake's name points to."""
+        versions = self.versions.get((repo, bake), Versions())
+        return versions.live if step is None else versions.find(step)
 
-    def newest_first(self) -> list[list[Checkpoint]]:
-        """The checkpoints of each bake; the bake that was last changed first."""
-        bakes = [list(reversed(versions.values())) for versions in self.versions.values()]
-        return sorted(bakes, key=lambda known: known[0].job_id, reverse=True)
+    def newest_first(self) -> list[Versions]:
+        """The bake that was last changed first."""
+        return sorted(self.versions.values(), key=lambda versions: versions.newest_first[0].job_id, reverse=True)
 
     def names(self) -> Iterator[str]:
-        for repo, bake in reversed(self.versions):
-            yield f"{repo}/{bake}"
-            yield from (checkpoint.name for checkpoint in reversed(self.versions[repo, bake].values()))
+        for (repo, bake), versions in reversed(self.versions.items()):
+            if versions.live is not None:
+                yield f"{repo}/{bake}"
+            yield from (checkpoint.name for checkpoint in versions.newest_first)
 
 
 class Adapters:
@@ -110,13 +152,18 @@ class Adapters:
         """Checkpoints that can be asked for."""
         return sum(len(versions) for bakes in self._users.values() for versions in bakes.versions.values())
 
-    def restore(self, newest_first: list[Checkpoint]) -> None:
-        """Know the finished checkpoints again after a start; each is loaded when it is first asked for."""
-        for checkpoint in reversed(newest_first):
-            self._add(checkpoint)
+    def restore(self, newest_first: list[Checkpoint], latest_moved_first: list[Checkpoint]) -> None:
+        """Know the finished checkpoints again after a start; each is loaded when it is first asked for.
 
-    def _add(self, checkpoint: Checkpoint) -> None:
-        self._users.setdefault(checkpoint.user, Bakes()).add(checkpoint)
+        Args: latest_moved_first: those that a name was moved to.
+        """
+        for checkpoint in reversed(newest_first):
+            self.register(checkpoint)
+        for checkpoint in reversed(latest_moved_first):
+            self._versions(checkpoint).point_to(checkpoint.step)
+
+    def _versions(self, checkpoint: Checkpoint) -> Versions:
+        return self._users.setdefault(checkpoint.user, Bakes()).of(checkpoint)
 
     async def prove(self, checkpoint: Checkpoint) -> None:
         """See `baker.ports.Publisher`."""
@@ -127,6 +174,14 @@ class Adapters:
         except AdapterError:
             await self._engine.unload(checkpoint.name)
             raise
+
+    async def prepare(self, checkpoint: Checkpoint) -> None:
+        """Before a name moves back to it: see that its files are whole, and have the engine load it.
+
+        Raises: AdapterError; EngineError.
+        """
+        await self._check_files(checkpoint.path)
+        await self._engine.load(checkpoint.name, checkpoint.path)
 
     async def _check_files(self, folder: Path) -> None:
         await asyncio.to_thread(check_adapter, folder, max_rank=self._engine.max_lora_rank, base=self._engine.path)
@@ -177,9 +232,14 @@ class Adapters:
         """Free what `probe` took, whether it came to its end or not; nothing if it was published."""
         await self._engine.unload(_probed(files))
 
+    def register(self, checkpoint: Checkpoint) -> None:
+        """See `baker.ports.Publisher`."""
+        self._versions(checkpoint).add(checkpoint)
+
     def publish(self, checkpoint: Checkpoint) -> None:
         """See `baker.ports.Publisher`."""
-        self._add(checkpoint)
+        self.register(checkpoint)
+        self._versions(checkpoint).point_to(checkpoint.step)
         self.swaps += 1
 
     def withdraw(self, user: str, repo: str | None = None, bake: str | None = None) -> list[Checkpoint]:
@@ -189,7 +249,7 @@ class Adapters:
         """
         bakes = self._users.get(user, Bakes()).versions
         going = [key for key in bakes if repo in (None, key[0]) and bake in (None, key[1])]
-        taken = [checkpoint for key in going for checkpoint in reversed(bakes.pop(key).values())]
+        taken = [checkpoint for key in going for checkpoint in bakes.pop(key).newest_first]
         if not bakes:
             self._users.pop(user, None)
         return taken
@@ -211,9 +271,11 @@ class Adapters:
         if strength is None:
             raise UnknownModelError(f"The model {shortened(name)!r} does not exist: {STRENGTH_RULE}")
         if (ref := parse_model_name(whole)) is not None and (owner := ref.owner(user)) is not None:
-            checkpoint = self._users.get(owner, Bakes()).find(ref.repo, ref.bake, ref.step)
-            if checkpoint is not None:
+            bakes = self._users.get(owner, Bakes())
+            if (checkpoint := bakes.find(ref.repo, ref.bake, ref.step)) is not None:
                 return Model(at_strength(checkpoint.name, strength), checkpoint)
+            if ref.step is None and (versions := bakes.versions.get((ref.repo, ref.bake))) is not None:
+                raise UnknownModelError(held_back(whole, [known.name for known in versions.newest_first]))
         if self._base.is_alias(name):
             return Model(self._base.served, None)
         served = nearest(name, self._names(user), 3)
@@ -228,9 +290,10 @@ class Adapters:
     def models(self, user: str) -> list[Model]:
         """The base model; then the names of `user`'s bakes, each before its checkpoints, all newest first."""
         models = [Model(self._base.served, None)]
-        for known in self._users.get(user, Bakes()).newest_first():
-            models.append(Model(f"{known[0].repo}/{known[0].bake}", known[0]))
-            models += [Model(checkpoint.name, checkpoint) for checkpoint in known]
+        for versions in self._users.get(user, Bakes()).newest_first():
+            if (live := versions.live) is not None:
+                models.append(Model(f"{live.repo}/{live.bake}", live))
+            models += [Model(checkpoint.name, checkpoint) for checkpoint in versions.newest_first]
         return models
 
 

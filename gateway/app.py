@@ -34,6 +34,7 @@ from gateway.http_errors import bread_error
 from gateway.imports import Imports
 from gateway.limits import Limits
 from gateway.links import Links
+from gateway.promotion import Promotion
 from gateway.request_log import RequestLog
 from gateway.routes import (
     admin,
@@ -86,6 +87,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         jobs=Jobs(catalog, stages, policy),
         adapters=adapters,
         imports=Imports(home, catalog, adapters, base, ImportFolders(_import_folders(settings, home))),
+        promotion=Promotion(catalog, adapters),
         archives=Archives(home, catalog, engine),
         links=Links(home),
         engine=engine,
@@ -137,7 +139,7 @@ def build_app(
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await asyncio.to_thread(_sweep, services.home, await services.catalog(_job_numbers))
         await services.accounts.restore()
-        services.adapters.restore(await services.catalog(_checkpoints))
+        services.adapters.restore(*await services.catalog(_checkpoints))
         work = [
             asyncio.create_task(services.supervisor.run(on_ready, on_failure)),
             asyncio.create_task(services.jobs.run()),
@@ -196,5 +198,5 @@ def _job_numbers(catalog: Catalog) -> set[int]:
     return catalog.store.job_numbers()
 
 
-def _checkpoints(catalog: Catalog) -> list[Checkpoint]:
-    return catalog.store.all_checkpoints()
+def _checkpoints(catalog: Catalog) -> tuple[list[Checkpoint], list[Checkpoint]]:
+    return catalog.store.all_checkpoints(), catalog.store.all_moved()

@@ -14,6 +14,7 @@ from gateway.config import Settings
 from gateway.engine import Engine, Handlers
 from gateway.imports import Imports
 from gateway.links import Links
+from gateway.promotion import Promotion
 from gateway.supervisor import Supervisor
 from gateway.traffic import Traffic
 
@@ -27,6 +28,7 @@ class Services(NamedTuple):
     jobs: Jobs
     adapters: Adapters
     imports: Imports
+    promotion: Promotion
     archives: Archives
     links: Links
     engine: Engine

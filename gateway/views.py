@@ -8,10 +8,11 @@ from msgspec import UNSET
 
 from baker import lineage
 from baker.bake_config import BakeConfig
+from baker.catalog import LiveFirst
 from baker.config import TargetConfig
 from baker.conversation import context_text
 from baker.credentials import Key
-from baker.types import Checkpoint, Job, JobState, Loss, Progress, Prompt, Repo, Stimulus, User
+from baker.types import Job, JobState, Loss, Progress, Prompt, Repo, Stimulus, User
 from gateway.protocol import responses
 
 
@@ -74,13 +75,11 @@ def bake(
     name: str,
     config: BakeConfig,
     job: Job | None,
-    checkpoints: Sequence[Checkpoint],
+    made: LiveFirst,
     training: Mapping[int, Progress],
 ) -> responses.Bake:
-    """Args:
-    checkpoints: newest first.
-    training: of all bakes that train now, by their job's number.
-    """
+    """Args: training: of all bakes that train now, by their job's number."""
+    checkpoints = made.checkpoints
     status = JobState.NOT_STARTED if job is None else job.state
     is_complete = status is JobState.COMPLETE
     return responses.Bake(
@@ -94,6 +93,8 @@ def bake(
         warnings=[] if job is None else job.warnings,
         config=msgspec.to_builtins(config),
         model_name=[checkpoint.name for checkpoint in checkpoints] if is_complete else None,
+        live_checkpoint=None if made.live is None else made.live.step,
+        held_back=None if job is None else job.held_back,
         checkpoint=checkpoints[0].step if checkpoints else None,
         checkpoints=[checkpoint.step for checkpoint in checkpoints],
         loss=None if job is None or job.loss is None else _loss(job.loss),

@@ -63,6 +63,11 @@ class BakeBatch(Body, frozen=True, kw_only=True):
     """Each a BakeCreate; one that is not fails by itself."""
 
 
+class Promote(Body, frozen=True, kw_only=True):
+    checkpoint: Annotated[int, msgspec.Meta(ge=0)]
+    """The number of one that the bake's status lists."""
+
+
 class LoraLoad(Body, frozen=True, kw_only=True):
     """vLLM's body."""
 

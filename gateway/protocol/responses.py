@@ -142,11 +142,16 @@ class Bake(Body, frozen=True, kw_only=True):
     warnings: list[str]
     config: dict[str, Any]
     model_name: list[str] | None
-    """Names of the finished checkpoints, newest first; null until the bake is complete."""
+    """Names of the finished checkpoints: of the one that `repo/bake` means, then of the others, newest first; null
+    until the bake is complete."""
+    live_checkpoint: int | None
+    """The one that `repo/bake` means; null while it means none."""
+    held_back: str | None
+    """Why `publish_if` did not let `repo/bake` mean the bake's result."""
     checkpoint: int | None
-    """The newest one's training step."""
+    """The first of `checkpoints`."""
     checkpoints: list[int]
-    """Training steps of all that are served, newest first; while the bake runs, those on the way."""
+    """Training steps of all that are served, in the order of `model_name`; while the bake runs, those on the way."""
     loss: Loss | None
     eval_kl_by_target: dict[str, KLChange]
     """Target -> its part of eval_kl; empty until the first evaluation."""
@@ -271,11 +276,11 @@ class PlanStep(Body, frozen=True, kw_only=True):
 class PlanBake(Body, frozen=True, kw_only=True):
     bake_name: str
     model_names: list[str]
-    """Newest first."""
+    """The one that `repo/bake` means, then the others, newest first."""
     name: str
     """[old] bake_name."""
     model_name: str | None
-    """[old] The newest of model_names."""
+    """[old] The first of model_names."""
 
 
 class PlanResources(Body, frozen=True, kw_only=True):
@@ -294,7 +299,7 @@ class RecreationPlan(Body, frozen=True, kw_only=True):
 class TreeBake(Body, frozen=True, kw_only=True):
     status: str
     model_name: list[str]
-    """Newest first."""
+    """The one that `repo/bake` means, then the others, newest first."""
     checkpoints: list[int]
     config: dict[str, Any]
 

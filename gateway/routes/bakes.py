@@ -8,11 +8,11 @@ from litestar.params import FromPath, JSONBody
 
 from baker.artifacts import read_lines
 from baker.bake_config import BakeConfig
-from baker.catalog import Catalog
+from baker.catalog import Catalog, LiveFirst
 from baker.curves import PICTURE_SUFFIX
 from baker.errors import NotFoundError
 from baker.stages import output_file
-from baker.types import Checkpoint, Job, Stage
+from baker.types import Job, Stage
 from gateway import batches, views
 from gateway.protocol import requests, responses
 from gateway.routes.dependencies import Caller, Services
@@ -85,6 +85,22 @@ async def cancel_bake(services: Services, caller: Caller, repo: FromPath[str], b
     return await _status(services, caller, repo, bake)
 
 
+@post("/{bake:str}/promote", status_code=200)
+async def promote_checkpoint(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.Promote]
+) -> responses.Bake:
+    """Let the bake's name mean this checkpoint of it, from the next request on."""
+    await services.promotion.promote(caller.user, repo, bake, data.checkpoint)
+    return await _status(services, caller, repo, bake)
+
+
+@post("/{bake:str}/rollback", status_code=200)
+async def roll_back(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> responses.Bake:
+    """Let the bake's name mean what it meant before it was last moved on. Sent again, it changes nothing more."""
+    await services.promotion.roll_back(caller.user, repo, bake)
+    return await _status(services, caller, repo, bake)
+
+
 @delete("/{bake:str}", status_code=200)
 async def delete_bake(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
@@ -120,9 +136,9 @@ async def _status(services: Services, caller: Caller, repo: str, bake: str) -> r
     return views.bake(bake, config, job, checkpoints, services.jobs.training)
 
 
-def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, Job | None, list[Checkpoint]]:
+def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, Job | None, LiveFirst]:
     config = catalog.bake(user, repo, bake)
-    return config, catalog.latest_job(Stage.BAKE, user, repo, bake), catalog.checkpoints(user, repo, bake)
+    return config, catalog.latest_job(Stage.BAKE, user, repo, bake), catalog.live_first(user, repo, bake)
 
 
 ROUTER = Router(
@@ -136,6 +152,8 @@ ROUTER = Router(
         get_bake,
         run_bake,
         cancel_bake,
+        promote_checkpoint,
+        roll_back,
         delete_bake,
         bake_metrics,
         bake_curves,

@@ -32,7 +32,7 @@ async def download_bake(
     checkpoint: FromQuery[int | None] = None,
     expires_in: ExpiresIn = 3600,
 ) -> responses.Download:
-    """A link to the archive of a checkpoint, by default the newest."""
+    """A link to the archive of a checkpoint, by default of what the bake's name means."""
     found = await services.catalog(_checkpoint_of_bake, caller.user, repo, bake, checkpoint)
     return _download(request, services, found, expires_in)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from baker import artifacts, events, trainer
+from baker import artifacts, events, promotion, trainer
 from baker.catalog import Catalog
-from baker.errors import AdapterError, EngineError
+from baker.errors import AdapterError, ConflictError, EngineError, InvalidInputError
 from baker.jobs import Jobs
 from baker.stages import Stages, StageSettings
 from baker.train_spec import TrainSpec
-from baker.types import AgreementChange, Checkpoint, Job, JobState, KLChange, Loss, Stage, TargetShare
+from baker.types import AgreementChange, Checkpoint, Job, JobState, KLChange, Loss, MovedBy, Stage, TargetShare
 from tests.baker.test_jobs import POLICY, USER, Service, running
 from tests.fakes import FakeEngine
 
@@ -27,6 +27,8 @@ class Publisher:
         self.refused = refused
         self.proved: list[int] = []
         self.published: list[int] = []
+        self.registered: list[int] = []
+        """Under their own names alone."""
         self.retired: list[int] = []
         self.is_away = False
 
@@ -37,6 +39,9 @@ class Publisher:
         self.proved.append(checkpoint.step)
         if checkpoint.step in self.refused:
             raise AdapterError("the engine's numbers differ")
+
+    def register(self, checkpoint: Checkpoint) -> None:
+        self.registered.append(checkpoint.step)
 
     def publish(self, checkpoint: Checkpoint) -> None:
         self.published.append(checkpoint.step)
@@ -331,3 +336,145 @@ async def test_the_operator_s_word_on_weights_and_biases_reaches_the_training(
     async with running(make_service(tmp_path, Publisher(), allows_wandb=allows)) as service:
         await bake(service)
         assert training.specs[0].allows_wandb is allows
+
+
+def held_back_job(job: Job) -> str:
+    """The reason, which stands in the status and among the warnings."""
+    assert (job.state, job.error) == (JobState.COMPLETE, None) and job.held_back is not None
+    assert any(job.held_back in warning for warning in job.warnings)
+    return job.held_back
+
+
+async def live_step(service: Service) -> int | None:
+    live = await service.catalog(Catalog.find_checkpoint, USER, "repo", "bake", None)
+    return None if live is None else live.step
+
+
+# The script recovers 1 - 0.1 / 0.5 and drifts by 0.03 nats.
+GOOD = {"min_recovered": 0.79, "max_drift": 0.031}
+
+
+async def test_a_result_that_shows_what_was_asked_for_alone_moves_the_name(tmp_path: Path, training: Training) -> None:
+    publisher = Publisher()
+    async with running(make_service(tmp_path, publisher)) as service:
+        job = await bake(service, publish_if=GOOD)
+        assert (job.state, job.held_back) == (JobState.COMPLETE, None)
+        assert (publisher.registered, publisher.published) == ([2, 4], [5])
+        assert await live_step(service) == 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"min_recovered": 0.81}, "recovered 0.8, publish_if.min_recovered 0.81"),
+        ({"max_drift": 0.029}, "drift 0.03 nats per token, publish_if.max_drift 0.029"),
+        ({"min_recovered": 0.9, "max_drift": 0.0}, "recovered 0.8, publish_if.min_recovered 0.9; drift 0.03 nats"),
+    ],
+)
+async def test_a_result_that_does_not_is_kept_under_its_own_name_with_the_reason(
+    tmp_path: Path, training: Training, asked: dict[str, float], reason: str
+) -> None:
+    publisher = Publisher()
+    async with running(make_service(tmp_path, publisher)) as service:
+        job = await bake(service, publish_if=asked)
+        assert held_back_job(job).startswith(reason)
+        assert (publisher.registered, publisher.published) == ([2, 4, 5], [])
+        assert await steps_kept(service) == [5, 4, 2]
+        with pytest.raises(InvalidInputError, match=r"publish_if holds them back.* promote one"):
+            await service.catalog(Catalog.resolve_model, USER, "repo/bake")
+        own = await service.catalog(Catalog.resolve_model, USER, "repo/bake/5")
+        assert own.checkpoint is not None and own.checkpoint.step == 5
+
+
+async def test_what_could_not_be_measured_was_not_shown(
+    tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baker.neutral.questions", lambda: ["UNRENDERABLE"])
+    async with running(make_service(tmp_path, Publisher())) as service:
+        assert held_back_job(await bake(service, publish_if=GOOD)) == "drift is not known, publish_if.max_drift 0.031"
+
+
+async def test_the_old_version_serves_on_beside_a_bad_one_of_the_same_number(
+    tmp_path: Path, training: Training
+) -> None:
+    publisher = Publisher()
+    training.may_end.clear()
+    async with running(make_service(tmp_path, publisher)) as service:
+        task = asyncio.create_task(bake(service))
+        while 4 not in publisher.published:
+            training.may_end.set()
+            await asyncio.sleep(0)
+            training.may_end.clear()
+        await service.jobs.cancel(Stage.BAKE, USER, "repo", "bake")
+        await task
+        training.may_end.set()
+        training.steps = (4,)
+
+        async def again(**settings: Any) -> Job:
+            changed = {"datasets": [{"target": "target"}], **settings}
+            await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", changed, may_change=True)
+            await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
+            return await ended(service)
+
+        bad = await again(publish_if={"max_drift": 0.0})
+        held_back_job(bad)
+        assert await live_step(service) == 4 and await steps_kept(service) == [5, 4, 2]
+        assert (publisher.published, publisher.registered, publisher.retired) == ([2, 4], [5], [])
+        same = await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
+        assert same.id == bad.id, "the same config would come to the same end"
+
+        good = await again(publish_if={"max_drift": 0.031})
+        assert good.id != bad.id and good.held_back is None
+        assert await live_step(service) == 5, "4 is taken, and the bad one's number is free"
+        assert await steps_kept(service) == [5, 4], "the one before stays, for a rollback"
+        await asyncio.gather(*service.stages._bakes._retiring)
+        assert publisher.retired == [5, 2]
+        with pytest.raises(ConflictError, match="has been run with another config"):
+            await again(epochs=3)
+
+
+async def test_the_live_checkpoint_is_never_pruned(tmp_path: Path, training: Training) -> None:
+    training.steps = (1, 2, 3, 4, 5)
+    publisher = Publisher()
+    training.may_end.clear()
+    async with running(make_service(tmp_path, publisher)) as service:
+        limits = [{"save_every_n_steps": 1, "save_total_limit": 1}]
+        task = asyncio.create_task(bake(service, checkpoint=limits, publish_if={"max_drift": 0.0}))
+        while 1 not in publisher.registered:
+            training.may_end.set()
+            await asyncio.sleep(0)
+            training.may_end.clear()
+        choice = await service.catalog(promotion.named, USER, "repo", "bake", 1)
+        await service.catalog(promotion.move, choice.checkpoint, MovedBy.PROMOTE)
+        training.may_end.set()
+        held_back_job(await task)
+        assert await steps_kept(service) == [5, 1] and await live_step(service) == 1
+        await asyncio.gather(*service.stages._bakes._retiring)
+        assert publisher.retired == [2, 3, 4]
+
+
+async def test_a_bake_that_ends_again_after_a_crash_moves_no_name_that_was_moved_on(
+    tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = Publisher()
+    service = make_service(tmp_path, publisher)
+    crashed = asyncio.Event()
+
+    async def crash(*_: Any) -> None:
+        crashed.set()
+        await asyncio.Event().wait()
+
+    async with running(service):
+        monkeypatch.setattr(service.stages._bakes, "_prune", crash)
+        training.steps = (4, 5)
+        monkeypatch.setattr(service.stages._bakes, "serve", lambda *_: asyncio.sleep(0, False))
+        task = asyncio.create_task(bake(service))
+        await asyncio.wait_for(crashed.wait(), 60)
+        choice = await service.catalog(promotion.before, USER, "repo", "bake")
+        await service.catalog(promotion.move, choice.checkpoint, MovedBy.ROLLBACK)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    async with running(make_service(tmp_path, publisher)) as again:
+        assert (await ended(again)).state is JobState.COMPLETE
+        assert await live_step(again) == 4 and await steps_kept(again) == [5, 4]
+    assert publisher.published == [4, 5] and publisher.registered == [4, 5]

@@ -34,6 +34,9 @@ class NoPublisher:
     async def prove(self, checkpoint: Checkpoint) -> None:
         raise AssertionError("nothing is baked here")
 
+    def register(self, checkpoint: Checkpoint) -> None:
+        raise AssertionError("nothing is baked here")
+
     def publish(self, checkpoint: Checkpoint) -> None:
         raise AssertionError("nothing is baked here")
 

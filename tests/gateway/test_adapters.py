@@ -112,7 +112,8 @@ async def test_publishing_moves_the_name_and_keeps_the_old_checkpoint(make: Call
 
 async def test_a_restart_serves_what_was_served(make: Callable[..., Checkpoint]) -> None:
     adapters = registry(LoraEngine())
-    adapters.restore([make(4, job_id=2), make(9, job_id=1)])
+    newest, other = make(4, job_id=2), make(9, job_id=1)
+    adapters.restore([newest, other], [newest, other])
     assert adapters.resolve("repo/bake", "admin").name == "admin/repo/bake/4"
     names = [model.name for model in adapters.models("admin")]
     assert names == ["Org/Base", "repo/bake", "admin/repo/bake/4", "admin/repo/bake/9"]

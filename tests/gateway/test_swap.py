@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from baker.catalog import Catalog
 from baker.errors import AdapterError
 from baker.models import BaseModelNames
+from baker.threads import OneThread
 from baker.types import Checkpoint
 from gateway.adapters import Adapters
 from gateway.engine import Engine, Handlers, StreamReply, surface
+from gateway.promotion import Promotion
 from tests.gateway.engines import MODEL_NAME, make_forcing_adapter
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +95,37 @@ async def test_a_hundred_swaps_under_load_and_every_answer_is_of_one_version(eng
     assert engine.adapter_counts.in_use == 0
     listed = await engine.running().list_loras()
     assert len(listed) <= engine.settings.max_cpu_loras, "old versions were unloaded"
+
+
+async def test_a_name_that_is_moved_by_hand_answers_so_from_the_next_request_on(
+    engine: Engine, make: Make, tmp_path: Path
+) -> None:
+    """What streams meanwhile ends as it began."""
+    catalog = OneThread(lambda: Catalog(tmp_path, BaseModelNames(MODEL_NAME, stands_in=False)), "store")
+    adapters = registry(engine)
+    promotion = Promotion(catalog, adapters)
+    first, second = make("moved", 0), make("moved", 1)
+    user, repo, bake = first.user, first.repo, first.bake
+
+    def fill(known: Catalog) -> None:
+        known.put_repo(user, repo, None)
+        known.put_bake(user, repo, bake, "default", {}, may_change=False)
+        for checkpoint in (first, second):
+            known.store.add_checkpoint(checkpoint)
+
+    await catalog(fill)
+    adapters.restore([second, first], [second, first])
+    name = f"{repo}/{bake}"
+    assert (await answer(engine, adapters, name))[1] == "b" * TOKENS
+    running = asyncio.create_task(answer(engine, adapters, name, max_tokens=200))
+    while engine.adapter_counts.in_use == 0:  # noqa: ASYNC110 - until it streams
+        await asyncio.sleep(0)
+    await promotion.promote(user, repo, bake, 0)
+    assert (await answer(engine, adapters, name))[1] == "a" * TOKENS
+    assert (await running)[1] == "b" * 200
+    await promotion.roll_back(user, repo, bake)
+    assert (await answer(engine, adapters, name))[1] == "b" * TOKENS
+    catalog.close(Catalog.close)
 
 
 async def proved(engine: Engine, checkpoint: Checkpoint) -> Checkpoint:

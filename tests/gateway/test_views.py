@@ -5,6 +5,7 @@ import msgspec
 from aibread.types import BakeResponse
 
 from baker.bake_config import BakeConfig
+from baker.catalog import LiveFirst
 from baker.types import Checkpoint, Collation, Job, JobState, KLChange, Loss, Progress, Stage, TargetShare
 from gateway import views
 from gateway.protocol import responses
@@ -39,9 +40,11 @@ def checkpoint(step: int) -> Checkpoint:
 
 
 def test_a_bake_s_answer_names_all_its_checkpoints_and_says_how_its_targets_were_mixed() -> None:
-    body = msgspec.to_builtins(views.bake("bake", BakeConfig(), JOB, [checkpoint(21), checkpoint(14)], {}))
+    body = msgspec.to_builtins(
+        views.bake("bake", BakeConfig(), JOB, LiveFirst(checkpoint(21), [checkpoint(21), checkpoint(14)]), {})
+    )
     assert body["model_name"] == ["alice/repo/bake/21", "alice/repo/bake/14"]
-    assert (body["checkpoint"], body["checkpoints"]) == (21, [21, 14])
+    assert (body["live_checkpoint"], body["checkpoint"], body["checkpoints"]) == (21, 21, [21, 14])
     assert body["collation"] == {
         "total": 8,
         "held_out": 3,
@@ -54,8 +57,17 @@ def test_a_bake_s_answer_names_all_its_checkpoints_and_says_how_its_targets_were
     assert body["eval_kl_by_target"] == {"a": {"before": 0.5, "after": 0.1}}
 
 
+def test_a_bake_that_was_held_back_still_names_what_there_is() -> None:
+    """bgit goes on from the first name of a bake that is complete."""
+    job = msgspec.structs.replace(JOB, held_back="drift 0.5 nats per token, publish_if.max_drift 0.1")
+    body = msgspec.to_builtins(views.bake("bake", BakeConfig(), job, LiveFirst(None, [checkpoint(21)]), {}))
+    assert (body["status"], body["live_checkpoint"], body["held_back"]) == ("complete", None, job.held_back)
+    assert (body["model_name"], body["checkpoint"]) == (["alice/repo/bake/21"], 21)
+
+
 def test_the_published_client_reads_a_bake_s_answer() -> None:
-    body = msgspec.json.decode(msgspec.json.encode(views.bake("bake", BakeConfig(), JOB, [checkpoint(21)], {})))
+    made = LiveFirst(checkpoint(21), [checkpoint(21)])
+    body = msgspec.json.decode(msgspec.json.encode(views.bake("bake", BakeConfig(), JOB, made, {})))
     read: Any = BakeResponse.model_validate(body)
     assert read.api_model_name == ["alice/repo/bake/21"] and read.loss is not None and read.loss["min_loss"] == 0.1
     assert read.collation["targets"]["b"]["share"] == 0.25
@@ -78,15 +90,15 @@ def test_every_metrics_row_has_what_scripts_index() -> None:
 
 
 def test_a_bake_that_was_never_run_has_no_collation() -> None:
-    assert views.bake("bake", BakeConfig(), None, [], {}).collation is None
+    assert views.bake("bake", BakeConfig(), None, LiveFirst(None, []), {}).collation is None
 
 
 def test_a_bake_that_runs_says_where_its_training_stands_and_which_checkpoints_are_served() -> None:
     progress = Progress(5, 21, 0.5, 0.1, 1e-3, 0.2, 900.0, eta_seconds=12.5, memory_bytes=1 << 30)
     running = msgspec.structs.replace(JOB, state=JobState.RUNNING)
-    answer = views.bake("bake", BakeConfig(), running, [checkpoint(4)], {JOB.id: progress})
+    answer = views.bake("bake", BakeConfig(), running, LiveFirst(None, [checkpoint(4)]), {JOB.id: progress})
     body = msgspec.to_builtins(answer)
     assert body["training"]["step"] == 5 and body["training"]["eta_seconds"] == 12.5
     assert (body["checkpoint"], body["checkpoints"]) == (4, [4])
     assert body["model_name"] is None, "clients take a name for the end of the bake"
-    assert views.bake("bake", BakeConfig(), running, [], {}).training is None
+    assert views.bake("bake", BakeConfig(), running, LiveFirst(None, []), {}).training is None

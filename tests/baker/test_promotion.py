@@ -1,0 +1,109 @@
+"""Where a bake's name points: to what it was moved to last of what is still there."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from baker import promotion
+from baker.catalog import Catalog
+from baker.errors import ConflictError, NotFoundError
+from baker.migrations import MIGRATIONS
+from baker.models import BaseModelNames
+from baker.types import Checkpoint, MovedBy
+
+BAKE = ("admin", "repo", "bake")
+
+
+@pytest.fixture
+def filled(catalog: Catalog) -> Catalog:
+    """With three checkpoints, of which the name was moved to 2 and then to 4."""
+    catalog.put_repo("admin", "repo", None)
+    catalog.put_bake(*BAKE, "default", {}, may_change=False)
+    for step, moves_name in ((2, True), (4, True), (5, False)):
+        catalog.store.add_checkpoint(made(catalog, step), moves_name=moves_name)
+    return catalog
+
+
+def made(catalog: Catalog, step: int, job_id: int = 1) -> Checkpoint:
+    return Checkpoint(*BAKE, step, catalog.store.home / "jobs" / str(job_id) / str(step), "0" * 64, 0, job_id)
+
+
+def live(catalog: Catalog) -> int | None:
+    checkpoint = catalog.find_checkpoint(*BAKE, None)
+    return None if checkpoint is None else checkpoint.step
+
+
+def promote(catalog: Catalog, step: int) -> None:
+    choice = promotion.named(catalog, *BAKE, step)
+    if not choice.is_live:
+        promotion.move(catalog, choice.checkpoint, MovedBy.PROMOTE)
+
+
+def roll_back(catalog: Catalog) -> None:
+    choice = promotion.before(catalog, *BAKE)
+    if not choice.is_live:
+        promotion.move(catalog, choice.checkpoint, MovedBy.ROLLBACK)
+
+
+def test_the_name_moves_to_what_is_promoted_and_back_once(filled: Catalog, tmp_path: Path) -> None:
+    assert live(filled) == 4
+    assert [known.step for known in filled.live_first(*BAKE).checkpoints] == [4, 5, 2]
+    promote(filled, 5)
+    promote(filled, 5)
+    assert live(filled) == 5
+    for _ in range(3):  # a client repeats a call whose answer was lost
+        roll_back(filled)
+        assert live(filled) == 4
+    filled.close()
+    again = Catalog(filled.store.home, BaseModelNames("fake/base", stands_in=True))
+    assert live(again) == 4
+    again.store.add_checkpoint(made(again, 6, job_id=2))
+    roll_back(again)
+    assert live(again) == 4, "after it moved on, there is somewhere to go back to again"
+    again.close()
+
+
+def test_a_name_whose_checkpoint_goes_means_what_it_meant_before(filled: Catalog) -> None:
+    filled.store.remove_checkpoint(made(filled, 4))
+    assert live(filled) == 2
+    with pytest.raises(ConflictError, match=r"meant no other checkpoint before .* there are 5, 2"):
+        roll_back(filled)
+    filled.store.remove_checkpoint(made(filled, 2))
+    assert live(filled) is None and filled.find_checkpoint(*BAKE, 5) is not None
+
+
+def test_one_that_takes_another_s_number_does_not_take_its_place(filled: Catalog) -> None:
+    filled.store.add_checkpoint(made(filled, 4, job_id=2), moves_name=False)
+    assert live(filled) == 2
+
+
+def test_what_is_not_there_can_t_be_promoted(filled: Catalog) -> None:
+    with pytest.raises(NotFoundError, match="no checkpoint 3; there are 5, 4, 2"):
+        promotion.named(filled, *BAKE, 3)
+    with pytest.raises(NotFoundError, match="Bake 'other'"):
+        promotion.named(filled, "admin", "repo", "other", 3)
+    choice = promotion.named(filled, *BAKE, 2)
+    filled.store.remove_checkpoint(choice.checkpoint)
+    with pytest.raises(NotFoundError, match="not there any more"):
+        promotion.move(filled, choice.checkpoint, MovedBy.PROMOTE)
+    assert live(filled) == 4
+
+
+def test_a_store_of_before_goes_on_with_the_newest_and_can_go_back(tmp_path: Path) -> None:
+    db = Database(sqlite3.connect(tmp_path / "bread.db", isolation_level=None))
+    MIGRATIONS.apply(db, stop_before="names_point_to_checkpoints")
+    for bake, step, job in (("bake", 7, 1), ("bake", 3, 2), ("other", 1, 3), ("bake", 5, 2)):
+        db.execute(
+            "insert into checkpoints (user, repo, bake, step, path, sha256, created, job_id) "
+            "values ('admin', 'repo', ?, ?, ?, '', 0, ?)",
+            [bake, step, f"jobs/{job}/{step}", job],
+        )
+    db.close()
+    catalog = Catalog(tmp_path, BaseModelNames("fake/base", stands_in=True))
+    assert live(catalog) == 5
+    assert [move.checkpoint.step for move in catalog.store.moves(*BAKE)] == [5, 3, 7]
+    latest = catalog.store.all_moved()[0]
+    assert (latest.bake, latest.step) == ("other", 1)
+    catalog.close()
