@@ -172,7 +172,8 @@ def main() -> int:
         imports = folder / ".bread" / "import"
         imports.mkdir(parents=True)
         names = [f"soak/a{number}" for number in range(options.adapters)]
-        with gateway(folder, model, NAME, ["--max-loras", "8"]) as server:
+        # A cache that the first fifth has filled: of a large one, pages come into memory for as long as the soak lasts.
+        with gateway(folder, model, NAME, ["--max-loras", "8", "--kv-cache-gib", "0.0625"]) as server:
             soak = Soak(server, imports, model, names, options.minutes)
             asyncio.run(soak.run(options.workers))
             return 0 if report(soak) else 1

@@ -24,6 +24,8 @@ MAX_PROMPT_LOGPROBS = 20
 1,900 tokens held everybody up for a second."""
 MAX_TOKENIZED = 1 << 20
 """Characters of a text to be tokenized; what is to be answered is bounded by the context window."""
+MAX_DETOKENIZED = 1 << 18
+"""Tokens that are to be a text: a million held everybody up for a second."""
 
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """How the longest answer is called."""
@@ -53,6 +55,8 @@ def check(kind: str, fields: dict[str, Any], *, max_n: int) -> None:
             _check_response(fields)
         case "tokenize":
             _check_size("prompt", fields.get("prompt"))
+        case "detokenize":
+            _check_tokens(fields.get("tokens"))
     for field, value in fields.items():
         if field not in TEXTS and _is_beyond_64_bits(value):
             raise FieldRefusedError(field, f"{field} holds a number of more than 64 bits")
@@ -161,6 +165,11 @@ def _check_count(field: str, found: Any) -> None:
 def _check_size(field: str, found: Any) -> None:
     if isinstance(found, str) and len(found) > MAX_TOKENIZED:
         raise FieldRefusedError(field, f"{field} has {len(found)} characters, at most {MAX_TOKENIZED} are taken")
+
+
+def _check_tokens(found: Any) -> None:
+    if isinstance(found, list) and len(found) > MAX_DETOKENIZED:
+        raise FieldRefusedError("tokens", f"there are {len(found)} tokens, at most {MAX_DETOKENIZED} are taken")
 
 
 def _check_stop(stop: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.engine.checks import (
     MAX_CHOICES,
+    MAX_DETOKENIZED,
     MAX_GRAMMAR_CHARACTERS,
     MAX_GRAMMAR_VALUES,
     MAX_MESSAGES,
@@ -75,6 +76,7 @@ def test_a_field_is_refused_by_its_name(fields: dict[str, Any], param: str, word
         ("completion", {"prompt": [[1]] * (MAX_PROMPTS + 1)}, "prompt"),
         ("completion", {"prompt": ["a"] * (MAX_PROMPTS // 16 + 1), "n": 16}, "n"),
         ("completion", {"prompt": [[1]] * (MAX_PROMPTS // 2 + 1), "n": 2}, "n"),
+        ("detokenize", {"tokens": [1] * (MAX_DETOKENIZED + 1)}, "tokens"),
         ("responses", {"background": True}, "background"),
         ("responses", {"previous_response_id": "resp_1"}, "previous_response_id"),
         ("responses", {"input": [{}] * (MAX_MESSAGES + 1)}, "input"),
