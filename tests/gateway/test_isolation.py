@@ -62,6 +62,7 @@ BODIES: dict[type, Any] = {
     requests.BakeCreate: lambda of: {"bake_name": of.bake, "template": of.bake},
     requests.BakeSet: lambda of: {"template": of.bake},
     requests.BakeBatch: lambda of: {"bakes": [{"bake_name": "new", "template": of.bake}]},
+    requests.Promote: lambda of: {"checkpoint": 7},
     requests.UserCreate: lambda of: new_user(of.user),
     requests.JobDone: lambda of: {"file": "__done_stim", "user": of.user, "repo": of.repo},
     requests.LoraLoad: lambda of: {"lora_name": of.model.rpartition("/")[0], "lora_path": "somewhere"},
