@@ -59,6 +59,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """More arguments of `vllm serve`, as on its command line; these win over all of the above."""
 
 
+KEPT_PRODUCTS = "256"
+"""2,000 shapes of SmolLM2's products took 950 MiB with the default, 250 with this, in no more time."""
+
+
 def set_environment(settings: EngineSettings) -> None:
     """vLLM's switches, in this process and so in its children; what the operator has set stays.
 
@@ -73,6 +77,10 @@ def set_environment(settings: EngineSettings) -> None:
         "HF_HUB_OFFLINE": "1",  # the model is a folder; without it vLLM still asks the hub about it
         "VLLM_MAX_N_SEQUENCES": str(settings.max_n),
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, _engine_cores())),
+        # oneDNN, and torch in front of it, keep what they compile for each shape of a product, and prompts and adapters
+        # make many shapes.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": KEPT_PRODUCTS,
+        "LRU_CACHE_CAPACITY": KEPT_PRODUCTS,
     }
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
