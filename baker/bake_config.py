@@ -139,6 +139,31 @@ class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _meaning("type", self.type, SOURCE_TYPES)
 
 
+class OnPolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Training that goes on, after the teacher's answers, on the student's own, which the teacher judges.
+
+    Source: on-policy distillation, arXiv:2306.13649.
+    """
+
+    rounds: NonNegative = 0
+    """0: none. In each, the student as it then is answers anew."""
+    trajectories: Positive | None = None
+    """Answers of a round; absent: as many as the mix has rows."""
+    share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
+    """Of them among the rows that a round trains on; the others are the teacher's answers."""
+    epochs: Positive = 1
+    """Passes over a round's rows."""
+    temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
+    """At which the student answers."""
+    max_tokens: Positive | None = None
+    """Of an answer; absent: as many as the longest of the teacher's."""
+
+    def rows(self, mix_rows: int) -> tuple[int, int]:
+        """Of a round: how many the student answers, and how many the teacher did, of a mix of so many rows."""
+        own = self.trajectories or mix_rows
+        return own, round(own * (1.0 - self.share) / self.share)
+
+
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str = "single_baker"
     sources: list[DataSource] = []
@@ -150,6 +175,7 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     teacher: str = "top_k"
     """`top_k`: the distribution that the rollout kept; `full`: the trainer computes the whole of it, from the bake's
     parent (or the base) under the teacher's context."""
+    on_policy: OnPolicyConfig = OnPolicyConfig()
     max_length: Positive | None = None
     """Longest trajectory, in tokens of student context and response; longer responses are cut, with a warning."""
     train_eval_split: tuple[float, float] = (0.9, 0.1)
@@ -175,6 +201,11 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def has_full_teacher(self) -> bool:
         return _meaning("teacher", self.teacher, TEACHERS) == "full"
+
+    @property
+    def has_other_teacher(self) -> bool:
+        """Whether the bake's parent teaches too, and not only who answered in the rollout."""
+        return self.has_full_teacher or self.on_policy.rounds > 0
 
 
 class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

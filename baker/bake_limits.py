@@ -25,6 +25,11 @@ def _refusals(config: BakeConfig) -> Iterator[str]:
             f"model.student_model_path is {config.model.student_model_path!r}, but the student is always the base "
             "model that is served: leave it away"
         )
+    if config.data.on_policy.rounds and not config.resumes:
+        yield (
+            f"data.on_policy.rounds is {config.data.on_policy.rounds}, and each round goes on from the training state, "
+            "but checkpoint[].auto_resume is false, which keeps none"
+        )
     for name, sources in (("sources", config.data.sources), ("eval_sources", config.data.eval_sources)):
         if sources:
             yield f"data.{name} names {len(sources)} files, but a bake learns from rollouts: name targets in datasets"

@@ -1,6 +1,7 @@
 """A bake's stage: its training kept alive until it is done, its checkpoints proved and published as they come.
 
     jobs/<number>/data/, spec.json, metrics.jsonl, metrics.png, trainer.log, wandb-id    what goes in and is told
+    jobs/<number>/rounds/<round>/        what the student answered on the way, see rounds.py
     jobs/<number>/state/<step>/          to train on from; goes when the training is done
     jobs/<number>/checkpoints/<step>/    to be served
     jobs/<number>/result.json            the training is done, and is not done again
@@ -27,9 +28,10 @@ from baker.errors import AdapterError, EngineError, InvalidInputError, RolloutEr
 from baker.generators import Warn
 from baker.mix_files import linked_mix
 from baker.neutral import NeutralAnswers
-from baker.ports import BaseModel, Publisher
+from baker.ports import BaseModel, Publisher, Sampler
+from baker.rounds import Answering, Rounds, answer, drawn
 from baker.threads import OneThread
-from baker.train_spec import TrainSpec
+from baker.train_spec import BEFORE_ROUNDS, Round, TrainSpec
 from baker.types import Checkpoint, Job, Loss, Progress
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ RETRIES = 3
 """So often a training that was killed is taken up again, until the service itself is started anew."""
 RETRY_SECONDS = 5.0
 """What took the memory may be gone by then."""
-MOVED = ("metrics.jsonl", "wandb-id", "state")
+MOVED = ("metrics.jsonl", "wandb-id", "rounds", "state")
 """What a run of a bake leaves to the next one; the state last, since it says that the others are there."""
 
 
@@ -65,6 +67,8 @@ class Result(msgspec.Struct, frozen=True):
 class BakeSettings(msgspec.Struct, frozen=True):
     threads: int | None
     allows_wandb: bool
+    top_logprobs: int
+    """K, of the teacher's judgements."""
 
 
 class BakeStage:
@@ -72,13 +76,14 @@ class BakeStage:
         self,
         home: Path,
         catalog: OneThread[Catalog],
+        sampler: Sampler,
         base: BaseModel,
         publisher: Publisher,
         neutral: NeutralAnswers,
         settings: BakeSettings,
     ) -> None:
         self._home, self._catalog, self._base, self._publisher = home, catalog, base, publisher
-        self._neutral, self._settings = neutral, settings
+        self._sampler, self._neutral, self._settings = sampler, neutral, settings
         self.training: dict[int, Progress] = {}
         """The latest step of each bake that trains, by its job's number."""
         self._retiring: set[asyncio.Task[None]] = set()
@@ -130,18 +135,54 @@ class BakeStage:
         inputs = msgspec.convert(job.inputs, plan.BakeInputs)
         mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, inputs)
         await self._catalog(Catalog.update_job, job.id, collation=mix.collation)
-        spec = self._spec(bake, mix)
-        state = None
-        if spec.state is not None:
-            state = await asyncio.to_thread(training_state.find, Path(spec.state), spec.fingerprint())
+        spec, rounds = self._spec(bake, mix), Rounds(folder)
+        state = await self._state_of(spec)
         if state is None:
             await self._discard(job, folder)
             (folder / "wandb-id").unlink(missing_ok=True)
-        spec = msgspec.structs.replace(spec, resume=None if state is None else str(state))
         listener = _Listener(self, bake, is_new=state is None)
-        saved = await trainer.train(spec, folder, listener.hear)
-        unserved = [*listener.unserved, saved[-1]]
-        return Result([self._made(each) for each in unserved], int(time.time()), listener.loss)
+        while True:
+            number = 0 if state is None else rounds.at(training_state.step_of(state))
+            part = await self._round(bake, rounds, number, mix.train)
+            spec = msgspec.structs.replace(spec, resume=None if state is None else str(state), round=part)
+            listener.unserved.clear()  # each process tells of all that are there
+            saved = await trainer.train(spec, folder, listener.hear)
+            if number == bake.config.data.on_policy.rounds:
+                unserved = [*listener.unserved, saved[-1]]
+                return Result([self._made(each) for each in unserved], int(time.time()), listener.loss)
+            await asyncio.to_thread(rounds.begin, number + 1, saved[-1].step, self.training.get(job.id))
+            state = await self._state_of(spec)
+
+    async def _state_of(self, spec: TrainSpec) -> Path | None:
+        if spec.state is None:
+            return None
+        return await asyncio.to_thread(training_state.find, Path(spec.state), spec.fingerprint())
+
+    async def _round(self, bake: "_Bake", rounds: Rounds, number: int, mix: list[str]) -> Round:
+        """What that part of the training works on; the answers of a round are made first, as far as they lack."""
+        if number == 0:
+            return BEFORE_ROUNDS
+        made = await asyncio.to_thread(rounds.read, number)
+        if made.train is None:
+            config, seed = bake.config.data.on_policy, f"{bake.config.seed}/{number}"
+            own, old = config.rows(len(mix))
+            asked, taught = drawn(mix, own, f"{seed}/asked"), drawn(mix, old, f"{seed}/taught")
+            student = await self._student(bake, made.first_step)
+            settings = Answering(config, student, bake.parent, self._settings.top_logprobs, seed)
+
+            async def note(count: int) -> None:
+                if made.before is not None:
+                    self.training[bake.job.id] = msgspec.structs.replace(made.before, round=number, answers=count)
+
+            judged = await answer(asked, rounds.answers(number), settings, self._sampler, note)
+            if judged.refused:
+                await bake.warn(
+                    f"{len(judged.refused)} answers of on-policy round {number} are left out; one: {judged.refused[0]}"
+                )
+            made = await asyncio.to_thread(rounds.complete, number, [*judged.files, *map(Path, taught)])
+        first = await asyncio.to_thread(rounds.read, 1)
+        train = [str(bake.folder / name) for name in made.train or []]
+        return Round(number, made.first_step, first.first_step, train)
 
     def _spec(self, bake: "_Bake", mix: Mix[str]) -> TrainSpec:
         return TrainSpec(
@@ -171,7 +212,8 @@ class BakeStage:
         old = folder.with_name(str(before.id))
         # Typed: an older version's config lacks newer fields.
         if (msgspec.convert(before.config, BakeConfig), before.inputs) != (bake.config, job.inputs):
-            await asyncio.to_thread(shutil.rmtree, old / "state", ignore_errors=True)
+            for name in ("state", "rounds"):
+                await asyncio.to_thread(shutil.rmtree, old / name, ignore_errors=True)
         if not (old / "state").exists():
             return
         await self._catalog(checkpoint_rows.hand_over, before, job)
@@ -195,12 +237,32 @@ class BakeStage:
         if complaint is not None:
             await bake.warn(f"{complaint}; it is left out")
             return True
-        # What the result must show, one on the way has not shown.
+        await self._keep(bake, checkpoint)
+        return True
+
+    async def _student(self, bake: "_Bake", step: int) -> Checkpoint:
+        """The checkpoint of that step, served: proved now if it was not before.
+
+        Raises: TrainingError if the engine does not serve it as it was trained; EngineError.
+        """
+        for known in await self._catalog(checkpoint_rows.of_job, bake.job):
+            if checkpoint_rows.trained_steps(known) == step:
+                return known
+        path = bake.folder / "checkpoints" / str(step)
+        saved = events.Saved(step, str(path), await asyncio.to_thread(artifacts.content_hash, path))
+        (checkpoint,) = await self._checkpoints(bake.job, [self._made(saved)], int(time.time()))
+        if (complaint := await self._complaint(bake.job, checkpoint)) is not None:
+            raise TrainingError(complaint)
+        await self._keep(bake, checkpoint)
+        return checkpoint
+
+    async def _keep(self, bake: "_Bake", checkpoint: Checkpoint) -> None:
+        """Give out one on the way, which was proved."""
+        # What the result must show, it has not shown.
         moving = [] if bake.config.publish_if.asks else [checkpoint]
         moved = await self._catalog(checkpoint_rows.keep, bake.job, [checkpoint], moving)
         self._give_out([checkpoint], moved)
         await self._prune(bake.job, bake.config)
-        return True
 
     async def _finish(self, job: Job, config: BakeConfig, result: Result, folder: Path, warn: Warn) -> None:
         """Prove what is not served yet, the last one first: where it fails the bake, no other's name is given out.
@@ -264,7 +326,7 @@ class BakeStage:
     async def _discard(self, job: Job, folder: Path) -> None:
         """Let go of all that the training wrote so far."""
         await self._retire(await self._catalog(checkpoint_rows.remove_of_job, job))
-        for name in ("state", "checkpoints"):
+        for name in ("state", "rounds", "checkpoints"):
             await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
 
     def _retire_soon(self, checkpoints: list[Checkpoint]) -> None:

@@ -14,9 +14,12 @@ PINNED_SEQUENCES = 4
 PINNED_TOKENS = 24
 
 
-def is_due(configs: Sequence[CheckpointConfig], step: int, steps_per_epoch: int) -> bool:
-    """Whether one is to be written after that step; that the last step's always is, is not said here."""
-    epoch, rest = divmod(step, steps_per_epoch)
+def is_due(configs: Sequence[CheckpointConfig], step: int, steps_per_epoch: int, first_step: int = 0) -> bool:
+    """Whether one is to be written after that step; that the last step's always is, is not said here.
+
+    Args: first_step: from which epochs are counted.
+    """
+    epoch, rest = divmod(step - first_step, steps_per_epoch)
     for config in configs:
         by_steps, by_epochs = config.save_every_n_steps, config.save_every_n_epochs
         if config.enabled and by_steps and step % by_steps == 0:

@@ -25,7 +25,7 @@ class Keeper:
 
     def keep_if_due(self) -> None:
         """After a step."""
-        if self._folder is None or self._loop.step == self._loop.total_steps:
+        if self._folder is None or self._loop.step == self._loop.last_step:
             return
         wait = max(self._interval, self._seconds / MAX_SHARE) if self._interval else 0.0
         if time.monotonic() - self._last >= wait:

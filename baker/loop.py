@@ -22,6 +22,7 @@ from baker.memory import peak_bytes
 from baker.metrics import Metrics
 from baker.student import Compared, Student, total
 from baker.teacher_states import TeacherStates
+from baker.train_spec import BEFORE_ROUNDS, Round
 from baker.training_state import Standing, TrainingState
 from baker.types import NEGLIGIBLE_KL, Loss, Trajectory
 
@@ -49,15 +50,17 @@ class Loop:
         neutral: Sequence[Trajectory] = (),
         *,
         has_parent: bool = False,
+        part: Round = BEFORE_ROUNDS,
     ) -> None:
         """Args:
         held_out: by target.
         neutral: the base model's own answers, which tell the drift.
         has_parent: the model is another one than the base from the start.
         is_stopping: asked before each batch; once it says so, `steps` raises `Stopped`.
+        part: the round of the training that `rows` are for; one but the first needs `restore`.
         """
         self._student, self._config, self._rows, self._metrics, self._emit = student, config, rows, metrics, emit
-        self._is_stopping = is_stopping
+        self._is_stopping, self._round = is_stopping, part
         self._measure = Measure(config.data.beta or 0.0, config.data.temperature)
         self._loss_scale = FLOAT16_LOSS_SCALE if student.model.dtype == torch.float16 else 1.0
         has_states = config.data.has_full_teacher and TeacherStates.fit(student, rows)
@@ -65,9 +68,16 @@ class Loop:
         self._lengths = [length_of(row) for row in rows]
         self._held_out = {target: _batches(own) for target, own in held_out.items()}
         self._neutral, self._has_parent = _batches(neutral), has_parent
-        self.steps_per_epoch = -(-len(rows) // (config.micro_batch_size * config.gradient_accumulation_steps))
-        self._epochs = config.epochs or epochs_for(len(rows))
-        self.total_steps = self.steps_per_epoch * self._epochs
+        on_policy = config.data.on_policy
+        self.steps_per_epoch = self._steps_for(len(rows))
+        self._epochs = on_policy.epochs if part.number else config.epochs or epochs_for(len(rows))
+        self._passes = 0
+        """Over the data of the rounds before."""
+        self.last_step = part.first_step + self.steps_per_epoch * self._epochs
+        """Of this round."""
+        of_a_round = self.steps_per_epoch if part.number else self._steps_for(sum(on_policy.rows(len(rows))))
+        self.total_steps = self.last_step + (on_policy.rounds - part.number) * of_a_round * on_policy.epochs
+        """Of all rounds, if the student answers all that it is asked."""
         self.parameters = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
         optimizer = config.optimizer
         self._optimizer = torch.optim.AdamW(
@@ -96,11 +106,11 @@ class Loop:
 
         Raises: TrainingError if the loss is not finite or there is nothing to learn from; Stopped.
         """
-        if self._evaluate() and self.step:
+        if self._evaluate() and self.step > self._round.first_step:
             yield self.step
         self._begin, self._first = time.monotonic(), self.step
-        while self.step < self.total_steps:
-            for batches in self._steps_of(*divmod(self.step, self.steps_per_epoch)):
+        while self.step < self.last_step:
+            for batches in self._steps_of(*divmod(self.step - self._round.first_step, self.steps_per_epoch)):
                 self._step(batches)
                 self._evaluate()
                 yield self.step
@@ -112,7 +122,16 @@ class Loop:
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         tensors |= {f"random.{name}": value for name, value in self._random.items()}
         arrays: dict[str, NDArray[Any]] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-        standing = Standing(self.step, self._metrics.rows, self.loss, self.losses, self.evaluations, self.drifts)
+        standing = Standing(
+            step=self.step,
+            rows=self._metrics.rows,
+            loss=self.loss,
+            losses=self.losses,
+            evaluations=self.evaluations,
+            drifts=self.drifts,
+            round=self._round.number,
+            passes=self._passes + self._epochs,
+        )
         return TrainingState(standing, arrays)
 
     def restore(self, state: TrainingState) -> None:
@@ -121,6 +140,8 @@ class Loop:
         self.step, self.loss = standing.step, standing.loss
         self.losses, self.evaluations = list(standing.losses), list(standing.evaluations)
         self.drifts = list(standing.drifts)
+        if self._round.number:
+            self._passes = standing.passes - (self._epochs if standing.round == self._round.number else 0)
         optimizer: dict[int, dict[str, Tensor]] = {}
         for name, array in state.arrays.items():
             kind, _, rest = name.partition(".")
@@ -155,9 +176,10 @@ class Loop:
             raise Stopped
 
     def _steps_of(self, epoch: int, done: int) -> Iterator[list[Batch]]:
-        """The batches of each optimizer step of that epoch, but for the first `done` of them."""
+        """The batches of each optimizer step of that epoch of the round, but for the first `done` of them."""
         config = self._config
-        groups = plan_epoch(self._lengths, config.micro_batch_size, seed=config.seed * 1_000_003 + epoch)
+        seed = config.seed * 1_000_003 + self._passes + epoch
+        groups = plan_epoch(self._lengths, config.micro_batch_size, seed=seed)
         accumulated = config.gradient_accumulation_steps
         for at in range(done * accumulated, len(groups), accumulated):
             yield [self._batch([self._rows[index] for index in group]) for group in groups[at : at + accumulated]]
@@ -223,9 +245,11 @@ class Loop:
             eta_seconds=round((now - self._begin) / (self.step - self._first) * (self.total_steps - self.step), 1),
             memory_bytes=peak_bytes(),
             device_memory_bytes=torch.cuda.max_memory_allocated(self._student.device) if self._is_on_gpu else None,
+            round=self._round.number,
+            rounds=self._config.data.on_policy.rounds,
         )
         self._emit(event)
-        if self.step % self._config.train_log_iter_interval == 0 or self.step == self.total_steps:
+        if self.step % self._config.train_log_iter_interval == 0 or self.step == self.last_step:
             row = {
                 "iter": event.step,
                 "epoch": event.epoch,
@@ -240,7 +264,7 @@ class Loop:
             }
             if event.device_memory_bytes is not None:
                 row["device_memory_bytes"] = event.device_memory_bytes
-            self._metrics.add(row | self._metrics.costs)
+            self._metrics.add(row | self._round_of_row() | self._metrics.costs)
 
     def _evaluate(self) -> bool:
         """Measure what is due after this step. Returns: whether anything was."""
@@ -254,7 +278,8 @@ class Loop:
     def _is_evaluation_missing(self) -> bool:
         """Whether one is due after this step, and not done yet."""
         interval = self._config.eval_interval
-        is_due = self.step in (0, self.total_steps) or (interval > 0 and self.step % interval == 0)
+        is_at_an_end = self.step in (0, self._round.first_step, self.last_step)
+        is_due = is_at_an_end or (interval > 0 and self.step % interval == 0)
         is_done = bool(self.evaluations) and self.evaluations[-1].step == self.step
         return bool(self._held_out) and is_due and not is_done
 
@@ -277,16 +302,15 @@ class Loop:
             event.eval_kl, event.by_target, event.agreement, event.agreement_by_target
         )
         self._emit(event)
-        self._metrics.add(
-            {
-                "iter": self.step,
-                "epoch": self._epoch,
-                "eval_loss": event.eval_kl,
-                "eval_kl_by_target": event.by_target,
-                "eval_agreement": event.agreement,
-                "eval_agreement_by_target": event.agreement_by_target,
-            }
-        )
+        row = {
+            "iter": self.step,
+            "epoch": self._epoch,
+            "eval_loss": event.eval_kl,
+            "eval_kl_by_target": event.by_target,
+            "eval_agreement": event.agreement,
+            "eval_agreement_by_target": event.agreement_by_target,
+        }
+        self._metrics.add(row | self._round_of_row())
 
     def _is_drift_missing(self) -> bool:
         is_done = bool(self.drifts) and self.drifts[-1].step == self.step
@@ -301,7 +325,7 @@ class Loop:
         self.drifts.append(event)
         self.loss = self.loss.after_drift(event.step, drift)
         self._emit(event)
-        self._metrics.add({"iter": self.step, "epoch": self._epoch, "drift": drift})
+        self._metrics.add({"iter": self.step, "epoch": self._epoch, "drift": drift} | self._round_of_row())
 
     def _compare(self, batches: list[Batch]) -> Compared:
         def compare(batch: Batch) -> Compared:
@@ -310,9 +334,20 @@ class Loop:
 
         return total(map(compare, batches))
 
+    def _round_of_row(self) -> dict[str, int]:
+        return {"round": self._round.number} if self._config.data.on_policy.rounds else {}
+
+    @property
+    def is_last_round(self) -> bool:
+        return self.last_step == self.total_steps
+
     @property
     def _epoch(self) -> float:
-        return round(self.step / self.steps_per_epoch, 4)
+        return round(self._passes + (self.step - self._round.first_step) / self.steps_per_epoch, 4)
+
+    def _steps_for(self, rows: int) -> int:
+        """One pass over so many."""
+        return -(-rows // (self._config.micro_batch_size * self._config.gradient_accumulation_steps))
 
 
 def schedule(config: SchedulerConfig, step: int, total_steps: int) -> float:

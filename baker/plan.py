@@ -167,7 +167,7 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
             warnings.append(
                 f"target {target!r} was answered by {job.inputs['model']!r}, but the bake starts from "
                 f"{parent_name or catalog.base.served!r}"
-                + (", which is the teacher (data.teacher)" if config.data.has_full_teacher else "")
+                + (", which is the teacher from here on" if config.data.has_other_teacher else "")
             )
     if missing:
         raise InvalidInputError(

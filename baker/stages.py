@@ -71,9 +71,9 @@ class Stages:
         self._sampler = sampler
         self._base = base
         self._settings = settings
-        bake_settings = BakeSettings(settings.trainer_threads, settings.allows_wandb)
+        bake_settings = BakeSettings(settings.trainer_threads, settings.allows_wandb, settings.top_logprobs)
         neutral = NeutralAnswers(home, sampler, base, settings.top_logprobs)
-        self._bakes = BakeStage(home, catalog, base, publisher, neutral, bake_settings)
+        self._bakes = BakeStage(home, catalog, sampler, base, publisher, neutral, bake_settings)
         self.training: Mapping[int, Progress] = self._bakes.training
         """Where each bake that trains stands, by its job's number."""
 

@@ -35,7 +35,6 @@ import msgspec
 import torch
 
 from baker import artifacts, curves, events, lora, training_state
-from baker.bake_config import BakeConfig
 from baker.batches import cut
 from baker.checkpoints import CheckpointWriter, is_due
 from baker.errors import BakeryError, StageError, TrainingError
@@ -112,7 +111,18 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
     rows_before = 0 if state is None else state.standing.rows
     with Metrics(Path(spec.metrics), run, rows_before, lambda message: emit(events.Warned(message))) as metrics:
         has_parent = spec.parent_adapter is not None
-        loop = Loop(student, config, rows, held_out, metrics, emit, is_stopping, neutral, has_parent=has_parent)
+        loop = Loop(
+            student,
+            config,
+            rows,
+            held_out,
+            metrics,
+            emit,
+            is_stopping,
+            neutral,
+            has_parent=has_parent,
+            part=spec.round,
+        )
         writer = CheckpointWriter(attached, student, Path(spec.output), spec.base_model_name, pinned)
         held_out_rows = sum(map(len, held_out.values()))
         emit(events.Started(loop.total_steps, len(rows), held_out_rows, sum(p.numel() for p in loop.parameters)))
@@ -121,23 +131,29 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
             emit(events.Resumed(loop.step, loop.loss))
             for saved in writer.written():
                 emit(saved)
-        _run(loop, config, writer, Keeper(spec, loop, metrics, emit), emit)
+        _run(loop, spec, writer, Keeper(spec, loop, metrics, emit), emit)
     if spec.draws_curves and (warning := curves.draw(Path(spec.metrics), spec.name)):
         emit(events.Warned(warning))
     emit(events.Done(loop.loss, time.monotonic() - begin))
 
 
-def _run(loop: Loop, config: BakeConfig, writer: CheckpointWriter, keeper: Keeper, emit: Emit) -> None:
-    """Train to the end, and write what is to stay."""
+def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, keeper: Keeper, emit: Emit) -> None:
+    """Train to the end of the round, and write what is to stay."""
+    configs, first_step = spec.config.checkpoint, spec.round.first_step
     try:
         for step in loop.steps():
-            if step < loop.total_steps and is_due(config.checkpoint, step, loop.steps_per_epoch):
+            if step < loop.last_step and is_due(configs, step, loop.steps_per_epoch, first_step):
                 _write_on_the_way(writer, keeper, step, emit)
             keeper.keep_if_due()
     except Stopped:
         keeper.keep()
         raise
-    if warning := judge(loop.losses, loop.evaluations):
+    # The loss on other answers has another height, so those of rounds are not compared with the first ones.
+    warning = judge(loop.losses[: spec.round.taught_steps or None], loop.evaluations)
+    if not loop.is_last_round:
+        _hand_over(loop.last_step, writer, keeper, emit)
+        return
+    if warning:
         emit(events.Warned(warning))
     try:
         emit(writer.write(loop.total_steps, is_last=True))
@@ -158,6 +174,19 @@ def _write_on_the_way(writer: CheckpointWriter, keeper: Keeper, step: int, emit:
     else:
         shutil.rmtree(saved.path)
         emit(events.Warned(f"checkpoint {step} is left out: the training state beside it can't be written"))
+
+
+def _hand_over(step: int, writer: CheckpointWriter, keeper: Keeper, emit: Emit) -> None:
+    """Write what the next round needs: the checkpoint that answers, and the state that it goes on from.
+
+    Raises: OSError; StageError if the state can't be written.
+    """
+    if step in (saved.step for saved in writer.written()):
+        return  # and told of, since a process before wrote it, and the state with it
+    saved = writer.write(step)
+    if not keeper.keep():
+        raise StageError("the training state can't be written, which the next round goes on from: mend that")
+    emit(saved)
 
 
 def _load(spec: TrainSpec, emit: Emit) -> tuple[Student, lora.Attached]:
@@ -229,11 +258,12 @@ class _Data(NamedTuple):
 
 def _read_data(spec: TrainSpec, emit: Emit) -> _Data:
     """The trajectories, cut to length; what was cut is reported. A file that appears twice is read once."""
-    names = dict.fromkeys(chain(spec.train, *spec.held_out.values()))
+    train = spec.round.train or spec.train
+    names = dict.fromkeys(chain(train, *spec.held_out.values()))
     files = {name: artifacts.load_trajectory(Path(name)) for name in names}
     _check_widths(files, emit)
     limit = spec.config.data.max_length
-    train_cut = cut([files[name] for name in spec.train], limit)
+    train_cut = cut([files[name] for name in train], limit)
     held_out_cuts = {target: cut([files[name] for name in own], limit) for target, own in spec.held_out.items()}
     cuts = [train_cut, *held_out_cuts.values()]
     if shortened := sum(made.shortened for made in cuts):
@@ -241,7 +271,7 @@ def _read_data(spec: TrainSpec, emit: Emit) -> _Data:
     if dropped := sum(made.dropped for made in cuts):
         emit(events.Warned(f"{dropped} trajectories have no response, or no room for one, and were left out"))
     if not train_cut.rows:
-        raise TrainingError(f"there is nothing to train on: {len(spec.train)} trajectories, none with a response")
+        raise TrainingError(f"there is nothing to train on: {len(train)} trajectories, none with a response")
     held_out = {target: made.rows for target, made in held_out_cuts.items() if made.rows}
     if not held_out:
         emit(events.Warned("nothing is held out, so there is no eval_kl: see data.train_eval_split"))

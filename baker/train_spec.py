@@ -9,6 +9,21 @@ from baker.artifacts import content_hash
 from baker.bake_config import BakeConfig
 
 
+class Round(msgspec.Struct, frozen=True):
+    """An on-policy round of a training; number 0 is the training before them, on the teacher's answers."""
+
+    number: int = 0
+    first_step: int = 0
+    """Steps behind it."""
+    taught_steps: int = 0
+    """Steps of the training before all rounds, as far as it is behind it."""
+    train: list[str] = []
+    """What it trains on instead of the mix."""
+
+
+BEFORE_ROUNDS = Round()
+
+
 class TrainSpec(msgspec.Struct, frozen=True):
     """A JSON file in the process's working folder.
 
@@ -23,7 +38,7 @@ class TrainSpec(msgspec.Struct, frozen=True):
     parent_adapter: str | None
     """Folder of the adapter to continue from."""
     train: list[str]
-    """In the order of the mix; a file may appear twice."""
+    """In the order of the mix; a file may appear twice. Rounds train on others."""
     held_out: dict[str, list[str]]
     """By target."""
     output: str
@@ -37,6 +52,8 @@ class TrainSpec(msgspec.Struct, frozen=True):
     """Folder of the training states; None: none are kept."""
     resume: str | None = None
     """The state in there to go on from; None: begin anew."""
+    round: Round = BEFORE_ROUNDS
+    """The part of the training that this process does, and no other."""
     draws_curves: bool = False
     """Whether a PNG of the curves is drawn beside the metrics."""
     allows_wandb: bool = False
@@ -45,7 +62,7 @@ class TrainSpec(msgspec.Struct, frozen=True):
     """CPU threads; None leaves the choice to torch."""
 
     def fingerprint(self) -> str:
-        """Of what decides the result. The folders of data and results may have moved since."""
+        """Of what decides the result, the same in all rounds. The folders of data and results may have moved since."""
         parent = None if self.parent_adapter is None else content_hash(Path(self.parent_adapter))
         held_out = {target: [_short(file) for file in files] for target, files in self.held_out.items()}
         config = msgspec.to_builtins(self.config)

@@ -39,6 +39,10 @@ class Standing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of each step."""
     evaluations: list[Evaluated]
     drifts: list[Drifted] = []
+    round: int = 0
+    """The on-policy round that it stands in; 0: before them."""
+    passes: int = 0
+    """Passes over the data that it has behind it at the round's end."""
 
 
 class TrainingState(NamedTuple):

@@ -248,6 +248,12 @@ class Progress(msgspec.Struct, frozen=True):
     """Most that the process held of the machine's memory (resident set)."""
     device_memory_bytes: int | None = None
     """Most that it held of the GPU's; None without one."""
+    round: int = 0
+    """The on-policy round; 0: before them."""
+    rounds: int = 0
+    """So many there are."""
+    answers: int | None = None
+    """While the student answers for that round: so many it has given."""
 
 
 class TargetShare(msgspec.Struct, frozen=True):

@@ -51,6 +51,10 @@ TRIES: dict[str, tuple[dict[str, Any], str]] = {
     "model.parent_peft_dir": ({"model": {"parent_peft_dir": "/a"}}, "model.parent_peft_dir has no effect"),
     "data.sources": ({"data": {"sources": [{"name_or_path": "a.jsonl"}]}}, "can't be run here: data.sources"),
     "data.eval_sources": ({"data": {"eval_sources": [{"split": "eval"}]}}, "can't be run here: data.eval_sources"),
+    "data.on_policy.rounds": (
+        {"data": {"on_policy": {"rounds": 1}}, "checkpoint": [{"auto_resume": False}]},
+        "data.on_policy.rounds is 1, and each round goes on from the training state",
+    ),
     "data.max_length": ({"data": {"max_length": 8}}, "cut to data.max_length (8 tokens)"),
     "data.train_eval_split": ({"data": {"train_eval_split": [1, 0]}}, "nothing is held out, so there is no eval_kl"),
     "optimizer.type": ({"optimizer": {"type": "adam", "weight_decay": 0.1}}, "weight_decay is decoupled"),

@@ -93,8 +93,8 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
     return training
 
 
-def make_service(home: Path, publisher: Publisher, **settings: Any) -> Service:
-    service = Service(home, FakeEngine())
+def make_service(home: Path, publisher: Publisher, engine: FakeEngine | None = None, **settings: Any) -> Service:
+    service = Service(home, engine or FakeEngine())
     stage_settings = StageSettings(top_logprobs=4, **settings)
     service.stages = Stages(home, service.catalog, service.engine, service.engine, publisher, stage_settings)
     service.jobs = Jobs(service.catalog, service.stages, POLICY)

@@ -1,0 +1,407 @@
+"""On-policy rounds: what is asked and judged, the training in parts, and a bake that is killed on its way."""
+
+import asyncio
+import contextlib
+import multiprocessing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+
+from baker import artifacts, bake_stage, events, training_state
+from baker.bake_config import OnPolicyConfig, bake_config
+from baker.bake_limits import refusals
+from baker.errors import EngineError, InvalidInputError, RolloutError
+from baker.loop import Stopped
+from baker.rounds import Answering, Judged, Rounds, answer, drawn
+from baker.train import train
+from baker.train_spec import Round, TrainSpec
+from baker.types import Checkpoint, Distribution, Job, JobState, Progress, Sample, SampleRequest, Stage
+from tests.baker.test_bake_stage import Publisher, ended, make_service, steps_kept
+from tests.baker.test_interruptions import SECONDS, begin, kill_trainer, step_of, until
+from tests.baker.test_jobs import Service, decode, running
+from tests.baker.test_resume import Killed
+from tests.baker.test_train import TIME_DEPENDENT, is_running, write_spec
+from tests.baker.tiny import make_model, make_trajectories, save_model
+from tests.fakes import FakeEngine
+
+pytestmark = pytest.mark.anyio
+
+STUDENT = Checkpoint("admin", "repo", "bake", 7, Path(), "0" * 64, 0, 1)
+TEACHER = msgspec.structs.replace(STUDENT, bake="parent")
+
+
+# What is asked, and who answers
+
+
+def test_all_rows_are_drawn_once_before_one_comes_again() -> None:
+    files = [str(index) for index in range(7)]
+    found = drawn(files, 17, "seed")
+    assert sorted(found[:7]) == sorted(found[7:14]) == files and len(set(found[14:])) == 3
+    assert found == drawn(files, 17, "seed") != drawn(files, 17, "other") and drawn(files, 0, "seed") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, (10, 0)),
+        ({"trajectories": 6}, (6, 0)),
+        ({"share": 0.5}, (10, 10)),
+        ({"trajectories": 6, "share": 0.75}, (6, 2)),
+    ],
+)
+def test_the_share_says_how_many_old_rows_stand_beside_the_new(
+    settings: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    assert OnPolicyConfig(**settings).rows(10) == expected
+
+
+def test_a_training_stands_in_the_last_round_that_began_before_it(tmp_path: Path) -> None:
+    rounds = Rounds(tmp_path)
+    assert rounds.at(5) == 0
+    rounds.begin(1, 40, None)
+    rounds.begin(2, 48, None)
+    assert [rounds.at(step) for step in (0, 39, 40, 47, 48, 60)] == [0, 0, 1, 1, 2, 2]
+    made = rounds.complete(1, [rounds.answers(1) / "a", tmp_path / "data" / "b"])
+    assert made.train == ["rounds/1/trajectories/a", "data/b"]
+    rounds.begin(1, 40, None)
+    assert rounds.read(1) == made, "one that was begun stands"
+
+
+class Engine(FakeEngine):
+    """Its students can be held up, or be refused, from their so many-th answer on."""
+
+    hold_at: int | None = None
+    fail_at: int | None = None
+    refused = ""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.students: list[SampleRequest] = []
+
+    async def sample(self, request: SampleRequest) -> Sample:
+        if request.adapter is not None:
+            self.students.append(request)
+            if len(self.students) == self.fail_at:
+                raise EngineError("the engine is dead")
+            if self.hold_at is not None and len(self.students) >= self.hold_at:
+                await asyncio.Event().wait()
+        return await super().sample(request)
+
+    async def distribution(
+        self, context_ids: Sequence[int], response_ids: Sequence[int], top_logprobs: int, adapter: Checkpoint | None
+    ) -> Distribution:
+        if self.refused and self.refused in decode(context_ids):
+            raise InvalidInputError("the window is too small")
+        return await super().distribution(context_ids, response_ids, top_logprobs, adapter)
+
+
+def questions(folder: Path, count: int = 4) -> list[str]:
+    files = []
+    for index, row in enumerate(make_trajectories(count)):
+        texts = [f"loud {index}", f"plain {index}"]
+        teacher_ids, student_ids = (np.array([ord(c) + 10 for c in text], np.int32) for text in texts)
+        row = msgspec.structs.replace(row, teacher_ids=teacher_ids, student_ids=student_ids)
+        files.append(str(folder / f"{index}.safetensors"))
+        artifacts.save_trajectory(Path(files[-1]), row)
+    return files
+
+
+async def answer_them(files: list[str], folder: Path, engine: Engine, heard: list[int], **settings: Any) -> Judged:
+    how = Answering(OnPolicyConfig(**settings), STUDENT, TEACHER, 4, "seed")
+
+    async def note(count: int) -> None:
+        heard.append(count)
+
+    return await answer(files, folder, how, engine, note)
+
+
+async def test_the_student_answers_under_its_prompt_and_the_teacher_judges_under_its_own(tmp_path: Path) -> None:
+    engine, heard, files = Engine(), list[int](), questions(tmp_path)
+    judged = await answer_them(files, tmp_path / "answers", engine, heard, temperature=0.5, max_tokens=5)
+    assert heard == [0, 1, 2, 3, 4] and judged.refused == []
+    assert [decode(request.context_ids) for request in engine.students] == [f"plain {index}" for index in range(4)]
+    assert {(r.adapter, r.temperature, r.max_tokens, r.top_logprobs) for r in engine.students} == {(STUDENT, 0.5, 5, 0)}
+    assert len({request.seed for request in engine.students}) == 4
+    assert [decode(context) for context, _ in engine.judged] == [f"loud {index}" for index in range(4)]
+    for index, file in enumerate(judged.files):
+        row, asked = artifacts.load_trajectory(file), artifacts.load_trajectory(Path(files[index]))
+        assert row.teacher_ids.tolist() == asked.teacher_ids.tolist() and row.stimulus == asked.stimulus
+        assert decode(row.response_ids[:-1]) == "PLAI"
+        assert row.top_ids_TK[:, 0].tolist() == row.response_ids.tolist(), "the fake teacher knows the answer"
+    again = await answer_them(files, tmp_path / "answers", engine, heard)
+    assert again == judged and len(engine.students) == 4, "what is there is not made again"
+
+
+async def test_answers_are_as_long_as_the_teacher_s_longest_unless_told(tmp_path: Path) -> None:
+    engine, files = Engine(), questions(tmp_path)
+    await answer_them(files, tmp_path / "answers", engine, [])
+    longest = max(len(artifacts.load_trajectory(Path(file)).response_ids) for file in files)
+    assert {request.max_tokens for request in engine.students} == {longest}
+
+
+async def test_what_cannot_be_judged_is_left_out_and_told(tmp_path: Path) -> None:
+    engine, files = Engine(), questions(tmp_path)
+    engine.refused = "loud 2"
+    judged = await answer_them(files, tmp_path / "answers", engine, [])
+    assert [file.name for file in judged.files] == [f"{index:06d}.safetensors" for index in (0, 1, 3)]
+    assert judged.refused == ["'question 2': the window is too small"]
+    engine.refused = "loud"
+    with pytest.raises(RolloutError, match="nothing of an on-policy round: 'question 0': the window"):
+        await answer_them(files, tmp_path / "others", engine, [])
+
+
+async def test_an_engine_that_dies_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baker.rounds.AT_ONCE", 1)
+    engine, files, heard = Engine(), questions(tmp_path), list[int]()
+    engine.fail_at = 3
+    with pytest.raises(EngineError, match="the engine is dead"):
+        await answer_them(files, tmp_path / "answers", engine, [])
+    judged = await answer_them(files, tmp_path / "answers", engine, heard)
+    assert heard == [2, 3, 4] and len(judged.files) == 4 and len(engine.students) == 5
+
+
+# The training in parts, one process's work at a time
+
+PARTS: dict[str, Any] = {
+    "epochs": 3,
+    "eval_interval": 4,
+    "data": {"on_policy": {"rounds": 2, "trajectories": 6, "share": 0.75, "epochs": 2}},
+    "model": {"baked_adapter_config": {"lora_dropout": 0.2}},
+    "checkpoint": [{"save_every_n_steps": 5, "save_every_n_epochs": 2}],
+}
+FIRST, ALL = 18, 18 + 2 * 8
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("base") / "model")
+
+
+def make(folder: Path, base: Path, **settings: Any) -> TrainSpec:
+    spec = write_spec(folder, base, **{**PARTS, **settings})
+    for number in (1, 2):
+        for index, row in enumerate(make_trajectories(8, seed=number)):
+            artifacts.save_trajectory(folder / "rows" / f"round-{number}-{index}.safetensors", row)
+    return msgspec.structs.replace(spec, state=str(folder / "state"))
+
+
+def go_on(spec: TrainSpec, emit: Any, is_stopping: Any = lambda: False) -> None:
+    """The part that is next, as the bake's stage has it done."""
+    folder = Path(spec.metrics).parent
+    assert spec.state is not None
+    state = training_state.find(Path(spec.state), spec.fingerprint())
+    rounds = Rounds(folder)
+    number = 0 if state is None else rounds.at(training_state.step_of(state))
+    part = Round()
+    if number:
+        train_on = [str(folder / "rows" / f"round-{number}-{index}.safetensors") for index in range(8)]
+        part = Round(number, rounds.read(number).first_step, rounds.read(1).first_step, train_on)
+    spec = msgspec.structs.replace(spec, resume=None if state is None else str(state), round=part)
+    last: list[events.Saved] = []
+
+    def hear(event: events.TrainEvent) -> None:
+        emit(event)
+        if isinstance(event, events.Saved):
+            last.append(event)
+
+    train(spec, hear, is_stopping)
+    if not last[-1].is_last:
+        rounds.begin(number + 1, last[-1].step, None)
+
+
+def finish(spec: TrainSpec) -> list[events.TrainEvent]:
+    heard: list[events.TrainEvent] = []
+    while not any(isinstance(event, events.Saved) and event.is_last for event in heard):
+        go_on(spec, heard.append)
+    return heard
+
+
+def rows_of(spec: TrainSpec) -> list[dict[str, Any]]:
+    rows = artifacts.read_lines(Path(spec.metrics))
+    return [{key: value for key, value in row.items() if key not in TIME_DEPENDENT} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, base: Path) -> tuple[TrainSpec, list[events.TrainEvent]]:
+    spec = make(tmp_path_factory.mktemp("whole"), base)
+    return spec, finish(spec)
+
+
+def test_rounds_are_one_training(whole: tuple[TrainSpec, list[events.TrainEvent]]) -> None:
+    spec, heard = whole
+    steps = [event for event in heard if isinstance(event, events.Stepped)]
+    assert [event.step for event in steps] == list(range(1, ALL + 1))
+    assert {event.total_steps for event in steps} == {ALL}
+    assert [event.round for event in steps] == [0] * FIRST + [1] * 8 + [2] * 8 and steps[0].rounds == 2
+    rates = [event.lr for event in steps]
+    assert rates[3] == 0.02 and rates[3:] == sorted(rates[3:], reverse=True), "one curve"
+    assert [event.epoch for event in steps][FIRST - 1 :: 4] == [3.0, 4.0, 5.0, 6.0, 7.0]
+    rows = rows_of(spec)
+    assert [row["iter"] for row in rows] == sorted(row["iter"] for row in rows)
+    assert [row["iter"] for row in rows if "grad_norm" in row] == list(range(1, ALL + 1))
+    evaluated = [row["iter"] for row in rows if "eval_loss" in row]
+    assert evaluated == [0, 4, 8, 12, 16, 18, 20, 24, 26, 28, 32, 34], "every 4, and at each round's end"
+    assert all(row["round"] == (row["iter"] > FIRST) + (row["iter"] > FIRST + 8) for row in rows)
+    folders = sorted(int(path.name) for path in Path(spec.output).iterdir())
+    assert folders == [5, 10, 12, 15, 18, 20, 25, 26, 30, 34], "by steps, by epochs, and at each round's end"
+    saved = [event for event in heard if isinstance(event, events.Saved)]
+    assert [event.step for event in saved if event.is_last] == [ALL]
+
+
+@pytest.mark.parametrize("point", range(0, 96, 31))
+def test_wherever_rounds_are_interrupted_they_end_the_same(
+    tmp_path: Path, base: Path, whole: tuple[TrainSpec, list[events.TrainEvent]], point: int
+) -> None:
+    """Killed after so many events, all rounds counted; then stopped, as by SIGTERM, again and again."""
+    spec = make(tmp_path, base)
+    left = point
+
+    def emit(event: events.TrainEvent) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+
+    with contextlib.suppress(Killed):
+        while True:
+            go_on(spec, emit)
+    for patience in (2, 5, 6, 11):
+        asked = iter(range(10**6))
+        try:
+            go_on(spec, lambda event: None, lambda asked=asked, patience=patience: next(asked) > patience)
+        except Stopped:
+            continue
+    finish(spec)
+    for name in (artifacts.ADAPTER_WEIGHTS, artifacts.ADAPTER_CONFIG):
+        files = [Path(one.output) / str(ALL) / name for one in (spec, whole[0])]
+        assert files[0].read_bytes() == files[1].read_bytes(), name
+    assert rows_of(spec) == rows_of(whole[0])
+
+
+def test_without_a_state_no_round_can_begin() -> None:
+    config = {"data": {"on_policy": {"rounds": 1}}, "checkpoint": [{"auto_resume": False}]}
+    assert ["auto_resume is false" in reason for reason in refusals(bake_config(config))] == [True]
+
+
+# The whole bake, with real training processes
+
+SETTINGS: dict[str, Any] = {
+    "epochs": 4,
+    "data": {"on_policy": {"rounds": 2, "trajectories": 6, "share": 0.75, "epochs": 2}},
+    "checkpoint": [{"save_every_n_steps": 12}],
+}
+TAUGHT = 20
+LAST = TAUGHT + 2 * 8
+
+
+@pytest.fixture(scope="module")
+def wide_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a token for each character of the fake engine's answers."""
+    folder = tmp_path_factory.mktemp("base") / "model"
+    make_model(vocab_size=160).save_pretrained(folder)
+    return folder
+
+
+def service_of(home: Path, base: Path, hold_at: int | None = None) -> tuple[Service, Engine]:
+    engine = Engine(base)
+    engine.hold_at = hold_at
+    return make_service(home, Publisher(), engine, trainer_threads=1), engine
+
+
+@pytest.fixture(scope="module")
+async def done(tmp_path_factory: pytest.TempPathFactory, wide_base: Path) -> tuple[Path, Job]:
+    """A bake that nothing interrupted."""
+    home = tmp_path_factory.mktemp("done")
+    service, engine = service_of(home, wide_base)
+    async with running(service):
+        await begin(service, **SETTINGS)
+        job = await ended(service, SECONDS)
+        assert (job.state, job.error) == (JobState.COMPLETE, None)
+        assert await steps_kept(service) == [LAST, TAUGHT + 8, TAUGHT + 4, TAUGHT, 12]
+    held_out = {
+        artifacts.load_trajectory(path).stimulus for path in (home / "jobs" / str(job.id) / "data" / "target").iterdir()
+    } - trained_on(home, job)
+    assert len(held_out) == 1
+    steps = [request.adapter.step for request in engine.students if request.adapter is not None]
+    assert sorted(steps) == [TAUGHT] * 6 + [TAUGHT + 8] * 6, "the newest checkpoint answers"
+    assert not any(text in decode(request.context_ids) for request in engine.students for text in held_out)
+    return home, job
+
+
+def trained_on(home: Path, job: Job) -> set[str]:
+    spec = msgspec.json.decode((home / "jobs" / str(job.id) / "spec.json").read_bytes(), type=TrainSpec)
+    return {artifacts.load_trajectory(Path(name)).stimulus for name in spec.train}
+
+
+def outcome(home: Path, job: Job) -> dict[str, Any]:
+    folder = home / "jobs" / str(job.id)
+    rows = artifacts.read_lines(folder / "metrics.jsonl")
+    return {
+        "weights": (folder / "checkpoints" / str(LAST) / artifacts.ADAPTER_WEIGHTS).read_bytes(),
+        "rows": [(row["iter"], row["round"], row.get("eval_loss", row.get("drift", row.get("loss")))) for row in rows],
+        "answers": {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("rounds/*/*/*")},
+        "train": [Rounds(folder).read(number).train for number in (1, 2)],
+    }
+
+
+def hold_for_ever(home: Path, base: Path) -> None:
+    async def serve() -> None:
+        service, _ = service_of(home, base, hold_at=9)
+        async with running(service):
+            await begin(service, **SETTINGS)
+            await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+async def test_a_bake_that_is_killed_in_its_rounds_goes_on_at_the_answer_and_the_step_where_it_was(
+    tmp_path: Path, wide_base: Path, done: tuple[Path, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the trainer in round 1, then with SIGKILL the service among the answers of round 2."""
+    monkeypatch.setattr(bake_stage, "RETRY_SECONDS", 0.0)
+    _, job = done
+    answers = tmp_path / "jobs" / str(job.id) / "rounds" / "2" / "trajectories"
+    process = multiprocessing.get_context("spawn").Process(target=hold_for_ever, args=(tmp_path, wide_base))
+    process.start()
+    await until(lambda: len(list(answers.glob("*.safetensors"))) == 2)
+    children = psutil.Process(process.pid).children()
+    process.kill()
+    process.join()
+    await until(lambda: not any(is_running(child.pid) for child in children))
+    service, engine = service_of(tmp_path, wide_base)
+    async with running(service):
+        await until(lambda: step_of(service, job) > TAUGHT + 8)
+        killed = kill_trainer()
+        job_again = await ended(service, SECONDS)
+        assert killed is not None
+        assert (job_again.id, job_again.state, job_again.error) == (job.id, JobState.COMPLETE, None)
+    assert len(engine.students) == 4, "two of six were kept"
+    assert outcome(tmp_path, job) == outcome(*done)
+
+
+async def test_the_status_tells_of_the_round_and_a_cancelled_one_is_taken_up(
+    tmp_path: Path, wide_base: Path, done: tuple[Path, Job]
+) -> None:
+    service, engine = service_of(tmp_path, wide_base, hold_at=3)
+    async with running(service):
+        job = await begin(service, **SETTINGS)
+
+        def standing() -> Progress:
+            return service.jobs.training.get(job.id) or Progress(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+        await until(lambda: standing().answers == 2)
+        assert (standing().step, standing().total_steps) == (TAUGHT, LAST)
+        assert (standing().round, standing().rounds) == (1, 2)
+        cancelled = await service.jobs.cancel(Stage.BAKE, "admin", "repo", "bake")
+        assert cancelled is not None and 50 < cancelled.progress_percent < 60
+        assert await steps_kept(service) == [TAUGHT, 12]
+        engine.hold_at = None
+        again = await service.jobs.start(Stage.BAKE, "admin", "repo", "bake")
+        assert again.id > job.id and (await ended(service, SECONDS)).state is JobState.COMPLETE
+    assert len(engine.students) == 6 + (6 - 2) + 6, "those in flight are asked again"
+    assert outcome(tmp_path, again) == outcome(*done)

@@ -1,0 +1,102 @@
+"""A bake with an on-policy round on the real engine and with real training processes; the rest is in tests/baker."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from baker import artifacts
+from baker.catalog import Catalog
+from baker.jobs import Jobs
+from baker.models import BaseModelNames
+from baker.plan import Policy
+from baker.rounds import Rounds
+from baker.stages import Stages, StageSettings
+from baker.threads import OneThread
+from baker.types import Job, JobState, Prompt, Stage, Trajectory
+from gateway.adapters import Adapters
+from gateway.engine import Engine
+from tests.gateway.engines import MODEL_NAME
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS: dict[str, Any] = {
+    "datasets": [{"target": "target"}],
+    "epochs": 6,
+    "optimizer": {"learning_rate": 0.003},
+    "model": {"baked_adapter_config": {"r": 4, "lora_alpha": 4}},
+    "data": {"on_policy": {"rounds": 1, "trajectories": 5, "temperature": 0.01, "max_tokens": 10}},
+}
+TAUGHT, LAST = 30, 33
+SECONDS = 300
+
+
+async def bake(home: Path, engine: Engine, adapters: Adapters, names: BaseModelNames) -> Job:
+    catalog = OneThread(lambda: Catalog(home, names), "store")
+    settings = StageSettings(top_logprobs=8, trainer_threads=1)
+    policy = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=engine.max_lora_rank)
+    jobs = Jobs(catalog, Stages(home, catalog, engine, engine, adapters, settings), policy)
+    running = asyncio.create_task(jobs.run())
+    try:
+        await catalog(Catalog.put_repo, "admin", "repo", None)
+        odd = Prompt(messages=[{"role": "system", "content": "Be odd."}])
+        await catalog(Catalog.put_prompt, "admin", "repo", "odd", odd, may_change=True)
+        questions = {"type": "hardcoded", "questions": [f"Question {index}?" for index in range(6)]}
+        target = {"u": "odd", "v": "", "generators": [questions], "num_traj_per_stimulus": 2, "max_tokens": 12}
+        await catalog(Catalog.put_target, "admin", "repo", "target", "default", target, may_change=True)
+        await catalog(Catalog.put_bake, "admin", "repo", "rounds", "default", SETTINGS, may_change=True)
+        for stage in (Stage.STIM, Stage.ROLLOUT):
+            await jobs.start(stage, "admin", "repo", "target")
+        job = await jobs.start(Stage.BAKE, "admin", "repo", "rounds")
+        return await jobs.wait(job, SECONDS)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        catalog.close(Catalog.close)
+
+
+def logprobs_of(model: Any, context: np.ndarray, row: Trajectory) -> torch.Tensor:
+    """Of all tokens at the response's positions, (T, V), of one row alone."""
+    ids = torch.from_numpy(np.concatenate([context, row.response_ids]).astype(np.int64))[None]
+    with torch.no_grad():
+        logits: torch.Tensor = model(input_ids=ids).logits[0, len(context) - 1 : -1]
+    return logits.float().log_softmax(-1)
+
+
+async def test_the_newest_checkpoint_answers_and_the_prompted_base_judges(
+    tmp_path: Path, engine: Engine, tiny_model: Path
+) -> None:
+    names = BaseModelNames(MODEL_NAME, stands_in=True)
+    adapters = Adapters(engine, names)
+    job = await bake(tmp_path, engine, adapters, names)
+    assert (job.state, job.error) == (JobState.COMPLETE, None)
+    newest = adapters.resolve("repo/rounds", "admin").checkpoint
+    assert newest is not None and newest.step == LAST
+    folder = tmp_path / "jobs" / str(job.id)
+    made = Rounds(folder).read(1)
+    assert made.first_step == TAUGHT and made.train is not None and len(made.train) == 5
+    rows = [artifacts.load_trajectory(folder / name) for name in made.train]
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    for row in rows:
+        assert len(row.response_ids) <= 10 and row.top_ids_TK.shape[1] == 8
+        expected = logprobs_of(base, row.teacher_ids, row).gather(-1, torch.from_numpy(row.top_ids_TK).long())
+        assert (expected - torch.from_numpy(row.top_logprobs_TK)).abs().mean() < 0.05, "as the prompted base judges"
+        assert len(row.teacher_ids) > len(row.student_ids)
+    by_base = np.mean([margin(logprobs_of(base, row.student_ids, row), row) for row in rows])
+    student = PeftModel.from_pretrained(base, folder / "checkpoints" / str(TAUGHT)).eval()
+    by_student = np.mean([margin(logprobs_of(student, row.student_ids, row), row) for row in rows])
+    assert by_student < 0.05 < by_base, "near temperature 0 it says what it finds likeliest"
+    metrics = artifacts.read_lines(folder / "metrics.jsonl")
+    assert [row["iter"] for row in metrics if "grad_norm" in row] == list(range(1, LAST + 1))
+
+
+def margin(logprobs_TV: torch.Tensor, row: Trajectory) -> float:
+    """How much likelier the likeliest token is than the one that was said, in nats, on average."""
+    said = logprobs_TV.gather(-1, torch.from_numpy(row.response_ids).long()[:, None])[:, 0]
+    return float((logprobs_TV.amax(-1) - said).mean())
