@@ -100,7 +100,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     save_name: str | None = None
     """A label of the result."""
     student_model_path: str | None = None
-    """Another model as student: not done here."""
+    """Another model with the same vocabulary as student, by its name in the service's models folder."""
     adapter_paths: list[str] | None = None
     """[old] Ignored."""
     parent_peft_dir: str | None = None

@@ -20,14 +20,14 @@ def warnings(config: BakeConfig) -> list[str]:
 
 
 def _refusals(config: BakeConfig) -> Iterator[str]:
+    on_policy = config.data.on_policy
     if config.model.student_model_path is not None:
+        for name, is_asked in (("teacher 'full'", config.data.has_full_teacher), ("on_policy", on_policy.rounds > 0)):
+            if is_asked:
+                yield f"data.{name} needs the teacher's own weights, but model.student_model_path names another model"
+    if on_policy.rounds and not config.resumes:
         yield (
-            f"model.student_model_path is {config.model.student_model_path!r}, but the student is always the base "
-            "model that is served: leave it away"
-        )
-    if config.data.on_policy.rounds and not config.resumes:
-        yield (
-            f"data.on_policy.rounds is {config.data.on_policy.rounds}, and each round goes on from the training state, "
+            f"data.on_policy.rounds is {on_policy.rounds}, and each round goes on from the training state, "
             "but checkpoint[].auto_resume is false, which keeps none"
         )
     for name, sources in (("sources", config.data.sources), ("eval_sources", config.data.eval_sources)):

@@ -30,6 +30,7 @@ from baker.mix_files import linked_mix
 from baker.neutral import NeutralAnswers
 from baker.ports import BaseModel, Publisher, Sampler
 from baker.rounds import Answering, Rounds, answer, drawn
+from baker.student_models import student_folder
 from baker.threads import OneThread
 from baker.train_spec import BEFORE_ROUNDS, Round, TrainSpec
 from baker.types import Checkpoint, Job, Loss, Progress
@@ -62,6 +63,22 @@ class Result(msgspec.Struct, frozen=True):
     """By step: those that are not served yet, and last the bake's."""
     created: int
     loss: Loss
+
+
+class _NotServed:
+    """The publisher of adapters that are not the engine's: they are only kept."""
+
+    async def prove(self, checkpoint: Checkpoint) -> None:
+        return
+
+    def register(self, checkpoint: Checkpoint) -> None:
+        return
+
+    def publish(self, checkpoint: Checkpoint) -> None:
+        return
+
+    async def retire(self, checkpoint: Checkpoint) -> None:
+        return
 
 
 class BakeSettings(msgspec.Struct, frozen=True):
@@ -110,7 +127,8 @@ class BakeStage:
     async def _train(self, bake: "_Bake") -> Result:
         """Start the training process, and another one whenever it is killed, each from where the last one got to."""
         try:
-            bake.neutral = await self._neutral.files()
+            # Of another model they would tell how far that is from the served one.
+            bake.neutral = await self._neutral.files() if _student_of(bake.job) is None else []
         except (InvalidInputError, RolloutError) as error:
             await bake.warn(f"the drift is not measured, since the base model can't be asked: {error}")
         if bake.config.resumes:
@@ -185,10 +203,11 @@ class BakeStage:
         return Round(number, made.first_step, first.first_step, train)
 
     def _spec(self, bake: "_Bake", mix: Mix[str]) -> TrainSpec:
+        student = _student_of(bake.job)
         return TrainSpec(
             name=f"{bake.job.repo}/{bake.job.name}",
-            base_model=str(self._base.path),
-            base_model_name=self._base.name,
+            base_model=str(self._base.path if student is None else student_folder(self._home, student)),
+            base_model_name=self._base.name if student is None else student,
             parent_adapter=None if bake.parent is None else str(bake.parent.path),
             train=mix.train,
             held_out=mix.held_out,
@@ -259,7 +278,7 @@ class BakeStage:
     async def _keep(self, bake: "_Bake", checkpoint: Checkpoint) -> None:
         """Give out one on the way, which was proved."""
         # What the result must show, it has not shown.
-        moving = [] if bake.config.publish_if.asks else [checkpoint]
+        moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.asks else []
         moved = await self._catalog(checkpoint_rows.keep, bake.job, [checkpoint], moving)
         self._give_out([checkpoint], moved)
         await self._prune(bake.job, bake.config)
@@ -296,7 +315,7 @@ class BakeStage:
         )
         self._give_out(proved, moved)
         if held_back is None:
-            self._retire_soon(await self._catalog(checkpoint_rows.remove_of_other_jobs, job))
+            self._retire_soon(await self._catalog(checkpoint_rows.remove_of_other_jobs, job, last))
         else:
             await warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
         await self._prune(job, config)
@@ -305,16 +324,16 @@ class BakeStage:
         """Args: moved: those that the bake's name moved to; the last one is what it means in the end."""
         for checkpoint in checkpoints:
             if checkpoint in moved:
-                self._publisher.publish(checkpoint)
+                self._publisher_of(checkpoint).publish(checkpoint)
             else:
-                self._publisher.register(checkpoint)
+                self._publisher_of(checkpoint).register(checkpoint)
 
     async def _complaint(self, job: Job, checkpoint: Checkpoint) -> str | None:
         """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
         # What an earlier run of the bake left under this very name gives way.
         await self._retire(await self._catalog(checkpoint_rows.remove_namesakes, job, checkpoint))
         try:
-            await self._publisher.prove(checkpoint)
+            await self._publisher_of(checkpoint).prove(checkpoint)
         except AdapterError as error:
             return f"checkpoint {checkpoint.step} was made, but it is not served as it was trained: {error}"
         return None
@@ -339,7 +358,7 @@ class BakeStage:
     async def _retire(self, checkpoints: list[Checkpoint]) -> None:
         """Their rows are gone; when nothing runs on them any more, their files go too."""
         for checkpoint in checkpoints:
-            await self._publisher.retire(checkpoint)
+            await self._publisher_of(checkpoint).retire(checkpoint)
             await asyncio.to_thread(shutil.rmtree, checkpoint.path, ignore_errors=True)
 
     def _made(self, saved: events.Saved) -> Made:
@@ -357,9 +376,13 @@ class BakeStage:
                 sha256=each.sha256,
                 created=created,
                 job_id=job.id,
+                is_served=_student_of(job) is None,
             )
             for number, each in zip(numbers, made, strict=True)
         ]
+
+    def _publisher_of(self, checkpoint: Checkpoint) -> Publisher:
+        return self._publisher if checkpoint.is_served else _NotServed()
 
     async def note(self, job: Job, **changes: Any) -> None:
         """Show in the job's row how far the training is. A full disk must not end it for that."""
@@ -367,6 +390,11 @@ class BakeStage:
             await self._catalog(Catalog.update_job, job.id, **changes)
         except sqlite3.Error as error:
             log.warning("job %d: its progress can't be written: %s", job.id, error)
+
+
+def _student_of(job: Job) -> str | None:
+    """The model that learns, if it is not the served one."""
+    return msgspec.convert(job.inputs, plan.BakeInputs).student
 
 
 class _Bake:

@@ -331,6 +331,11 @@ class Catalog:
         if ref is not None and (owner := ref.owner(user)) is not None:
             checkpoint = self.find_checkpoint(owner, ref.repo, ref.bake, ref.step)
             if checkpoint is not None:
+                if not checkpoint.is_served:
+                    raise InvalidInputError(
+                        f"Model {name!r} is an adapter of another model than the one that is served "
+                        "(model.student_model_path): it can be downloaded, but neither asked nor baked on"
+                    )
                 if name != whole:
                     raise InvalidInputError(
                         f"Model {name!r} names a strength, which only a request to a model may: write {whole!r} here"
@@ -340,7 +345,8 @@ class Catalog:
                 raise InvalidInputError(held_back(name, [each.name for each in known]))
         if self.base.stands_in and (ref is None or (ref.step is None and self.store.repo(user, ref.repo) is None)):
             return ResolvedModel(None, f"{name!r} is not on this machine: {self.base.served!r} stands in for it")
-        served = [self.base.served, *(checkpoint.name for checkpoint in self.store.checkpoints_of(user))]
+        known = self.store.checkpoints_of(user)
+        served = [self.base.served, *(checkpoint.name for checkpoint in known if checkpoint.is_served)]
         raise InvalidInputError(f"Model {name!r} is not served here; there is: {', '.join(nearest(name, served, 5))}")
 
     def _active_jobs(self, user: str, repo: str) -> list[Job]:

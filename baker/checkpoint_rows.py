@@ -73,10 +73,10 @@ def remove_of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
     return _remove_where(catalog, job, lambda known: known.job_id == job.id)
 
 
-def remove_of_other_jobs(catalog: Catalog, job: Job) -> list[Checkpoint]:
-    """What earlier runs of the bake left, except for what its name means or meant before, and what another job works
-    on."""
-    kept = _kept(catalog, job, moves=2)
+def remove_of_other_jobs(catalog: Catalog, job: Job, result: Checkpoint) -> list[Checkpoint]:
+    """What earlier runs of the bake left, except for what another job works on, and what its name means or meant
+    before: a rollback leads there, unless the run's result is not one that a name can lead back from."""
+    kept = _kept(catalog, job, moves=2 if result.is_served else 1)
     return _remove_where(catalog, job, lambda known: known.job_id != job.id and known not in kept)
 
 

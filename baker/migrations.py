@@ -130,3 +130,8 @@ def names_point_to_checkpoints(db: Database) -> None:
         """
     )
     db.table("jobs").add_column("held_back", str)
+
+
+@MIGRATIONS()
+def adapters_of_other_models(db: Database) -> None:
+    db.table("checkpoints").add_column("is_served", int, not_null_default=1)

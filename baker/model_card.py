@@ -53,6 +53,8 @@ def _front_matter(base_model: str) -> str:
 def _lineage(catalog: Catalog, job: Job, checkpoint: Checkpoint, base_model: str) -> str:
     names = [_code(checkpoint.name), *_parents(catalog, job), f"{_code(base_model)} (base model)"]
     steps = [f"{number}. {name}" for number, name in enumerate(reversed(names), start=1)]
+    if msgspec.convert(job.inputs, BakeInputs).student is not None:
+        steps.append(f"\nIts teacher was {_code(catalog.base.served)}, which has the same vocabulary.")
     return "\n".join(["Each began where the one before ended; this adapter holds them all.", "", *steps])
 
 

@@ -17,6 +17,7 @@ from baker.config import TargetConfig
 from baker.errors import InvalidInputError
 from baker.generator_plan import GeneratorPlan, GeneratorPlanner
 from baker.stim import expected_stimuli
+from baker.student_models import StudentModels
 from baker.types import Checkpoint, Job, JobState, Prompt, Stage
 
 
@@ -53,6 +54,8 @@ class BakeInputs(msgspec.Struct, frozen=True):
     targets: dict[str, TargetSnapshot] = {}
     imported: str | None = None
     """Folder that the adapter was loaded from; None: it is trained here."""
+    student: str | None = None
+    """The model that learns, by its name in the models folder; None: the served one."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -64,6 +67,8 @@ class Policy(msgspec.Struct, frozen=True):
     max_lora_rank: int
     rollout_max_tokens: int = 1024
     """Tokens of an answer where the target does not say."""
+    students: StudentModels | None = None
+    """None: there are no other models."""
 
 
 Planner = Callable[[Catalog, Policy, str, str, str], Job]
@@ -140,17 +145,29 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
         raise InvalidInputError(f"Bake {name!r} has no datasets: name at least one target")
     if refusals := bake_limits.refusals(config):
         raise InvalidInputError(f"Bake {name!r} can't be run here: {'; '.join(refusals)}")
-    rank = config.model.baked_adapter_config.r
-    if rank > policy.max_lora_rank:
+    rank, student = config.model.baked_adapter_config.r, config.model.student_model_path
+    if student is not None:
+        _check_student(policy, student, name)
+    elif rank > policy.max_lora_rank:
         raise InvalidInputError(
             f"model.baked_adapter_config.r is {rank}, but this service serves ranks up to {policy.max_lora_rank}: "
             "lower it, or start the service with --max-lora-rank"
         )
     parent = catalog.resolve_model(user, config.parent or catalog.repo(user, repo).base_model)
     parent_name = None if parent.checkpoint is None else parent.checkpoint.name
+    if student is not None and parent_name is not None:
+        raise InvalidInputError(
+            f"Bake {name!r} can't be run here: model.student_model_path names another model, which can't start from "
+            f"{parent_name!r}, an adapter of the served one: let its targets be answered by that (their model_name)"
+        )
     rollouts: dict[str, Job] = {}
     missing = []
     warnings = bake_limits.warnings(config)
+    if student is not None:
+        warnings.append(
+            f"model.student_model_path: the adapter will be one of {student!r}, which is not served here: it is kept "
+            "for download, and no model name leads to it"
+        )
     if parent.warning is not None:
         warnings.append(f"model.parent_model_name: {parent.warning}")
     if parent.checkpoint is not None and _is_being_made(catalog, parent.checkpoint):
@@ -163,7 +180,7 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
             missing.append(f"{target!r} ({'not started' if job is None else 'failed'})")
             continue
         rollouts[target] = job
-        if job.inputs["checkpoint"] != parent_name:
+        if student is None and job.inputs["checkpoint"] != parent_name:
             warnings.append(
                 f"target {target!r} was answered by {job.inputs['model']!r}, but the bake starts from "
                 f"{parent_name or catalog.base.served!r}"
@@ -187,9 +204,19 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
             )
             for target, job in rollouts.items()
         },
+        student=student,
     )
     depends_on = [job.id for job in rollouts.values()]
     return _job(Stage.BAKE, user, repo, name, config, inputs, depends_on=depends_on, warnings=warnings)
+
+
+def _check_student(policy: Policy, student: str, bake: str) -> None:
+    try:
+        if policy.students is None:
+            raise InvalidInputError(f"model.student_model_path is {student!r}, but there are no other models here")
+        policy.students.check(student)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"Bake {bake!r} can't be run here: {error.message}") from error
 
 
 def _is_being_made(catalog: Catalog, checkpoint: Checkpoint) -> bool:

@@ -25,6 +25,7 @@ def named(catalog: Catalog, user: str, repo: str, bake: str, step: int) -> Choic
         raise NotFoundError(
             f"Bake {bake!r} in repo {repo!r} has no checkpoint {step}; {_there(catalog, user, repo, bake)}"
         )
+    _check_is_served(checkpoint)
     return Choice(checkpoint, checkpoint == catalog.find_checkpoint(user, repo, bake, None))
 
 
@@ -42,6 +43,7 @@ def before(catalog: Catalog, user: str, repo: str, bake: str) -> Choice:
             f"'{repo}/{bake}' meant no other checkpoint before that is still there: promote one; "
             f"{_there(catalog, user, repo, bake)}"
         )
+    _check_is_served(moves[1].checkpoint)
     return Choice(moves[1].checkpoint, False)
 
 
@@ -51,6 +53,14 @@ def move(catalog: Catalog, checkpoint: Checkpoint, by: MovedBy) -> None:
         if catalog.find_checkpoint(checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step) != checkpoint:
             raise NotFoundError(f"Checkpoint {checkpoint.name!r} is not there any more")
         catalog.store.move_name(checkpoint, by)
+
+
+def _check_is_served(checkpoint: Checkpoint) -> None:
+    if not checkpoint.is_served:
+        raise ConflictError(
+            f"Checkpoint {checkpoint.name!r} is an adapter of another model than the one that is served "
+            "(model.student_model_path): no name can mean it"
+        )
 
 
 def _there(catalog: Catalog, user: str, repo: str, bake: str) -> str:

@@ -306,7 +306,7 @@ class Store:
 
     def _checkpoint(self, row: Row) -> Checkpoint:
         fields = {name: row[name] for name in Checkpoint.__struct_fields__}
-        return Checkpoint(**{**fields, "path": self.home / row["path"]})
+        return Checkpoint(**{**fields, "path": self.home / row["path"], "is_served": bool(row["is_served"])})
 
     def _insert(self, table: str, **row: Any) -> int:
         rowid = self._db.table(table).insert(row).last_rowid

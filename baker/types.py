@@ -132,6 +132,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     created: int
     """Unix seconds."""
     job_id: int
+    is_served: bool = True
+    """False: it adapts another base model than the engine's, and is kept to be taken away."""
 
     @property
     def name(self) -> str:

@@ -20,6 +20,7 @@ from baker.jobs import Jobs
 from baker.models import BaseModelNames
 from baker.plan import Policy
 from baker.stages import Stages, StageSettings
+from baker.student_models import StudentModels
 from baker.threads import OneThread
 from baker.types import Checkpoint
 from gateway import openapi, request_ids
@@ -75,6 +76,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         stim_fallback=settings.stim_fallback == "on",
         max_lora_rank=settings.max_lora_rank,
         rollout_max_tokens=settings.rollout_max_tokens or _rollout_max_tokens(base),
+        students=StudentModels(home, engine.path),
     )
     stages = Stages(home, catalog, engine, engine, adapters, stage_settings)
     keys = Keys(key)
@@ -199,4 +201,6 @@ def _job_numbers(catalog: Catalog) -> set[int]:
 
 
 def _checkpoints(catalog: Catalog) -> tuple[list[Checkpoint], list[Checkpoint]]:
-    return catalog.store.all_checkpoints(), catalog.store.all_moved()
+    """Those that are served, and to which of them names were moved."""
+    all_of_them, moved = catalog.store.all_checkpoints(), catalog.store.all_moved()
+    return [known for known in all_of_them if known.is_served], [known for known in moved if known.is_served]

@@ -143,7 +143,7 @@ class Bake(Body, frozen=True, kw_only=True):
     config: dict[str, Any]
     model_name: list[str] | None
     """Names of the finished checkpoints: of the one that `repo/bake` means, then of the others, newest first; null
-    until the bake is complete."""
+    until the bake is complete. Empty for a bake of a student that is not the served model: that is only downloaded."""
     live_checkpoint: int | None
     """The one that `repo/bake` means; null while it means none."""
     held_back: str | None

@@ -72,7 +72,7 @@ def _check_repo(catalog: Catalog, user: str, repo: str) -> None:
 def _check_is_served(catalog: Catalog, user: str, repo: str, bake: str) -> None:
     _check_repo(catalog, user, repo)
     catalog.bake(user, repo, bake)
-    if not catalog.checkpoints(user, repo, bake):
+    if not any(checkpoint.is_served for checkpoint in catalog.checkpoints(user, repo, bake)):
         raise ConflictError(f"Bake {bake!r} has no finished checkpoint: run it, and wait until it is complete")
 
 

@@ -46,7 +46,7 @@ TRIES: dict[str, tuple[dict[str, Any], str]] = {
         {"model": {"peft_config": {"r": 2}, "baked_adapter_config": {"r": 4}}},
         "model.peft_config.r is 2, but model.baked_adapter_config.r wins: 4",
     ),
-    "model.student_model_path": ({"model": {"student_model_path": "org/small"}}, "can't be run here: model.student"),
+    "model.student_model_path": ({"model": {"student_model_path": "small"}}, "can't be run here: model.student"),
     "model.adapter_paths": ({"model": {"adapter_paths": ["/a"]}}, "model.adapter_paths has no effect"),
     "model.parent_peft_dir": ({"model": {"parent_peft_dir": "/a"}}, "model.parent_peft_dir has no effect"),
     "data.sources": ({"data": {"sources": [{"name_or_path": "a.jsonl"}]}}, "can't be run here: data.sources"),

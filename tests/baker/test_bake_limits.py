@@ -13,7 +13,11 @@ def test_nothing_is_to_be_said_of_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        ({"model": {"student_model_path": "org/small"}}, "'org/small', but the student is always the base model"),
+        (
+            {"model": {"student_model_path": "small"}, "data": {"teacher": "full"}},
+            "data.teacher 'full' needs",
+        ),
+        ({"model": {"student_model_path": "small"}, "data": {"on_policy": {"rounds": 1}}}, "data.on_policy needs the"),
         ({"data": {"sources": [{"name_or_path": "x.jsonl"}]}}, "data.sources names 1 files"),
         ({"data": {"eval_sources": [{}, {}]}}, "data.eval_sources names 2 files"),
     ],
