@@ -249,12 +249,16 @@ class WandbConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: list[str] = []
 
 
+IN_PARTS = 3
+"""The stage that parts the weights among the devices."""
+
+
 class ZeroConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stage: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
 
 
 class DeepspeedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Stored: how several devices would share the work of one."""
+    """How several devices share the work of one, see `placement.py`."""
 
     zero_optimization: ZeroConfig = ZeroConfig()
 

@@ -50,7 +50,5 @@ def _warnings_of_training(config: BakeConfig) -> Iterator[str]:
         yield f"model_name is {config.model_name!r}, but model.parent_model_name wins: {config.parent!r}"
     if config.optimizer.type.strip().lower() == "adam" and config.optimizer.weight_decay > 0:
         yield "optimizer.type is 'adam', but weight_decay is decoupled from the gradient, as AdamW does it"
-    if (stage := config.deepspeed.zero_optimization.stage) > 0:
-        yield f"deepspeed.zero_optimization.stage {stage} has no effect: a bake trains on one device"
     if config.activation_checkpoint_cpu_offload:
         yield "activation_checkpoint_cpu_offload has no effect: activations are never moved"

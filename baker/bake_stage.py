@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from baker import artifacts, checkpoint_rows, events, plan, trainer, training_state
-from baker.bake_config import BakeConfig
+from baker.bake_config import IN_PARTS, BakeConfig
 from baker.catalog import Catalog
 from baker.collate import Mix
 from baker.errors import AdapterError, EngineError, InvalidInputError, RolloutError, TrainerLostError, TrainingError
@@ -83,9 +83,21 @@ class _NotServed:
 
 class BakeSettings(msgspec.Struct, frozen=True):
     threads: int | None
+    devices: int | None
     allows_wandb: bool
     top_logprobs: int
     """K, of the teacher's judgements."""
+
+
+def devices_for(config: BakeConfig) -> int:
+    """Of the GPUs there are, as many as get a trajectory of each step, or all where the weights are parted among them;
+    1 without any."""
+    from baker.ranks import visible_gpus  # loads torch, which of this service only a bake needs
+
+    gpus = visible_gpus()
+    if config.deepspeed.zero_optimization.stage < IN_PARTS:
+        gpus = min(gpus, config.micro_batch_size * config.gradient_accumulation_steps)
+    return max(1, gpus)
 
 
 class BakeStage:
@@ -158,11 +170,13 @@ class BakeStage:
         if state is None:
             await self._discard(job, folder)
             (folder / "wandb-id").unlink(missing_ok=True)
+        devices = self._settings.devices or await asyncio.to_thread(devices_for, bake.config)
         listener = _Listener(self, bake, is_new=state is None)
         while True:
             number = 0 if state is None else rounds.at(training_state.step_of(state))
             part = await self._round(bake, rounds, number, mix.train)
-            spec = msgspec.structs.replace(spec, resume=None if state is None else str(state), round=part)
+            resume = None if state is None else str(state)
+            spec = msgspec.structs.replace(spec, resume=resume, round=part, devices=devices)
             listener.unserved.clear()  # each process tells of all that are there
             saved = await trainer.train(spec, folder, listener.hear)
             if number == bake.config.data.on_policy.rounds:

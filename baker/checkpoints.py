@@ -1,5 +1,6 @@
 """Checkpoints: the adapter as it is after a training step, in a folder of its own, with its parity certificate."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from baker import artifacts, events, lora
 from baker.adapter_files import Parity, PinnedSequence
 from baker.bake_config import CheckpointConfig
 from baker.batches import length_of, make_batch, shorten
+from baker.ranks import ALONE, Ranks
 from baker.student import Student
 from baker.types import Trajectory
 
@@ -39,27 +41,39 @@ class CheckpointWriter:
         output: Path,
         base_model_name: str,
         rows: Sequence[Trajectory],
+        ranks: Ranks = ALONE,
     ) -> None:
         """Args: rows: what the certificate's sequences are taken from."""
+        self._ranks = ranks
         self._model, self._student = attached.model, student
         self._output, self._base_model_name = output, base_model_name
         self._pinned = _pinned(rows)
 
     def written(self) -> list[events.Saved]:
-        """Those that an earlier process wrote, by step."""
+        """Those that an earlier process wrote, by step. All must ask."""
+        return self._ranks.by_first(self._written)
+
+    def _written(self) -> list[events.Saved]:
         folders = sorted(
             (path for path in self._output.glob("*") if path.name.isdigit()), key=lambda path: int(path.name)
         )
         return [events.Saved(int(path.name), str(path), artifacts.content_hash(path)) for path in folders]
 
     def write(self, step: int, *, is_last: bool = False) -> events.Saved:
-        """Raises: OSError, and nothing is left."""
+        """The first process does; all must ask. Raises: OSError, and nothing is left."""
         folder = self._output / str(step)
-        with artifacts.new_folder(folder) as temporary:
-            lora.save_adapter(self._model, temporary, self._base_model_name)
-            artifacts.write_json(temporary / artifacts.PARITY, self._parity())
-            sha256 = artifacts.content_hash(temporary)
-        return events.Saved(step, str(folder), sha256, is_last)
+        weights, parity = lora.weights_of(self._model), self._parity()
+
+        def write() -> str:
+            with artifacts.new_folder(folder) as temporary:
+                lora.save_adapter(self._model, temporary, self._base_model_name, weights)
+                artifacts.write_json(temporary / artifacts.PARITY, parity)
+                return artifacts.content_hash(temporary)
+
+        return events.Saved(step, str(folder), self._ranks.by_first(write), is_last)
+
+    def remove(self, saved: events.Saved) -> None:
+        self._ranks.by_first(lambda: shutil.rmtree(saved.path))
 
     def _parity(self) -> Parity:
         """The pinned sequences as the trained model and the base see them."""

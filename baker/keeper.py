@@ -6,14 +6,19 @@ from pathlib import Path
 from baker import events, training_state
 from baker.loop import Emit, Loop
 from baker.metrics import Metrics
+from baker.ranks import ALONE, Ranks
 from baker.train_spec import TrainSpec
+from baker.training_state import TrainingState
 
 MAX_SHARE = 0.02
 """Of the training time: where a state takes long to write, it is written less often."""
 
 
 class Keeper:
-    def __init__(self, spec: TrainSpec, loop: Loop, metrics: Metrics, emit: Emit) -> None:
+    """All processes of a training ask it alike; the first one looks at the clock and writes."""
+
+    def __init__(self, spec: TrainSpec, loop: Loop, metrics: Metrics, emit: Emit, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self._folder = None if spec.state is None else Path(spec.state)
         self._fingerprint = spec.fingerprint()
         self._interval = spec.config.state_seconds
@@ -28,7 +33,7 @@ class Keeper:
         if self._folder is None or self._loop.step == self._loop.last_step:
             return
         wait = max(self._interval, self._seconds / MAX_SHARE) if self._interval else 0.0
-        if time.monotonic() - self._last >= wait:
+        if self._ranks.by_first(lambda: time.monotonic() - self._last >= wait):
             self.keep()
 
     def keep(self) -> bool:
@@ -38,8 +43,7 @@ class Keeper:
         begin = time.monotonic()
         state = self._loop.state()
         try:
-            self._metrics.flush()
-            size = training_state.write(self._folder, state, self._fingerprint)
+            size = self._ranks.by_first(lambda: self._write(state))
         except OSError as error:
             # Not tried again at once: a full disk is slow to say so.
             self._last = time.monotonic()
@@ -53,3 +57,8 @@ class Keeper:
         self._metrics.costs = {"state_ms": milliseconds, "state_share": share}
         self._emit(events.Kept(self._kept_step, milliseconds, size, share))
         return True
+
+    def _write(self, state: TrainingState) -> int:
+        assert self._folder is not None
+        self._metrics.flush()
+        return training_state.write(self._folder, state, self._fingerprint)

@@ -1,13 +1,15 @@
 """The training loop: batches -> optimizer steps, with events and metrics rows on the way.
 
 What is trained on and what becomes of the result is `train.py`'s to say. A loop that goes on from another's state does
-what that one would have done, to the bit where the device repeats itself (a CPU does).
+what that one would have done, to the bit where the device repeats itself (a CPU does). Several processes share each
+step's rows and each evaluation's batches: the sums are those of one process but for rounding.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ from baker.errors import TrainingError
 from baker.losses import Measure
 from baker.memory import peak_bytes
 from baker.metrics import Metrics
+from baker.ranks import ALONE, Ranks
+from baker.shares import share
+from baker.spread import like, whole
 from baker.student import Compared, Student, total
 from baker.teacher_states import TeacherStates
 from baker.train_spec import BEFORE_ROUNDS, Round
@@ -37,6 +42,19 @@ class Stopped(Exception):  # noqa: N818  # no error: somebody asked for it
     """The training was told to stop, and stands between two steps."""
 
 
+class Step(NamedTuple):
+    """What this process does of an optimizer step, and the size of the whole of it."""
+
+    batches: list[Batch]
+    counted: int
+    """The batches from here on weigh nothing: see `shares.py`."""
+    responses: int
+    """Response tokens, of all processes, as the two that follow."""
+    tokens: int
+    longest: int
+    """Tokens of the longest row."""
+
+
 class Loop:
     def __init__(
         self,
@@ -51,19 +69,20 @@ class Loop:
         *,
         has_parent: bool = False,
         part: Round = BEFORE_ROUNDS,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Args:
         held_out: by target.
         neutral: the base model's own answers, which tell the drift.
         has_parent: the model is another one than the base from the start.
-        is_stopping: asked before each batch; once it says so, `steps` raises `Stopped`.
+        is_stopping: asked before each batch; once it says so in any process, `steps` raises `Stopped` in all.
         part: the round of the training that `rows` are for; one but the first needs `restore`.
         """
         self._student, self._config, self._rows, self._metrics, self._emit = student, config, rows, metrics, emit
-        self._is_stopping, self._round = is_stopping, part
+        self._is_stopping, self._round, self._ranks = is_stopping, part, ranks
         self._measure = Measure(config.data.beta or 0.0, config.data.temperature)
         self._loss_scale = FLOAT16_LOSS_SCALE if student.model.dtype == torch.float16 else 1.0
-        has_states = config.data.has_full_teacher and TeacherStates.fit(student, rows)
+        has_states = config.data.has_full_teacher and not student.spread.in_parts and TeacherStates.fit(student, rows)
         self._teacher = TeacherStates(student, rows) if has_states else None
         self._lengths = [length_of(row) for row in rows]
         self._held_out = {target: _batches(own) for target, own in held_out.items()}
@@ -96,6 +115,7 @@ class Loop:
         """Before and after; empty without neutral answers."""
         self.step = 0
         """Optimizer steps done."""
+        self._seed_apart()
         self._random = self._random_state()
         """After the last whole step: one that was broken off has drawn its dropout in vain."""
         self._begin, self._first = time.monotonic(), 0
@@ -116,11 +136,14 @@ class Loop:
                 yield self.step
 
     def state(self) -> TrainingState:
-        """All that another loop over the same data needs to go on after the last whole step."""
-        tensors = {f"weight.{index}": weight.detach() for index, weight in enumerate(self.parameters)}
-        for index, values in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-        tensors |= {f"random.{name}": value for name, value in self._random.items()}
+        """All that another loop over the same data needs to go on after the last whole step, on as many devices or
+        others. Every process must ask."""
+        tensors = {f"weight.{index}": whole(weight) for index, weight in enumerate(self.parameters)}
+        # In one order everywhere: one that was restored has its state's file's, which is chance.
+        for index, values in sorted(self._optimizer.state_dict()["state"].items()):
+            tensors |= {f"optimizer.{index}.{name}": whole(value) for name, value in sorted(values.items())}
+        for rank, random in enumerate(self._ranks.gather(self._random)):
+            tensors |= {f"random{rank or ''}.{name}": value for name, value in random.items()}
         arrays: dict[str, NDArray[Any]] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
         standing = Standing(
             step=self.step,
@@ -143,23 +166,36 @@ class Loop:
         if self._round.number:
             self._passes = standing.passes - (self._epochs if standing.round == self._round.number else 0)
         optimizer: dict[int, dict[str, Tensor]] = {}
+        random: dict[str, Tensor] = {}
         for name, array in state.arrays.items():
             kind, _, rest = name.partition(".")
             tensor = torch.tensor(array)  # a copy: what the file was read into is not torch's to keep
             match kind:
                 case "weight":
+                    parameter = self.parameters[int(rest)]
                     with torch.no_grad():
-                        self.parameters[int(rest)].copy_(tensor)
+                        parameter.copy_(like(tensor, parameter))
                 case "optimizer":
                     index, _, key = rest.partition(".")
-                    optimizer.setdefault(int(index), {})[key] = tensor
-                case "random":
-                    self._random[rest] = tensor
+                    parameter = self.parameters[int(index)]
+                    is_moment = tensor.shape == parameter.shape
+                    optimizer.setdefault(int(index), {})[key] = like(tensor, parameter) if is_moment else tensor
+                case _ if kind == f"random{self._ranks.rank or ''}":
+                    random[rest] = tensor
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
+        if not random:  # there were fewer processes then
+            self._seed_apart()
+            random = self._random_state()
+        self._random |= random
         torch.set_rng_state(self._random["cpu"])
         if self._is_on_gpu:
             torch.cuda.set_rng_state(self._random["cuda"], self._student.device)
+
+    def _seed_apart(self) -> None:
+        """Each process drops out other things; the first one what it would drop alone."""
+        if self._ranks.rank:
+            torch.manual_seed(hash((self._config.seed, self._ranks.rank, self.step)) % 2**63)
 
     @property
     def _is_on_gpu(self) -> bool:
@@ -172,32 +208,41 @@ class Loop:
         return state
 
     def _check_going_on(self) -> None:
-        if self._is_stopping():
+        if self._ranks.any(self._is_stopping()):
             raise Stopped
 
-    def _steps_of(self, epoch: int, done: int) -> Iterator[list[Batch]]:
-        """The batches of each optimizer step of that epoch of the round, but for the first `done` of them."""
+    def _steps_of(self, epoch: int, done: int) -> Iterator[Step]:
+        """Each optimizer step of that epoch of the round, but for the first `done` of them."""
         config = self._config
         seed = config.seed * 1_000_003 + self._passes + epoch
         groups = plan_epoch(self._lengths, config.micro_batch_size, seed=seed)
         accumulated = config.gradient_accumulation_steps
         for at in range(done * accumulated, len(groups), accumulated):
-            yield [self._batch([self._rows[index] for index in group]) for group in groups[at : at + accumulated]]
+            some = groups[at : at + accumulated]
+            own = share(some, self._lengths, config.micro_batch_size, self._ranks.rank, self._ranks.size)
+            everything = [index for group in some for index in group]
+            yield Step(
+                batches=[self._batch([self._rows[index] for index in group]) for group in own.groups],
+                counted=own.counted,
+                responses=sum(len(self._rows[index].response_ids) for index in everything),
+                tokens=sum(self._lengths[index] for index in everything),
+                longest=max(self._lengths[index] for index in everything),
+            )
 
     def _batch(self, rows: list[Trajectory]) -> Batch:
         if self._teacher is not None:
             return make_batch(rows)._replace(teacher_states_ND=self._teacher.of(rows))
         return make_batch(rows, has_teacher=self._config.data.has_full_teacher)
 
-    def _step(self, batches: list[Batch]) -> None:
+    def _step(self, work: Step) -> None:
         begin = time.monotonic()
         step = self.step + 1
         self._student.model.train()
         rate = self._config.optimizer.learning_rate * schedule(self._config.scheduler, step, self.total_steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = self._backward(batches)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self._config.optimizer.max_grad_norm))
+        loss = self._backward(work)
+        norm = float(whole(nn.utils.clip_grad_norm_(self.parameters, self._config.optimizer.max_grad_norm)))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise TrainingError(
                 f"step {step}: loss {loss}, gradient norm {norm}; lower optimizer.learning_rate "
@@ -210,29 +255,31 @@ class Loop:
         self.losses.append(loss)
         self.loss = self.loss.after_step(loss)
         self._random = self._random_state()
-        self._report(rate, norm, batches, time.monotonic() - begin)
+        self._report(rate, norm, work, time.monotonic() - begin)
 
-    def _backward(self, batches: list[Batch]) -> float:
-        """Gradients of the mean over the batches' response tokens, and that mean in nats.
+    def _backward(self, work: Step) -> float:
+        """Gradients of the mean over the step's response tokens, and that mean in nats.
 
-        Every token weighs the same, however the step is cut into batches.
+        Every token weighs the same, however the step is cut into batches and they are shared out.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        count = sum(len(batch.response_ids_N) for batch in batches)
         loss = 0.0
-        for batch in batches:
+        for index, batch in enumerate(work.batches):
             self._check_going_on()
-            part = self._student.divergence(batch.to(self._student.device), self._measure) / count
-            (part * self._loss_scale).backward()
+            with nullcontext() if index == len(work.batches) - 1 else self._student.spread.unsynced():
+                part = self._student.divergence(batch.to(self._student.device), self._measure) / work.responses
+                if index >= work.counted:
+                    part = part * 0.0
+                (part * (self._loss_scale * self._student.spread.size)).backward()
             loss += float(part.detach())
+        (loss,) = self._ranks.sum([loss])
         if self._loss_scale != 1.0:
             for parameter in self.parameters:
                 if parameter.grad is not None:
                     parameter.grad /= self._loss_scale
         return loss
 
-    def _report(self, rate: float, norm: float, batches: list[Batch], seconds: float) -> None:
-        tokens = sum(batch.tokens for batch in batches)
+    def _report(self, rate: float, norm: float, work: Step, seconds: float) -> None:
         now = time.monotonic()
         event = events.Stepped(
             step=self.step,
@@ -241,7 +288,7 @@ class Loop:
             loss=self.losses[-1],
             lr=rate,
             grad_norm=norm,
-            tokens_per_second=round(tokens / max(seconds, 1e-9), 1),
+            tokens_per_second=round(work.tokens / max(seconds, 1e-9), 1),
             eta_seconds=round((now - self._begin) / (self.step - self._first) * (self.total_steps - self.step), 1),
             memory_bytes=peak_bytes(),
             device_memory_bytes=torch.cuda.max_memory_allocated(self._student.device) if self._is_on_gpu else None,
@@ -257,7 +304,7 @@ class Loop:
                 "lr": event.lr,
                 "grad_norm": event.grad_norm,
                 "tokens_per_second": event.tokens_per_second,
-                "seqlen": max(batch.input_ids_BT.shape[1] for batch in batches) + 1,
+                "seqlen": work.longest,
                 "iter_time": round(seconds, 4),
                 "eta_seconds": event.eta_seconds,
                 "memory_bytes": event.memory_bytes,
@@ -328,11 +375,15 @@ class Loop:
         self._metrics.add({"iter": self.step, "epoch": self._epoch, "drift": drift} | self._round_of_row())
 
     def _compare(self, batches: list[Batch]) -> Compared:
-        def compare(batch: Batch) -> Compared:
+        """The batches are shared out; all processes make as many passes."""
+        found = []
+        for at in range(0, len(batches), self._ranks.size):
             self._check_going_on()
-            return self._student.compare(batch)
-
-        return total(map(compare, batches))
+            own = at + self._ranks.rank
+            part = self._student.compare(batches[own if own < len(batches) else at])
+            found += [part] if own < len(batches) else []
+        nats, agreed, tokens = self._ranks.sum(total(found))
+        return Compared(nats, int(agreed), int(tokens))
 
     def _round_of_row(self) -> dict[str, int]:
         return {"round": self._round.number} if self._config.data.on_policy.rounds else {}

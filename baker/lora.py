@@ -6,7 +6,7 @@ any type. Which adapter may be served is judged in `adapter_files.py`.
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from baker.adapter_files import FORBIDDEN_TARGETS, AdapterConfig, check_adapter, read_adapter_config
 from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, write_bytes, write_json
 from baker.errors import AdapterError
+from baker.spread import whole
 
 ALL_LINEAR = "all-linear"
 _ADAPTER = "default"  # PEFT's name for the one adapter
@@ -162,6 +163,13 @@ def as_parent(model: PeftModel) -> Iterator[None]:
             layer.is_parent = False
 
 
+def bring_parent(model: PeftModel, device: torch.device) -> None:
+    """To where a model was brought that lies in parts now; the copy of its parent stays whole."""
+    for layer in _layers(model):
+        if layer.parent is not None:
+            layer.parent = layer.parent[0].to(device), layer.parent[1].to(device)
+
+
 def _layers(model: PeftModel) -> list[FastLoraLinear]:
     return [module for module in model.modules() if isinstance(module, FastLoraLinear)]
 
@@ -219,8 +227,14 @@ def _is_named(module: str, names: Sequence[str]) -> bool:
     return any(f".{module}".endswith(f".{name}") for name in names)
 
 
-def save_adapter(model: PeftModel, folder: Path, base_model_name: str) -> None:
-    """Write adapter_config.json and adapter_model.safetensors in PEFT's format; the same adapter, the same bytes."""
+def save_adapter(
+    model: PeftModel, folder: Path, base_model_name: str, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write adapter_config.json and adapter_model.safetensors in PEFT's format; the same adapter, the same bytes.
+
+    Args: weights: as `weights_of` gives them, which is asked where they are not given.
+    """
+    weights = weights_of(model) if weights is None else weights
     config = model.peft_config[_ADAPTER]
     assert isinstance(config, LoraConfig) and config.target_modules is not None
     alpha = float(config.lora_alpha)
@@ -243,8 +257,12 @@ def save_adapter(model: PeftModel, folder: Path, base_model_name: str) -> None:
             "use_rslora": False,
         },
     )
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _named_weights(model)}
-    write_bytes(folder / ADAPTER_WEIGHTS, to_bytes(tensors, metadata={"format": "pt"}))
+    write_bytes(folder / ADAPTER_WEIGHTS, to_bytes(weights, metadata={"format": "pt"}))
+
+
+def weights_of(model: PeftModel) -> dict[str, Tensor]:
+    """The adapter's tensors in main memory, by their names in the file. Of a model in parts every process must ask."""
+    return {name: whole(tensor).cpu().contiguous() for name, tensor in _named_weights(model)}
 
 
 def _named_weights(model: PeftModel) -> Iterator[tuple[str, nn.Parameter]]:

@@ -22,10 +22,15 @@ class Metrics:
     """Where rows go. Each has `iter`, the optimizer steps so far, which never falls."""
 
     def __init__(
-        self, path: Path, run: Any = None, rows: int = 0, on_trouble: Callable[[str], None] = lambda message: None
+        self,
+        path: Path | None,
+        run: Any = None,
+        rows: int = 0,
+        on_trouble: Callable[[str], None] = lambda message: None,
     ) -> None:
         """
         Args:
+            path: None: nothing is written, since another process does.
             run: of Weights & Biases; it ends when this is left.
             rows: that a training has behind it which goes on here. What `path` holds beyond them, it had written
                 before it was interrupted: those rows come again, and are read over.
@@ -37,8 +42,7 @@ class Metrics:
         """So many, the file's and those that wait for it."""
         self.costs: dict[str, float] = {}
         """What a row of a step says besides: see `keeper.py`."""
-        artifacts.repair_lines(path)
-        self._written = len(artifacts.read_lines(path))
+        self._written = 0 if path is None else _whole_lines(path)
         self._waiting: list[dict[str, Any]] = []
         self._on_trouble = on_trouble
         self._is_held_back = False
@@ -54,7 +58,7 @@ class Metrics:
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows += 1
-        if self.rows <= self._written:
+        if self._path is None or self.rows <= self._written:
             return
         if self._run is not None:
             self._run.log(row, step=row["iter"])
@@ -68,18 +72,23 @@ class Metrics:
 
     def flush(self) -> None:
         """Raises: OSError while rows can't be written; they are tried again with the next one."""
-        if not self._waiting:
+        if self._path is None or not self._waiting:
             return
         try:
             artifacts.append_lines(self._path, self._waiting)
         except OSError:
-            artifacts.repair_lines(self._path)
-            self._written = len(artifacts.read_lines(self._path))
+            self._written = _whole_lines(self._path)
             del self._waiting[: len(self._waiting) - (self.rows - self._written)]
             raise
         self._written = self.rows
         self._waiting.clear()
         self._is_held_back = False
+
+
+def _whole_lines(path: Path) -> int:
+    """So many lines the file has, without a torn last one, which is cut off."""
+    artifacts.repair_lines(path)
+    return len(artifacts.read_lines(path))
 
 
 class Run(NamedTuple):

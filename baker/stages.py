@@ -42,6 +42,8 @@ class StageSettings(msgspec.Struct, frozen=True):
     anthropic_api_key: str | None = None
     anthropic_base_url: str | None = None
     trainer_threads: int | None = None
+    trainer_devices: int | None = None
+    """Processes of a training, a GPU each; None: see `bake_stage.devices_for`."""
     allows_wandb: bool = False
     """Whether clients may have a bake's metrics sent to Weights & Biases, under the operator's account."""
 
@@ -71,7 +73,9 @@ class Stages:
         self._sampler = sampler
         self._base = base
         self._settings = settings
-        bake_settings = BakeSettings(settings.trainer_threads, settings.allows_wandb, settings.top_logprobs)
+        bake_settings = BakeSettings(
+            settings.trainer_threads, settings.trainer_devices, settings.allows_wandb, settings.top_logprobs
+        )
         neutral = NeutralAnswers(home, sampler, base, settings.top_logprobs)
         self._bakes = BakeStage(home, catalog, sampler, base, publisher, neutral, bake_settings)
         self.training: Mapping[int, Progress] = self._bakes.training

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from baker import memory
 from baker.attention import PACKED
-from baker.bake_config import BakeConfig
-from baker.batches import Batch, as_taught, length_of, make_batch
+from baker.batches import Batch, as_taught, make_batch
 from baker.errors import StageError, TrainingError
 from baker.losses import (
     FORWARD_KL,
@@ -33,6 +31,7 @@ from baker.losses import (
     head_divergence,
 )
 from baker.packing import LEAST_SHARED, pack
+from baker.spread import WHOLE, Spread
 from baker.types import Trajectory
 
 SDPA = "sdpa"
@@ -95,26 +94,35 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16") else torch.float32
 
 
-def load_base(folder: Path, device: torch.device, dtype: str | None = None, attention: str = SDPA) -> Base:
+def dtype_of(device: torch.device, wanted: str | None) -> torch.dtype:
+    """What the base computes in. Args: wanted: torch's name; None: as `pick_dtype` says. float16 needs a GPU."""
+    dtype: torch.dtype = pick_dtype(device) if wanted is None else getattr(torch, wanted)
+    return torch.float32 if dtype == torch.float16 and device.type == "cpu" else dtype
+
+
+def load_base(
+    folder: Path, device: torch.device, dtype: str | None = None, attention: str = SDPA, *, is_moved: bool = True
+) -> Base:
     """The base model, frozen.
 
     Args:
-        dtype: torch's name of what it computes in; None: as `pick_dtype` says. float16 needs a GPU.
+        device: that will compute it.
+        dtype: as in `dtype_of`.
         attention: transformers' name; where it can't be loaded, `sdpa` takes its place.
+        is_moved: to the device; False leaves it in main memory.
     Raises: StageError if the folder holds no such model.
     """
     warnings: list[str] = []
-    computed_in: torch.dtype = pick_dtype(device) if dtype is None else getattr(torch, dtype)
-    if computed_in == torch.float16 and device.type == "cpu":
-        warnings.append("model.dtype is float16, which this machine's CPU does not compute: float32 is used")
-        computed_in = torch.float32
+    computed_in = dtype_of(device, dtype)
+    if dtype is not None and computed_in != getattr(torch, dtype):
+        warnings.append(f"model.dtype is {dtype}, which this machine's CPU does not compute: float32 is used")
     model = None if attention == SDPA else _load_with(attention, folder, device, computed_in)
     if model is None:
         model = _load(folder, computed_in, SDPA)
         if attention != SDPA:
             warnings.append(f"model.attn_implementation {attention!r} can't be loaded here: {SDPA} is used")
     model.requires_grad_(False)
-    return Base(model.to(device), warnings)
+    return Base(model.to(device) if is_moved else model, warnings)
 
 
 def _load_with(attention: str, folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel | None:
@@ -146,14 +154,15 @@ def _load(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
 class Student:
     """A base model, adapted in place or not, and its divergence from the teacher. Holds no state of its own."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
+    def __init__(self, model: PreTrainedModel, spread: Spread = WHOLE) -> None:
+        self.model = model.eval()
+        self.spread = spread
         self.device = model.device
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self._decoder: nn.Module = model.get_decoder()
         self._head: nn.Module = model.get_output_embeddings()
-        self._has_plain_head = self._is_head_plain()
-        self.is_packed = self._packs()
+        self._has_plain_head: bool = spread.through(self._is_head_plain)
+        self.is_packed: bool = spread.through(self._packs)
         self.as_teacher: Callable[[], AbstractContextManager[None]] = nullcontext
         """Within it, the model is the teacher."""
 
@@ -162,6 +171,10 @@ class Student:
 
         Over the whole vocabulary if the batch holds the teacher's side, else over the tokens that were kept of it.
         """
+        result: Tensor = self.spread.through(self._divergence, batch, measure)
+        return result
+
+    def _divergence(self, batch: Batch, measure: Measure) -> Tensor:
         taught_ND = batch.teacher_states_ND
         if taught_ND is None and batch.teacher is not None and self._has_plain_head:
             taught_ND = self._taught(self._hidden, batch.teacher)
@@ -179,36 +192,20 @@ class Student:
         """Keep what enters each layer, and compute the rest again in the backward pass: a third more work."""
         self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def spare_memory(self, folder: Path, config: BakeConfig, rows: Sequence[Trajectory]) -> str | None:
-        """Compute activations again if training on `rows` would not fit beside the model, and say so.
-
-        Args: folder: of the base model. One whose shape is not known there is tried as it is.
-        """
-        try:
-            shape = memory.read_shape(folder)
-        except StageError:
-            return None
-        dtype, kind = str(self.model.dtype).removeprefix("torch."), self.device.type
-        need = memory.estimate(shape, config, [length_of(row) for row in rows], dtype=dtype, device=kind)
-        free = torch.cuda.mem_get_info(self.device)[0] if kind == "cuda" else memory.free_bytes()
-        if free is None or need.to_come <= free or config.model.disable_activation_checkpoint:
-            return None
-        self.recompute_activations()
-        return (
-            f"training needs {need}, and {free / memory.MIB:,.0f} MiB are free once the model is loaded: activations "
-            "are computed again, which takes a third longer; a lower micro_batch_size would do too"
-        )
-
     def compare(self, batch: Batch) -> Compared:
         """Teacher and student over the batch's response tokens, without gradient or dropout."""
         self.model.eval()
         batch = batch.to(self.device)
-        ids_NK, logprobs_NK = batch.top_ids_NK, batch.top_logprobs_NK
         with torch.no_grad():
-            if self._has_plain_head:
-                found = head_compare(self._hidden(batch), self._head.weight, ids_NK, logprobs_NK)
-            else:
-                found = compare(self._logits(batch), ids_NK, logprobs_NK)
+            result: Compared = self.spread.through(self._compare, batch)
+        return result
+
+    def _compare(self, batch: Batch) -> Compared:
+        ids_NK, logprobs_NK = batch.top_ids_NK, batch.top_logprobs_NK
+        if self._has_plain_head:
+            found = head_compare(self._hidden(batch), self._head.weight, ids_NK, logprobs_NK)
+        else:
+            found = compare(self._logits(batch), ids_NK, logprobs_NK)
         return Compared(float(found.nats), int(found.agreed), len(ids_NK))
 
     def response_logprobs(self, batch: Batch) -> list[float]:
@@ -216,7 +213,7 @@ class Student:
         self.model.eval()
         batch = batch.to(self.device)
         with torch.no_grad():
-            logprobs_NV = self._logits(batch).float().log_softmax(-1)
+            logprobs_NV = self.spread.through(self._logits, batch).float().log_softmax(-1)
         logprobs_N1 = logprobs_NV.gather(-1, batch.response_ids_N[:, None])
         return [float(value) for value in logprobs_N1.squeeze(-1).cpu()]
 

@@ -1,18 +1,21 @@
 """A training run, as a child process: trajectories -> checkpoints and metrics.
 
     python -m baker.train SPEC.json [--watch-stdin]
+    python -m torch.distributed.run --standalone --nproc-per-node N -m baker.train SPEC.json     on N devices
 
 Order of effects: read and check the data, load the model, evaluate, train (with a checkpoint where one is due, and the
 training state every so often), evaluate, judge; only then is the last checkpoint written. Progress goes to standard
 output as the events of `events.py`, and nothing else does. The same spec, data and machine give the same adapter, to
-the byte, however often the training was interrupted and taken up again. SIGTERM keeps the state first.
+the byte, however often the training was interrupted and taken up again. SIGTERM keeps the state first. Of several
+processes all do the same, each with its share of a step's rows; the first one alone speaks and writes.
 """
 
 import os
 
 if __name__ == "__main__":
     # Ctrl-C in the terminal is for the service, which ends this process in its own time.
-    os.setpgrp()
+    if os.getpgrp() != os.getpid():
+        os.setpgrp()
     # Threads that wait shall sleep: where serving needs the same cores, OpenMP's habit of spinning made a step
     # 6 times slower (21 instead of 131 tokens/s on 2 cores). Read when torch loads OpenMP, so it stands before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,7 +28,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -34,19 +36,21 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from baker import artifacts, curves, events, lora, training_state
+from baker import artifacts, curves, events, placement, training_state
 from baker.batches import cut
 from baker.checkpoints import CheckpointWriter, is_due
 from baker.errors import BakeryError, StageError, TrainingError
 from baker.keeper import Keeper
 from baker.loop import Emit, Loop, Stopped
 from baker.metrics import Metrics, wandb_run
-from baker.student import Student, load_base, pick_device
+from baker.ranks import ALONE, Ranks, is_alone, is_first, joined
 from baker.train_spec import TrainSpec
 from baker.types import NEGLIGIBLE_KL, Trajectory
 
 FAR_OFF = 2.0
 """A held-out divergence so many times as large is no chance, however few the steps."""
+PEER_SECONDS = 3.0
+"""An error may be the echo of another process's end. Then torchrun, which looks every 0.1 s, sends SIGTERM first."""
 STEPS_TO_JUDGE = 12
 """With fewer steps a loss that stands still is chance as likely as a fault."""
 
@@ -61,12 +65,13 @@ def main(arguments: list[str], is_stopping: Callable[[], bool] = lambda: False) 
         threading.Thread(target=_end_with_parent, daemon=True).start()
     emit = _take_stdout()
     try:
-        train(_read_spec(options.spec), emit, is_stopping)
+        with joined() as ranks:
+            train(_read_spec(options.spec), emit if ranks.is_first else _ignore, is_stopping, ranks)
     except Stopped:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTERM)
+        _end_by_sigterm()
     except BakeryError as error:
-        emit(events.Failed(error.message, error.code))
+        if is_first():  # it came to all of them
+            emit(events.Failed(error.message, error.code))
         return 1
     except torch.OutOfMemoryError as error:
         traceback.print_exc()
@@ -75,16 +80,20 @@ def main(arguments: list[str], is_stopping: Callable[[], bool] = lambda: False) 
         return 1
     except OSError as error:
         traceback.print_exc()
-        emit(events.Failed(f"the disk refused to work ({error.strerror}): mend that and run it again", StageError.code))
+        if is_first():
+            message = f"the disk refused to work ({error.strerror}): mend that and run it again"
+            emit(events.Failed(message, StageError.code))
         return 1
     except Exception as error:
         traceback.print_exc()
+        if not is_alone() and _is_told(is_stopping, PEER_SECONDS):
+            _end_by_sigterm()
         emit(events.Failed(f"training stopped on {type(error).__name__}: {error}", BakeryError.code))
         return 1
     return 0
 
 
-def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda: False) -> None:
+def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE) -> None:
     """Args: is_stopping: asked often; once it says so, the state is kept and the training ends.
 
     Raises: TrainingError if the data does not fit the model or the loss does not fall; StageError for files that
@@ -94,22 +103,16 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
     begin = time.monotonic()
     config = spec.config
     if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
+        torch.set_num_threads(max(1, spec.threads // ranks.size))
     torch.manual_seed(config.seed)
     state = None if spec.resume is None else training_state.read(Path(spec.resume))
-    _clear(spec, after=0 if state is None else state.standing.step)
+    ranks.by_first(lambda: _clear(spec, after=0 if state is None else state.standing.step))
     rows, held_out = _read_data(spec, emit)
     neutral = [artifacts.load_trajectory(Path(name)) for name in spec.neutral]
     pinned = [*chain.from_iterable(held_out.values())] or rows
-    student, attached = _load(spec, emit)
+    student, attached = placement.load(spec, rows, ranks, emit)
     _check_vocabulary([*rows, *pinned, *neutral], student.vocabulary)
-    if warning := student.spare_memory(Path(spec.base_model), config, rows):
-        emit(events.Warned(warning))
-    run, warning = wandb_run(config, is_allowed=spec.allows_wandb, name=spec.name, folder=Path(spec.metrics).parent)
-    if warning:
-        emit(events.Warned(warning))
-    rows_before = 0 if state is None else state.standing.rows
-    with Metrics(Path(spec.metrics), run, rows_before, lambda message: emit(events.Warned(message))) as metrics:
+    with _metrics(spec, 0 if state is None else state.standing.rows, ranks, emit) as metrics:
         has_parent = spec.parent_adapter is not None
         loop = Loop(
             student,
@@ -122,8 +125,9 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
             neutral,
             has_parent=has_parent,
             part=spec.round,
+            ranks=ranks,
         )
-        writer = CheckpointWriter(attached, student, Path(spec.output), spec.base_model_name, pinned)
+        writer = CheckpointWriter(attached, student, Path(spec.output), spec.base_model_name, pinned, ranks)
         held_out_rows = sum(map(len, held_out.values()))
         emit(events.Started(loop.total_steps, len(rows), held_out_rows, sum(p.numel() for p in loop.parameters)))
         if state is not None:
@@ -131,8 +135,8 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
             emit(events.Resumed(loop.step, loop.loss))
             for saved in writer.written():
                 emit(saved)
-        _run(loop, spec, writer, Keeper(spec, loop, metrics, emit), emit)
-    if spec.draws_curves and (warning := curves.draw(Path(spec.metrics), spec.name)):
+        _run(loop, spec, writer, Keeper(spec, loop, metrics, emit, ranks), emit)
+    if ranks.is_first and spec.draws_curves and (warning := curves.draw(Path(spec.metrics), spec.name)):
         emit(events.Warned(warning))
     emit(events.Done(loop.loss, time.monotonic() - begin))
 
@@ -172,7 +176,7 @@ def _write_on_the_way(writer: CheckpointWriter, keeper: Keeper, step: int, emit:
     if keeper.keep():
         emit(saved)
     else:
-        shutil.rmtree(saved.path)
+        writer.remove(saved)
         emit(events.Warned(f"checkpoint {step} is left out: the training state beside it can't be written"))
 
 
@@ -189,24 +193,15 @@ def _hand_over(step: int, writer: CheckpointWriter, keeper: Keeper, emit: Emit) 
     emit(saved)
 
 
-def _load(spec: TrainSpec, emit: Emit) -> tuple[Student, lora.Attached]:
-    """The base with its new adapter, which starts as the parent's if there is one."""
-    model, wanted = spec.config.model, spec.config.model.baked_adapter_config
-    base = load_base(Path(spec.base_model), pick_device(), model.torch_dtype, model.attn_implementation)
-    student = Student(base.model)
-    attached = lora.attach(
-        base.model,
-        rank=wanted.r,
-        alpha=wanted.lora_alpha,
-        dropout=wanted.lora_dropout,
-        target_modules=wanted.target_modules,
-        parent=None if spec.parent_adapter is None else Path(spec.parent_adapter),
-        remembers_parent=spec.config.data.has_full_teacher,
+def _metrics(spec: TrainSpec, rows_before: int, ranks: Ranks, emit: Emit) -> Metrics:
+    if not ranks.is_first:
+        return Metrics(None)
+    run, warning = wandb_run(
+        spec.config, is_allowed=spec.allows_wandb, name=spec.name, folder=Path(spec.metrics).parent
     )
-    student.as_teacher = partial(lora.as_parent, attached.model)
-    for message in [*base.warnings, *attached.warnings]:
-        emit(events.Warned(message))
-    return student, attached
+    if warning:
+        emit(events.Warned(warning))
+    return Metrics(Path(spec.metrics), run, rows_before, lambda message: emit(events.Warned(message)))
 
 
 def judge(losses: Sequence[float], evaluations: Sequence[events.Evaluated]) -> str | None:
@@ -317,6 +312,23 @@ def _take_stdout() -> Emit:
             line = line[os.write(descriptor, line) :]
 
     return emit
+
+
+def _ignore(event: events.TrainEvent) -> None:
+    """The first process says it."""
+
+
+def _is_told(is_stopping: Callable[[], bool], seconds: float) -> bool:
+    """Whether SIGTERM comes within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not is_stopping():
+        time.sleep(0.05)
+    return is_stopping()
+
+
+def _end_by_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _catch(number: signal.Signals) -> Callable[[], bool]:

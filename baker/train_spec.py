@@ -59,7 +59,9 @@ class TrainSpec(msgspec.Struct, frozen=True):
     allows_wandb: bool = False
     """Whether the operator lets clients send metrics to Weights & Biases."""
     threads: int | None = None
-    """CPU threads; None leaves the choice to torch."""
+    """CPU threads, of all its processes; None leaves the choice to torch."""
+    devices: int = 1
+    """Processes that share the work, each with a GPU where there are any."""
 
     def fingerprint(self) -> str:
         """Of what decides the result, the same in all rounds. The folders of data and results may have moved since."""

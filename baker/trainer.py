@@ -40,10 +40,12 @@ async def train(
     with (folder / "trainer.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            *(torchrun(spec.devices) if spec.devices > 1 else []),
             "-m",
             "baker.train",
             str(spec_file),
             "--watch-stdin",  # ends by itself when this process is killed
+            process_group=0,  # Ctrl-C in the terminal is for the service
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
@@ -57,6 +59,11 @@ async def train(
         return await _follow(process, on_event)
     finally:
         await _end(process)
+
+
+def torchrun(devices: int) -> list[str]:
+    """Python's options that start a module so many times, on this machine."""
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
 
 
 async def _follow(
@@ -102,6 +109,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     try:
         await asyncio.wait_for(process.wait(), STOP_SECONDS)
     except TimeoutError:
+        assert process.stdin is not None
+        process.stdin.close()  # ends those that torchrun started
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()

@@ -69,6 +69,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         anthropic_api_key=settings.anthropic_api_key or None,
         anthropic_base_url=settings.anthropic_base_url or None,
         trainer_threads=settings.trainer_threads or None,
+        trainer_devices=settings.trainer_devices or None,
         allows_wandb=settings.wandb == "on",
     )
     policy = Policy(

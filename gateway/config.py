@@ -84,6 +84,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["on", "off"], Meta(description="bakes may send metrics to Weights & Biases, with this machine's login")
     ] = "off"
     trainer_threads: Annotated[int, Meta(ge=0, description="CPU threads of a bake; 0: all cores")] = 0
+    trainer_devices: Annotated[
+        int, Meta(ge=0, description="processes that share a bake's training, a GPU each; 0: as many as there are GPUs")
+    ] = 0
     max_waiting: Annotated[
         int, Meta(ge=0, description="model requests that may wait while the engine is full; one more gets 503")
     ] = 1024

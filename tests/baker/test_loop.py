@@ -178,8 +178,9 @@ def test_float16_loses_no_small_gradients(tmp_path: Path, monkeypatch: pytest.Mo
     rows = make_trajectories(4)
 
     def gradient(dtype: torch.dtype) -> torch.Tensor:
-        trained, _ = make_loop(tmp_path, rows=rows, dtype=dtype)
-        trained._backward([make_batch(rows)])
+        trained, _ = make_loop(tmp_path, rows=rows, dtype=dtype, micro_batch_size=len(rows))
+        (step,) = trained._steps_of(0, 0)
+        trained._backward(step)
         return torch.cat([p.grad.flatten() for p in trained.parameters if p.grad is not None])
 
     whole = Student.divergence

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from baker import artifacts, events, memory
+from baker import artifacts, events, memory, placement
 from baker import train as trainer
 from baker.adapter_files import check_adapter, read_parity
 from baker.bake_config import bake_config
@@ -173,7 +173,7 @@ def test_what_nobody_expected_is_an_event_too(
     write_spec(tmp_path, base)
     heard: list[events.TrainEvent] = []
     monkeypatch.setattr(trainer, "_take_stdout", lambda: heard.append)
-    monkeypatch.setattr(trainer, "Student", lambda model: 1 / 0)
+    monkeypatch.setattr(placement, "Student", lambda *how: 1 / 0)
     assert trainer.main([str(tmp_path / "spec.json")]) == 1
     assert heard == [events.Failed("training stopped on ZeroDivisionError: division by zero", "INTERNAL_ERROR")]
     assert "Traceback" in capsys.readouterr().err
@@ -276,8 +276,14 @@ def test_the_certificate_names_the_type_that_was_computed_in(tmp_path: Path, bas
 
 def test_what_the_machine_or_the_operator_does_not_do_is_warned_of(tmp_path: Path, base: Path) -> None:
     model = {"dtype": "fp16", "attn_implementation": "flash_attention_2"}
-    warned = warnings_of(run(write_spec(tmp_path, base, epochs=1, model=model, wandb={"enable": True})))
-    assert [warning.split()[0] for warning in warned] == ["model.dtype", "model.attn_implementation", "wandb.enable"]
+    settings = {"model": model, "wandb": {"enable": True}, "deepspeed": {"zero_optimization": {"stage": 3}}}
+    warned = warnings_of(run(write_spec(tmp_path, base, epochs=1, **settings)))
+    assert [warning.split()[0] for warning in warned] == [
+        "deepspeed.zero_optimization.stage",
+        "model.dtype",
+        "model.attn_implementation",
+        "wandb.enable",
+    ]
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path, base: Path) -> None:

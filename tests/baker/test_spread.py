@@ -1,0 +1,76 @@
+"""A model that DDP or FSDP wraps, among one process: it computes what it would alone. Several: test_devices.py."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from baker import lora
+from baker.batches import make_batch
+from baker.ranks import Ranks
+from baker.spread import WHOLE, Spread, like, replicated, sharded, whole
+from baker.student import Student
+from tests.baker.tiny import make_model, make_trajectories
+
+CPU = torch.device("cpu")
+SPREADS: dict[str, Callable[..., Spread]] = {
+    "replicated": lambda model: replicated(model, Ranks()),
+    "sharded": lambda model: sharded(model, CPU, Ranks()),
+}
+
+
+@pytest.fixture(autouse=True)
+def group() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def gradients(
+    spread: Callable[..., Spread], *, recomputes: bool = False, has_teacher: bool = False
+) -> tuple[Student, list[Tensor]]:
+    """Of three batches, all but the last of them unsynced."""
+    model = make_model().requires_grad_(False)
+    torch.manual_seed(0)
+    attached = lora.attach(model, rank=4, alpha=4.0)
+    with torch.no_grad():
+        for weight in (p for p in attached.model.parameters() if p.requires_grad):
+            weight.normal_(std=0.1)
+    student = Student(model, spread(model))
+    student.as_teacher = partial(lora.as_parent, attached.model)
+    if recomputes:
+        student.recompute_activations()
+    student.model.train()
+    for rows in (make_trajectories(3, seed=1), make_trajectories(3, seed=2)):
+        with student.spread.unsynced():
+            student.divergence(make_batch(rows, has_teacher=has_teacher)).backward()
+    student.divergence(make_batch(make_trajectories(2), has_teacher=has_teacher)).backward()
+    return student, [whole(p.grad) for p in model.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("kind", SPREADS)
+@pytest.mark.parametrize(("recomputes", "has_teacher"), [(False, False), (True, True)])
+def test_packed_lines_and_the_head_s_own_loss_work_in_it(kind: str, recomputes: bool, has_teacher: bool) -> None:
+    student, found = gradients(SPREADS[kind], recomputes=recomputes, has_teacher=has_teacher)
+    assert student.is_packed and student._has_plain_head
+    alone, expected = gradients(lambda model: WHOLE, has_teacher=has_teacher)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    batch = make_batch(make_trajectories(4))
+    assert student.compare(batch) == pytest.approx(alone.compare(batch), rel=1e-6)
+    assert student.response_logprobs(batch) == pytest.approx(alone.response_logprobs(batch), abs=1e-5)
+
+
+def test_a_parted_adapter_is_put_together_as_it_was() -> None:
+    model = make_model().requires_grad_(False)
+    attached = lora.attach(model, rank=4, alpha=4.0)
+    before = lora.weights_of(attached.model)
+    sharded(model, CPU, Ranks())
+    after = lora.weights_of(attached.model)
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    parameter = next(p for p in model.parameters() if p.requires_grad)
+    assert type(like(torch.ones(parameter.shape), parameter)) is type(parameter.data)
+    assert torch.equal(whole(like(whole(parameter), parameter)), whole(parameter))
