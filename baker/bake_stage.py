@@ -24,7 +24,15 @@ from baker import artifacts, checkpoint_rows, events, plan, trainer, training_st
 from baker.bake_config import IN_PARTS, BakeConfig
 from baker.catalog import Catalog
 from baker.collate import Mix
-from baker.errors import AdapterError, EngineError, InvalidInputError, RolloutError, TrainerLostError, TrainingError
+from baker.errors import (
+    AdapterError,
+    EngineError,
+    InvalidInputError,
+    NeedsRoomError,
+    RolloutError,
+    TrainerLostError,
+    TrainingError,
+)
 from baker.generators import Warn
 from baker.mix_files import linked_mix
 from baker.neutral import NeutralAnswers
@@ -178,7 +186,11 @@ class BakeStage:
             resume = None if state is None else str(state)
             spec = msgspec.structs.replace(spec, resume=resume, round=part, devices=devices)
             listener.unserved.clear()  # each process tells of all that are there
-            saved = await trainer.train(spec, folder, listener.hear)
+            try:
+                saved = await trainer.train(spec, folder, listener.hear)
+            except NeedsRoomError as error:
+                log.warning("job %d: %s", job.id, error)
+                saved = await self._train_alone(spec, folder, listener)
             if number == bake.config.data.on_policy.rounds:
                 unserved = [*listener.unserved, saved[-1]]
                 return Result([self._made(each) for each in unserved], int(time.time()), listener.loss)
@@ -216,6 +228,16 @@ class BakeStage:
         train = [str(bake.folder / name) for name in made.train or []]
         return Round(number, made.first_step, first.first_step, train)
 
+    async def _train_alone(self, spec: TrainSpec, folder: Path, listener: "_Listener") -> list[events.Saved]:
+        """While the engine sleeps. Requests wait for it, or are told to come back."""
+        try:
+            await self._base.sleep()
+            return await trainer.train(
+                msgspec.structs.replace(spec, engine_share=0.0, is_engine_asleep=True), folder, listener.hear
+            )
+        finally:
+            await asyncio.shield(self._base.wake())
+
     def _spec(self, bake: "_Bake", mix: Mix[str]) -> TrainSpec:
         student = _student_of(bake.job)
         return TrainSpec(
@@ -233,6 +255,7 @@ class BakeStage:
             draws_curves=True,
             allows_wandb=self._settings.allows_wandb,
             threads=self._settings.threads,
+            engine_share=self._base.sleep_share,
         )
 
     async def _take_over(self, bake: "_Bake") -> None:
@@ -435,6 +458,8 @@ class _Listener:
         match event:
             case events.Warned(message):
                 await self._bake.warn(message)
+            case events.Planned(memory=memory):
+                await self._stage.note(job, memory=memory)
             case events.Resumed(loss=loss):
                 self.loss = loss
             case events.Stepped():

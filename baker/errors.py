@@ -7,7 +7,7 @@
       ConflictError                 the name is taken by something else, or it is in use
       AdapterError (ValueError)     adapter files that do not fit: base model, rank, tensors, values
       StageError (RuntimeError)     a stage of a bake failed; its text ends in the job's status
-        StimError, RolloutError, CollateError, TrainingError, TrainerLostError
+        StimError, RolloutError, CollateError, TrainingError, TrainerLostError, NeedsRoomError
       EngineError (RuntimeError)    the engine is starting, full, asleep or dead
 
 Nothing here knows HTTP; `gateway/http_errors.py` has the table from error to status.
@@ -72,6 +72,12 @@ class TrainerLostError(StageError):
     """The training process ended without a word; a new one can go on from the state that it kept."""
 
     code = "TRAINER_LOST"
+
+
+class NeedsRoomError(StageError):
+    """The training does not fit beside the engine, and would fit while that sleeps."""
+
+    code = "NEEDS_ROOM"
 
 
 class EngineError(BakeryError, RuntimeError):

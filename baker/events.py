@@ -5,7 +5,7 @@ The process that started it reads them without torch.
 
 import msgspec
 
-from baker.types import Loss, Progress
+from baker.types import Loss, MemoryPlan, Progress
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="event"):
@@ -18,6 +18,12 @@ class Started(Event, frozen=True, tag="started"):
     """Trajectories of one epoch."""
     held_out_rows: int
     trainable_parameters: int
+
+
+class Planned(Event, frozen=True, tag="memory"):
+    """How the training comes by its memory; nothing is loaded yet."""
+
+    memory: MemoryPlan
 
 
 class Resumed(Event, frozen=True, tag="resumed"):
@@ -93,7 +99,7 @@ class Done(Event, frozen=True, tag="done"):
     seconds: float
 
 
-TrainEvent = Started | Resumed | Stepped | Evaluated | Drifted | Warned | Saved | Kept | Failed | Done
+TrainEvent = Planned | Started | Resumed | Stepped | Evaluated | Drifted | Warned | Saved | Kept | Failed | Done
 
 _DECODER: msgspec.json.Decoder[TrainEvent] = msgspec.json.Decoder(TrainEvent)
 

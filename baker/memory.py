@@ -15,6 +15,8 @@ from baker.bake_config import BakeConfig, LoraConfig
 from baker.errors import StageError
 
 MIB = 2**20
+CONTAINER = Path("/sys/fs/cgroup")
+"""What a process in a container sees of its own control group (version 2)."""
 RUNTIME_BYTES = {"cpu": 430 * MIB, "cuda": 700 * MIB}
 """Of a process that has loaded torch, transformers and peft (CPU, measured); of a CUDA context and its libraries."""
 LOGITS_BYTES = 3 * 64 * MIB
@@ -64,9 +66,9 @@ class Need(NamedTuple):
         return sum(self)
 
     @property
-    def to_come(self) -> int:
-        """Once the model is loaded."""
-        return self.adapter + self.activations + self.logits
+    def to_take(self) -> int:
+        """By a process that runs already, and has loaded nothing."""
+        return self.total - self.runtime
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size / MIB:,.0f}" for name, size in self._asdict().items())
@@ -97,19 +99,31 @@ def read_shape(folder: Path) -> Shape:
 
 
 def estimate(
-    shape: Shape, config: BakeConfig, lengths: Sequence[int], *, dtype: str = "bfloat16", device: str = "cpu"
+    shape: Shape,
+    config: BakeConfig,
+    lengths: Sequence[int],
+    *,
+    dtype: str = "bfloat16",
+    device: str = "cpu",
+    recomputes: bool = False,
 ) -> Need:
-    """Of training on trajectories of these `lengths` (context and response), at its peak, with nothing computed again.
+    """Of training on trajectories of these `lengths` (context and response), at its peak.
 
-    Args: dtype: what the base computes in.
+    Args:
+        dtype: what the base computes in.
+        recomputes: whether only what enters each layer is kept, and one layer at a time computed again.
     """
     longest = sorted(lengths, reverse=True)[: config.micro_batch_size]
     size = DTYPE_BYTES[dtype]
     wanted = config.model.baked_adapter_config
+    kept = shape._replace(layers=1) if recomputes else shape
+    entering = shape.layers * shape.hidden * size if recomputes else 0
     return Need(
         weights=shape.parameters * size,
         adapter=_adapter_weights(shape, wanted) * ADAM_BYTES,
-        activations=sum(length * token_bytes(shape, wanted.r, size, keys=length // 2) for length in longest),
+        activations=sum(
+            length * (entering + token_bytes(kept, wanted.r, size, keys=length // 2)) for length in longest
+        ),
         logits=LOGITS_BYTES,
         runtime=RUNTIME_BYTES[device],
     )
@@ -133,13 +147,26 @@ def _adapter_weights(shape: Shape, wanted: LoraConfig) -> int:
 
 
 def free_bytes() -> int | None:
-    """Main memory that may still be taken; None where the system does not say."""
+    """Main memory that may still be taken, of the machine and of the container; None where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return found[0] * 1024 if found else None
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return min([*found, *_left_in(CONTAINER)], default=None)
+
+
+def _left_in(container: Path) -> list[int]:
+    """What the limit of a control group leaves, if there is one. Cached files give way, so they count as free."""
+    try:
+        limit, used = ((container / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        lines = (container / "memory.stat").read_text().splitlines()
+    except OSError:
+        return []
+    if limit == "max":
+        return []
+    cached = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+    return [max(0, int(limit) - int(used) + cached)]
 
 
 def peak_bytes() -> int:

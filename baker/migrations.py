@@ -135,3 +135,8 @@ def names_point_to_checkpoints(db: Database) -> None:
 @MIGRATIONS()
 def adapters_of_other_models(db: Database) -> None:
     db.table("checkpoints").add_column("is_served", int, not_null_default=1)
+
+
+@MIGRATIONS()
+def memory_plans(db: Database) -> None:
+    db.table("jobs").add_column("memory", str)

@@ -1,39 +1,61 @@
-"""Where a bake's model lies: on the one device, on each of several, or in parts on several; and what it keeps there.
+"""Where a bake's model lies, decided before it is loaded: on the one device, on each of several, or in parts on all of
+them; and what is kept there.
 
 `deepspeed.zero_optimization.stage` says how several devices share (0: a copy each, 3: parts); a base model that does
-not fit one of them is parted whatever it says.
+not fit one of them is parted whatever it says. Of the ways that fit into the memory there is, the fastest is taken; if
+none does, the engine may be put to sleep, or else the training is refused with the numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import torch
 
 from baker import events, lora, memory
-from baker.bake_config import IN_PARTS, BakeConfig
+from baker.bake_config import IN_PARTS
 from baker.batches import length_of
-from baker.errors import StageError
+from baker.errors import NeedsRoomError, StageError
 from baker.loop import Emit
 from baker.memory import MIB, Need
 from baker.ranks import Ranks
 from baker.spread import WHOLE, replicated, sharded
 from baker.student import Student, dtype_of, load_base, pick_device
 from baker.train_spec import TrainSpec
-from baker.types import Trajectory
+from baker.types import MemoryPlan, MemoryWay, Trajectory
+
+
+class Layout(NamedTuple):
+    in_parts: bool
+    recomputes: bool
+    """Whether activations are computed again."""
+
+
+class Room(NamedTuple):
+    """Bytes that each process may still take."""
+
+    free: int
+    asleep: int
+    """If the engine slept."""
 
 
 def load(spec: TrainSpec, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit) -> tuple[Student, lora.Attached]:
     """The base with its new adapter, which starts as the parent's if there is one, ready to train on `rows`.
 
-    Raises: StageError for a base that can't be loaded; AdapterError for the parent's or the wanted adapter.
+    Raises: before anything is loaded, NeedsRoomError if it only fits while the engine sleeps, StageError if it does
+    not fit; then StageError for a base that can't be loaded, AdapterError for the parent's or the wanted adapter.
     """
     config, device = spec.config, pick_device()
     wanted = config.model.baked_adapter_config
-    in_parts, warnings = _choose(spec, rows, device, ranks)
+    layout = _choose(spec, rows, device, ranks, emit)
     base = load_base(
-        Path(spec.base_model), device, config.model.torch_dtype, config.model.attn_implementation, is_moved=not in_parts
+        Path(spec.base_model),
+        device,
+        config.model.torch_dtype,
+        config.model.attn_implementation,
+        is_moved=not layout.in_parts,
     )
     attached = lora.attach(
         base.model,
@@ -44,86 +66,146 @@ def load(spec: TrainSpec, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit) 
         parent=None if spec.parent_adapter is None else Path(spec.parent_adapter),
         remembers_parent=config.data.has_full_teacher,
     )
-    if in_parts:
+    if layout.in_parts:
         spread = sharded(base.model, device, ranks)
         lora.bring_parent(attached.model, device)
     else:
         spread = WHOLE if ranks.size == 1 else replicated(base.model, ranks)
-    for message in [*warnings, *base.warnings, *attached.warnings]:
+    for message in [*base.warnings, *attached.warnings]:
         emit(events.Warned(message))
     student = Student(base.model, spread)
     student.as_teacher = partial(lora.as_parent, attached.model)
-    need = _need(spec, rows, device, ranks, in_parts=in_parts)
-    if need is not None and (warning := _spare(student, need, config, _free(device, ranks))):
-        emit(events.Warned(warning))
+    if layout.recomputes:
+        student.recompute_activations()
     return student, attached
 
 
-def _choose(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks) -> tuple[bool, list[str]]:
-    """Whether the model is parted, and what is to be said of that."""
-    config, stage = spec.config, spec.config.deepspeed.zero_optimization.stage
-    said = f"deepspeed.zero_optimization.stage {stage}"
-    if ranks.size == 1:
-        return False, [f"{said} has no effect: this bake trains on one device"] if stage else []
-    warnings = []
-    if (together := config.micro_batch_size * config.gradient_accumulation_steps) < ranks.size:
-        warnings.append(
+def _choose(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, emit: Emit) -> Layout:
+    """The fastest layout that fits; says so. Raises: NeedsRoomError; StageError."""
+    for warning in _warnings(spec, ranks):
+        emit(events.Warned(warning))
+    layouts = list(_layouts(spec, ranks))
+    room = _room(spec, device, ranks)
+    try:
+        needs = [_need(spec, rows, device, ranks, layout) for layout in layouts]
+    except StageError:  # its config does not tell its shape: it is tried as it is
+        return layouts[0]
+    if room is None:
+        _plan(spec, ranks, layouts[0], needs[0], None, MemoryWay.BESIDE, emit)
+        return layouts[0]
+    here = MemoryWay.ASLEEP if spec.is_engine_asleep else MemoryWay.BESIDE
+    for way, bytes_free in ((here, room.free), (MemoryWay.ASLEEP, room.asleep)):
+        for layout, need in zip(layouts, needs, strict=True):
+            if need.to_take > bytes_free:
+                continue
+            _plan(spec, ranks, layout, need, room.free, way, emit)
+            if way is not here:
+                raise NeedsRoomError(f"{_numbers(need, room)}: it fits while the engine sleeps")
+            if layout != layouts[0]:
+                emit(events.Warned(f"{_numbers(needs[0], room)}: {_done_instead(layouts[0], layout, ranks)}"))
+            return layout
+    least = min(needs, key=lambda need: need.to_take)
+    _plan(spec, ranks, layouts[needs.index(least)], least, room.free, MemoryWay.REFUSED, emit)
+    raise StageError(f"{_numbers(least, room)}: {_advice(spec, ranks)}")
+
+
+def _layouts(spec: TrainSpec, ranks: Ranks) -> Iterator[Layout]:
+    """Those that the config allows, the fastest first."""
+    must_part = spec.config.deepspeed.zero_optimization.stage == IN_PARTS
+    for in_parts in [False] if ranks.size == 1 else [True] if must_part else [False, True]:
+        yield Layout(in_parts, recomputes=False)
+        if not spec.config.model.disable_activation_checkpoint:
+            yield Layout(in_parts, recomputes=True)
+
+
+def _warnings(spec: TrainSpec, ranks: Ranks) -> Iterator[str]:
+    stage = spec.config.deepspeed.zero_optimization.stage
+    if stage and ranks.size == 1:
+        yield f"deepspeed.zero_optimization.stage {stage} has no effect: this bake trains on one device"
+    elif stage in (1, 2):
+        yield (
+            f"deepspeed.zero_optimization.stage {stage} is done as 0, a whole copy on each device: beside a frozen "
+            "base, the gradients and the optimizer of an adapter are too small for their parting to save anything"
+        )
+    if (together := _together(spec)) < ranks.size:
+        yield (
             f"{ranks.size} devices share steps of {together} trajectories, so {ranks.size - together} of them wait: "
             "a higher micro_batch_size gives them work"
         )
-    if stage == IN_PARTS:
-        return True, warnings
-    need, free = _need(spec, rows, device, ranks, in_parts=False), _free(device, ranks)
-    if need is not None and free is not None and need.weights + need.adapter + need.logits > free:
-        warnings.append(
-            f"training needs {need} on each device, and {free / MIB:,.0f} MiB are free: the base model is parted "
-            f"among the {ranks.size}, as deepspeed.zero_optimization.stage {IN_PARTS} does"
-        )
-        return True, warnings
-    if stage:
-        warnings.append(
-            f"{said} is done as 0, a whole copy on each device: beside a frozen base, the gradients and the optimizer "
-            "of an adapter are too small for their parting to save anything"
-        )
-    return False, warnings
 
 
-def _need(
-    spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, *, in_parts: bool
-) -> Need | None:
-    """Of one process; None where the base model's config does not tell its shape."""
-    try:
-        shape = memory.read_shape(Path(spec.base_model))
-    except StageError:
-        return None
+def _together(spec: TrainSpec) -> int:
+    """Trajectories of a step."""
+    return spec.config.micro_batch_size * spec.config.gradient_accumulation_steps
+
+
+def _need(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, layout: Layout) -> Need:
+    """Of one process. Raises: StageError if the base model's config does not tell its shape."""
     config = spec.config
-    together = config.micro_batch_size * config.gradient_accumulation_steps
-    at_once = min(config.micro_batch_size, -(-together // ranks.size))
+    at_once = min(config.micro_batch_size, -(-_together(spec) // ranks.size))
     need = memory.estimate(
-        shape,
+        memory.read_shape(Path(spec.base_model)),
         msgspec.structs.replace(config, micro_batch_size=at_once),
         [length_of(row) for row in rows],
         dtype=str(dtype_of(device, config.model.torch_dtype)).removeprefix("torch."),
         device=device.type,
+        recomputes=layout.recomputes,
     )
-    parts = ranks.size if in_parts else 1
+    parts = ranks.size if layout.in_parts else 1
     return need._replace(weights=need.weights // parts, adapter=need.adapter // parts)
 
 
-def _free(device: torch.device, ranks: Ranks) -> int | None:
-    """Bytes that each process may still take, of the device that has the least; None where nobody knows."""
+def _room(spec: TrainSpec, device: torch.device, ranks: Ranks) -> Room | None:
+    """On the device that has the least; None where nobody knows."""
     if device.type == "cuda":
-        return int(ranks.least(torch.cuda.mem_get_info(device)[0]))
+        free, whole = torch.cuda.mem_get_info(device)
+        asleep = min(whole, free + int(spec.engine_share * whole))
+        return Room(int(ranks.least(free)), int(ranks.least(asleep)))
     free = memory.free_bytes()
-    return None if free is None else int(ranks.least(free)) // ranks.size
-
-
-def _spare(student: Student, need: Need, config: BakeConfig, free: int | None) -> str | None:
-    """Compute activations again if training would not fit beside the model, and say so."""
-    if free is None or need.to_come <= free or config.model.disable_activation_checkpoint:
+    if free is None:
         return None
-    student.recompute_activations()
-    return (
-        f"training needs {need}, and {free / MIB:,.0f} MiB are free once the model is loaded: activations are computed "
-        "again, which takes a third longer; a lower micro_batch_size would do too"
+    each = int(ranks.least(free)) // ranks.size
+    return Room(each, each)  # an engine on a CPU frees nothing in its sleep
+
+
+def _plan(
+    spec: TrainSpec, ranks: Ranks, layout: Layout, need: Need, free: int | None, way: MemoryWay, emit: Emit
+) -> None:
+    emit(
+        events.Planned(
+            MemoryPlan(
+                way=way,
+                needed=need._asdict(),
+                total=need.total,
+                free=free,
+                devices=ranks.size,
+                in_parts=layout.in_parts,
+                recomputes=layout.recomputes,
+            )
+        )
     )
+
+
+def _numbers(need: Need, room: Room) -> str:
+    return f"training needs {need}, and {room.free / MIB:,.0f} MiB are free"
+
+
+def _done_instead(first: Layout, taken: Layout, ranks: Ranks) -> str:
+    said = []
+    if taken.in_parts and not first.in_parts:
+        said.append(
+            f"the base model is parted among the {ranks.size} devices, as deepspeed.zero_optimization.stage "
+            f"{IN_PARTS} does"
+        )
+    if taken.recomputes:
+        said.append("activations are computed again, which takes a third longer; a lower micro_batch_size would do too")
+    return "; ".join(said)
+
+
+def _advice(spec: TrainSpec, ranks: Ranks) -> str:
+    ways = ["lower micro_batch_size or data.max_length"]
+    if spec.config.model.disable_activation_checkpoint:
+        ways.append("allow model.disable_activation_checkpoint: false")
+    if ranks.size == 1 and torch.cuda.device_count() > 1:
+        ways.append(f"set deepspeed.zero_optimization.stage {IN_PARTS} to part the weights among the GPUs")
+    return ", ".join([*ways, "or give it more memory"])

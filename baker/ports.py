@@ -62,6 +62,19 @@ class BaseModel(Protocol):
         """Until the engine answers."""
         ...
 
+    @property
+    def sleep_share(self) -> float:
+        """Of each device's memory, that comes free while the engine sleeps; 0 where it can't."""
+        ...
+
+    async def sleep(self) -> None:
+        """Give that memory back: what runs may end first, what comes waits. Raises: EngineError, and it serves on."""
+        ...
+
+    async def wake(self) -> None:
+        """Serve again, once the engine has proved that it answers as before; one that does not is replaced."""
+        ...
+
 
 class Publisher(Protocol):
     async def prove(self, checkpoint: Checkpoint) -> None:

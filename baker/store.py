@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 IN_REPO = ("prompts", "templates", "targets", "bakes", "jobs", "checkpoints")
 """Tables whose rows belong to a repo, by the columns `user` and `repo`."""
-JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation")
+JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation", "memory")
 BUSY_SECONDS = 10  # another process (a backup, a shell) may hold the file for a moment
 
 

@@ -100,8 +100,39 @@ def dtype_of(device: torch.device, wanted: str | None) -> torch.dtype:
     return torch.float32 if dtype == torch.float16 and device.type == "cpu" else dtype
 
 
+Weights = Callable[[Path, torch.dtype, str], PreTrainedModel]
+"""Where the base model comes from: its folder, the type it computes in and its attention -> the model in main memory or
+on the device. Its weights are read only. `from_files` is the one there is.
+
+The seam for an engine on the same GPU whose weights need no second copy: build the model on the meta device, and put in
+views of the engine's tensors, for which its worker hands out CUDA IPC handles through `collective_rpc`
+(torch.multiprocessing.reductions.reduce_tensor). In vLLM the rows of `qkv_proj` are q, k and v, those of `gate_up_proj`
+gate and up; with LoRA on, names have `.base_layer` in them. It needs an unquantised model on one GPU, an engine without
+sleep mode, whose allocator exports no handles, and one that lives as long as the training. Not written: it could not be
+tried."""
+
+
+def from_files(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    """In main memory. Where the file's type is the one that is computed in, its pages are mapped and shared with
+    whoever maps them too: the process itself takes next to nothing for them."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attention, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise StageError(f"base model {folder} can't be loaded: {error}") from error
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
 def load_base(
-    folder: Path, device: torch.device, dtype: str | None = None, attention: str = SDPA, *, is_moved: bool = True
+    folder: Path,
+    device: torch.device,
+    dtype: str | None = None,
+    attention: str = SDPA,
+    *,
+    is_moved: bool = True,
+    weights: Weights = from_files,
 ) -> Base:
     """The base model, frozen.
 
@@ -116,16 +147,18 @@ def load_base(
     computed_in = dtype_of(device, dtype)
     if dtype is not None and computed_in != getattr(torch, dtype):
         warnings.append(f"model.dtype is {dtype}, which this machine's CPU does not compute: float32 is used")
-    model = None if attention == SDPA else _load_with(attention, folder, device, computed_in)
+    model = None if attention == SDPA else _load_with(attention, folder, device, computed_in, weights)
     if model is None:
-        model = _load(folder, computed_in, SDPA)
+        model = weights(folder, computed_in, SDPA)
         if attention != SDPA:
             warnings.append(f"model.attn_implementation {attention!r} can't be loaded here: {SDPA} is used")
     model.requires_grad_(False)
     return Base(model.to(device) if is_moved else model, warnings)
 
 
-def _load_with(attention: str, folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel | None:
+def _load_with(
+    attention: str, folder: Path, device: torch.device, dtype: torch.dtype, weights: Weights
+) -> PreTrainedModel | None:
     """The model with another attention than `sdpa`; None if machine or model lack it.
 
     Only names that are known here are passed on: for others, transformers may fetch code from the internet and run it.
@@ -135,20 +168,9 @@ def _load_with(attention: str, folder: Path, device: torch.device, dtype: torch.
         if is_installed is None or device.type != "cuda" or dtype == torch.float32 or not is_installed():
             return None
     try:
-        return _load(folder, dtype, attention)
+        return weights(folder, dtype, attention)
     except (ImportError, StageError):
         return None
-
-
-def _load(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, local_files_only=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise StageError(f"base model {folder} can't be loaded: {error}") from error
-    assert isinstance(model, PreTrainedModel)
-    return model
 
 
 class Student:

@@ -63,6 +63,10 @@ class TrainSpec(msgspec.Struct, frozen=True):
     devices: int = 1
     """Processes that share the work, each with a GPU where there are any."""
 
+    engine_share: float = 0.0
+    """Of each GPU's memory, that the engine would give back if it slept."""
+    is_engine_asleep: bool = False
+
     def fingerprint(self) -> str:
         """Of what decides the result, the same in all rounds. The folders of data and results may have moved since."""
         parent = None if self.parent_adapter is None else content_hash(Path(self.parent_adapter))

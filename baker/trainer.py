@@ -15,7 +15,7 @@ import msgspec
 
 from baker import events
 from baker.artifacts import write_json
-from baker.errors import StageError, TrainerLostError, TrainingError
+from baker.errors import NeedsRoomError, StageError, TrainerLostError, TrainingError
 from baker.train_spec import TrainSpec
 
 NICENESS = 5  # serving goes first where both share a core, and leaves a quarter of it
@@ -32,8 +32,8 @@ async def train(
         folder: for spec.json and trainer.log (the process's standard error).
         on_event: awaited for each event as it comes.
     Returns: where the checkpoints lie, in the order of their steps; the last one is the result.
-    Raises: TrainingError or StageError with the process's own reason; TrainerLostError if it gave none. When
-        cancelled, the process is ended first, and keeps its state.
+    Raises: TrainingError or StageError with the process's own reason; NeedsRoomError if it only fits while the engine
+        sleeps; TrainerLostError if it gave none. When cancelled, the process is ended first, and keeps its state.
     """
     spec_file = folder / "spec.json"
     write_json(spec_file, spec)
@@ -81,6 +81,8 @@ async def _follow(
         match event:
             case events.Failed(message, TrainingError.code):
                 raise TrainingError(message)
+            case events.Failed(message, NeedsRoomError.code):
+                raise NeedsRoomError(message)
             case events.Failed(message):
                 raise StageError(message)
             case events.Saved():

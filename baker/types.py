@@ -258,6 +258,33 @@ class Progress(msgspec.Struct, frozen=True):
     """While the student answers for that round: so many it has given."""
 
 
+class MemoryWay(StrEnum):
+    """How a training comes by its memory."""
+
+    BESIDE = "beside"
+    """The engine serves on."""
+    ASLEEP = "asleep"
+    """The engine gives the device's memory back, and its requests wait."""
+    REFUSED = "refused"
+    """It does not fit."""
+
+
+class MemoryPlan(msgspec.Struct, frozen=True):
+    """What a training was found to need before it loaded anything, in bytes on each of its devices."""
+
+    way: MemoryWay
+    needed: dict[str, int]
+    """By part: `weights` of the base, `adapter` (with gradients and optimizer), `activations`, `logits`, `runtime`."""
+    total: int
+    free: int | None
+    """Then; null where the system does not say."""
+    devices: int
+    in_parts: bool
+    """Whether the base's weights are parted among the devices."""
+    recomputes: bool
+    """Whether activations are computed again instead of kept."""
+
+
 class TargetShare(msgspec.Struct, frozen=True):
     """What one target gave to a bake."""
 
@@ -322,6 +349,8 @@ class Job(msgspec.Struct, frozen=True):
     loss: Loss | None = None
     collation: Collation | None = None
     """Of a bake, once its targets are mixed."""
+    memory: MemoryPlan | None = None
+    """Of a bake, once it is to train."""
     held_back: str | None = None
     """Why a bake's name did not move to its result."""
     attempts: int = 0

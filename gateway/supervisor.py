@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from baker.errors import BakeryError, EngineError
-from gateway.engine import CanaryError
+from gateway.engine import ASLEEP, CanaryError
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ class SupervisedEngine(Protocol):
 
     @property
     def is_dead(self) -> bool: ...
+
+    @property
+    def is_asleep(self) -> bool: ...
 
     @property
     def steps(self) -> int: ...
@@ -91,6 +94,8 @@ class Supervisor:
         """Why not, for everybody to read."""
         if self.is_ready:
             return None
+        if self._engine.is_asleep:
+            return ASLEEP
         if self._engine.is_ready:
             return f"the engine has given no sign of life for {self._silent_seconds:.0f} s"
         if self._trouble is None:  # dead, and the next tick will see it
@@ -156,7 +161,7 @@ class Supervisor:
                 await asyncio.sleep(TICK_SECONDS)
                 if self._engine.wants_canary and recording.done():
                     recording = asyncio.create_task(self._record())
-                if self._engine.steps != steps:
+                if self._engine.steps != steps or self._engine.is_asleep:
                     steps, self._silent_seconds = self._engine.steps, 0.0
                     continue
                 self._silent_seconds += TICK_SECONDS

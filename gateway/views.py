@@ -102,6 +102,7 @@ def bake(
         agreement_by_target={} if job is None or job.loss is None else job.loss.agreement_by_target,
         training=None if job is None else training.get(job.id),
         collation=None if job is None else job.collation,
+        memory=None if job is None else job.memory,
     )
 
 

@@ -42,6 +42,14 @@ class FakeEngine:
     async def wait_ready(self) -> None:
         await self.ready.wait()
 
+    sleep_share = 0.0
+
+    async def sleep(self) -> None:
+        self.ready.clear()
+
+    async def wake(self) -> None:
+        self.ready.set()
+
     async def tokenise(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> list[int]:
         text = "\n".join(f"{message['role']}: {message.get('content')}" for message in messages)
         if "UNRENDERABLE" in text:
@@ -102,7 +110,7 @@ class FakeEngine:
     async def stop(self) -> None:
         return
 
-    is_dead = False
+    is_dead = is_asleep = False
     steps = 0
 
     async def probe(self) -> None:

@@ -7,6 +7,7 @@
     sampling.py    our values <-> vLLM's
     process.py     its processes: built, ended, killed
     canary.py      does a new one answer as the one before
+    sleep.py       its memory given to a training, and taken back
     surface.py     the kinds of requests that vLLM serves, and how each is asked and answered
     request_body.py  bytes -> fields
     handlers.py    request bodies through vLLM's own serving code
@@ -30,5 +31,6 @@ from gateway.engine.canary import CanaryError
 from gateway.engine.handlers import Handlers, Reply, StreamReply
 from gateway.engine.llm import Engine
 from gateway.engine.settings import EngineSettings
+from gateway.engine.sleep import ASLEEP
 
-__all__ = ["CanaryError", "Engine", "EngineSettings", "Handlers", "Reply", "StreamReply"]
+__all__ = ["ASLEEP", "CanaryError", "Engine", "EngineSettings", "Handlers", "Reply", "StreamReply"]

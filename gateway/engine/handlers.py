@@ -137,6 +137,7 @@ class Handlers:
             usage: learns how many tokens were read and written.
         """
         try:
+            await self._engine.awake()
             lease = await self._engine.lease(model)
         except NotFoundError as error:
             return error_reply(404, error.message, shape=kind.shape, param="model", code="model_not_found")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from baker.errors import AdapterError, EngineError, InvalidInputError
 from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
-from gateway.engine import canary, plain_chat, usage
+from gateway.engine import canary, plain_chat, sleep, usage
 from gateway.engine.adapters import BASE, AdapterCounts, AdapterTable, Lease
 from gateway.engine.loader import LoraLoader, lora_request
 from gateway.engine.owner import OWNER_VARIABLE
@@ -57,6 +57,7 @@ class Engine:
         self._is_ready = False
         self._renders_tools = False
         self._canary = canary.Canary()
+        self._sleep = sleep.Sleep()
         # Never reused, not even after a restart: two adapters with one id would silently share weights.
         self._adapter_ids = itertools.count(1)
         self._adapters = self._new_table()
@@ -91,7 +92,11 @@ class Engine:
 
     @property
     def is_ready(self) -> bool:
-        return self._is_ready and not self.is_dead
+        return self._is_ready and not self.is_dead and not self.is_asleep
+
+    @property
+    def is_asleep(self) -> bool:
+        return self._sleep.is_asleep
 
     @property
     def is_dead(self) -> bool:
@@ -113,6 +118,8 @@ class Engine:
         """vLLM's engine. Raises: EngineError if it can't answer."""
         if self._process is None or not (self._is_ready or _IS_PROVING.get()):
             raise EngineError("the engine is not running yet: try again in a few seconds")
+        if self.is_asleep and not _IS_PROVING.get():
+            raise EngineError(sleep.ASLEEP)
         if self._process.is_dead:
             raise EngineError(GONE)
         return self._process.llm
@@ -142,6 +149,7 @@ class Engine:
             await self.stop()
             raise
         self._is_ready = True
+        self._sleep.end()  # one that died in its sleep
 
     async def stop(self) -> None:
         """End the engine and its processes. Requests still in flight are aborted; if it is dead, they fail."""
@@ -178,6 +186,44 @@ class Engine:
         """Until the engine answers: its start, or the next one after it died."""
         while not self.is_ready:  # noqa: ASYNC110 - vLLM tells of a death by a flag that a thread sets
             await asyncio.sleep(POLL_SECONDS)
+
+    @property
+    def sleep_share(self) -> float:
+        """Of each device's memory, that comes free while the engine sleeps; 0 where it can't."""
+        return 0.0 if self._process is None else sleep.share_of(self._process.llm)
+
+    async def awake(self) -> None:
+        """Until the engine is not asleep. Raises: EngineError if that takes long."""
+        await self._sleep.over()
+
+    async def sleep(self) -> None:
+        """Give the device's memory back. What runs may end first, what comes waits or is told to come back; `wake` must
+        follow in any case. Raises: EngineError.
+        """
+        llm, process = self.running(), self._process
+        assert process is not None
+        self._sleep.begin()
+        waiting = lambda: self.adapter_counts.waiting + llm.get_num_unfinished_requests()  # noqa: E731 - the count now
+        await process.unless_dead(sleep.fall_asleep(llm, waiting))
+
+    async def wake(self) -> None:
+        """Serve again, once the engine has proved that it answers as before; one that does not is killed, and the
+        supervisor starts another."""
+        process = self._process
+        if self.is_asleep and process is not None and not process.is_dead:
+            try:
+                async with asyncio.timeout(PROVE_SECONDS):
+                    await process.unless_dead(self._rouse(process))
+            except Exception:  # whatever vLLM may say: it is of no use any more
+                log.exception("the engine does not answer as before its sleep: another one is started")
+                process.kill()
+        self._sleep.end()
+
+    async def _rouse(self, process: EngineProcess) -> None:
+        _IS_PROVING.set(True)
+        await process.llm.wake_up()
+        await self.probe()
+        await self._canary.check(self._canary_answer, self.load)
 
     async def tokenise(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> list[int]:
         """The token ids of a chat up to and with the header of the assistant's turn, by serving's own renderer.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from baker.types import AgreementChange, Collation, JobState, KLChange, Message, Progress
+from baker.types import AgreementChange, Collation, JobState, KLChange, MemoryPlan, Message, Progress
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +161,8 @@ class Bake(Body, frozen=True, kw_only=True):
     """Where the training stands; null unless it runs now."""
     collation: Collation | None
     """How the targets were mixed; null until they are."""
+    memory: MemoryPlan | None
+    """What the training needs and how it comes by it; null until it is known."""
 
 
 class BakeItem(Body, frozen=True, kw_only=True):

@@ -9,11 +9,30 @@ import pytest
 
 from baker import artifacts, events, promotion, trainer
 from baker.catalog import Catalog
-from baker.errors import AdapterError, ConflictError, EngineError, InvalidInputError
+from baker.errors import (
+    AdapterError,
+    ConflictError,
+    EngineError,
+    InvalidInputError,
+    NeedsRoomError,
+    TrainingError,
+)
 from baker.jobs import Jobs
 from baker.stages import Stages, StageSettings
 from baker.train_spec import TrainSpec
-from baker.types import AgreementChange, Checkpoint, Job, JobState, KLChange, Loss, MovedBy, Stage, TargetShare
+from baker.types import (
+    AgreementChange,
+    Checkpoint,
+    Job,
+    JobState,
+    KLChange,
+    Loss,
+    MemoryPlan,
+    MemoryWay,
+    MovedBy,
+    Stage,
+    TargetShare,
+)
 from tests.baker.test_jobs import POLICY, USER, Service, running
 from tests.fakes import FakeEngine
 
@@ -147,6 +166,37 @@ async def test_a_checkpoint_on_the_way_that_is_not_proved_is_left_out_with_a_war
         assert job.state is JobState.COMPLETE
         assert (await steps_kept(service), publisher.published) == ([5, 2], [2, 5])
         assert job.warnings[-1].startswith("checkpoint 4 was made, but it is not served as it was trained: the engine")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_does_not_fit_beside_the_engine_trains_while_it_sleeps(
+    tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    is_ready: list[bool] = []
+
+    async def train(spec: TrainSpec, folder: Path, on_event: OnEvent) -> list[events.Saved]:
+        is_ready.append(service.engine.is_ready)
+        way = MemoryWay.ASLEEP
+        await on_event(
+            events.Planned(MemoryPlan(way, {"weights": 8}, 8, 4, devices=1, in_parts=False, recomputes=True))
+        )
+        if not spec.is_engine_asleep:
+            assert spec.engine_share == 0.5
+            raise NeedsRoomError("it fits while the engine sleeps")
+        assert spec.engine_share == 0.0
+        if fails:
+            raise TrainingError("the loss did not fall")
+        return await training(spec, folder, on_event)
+
+    monkeypatch.setattr(trainer, "train", train)
+    monkeypatch.setattr(FakeEngine, "sleep_share", 0.5)
+    async with running(make_service(tmp_path, publisher := Publisher())) as service:
+        job = await bake(service)
+        assert is_ready == [True, False], "tried beside it first"
+        assert service.engine.is_ready, "awake again"
+        assert job.state is (JobState.FAILED if fails else JobState.COMPLETE)
+        assert job.memory is not None and job.memory.way is MemoryWay.ASLEEP and job.memory.needed == {"weights": 8}
+        assert publisher.published == ([] if fails else [2, 4, 5])
 
 
 async def test_a_last_checkpoint_that_is_not_proved_fails_the_bake_and_none_is_served(

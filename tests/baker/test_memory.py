@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from baker import memory
 from baker.bake_config import bake_config
 from baker.errors import StageError
 from baker.memory import MIB, RUNTIME_BYTES, estimate, read_shape, token_bytes
+from baker.student import load_base
 from tests.baker.tiny import make_model, save_model
 
 CHILD = """
@@ -56,6 +60,49 @@ def test_the_need_grows_with_what_it_is_made_of(tmp_path: Path) -> None:
     some = bake_config({"model": {"baked_adapter_config": {"target_modules": "q_proj, v_proj", "r": 4}}})
     assert estimate(shape, some, [10]).adapter == 16 * 2 * 4 * (32 + 32 + 32 + 16)
     assert f"{need.total / MIB:,.0f} MiB (weights" in str(need)
+
+
+def test_computing_activations_again_keeps_what_enters_each_layer_and_one_layer(tmp_path: Path) -> None:
+    shape, config = read_shape(save_model(tmp_path / "model")), bake_config({})
+    whole, again = (estimate(shape, config, [20], recomputes=recomputes) for recomputes in (False, True))
+    one_layer = token_bytes(shape._replace(layers=1), 16, 2, keys=10)
+    assert whole.activations == 20 * 2 * one_layer
+    assert again.activations == 20 * (one_layer + 2 * 32 * 2)
+    assert again._replace(activations=0) == whole._replace(activations=0)
+
+
+def test_a_container_s_limit_counts_and_its_cached_files_give_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    of_machine = memory.free_bytes()
+    assert of_machine is not None and of_machine > 20 * MIB
+    for name, text in (("max", "30000000"), ("current", "25000000"), ("stat", "anon 1\ninactive_file 4000000\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert memory.free_bytes() == 9_000_000
+    (tmp_path / "memory.current").write_text("50000000")
+    assert memory.free_bytes() == 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._left_in(tmp_path) == []
+
+
+def test_weights_of_the_type_that_is_computed_in_are_pages_of_their_file(tmp_path: Path) -> None:
+    """Whoever maps the file too shares them; another type has a copy."""
+    file = save_model(tmp_path / "model") / "model.safetensors"
+    for dtype, is_mapped in (("bfloat16", True), ("float32", False)):
+        model = load_base(tmp_path / "model", torch.device("cpu"), dtype).model
+        mapped = [(begin, end) for begin, end, path in mappings() if path == str(file)]
+        for parameter in model.parameters():
+            assert any(begin <= parameter.data_ptr() < end for begin, end in mapped) == is_mapped
+        del model, parameter
+
+
+def mappings() -> Iterator[tuple[int, int, str]]:
+    """Of this process: from, to, file."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, *_, path = line.split(maxsplit=5)
+        begin, end = (int(address, 16) for address in addresses.split("-"))
+        yield begin, end, path
 
 
 def test_a_folder_without_a_shape_is_refused(tmp_path: Path) -> None:

@@ -103,7 +103,10 @@ def test_an_attention_that_the_model_or_the_machine_lacks_after_all_is_not_loade
 ) -> None:
     monkeypatch.setitem(students._FLASH_ATTENTIONS, "flash_attention_2", lambda: True)
     folder = save_model(tmp_path / "model")
-    assert students._load_with("flash_attention_2", folder, torch.device("cuda"), torch.bfloat16) is None
+    assert (
+        students._load_with("flash_attention_2", folder, torch.device("cuda"), torch.bfloat16, students.from_files)
+        is None
+    )
 
 
 def test_damaged_weights_are_noticed() -> None:

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from baker.errors import AdapterError, EngineError, InvalidInputError, NotFoundError
 from baker.types import Checkpoint, Sample, SampleRequest, StopReason
-from gateway.engine import CanaryError, Engine, EngineSettings, Handlers, surface
+from gateway.engine import CanaryError, Engine, EngineSettings, Handlers, sleep, surface
 from gateway.engine.canary import Answer, Canary
+from gateway.engine.process import EngineProcess
 from gateway.engine.settings import arguments
 from gateway.engine.tools import DEFAULT_PARSER, MARKS
 from tests.gateway.engines import MODEL_NAME, WINDOW, make_adapter, make_checkpoint
@@ -413,6 +414,44 @@ async def test_the_canary_knows_base_and_adapter_apart_and_again_in_a_busy_batch
     await swapped.check(other, engine.load)
     with pytest.raises(CanaryError, match="the base model reads"):
         await swapped.check(engine._canary_answer, engine.load)
+
+
+async def test_asleep_it_turns_requests_away_in_time_and_awake_it_answers_as_before(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, fields = make_checkpoint(tmp_path, 1), {"messages": CHAT, "max_tokens": 2}
+    before = await greedy(engine, checkpoint)
+    under_way = asyncio.create_task(greedy(engine, max_tokens=40))
+    await until_working(engine)
+    await engine.sleep()
+    assert len((await under_way).response_ids) == 40, "it may end first"
+    assert engine.is_asleep and not engine.is_ready and not engine.is_dead
+    monkeypatch.setattr(sleep, "WAIT_SECONDS", 0.01)
+    reply = await Handlers(engine).serve(surface.CHAT, fields, {}, model=MODEL_NAME)
+    assert reply.status == 503 and "Retry-After" in reply.headers and b"sleeps while a bake trains" in reply.body
+    with pytest.raises(EngineError, match="sleeps"):
+        await greedy(engine)
+    monkeypatch.setattr(sleep, "WAIT_SECONDS", 60.0)
+    waiting = asyncio.create_task(Handlers(engine).serve(surface.CHAT, fields, {}, model=MODEL_NAME))
+    await engine.wake()
+    assert (await waiting).status == 200 and engine.is_ready
+    assert (await greedy(engine, checkpoint)).response_ids == before.response_ids
+    assert engine.sleep_share == 0.0, "nothing comes free on a CPU"
+
+
+async def test_one_that_wakes_up_otherwise_is_killed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[bool] = []
+
+    async def other(*arguments: Any) -> None:
+        raise CanaryError("other answers")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Canary, "check", other)
+        patched.setattr(EngineProcess, "kill", lambda process: killed.append(engine.is_ready))
+        await engine.sleep()
+        await engine.wake()
+    assert killed == [False], "before anybody was served"
+    await greedy(engine)
 
 
 async def test_a_killed_engine_says_so_and_starts_again(engine: Engine, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from baker.errors import EngineError
 from gateway import supervisor
-from gateway.engine import CanaryError
+from gateway.engine import ASLEEP, CanaryError
 from gateway.services import Services
 from gateway.supervisor import Death, Supervisor, _delay_seconds
 from tests.fakes import FakeEngine
@@ -133,6 +133,21 @@ async def test_one_that_idles_is_asked_now_and_then_and_lives(monkeypatch: pytes
     async with Watched(engine, monkeypatch, stall_ticks=40) as watched:
         await watched.until(lambda: engine.probes > 20)
     assert watched.supervisor.starts == 1 and not watched.supervisor.deaths
+
+
+async def test_one_that_sleeps_is_left_alone_and_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = MortalEngine()
+    async with Watched(engine, monkeypatch, stall_ticks=40) as watched:
+        await watched.until(lambda: watched.supervisor.is_ready)
+        engine.is_asleep = engine.is_hanging = True
+        engine.ready.clear()
+        for _ in range(200):
+            await asyncio.sleep(TICK)
+        assert watched.supervisor.trouble == ASLEEP and not watched.supervisor.is_ready
+        engine.is_asleep = engine.is_hanging = False
+        engine.ready.set()
+        await watched.until(lambda: watched.supervisor.is_ready)
+    assert (watched.supervisor.starts, engine.kills) == (1, 0)
 
 
 async def test_an_adapter_is_recorded_once_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

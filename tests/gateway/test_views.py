@@ -6,7 +6,19 @@ from aibread.types import BakeResponse
 
 from baker.bake_config import BakeConfig
 from baker.catalog import LiveFirst
-from baker.types import Checkpoint, Collation, Job, JobState, KLChange, Loss, Progress, Stage, TargetShare
+from baker.types import (
+    Checkpoint,
+    Collation,
+    Job,
+    JobState,
+    KLChange,
+    Loss,
+    MemoryPlan,
+    MemoryWay,
+    Progress,
+    Stage,
+    TargetShare,
+)
 from gateway import views
 from gateway.protocol import responses
 
@@ -30,6 +42,9 @@ JOB = Job(
     inputs={},
     loss=LOSS,
     collation=COLLATION,
+    memory=MemoryPlan(
+        MemoryWay.BESIDE, {"weights": 300, "runtime": 100}, 400, 1000, devices=2, in_parts=True, recomputes=False
+    ),
 )
 
 
@@ -55,6 +70,15 @@ def test_a_bake_s_answer_names_all_its_checkpoints_and_says_how_its_targets_were
     }
     assert body["loss"] == {"latest_loss": 0.1, "final_loss": 0.1, "min_loss": 0.1, "max_loss": 0.4}
     assert body["eval_kl_by_target"] == {"a": {"before": 0.5, "after": 0.1}}
+    assert body["memory"] == {
+        "way": "beside",
+        "needed": {"weights": 300, "runtime": 100},
+        "total": 400,
+        "free": 1000,
+        "devices": 2,
+        "in_parts": True,
+        "recomputes": False,
+    }
 
 
 def test_a_bake_that_was_held_back_still_names_what_there_is() -> None:

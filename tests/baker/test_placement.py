@@ -1,0 +1,144 @@
+"""Where a bake's model lies, and what becomes of one that does not fit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from baker import events, memory, placement
+from baker.bake_config import bake_config
+from baker.batches import length_of
+from baker.errors import NeedsRoomError, StageError
+from baker.memory import MIB, Need, estimate, read_shape
+from baker.placement import Layout, Room
+from baker.ranks import Ranks
+from baker.types import MemoryWay
+from tests.baker.test_train import run, warnings_of, write_spec
+from tests.baker.tiny import make_trajectories, save_model
+
+CPU = torch.device("cpu")
+ROWS = make_trajectories(15)
+FORBIDDEN: dict[str, Any] = {"model": {"disable_activation_checkpoint": True}}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("base") / "model")
+
+
+def need(base: Path, *, recomputes: bool) -> Need:
+    """Of one device, as test_train's specs say."""
+    config = bake_config({"micro_batch_size": 2, "model": {"baked_adapter_config": {"r": 4}}})
+    lengths = [length_of(row) for row in ROWS[3:]]
+    return estimate(read_shape(base), config, lengths, dtype="float32", recomputes=recomputes)
+
+
+def taken(need: Need) -> int:
+    """Of it, what a process that runs already has not got."""
+    return need.weights + need.adapter + need.activations + need.logits
+
+
+class Alike(Ranks):
+    """Several that see the same."""
+
+    def least(self, value: float) -> float:
+        return value
+
+
+def choose(
+    folder: Path, base: Path, room: Room, monkeypatch: pytest.MonkeyPatch, devices: int = 1, **settings: Any
+) -> tuple[Layout, list[events.TrainEvent]]:
+    monkeypatch.setattr(placement, "_room", lambda spec, device, ranks: room)
+    heard: list[events.TrainEvent] = []
+    spec = write_spec(folder, base, ROWS, **settings)
+    return placement._choose(spec, ROWS[3:], CPU, Alike(0, devices), heard.append), heard
+
+
+def plans(heard: Sequence[events.TrainEvent]) -> list[tuple[MemoryWay, bool, bool]]:
+    found = [event.memory for event in heard if isinstance(event, events.Planned)]
+    return [(plan.way, plan.in_parts, plan.recomputes) for plan in found]
+
+
+def test_what_would_not_fit_is_computed_again_and_gives_the_same_adapter(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bytes_of = []
+    for name, free in (("roomy", 2**60), ("narrow", taken(need(base, recomputes=True)))):
+        monkeypatch.setattr(memory, "free_bytes", lambda free=free: free)
+        heard = run(write_spec(tmp_path / name, base, ROWS, epochs=2))
+        assert plans(heard) == [(MemoryWay.BESIDE, False, name == "narrow")]
+        assert isinstance(heard[0], events.Planned) and heard[0].memory.free == free
+        told = [warning for warning in warnings_of(heard) if "computed again" in warning]
+        assert len(told) == (name == "narrow")
+        assert all(warning.startswith(f"training needs {need(base, recomputes=False)}, and ") for warning in told)
+        bytes_of.append((tmp_path / name / "out/12/adapter_model.safetensors").read_bytes())
+    assert bytes_of[0] == bytes_of[1]
+
+
+@pytest.mark.parametrize("settings", [{}, FORBIDDEN])
+def test_what_does_not_fit_at_all_is_refused_with_the_numbers_before_anything_is_loaded(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    least = need(base, recomputes=not settings)
+    monkeypatch.setattr(memory, "free_bytes", lambda: taken(least) - 1)
+    monkeypatch.setattr(placement, "load_base", lambda *how, **more: pytest.fail("it was loaded"))
+    heard: list[events.TrainEvent] = []
+    spec = write_spec(tmp_path, base, ROWS, **settings)
+    with pytest.raises(StageError, match="lower micro_batch_size") as refusal:
+        placement.load(spec, ROWS[3:], Ranks(), heard.append)
+    free = f"{taken(least) / MIB:,.0f} MiB are free"
+    assert str(least) in refusal.value.message and free in refusal.value.message
+    assert ("disable_activation_checkpoint" in refusal.value.message) == bool(settings)
+    (planned,) = (event.memory for event in heard if isinstance(event, events.Planned))
+    assert planned.way is MemoryWay.REFUSED and planned.total == sum(planned.needed.values()) == least.total
+
+
+def test_the_engine_is_to_sleep_only_if_nothing_fits_beside_it(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = taken(need(base, recomputes=True))
+    layout, _ = choose(tmp_path, base, Room(again, 2**60), monkeypatch)
+    assert layout == Layout(in_parts=False, recomputes=True)
+    with pytest.raises(NeedsRoomError, match="it fits while the engine sleeps"):
+        choose(tmp_path, base, Room(again - 1, 2**60), monkeypatch)
+    with pytest.raises(StageError, match="or give it more memory"):
+        choose(tmp_path, base, Room(again - 1, again - 1), monkeypatch)
+
+
+def test_beside_a_sleeping_engine_it_says_so(tmp_path: Path, base: Path) -> None:
+    spec = msgspec.structs.replace(write_spec(tmp_path, base, ROWS, epochs=1), is_engine_asleep=True)
+    assert plans(run(spec)) == [(MemoryWay.ASLEEP, False, False)]
+
+
+def test_several_devices_part_the_weights_where_one_can_t_hold_them(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = need(base, recomputes=True)
+    layout, heard = choose(tmp_path, base, Room(taken(whole) - whole.weights // 2, 0), monkeypatch, devices=2)
+    assert layout.in_parts and plans(heard) == [(MemoryWay.BESIDE, True, layout.recomputes)]
+    assert any("is parted among the 2 devices" in warning for warning in warnings_of(heard))
+    layout, heard = choose(tmp_path, base, Room(2**60, 0), monkeypatch, devices=2)
+    assert not layout.in_parts and warnings_of(heard) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "devices", "in_parts", "warning"),
+    [
+        (0, 2, False, None),
+        (2, 2, False, "stage 2 is done as 0"),
+        (3, 2, True, None),
+        (3, 1, False, "stage 3 has no effect"),
+        (0, 5, False, "5 devices share steps of 2 trajectories, so 3 of them wait"),
+    ],
+)
+def test_the_stage_says_whether_weights_are_parted(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, stage: int, devices: int, in_parts: bool, warning: str
+) -> None:
+    settings = {"deepspeed": {"zero_optimization": {"stage": stage}}}
+    layout, heard = choose(tmp_path, base, Room(2**60, 0), monkeypatch, devices, **settings)
+    assert layout == Layout(in_parts, recomputes=False)
+    told = warnings_of(heard)
+    assert len(told) == (warning is not None) and all(warning in text for text in told)
