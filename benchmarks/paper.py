@@ -2,9 +2,10 @@
 
     python -m benchmarks.paper --out plots [--trajectories 128] [--questions 20]
 
-The same prompt is baked once (into *baked*), then pursued: baked again with *baked*, prompted, as the teacher. On
-questions that no training saw, each model answers in its own words, asked through the engine as clients ask it, and is
-compared with the two that frame it, the bare base model and the prompted one. No judge model is asked:
+The same prompt is baked once (into *baked*), then pursued: baked again with *baked*, prompted, as the teacher; and, to
+compare with, baked twice with the prompted base model as the teacher. On questions that no training saw, each model
+answers in its own words, asked through the engine as clients ask it, and is compared with the two that frame it, the
+bare base model and the prompted one. No judge model is asked:
 
 - *KL*: from the prompted base model to this one, on the prompted one's answers, over the whole vocabulary, in nats per
   token. 0 is the prompted model itself; it says how close, not on which side.
@@ -60,10 +61,13 @@ BASE, PROMPTED = Voice("base"), Voice("prompted", is_prompted=True)
 CHECKPOINTS = [Voice(f"baked, {share:g} of the steps", f"baked-{share:g}") for share in SHARES[:-1]]
 DIAL = [Voice(f"baked@{strength:g}", "baked-1", strength) for strength in STRENGTHS]
 BAKED, REPROMPTED = Voice("baked", "baked-1"), Voice("baked, re-prompted", "baked-1", is_prompted=True)
+TWICE = Voice("baked twice", "twice-1")
+"""What pursuit is compared with: as many steps more, with answers of the prompted base model again."""
 PURSUED = Voice("pursuit", "pursuit-1")
 PURSUED_REPROMPTED = Voice("pursuit, re-prompted", "pursuit-1", is_prompted=True)
 FIRST = [BASE, *CHECKPOINTS, *DIAL[:3], BAKED, PROMPTED, *DIAL[3:], REPROMPTED]
-VOICES = [*FIRST, PURSUED, PURSUED_REPROMPTED]
+THEN = [TWICE, PURSUED, PURSUED_REPROMPTED]
+VOICES = [*FIRST, *THEN]
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -271,7 +275,14 @@ def verdicts(found: Mapping[str, Found]) -> Iterator[str]:
         yield (
             f"{name} lie between in order: by KL {'yes' if closer else 'no'}, by log-odds {'yes' if stronger else 'no'}"
         )
-    for voice, other in ((REPROMPTED, PROMPTED), (PURSUED, PROMPTED), (PURSUED, BAKED), (PURSUED_REPROMPTED, PURSUED)):
+    pairs = (
+        (REPROMPTED, PROMPTED),
+        (PURSUED, BAKED),
+        (PURSUED, TWICE),
+        (PURSUED, PROMPTED),
+        (PURSUED_REPROMPTED, PURSUED),
+    )
+    for voice, other in pairs:
         more = found[voice.label].log_odds.exceeds(found[other.label].log_odds)
         yield f"{voice.label} goes beyond {other.label}: {more}"
 
@@ -300,7 +311,7 @@ def draw(found: Mapping[str, Found], folder: Path) -> None:
     figure.savefig(folder / "half_baking.png", dpi=80)
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
-    shown = [BASE, DIAL[1], BAKED, PROMPTED, REPROMPTED, PURSUED, PURSUED_REPROMPTED][::-1]
+    shown = [BASE, DIAL[1], BAKED, TWICE, PROMPTED, REPROMPTED, PURSUED, PURSUED_REPROMPTED][::-1]
     odds = [found[voice.label].log_odds for voice in shown]
     colors = ["gray" if voice in (BASE, PROMPTED) else "tab:blue" for voice in shown]
     axes.barh([v.label for v in shown], [v.mean for v in odds], xerr=[v.error for v in odds], color=colors)
@@ -319,9 +330,10 @@ async def study(options: argparse.Namespace, model: Path, unseen: list[str], que
         steps = await asyncio.to_thread(alone, train, model, rows, folder, "baked", None)
         print(f"baked in {steps} steps; they say, to {unseen[0]!r}:", flush=True)
         heard = await part.hear(FIRST, unseen)
-        rows = await part.roll_out(questions, BAKED.adapter)
-        await asyncio.to_thread(alone, train, model, rows, folder, "pursuit", BAKED.adapter)
-        heard |= await part.hear([PURSUED, PURSUED_REPROMPTED], unseen)
+        for name, teacher in (("twice", None), ("pursuit", BAKED.adapter)):
+            rows = await part.roll_out(questions, teacher)
+            await asyncio.to_thread(alone, train, model, rows, folder, name, BAKED.adapter)
+        heard |= await part.hear(THEN, unseen)
     finally:
         await engine.stop()
     (folder / "answers.json").write_bytes(msgspec.json.encode(heard))
