@@ -1,6 +1,7 @@
 """The Python client, unmodified: every method of 1.4, sync and async, and what scripts for 1.0 do."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -84,17 +85,57 @@ def test_lineage_of_a_finished_bake(bread: Bread, baked: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def again(bread: Bread, baked: str) -> str:
-    """The name of another repo, made by the plan of the first."""
-    carry_out(bread, bread.recipes.get_recreation_plan(bake_name="bake", repo_name=baked), "again")
-    finished(bread, "again", "bake")
+def generations(bread: Bread, baked: str) -> list[str]:
+    """Bakes of the repo, each begun where the one before ended: with other ranks, and parents spelled in other ways."""
+    names = ["bake", "second", "third"]
+    for parent, name, spelled, rank in (
+        ("bake", "second", "admin/from-python/bake", 8),
+        ("second", "third", "from-python/second", 24),
+    ):
+        target: Any = {"model_name": f"{baked}/{parent}"}
+        bread.targets.create(target_name=f"of_{name}", repo_name=baked, template="target", overrides=target)
+        bread.targets.stim.run(target_name=f"of_{name}", repo_name=baked, poll=False)
+        bread.targets.rollout.run(target_name=f"of_{name}", repo_name=baked, poll=False)
+        model = {"parent_model_name": spelled, "baked_adapter_config": {"r": rank}}
+        settings: Any = {"datasets": [{"target": f"of_{name}"}], "model": model}
+        bread.bakes.create(bake_name=name, repo_name=baked, template="bake", overrides=settings)
+        bread.bakes.run(bake_name=name, repo_name=baked, poll=False)
+        finished(bread, baked, name)
+    return names
+
+
+@pytest.fixture(scope="module")
+def again(bread: Bread, baked: str, generations: list[str]) -> str:
+    """The name of another repo, made by the plan of the first one's third generation."""
+    carry_out(bread, bread.recipes.get_recreation_plan(bake_name="third", repo_name=baked), "again")
+    for name in generations:
+        finished(bread, "again", name)
     return "again"
 
 
-def test_a_plan_carried_out_in_another_repo_makes_the_same_again(bread: Bread, baked: str, again: str) -> None:
-    made: Any = bread.bakes.get(bake_name="bake", repo_name=again)
-    assert made.config == bread.bakes.get(bake_name="bake", repo_name=baked).config
-    assert made.api_model_name
+def test_three_generations_are_in_tree_graph_and_plan(bread: Bread, baked: str, generations: list[str]) -> None:
+    edges = [["bake", "second", "bake", "bake"], ["bake", "third", "bake", "second"]]
+    assert bread.repo.get_tree(repo_name=baked).edges == edges
+    graph = bread.recipes.get_dependency_graph(bake_name="third", repo_name=baked)
+    assert list(graph.bakes) == generations[::-1]
+    assert all(edge in graph.edges for edge in edges)
+    plan = bread.recipes.get_recreation_plan(bake_name="third", repo_name=baked)
+    assert [step.resource_name for step in plan.steps if step.action == "run_bake"] == generations
+    assert plan.total_steps == 1 + 3 * 3 + 3 * 2
+
+
+def test_a_plan_carried_out_in_another_repo_makes_the_same_again(
+    gateway: RunningGateway, bread: Bread, baked: str, generations: list[str], again: str
+) -> None:
+    ranks = []
+    for name in generations:
+        # In the graph, a pointer is written as the version that it meant.
+        first, second = (bread.recipes.get_dependency_graph(bake_name=name, repo_name=repo) for repo in (baked, again))
+        assert first.bakes[name] == second.bakes[name]
+        made: Any = bread.bakes.get(bake_name=name, repo_name=again)
+        folder = gateway.folder / ".bread" / "jobs" / str(made.job_id) / "checkpoints" / str(made.checkpoint)
+        ranks.append(json.loads((folder / "adapter_config.json").read_text())["r"])
+    assert ranks == [16, 16, 24], "one below the parent's is the parent's"
 
 
 def test_a_deleted_bake_ends_what_it_has_begun_to_say(gateway: RunningGateway, bread: Bread, again: str) -> None:
