@@ -5,6 +5,7 @@ not done here is in `bake_limits.py`. The defaults are the ones that measured be
 (benchmarks/README.md).
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -172,9 +173,12 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which divergence is trained, see `losses.Measure`; absent or 0: the forward KL."""
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
     """Of teacher and student alike, in the loss."""
-    teacher: str = "top_k"
+    teacher: str | None = None
     """`top_k`: the distribution that the rollout kept; `full`: the trainer computes the whole of it, from the bake's
-    parent (or the base) under the teacher's context."""
+    parent (or the base) under the teacher's context. Absent: see `BakeConfig.settled`."""
+    hidden_weight: Annotated[float, msgspec.Meta(ge=0.0)] = 150.0
+    """With the full teacher: what the middle layers' distance from it counts beside the divergence, see
+    `Student.lesson`."""
     on_policy: OnPolicyConfig = OnPolicyConfig()
     max_length: Positive | None = None
     """Longest trajectory, in tokens of student context and response; longer responses are cut, with a warning."""
@@ -191,7 +195,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _meaning("type", self.type, BAKERS)
-        _meaning("teacher", self.teacher, TEACHERS)
+        if self.teacher is not None:
+            _meaning("teacher", self.teacher, TEACHERS)
         if self.cache_fs_type is not None:
             _meaning("cache_fs_type", self.cache_fs_type, CACHE_FILE_SYSTEMS)
         train, held_out = self.train_eval_split
@@ -200,7 +205,7 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def has_full_teacher(self) -> bool:
-        return _meaning("teacher", self.teacher, TEACHERS) == "full"
+        return self.teacher is not None and _meaning("teacher", self.teacher, TEACHERS) == "full"
 
     @property
     def has_other_teacher(self) -> bool:
@@ -315,14 +320,15 @@ class PublishConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "; ".join(complaints) or None
 
 
-TRAJECTORY_PASSES = 288
 MIN_EPOCHS, MAX_EPOCHS = 2, 8
-"""Few trajectories need many passes: of 53, 6 epochs recovered 0.75 and 3 epochs 0.70; of 256, 2 epochs 0.78."""
 
 
 def epochs_for(rows: int) -> int:
-    """The passes over so many trajectories where the config names no number."""
-    return min(MAX_EPOCHS, max(MIN_EPOCHS, round(TRAJECTORY_PASSES / rows)))
+    """The passes over so many trajectories where the config names no number: 8 over 53, 4 over 256, 3 over 768.
+
+    The fewer there are, the more passes: in steps, more of either helps. See benchmarks/README.md.
+    """
+    return min(MAX_EPOCHS, max(MIN_EPOCHS, round(70 / math.sqrt(rows))))
 
 
 class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -331,7 +337,7 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str = "single_baker"
     datasets: list[Dataset] = []
     epochs: Positive | None = None
-    """Passes over the mix; absent: as many as make about TRAJECTORY_PASSES, see `epochs_for`."""
+    """Passes over the mix; absent: as `epochs_for` says."""
     micro_batch_size: Positive = 2
     """Trajectories in one forward pass. Small: with little data the number of steps counts most."""
     gradient_accumulation_steps: Positive = 1
@@ -364,6 +370,13 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def parent(self) -> str | None:
         """The model to start from, as the client spelled it; None: the repo's base model."""
         return self.model.parent_model_name or self.model_name
+
+    def settled(self, *, is_own_teacher: bool) -> "BakeConfig":
+        """The config with a `data.teacher`: `full` where it has none and all answers are of the model that learns."""
+        if self.data.teacher is not None:
+            return self
+        data = msgspec.structs.replace(self.data, teacher="full" if is_own_teacher else "top_k")
+        return msgspec.structs.replace(self, data=data)
 
     @property
     def resumes(self) -> bool:

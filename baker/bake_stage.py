@@ -240,6 +240,7 @@ class BakeStage:
 
     def _spec(self, bake: "_Bake", mix: Mix[str]) -> TrainSpec:
         student = _student_of(bake.job)
+        is_own_teacher = msgspec.convert(bake.job.inputs, plan.BakeInputs).is_own_teacher
         return TrainSpec(
             name=f"{bake.job.repo}/{bake.job.name}",
             base_model=str(self._base.path if student is None else student_folder(self._home, student)),
@@ -249,7 +250,7 @@ class BakeStage:
             held_out=mix.held_out,
             output=str(bake.folder / "checkpoints"),
             metrics=str(bake.folder / "metrics.jsonl"),
-            config=bake.config,
+            config=bake.config.settled(is_own_teacher=is_own_teacher),
             neutral=[str(path) for path in bake.neutral],
             state=str(bake.folder / "state") if bake.config.resumes else None,
             draws_curves=True,

@@ -38,8 +38,9 @@ class Batch(NamedTuple):
     """The same rows in one line."""
     teacher: "Batch | None" = None
     """The same responses after the teacher's contexts, where its logits are to be computed."""
-    teacher_states_ND: Tensor | None = None
-    """Or what it came to: the teacher's hidden states that predict the response tokens."""
+    teacher_states_NLD: Tensor | None = None
+    """Or what it came to: the teacher's hidden states that predict the response tokens, of L layers, the last one
+    among them."""
 
     def to(self, device: torch.device) -> "Batch":
         return self._replace(

@@ -82,8 +82,11 @@ class Loop:
         self._is_stopping, self._round, self._ranks = is_stopping, part, ranks
         self._measure = Measure(config.data.beta or 0.0, config.data.temperature)
         self._loss_scale = FLOAT16_LOSS_SCALE if student.model.dtype == torch.float16 else 1.0
-        has_states = config.data.has_full_teacher and not student.spread.in_parts and TeacherStates.fit(student, rows)
-        self._teacher = TeacherStates(student, rows) if has_states else None
+        self._hidden_weight = config.data.hidden_weight
+        layers = student.middle if self._hidden_weight else ()
+        is_kept = config.data.has_full_teacher and not student.spread.in_parts
+        has_states = is_kept and TeacherStates.fit(student, rows, layers)
+        self._teacher = TeacherStates(student, rows, layers) if has_states else None
         self._lengths = [length_of(row) for row in rows]
         self._held_out = {target: _batches(own) for target, own in held_out.items()}
         self._neutral, self._has_parent = _batches(neutral), has_parent
@@ -231,7 +234,7 @@ class Loop:
 
     def _batch(self, rows: list[Trajectory]) -> Batch:
         if self._teacher is not None:
-            return make_batch(rows)._replace(teacher_states_ND=self._teacher.of(rows))
+            return make_batch(rows)._replace(teacher_states_NLD=self._teacher.of(rows))
         return make_batch(rows, has_teacher=self._config.data.has_full_teacher)
 
     def _step(self, work: Step) -> None:
@@ -267,11 +270,10 @@ class Loop:
         for index, batch in enumerate(work.batches):
             self._check_going_on()
             with nullcontext() if index == len(work.batches) - 1 else self._student.spread.unsynced():
-                part = self._student.divergence(batch.to(self._student.device), self._measure) / work.responses
-                if index >= work.counted:
-                    part = part * 0.0
-                (part * (self._loss_scale * self._student.spread.size)).backward()
-            loss += float(part.detach())
+                lesson = self._student.lesson(batch.to(self._student.device), self._measure, self._hidden_weight)
+                share = 1.0 / work.responses if index < work.counted else 0.0
+                (lesson.loss * (share * self._loss_scale * self._student.spread.size)).backward()
+            loss += float(lesson.divergence.detach()) * share
         (loss,) = self._ranks.sum([loss])
         if self._loss_scale != 1.0:
             for parameter in self.parameters:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 CHUNK_BYTES = 64 << 20  # of float32 logits at a time: hundreds of positions, yet small beside any model
 _LEAST_LOGPROB = -1e4  # stands for -inf, whose product with a mass of 0 is NaN
+_LEAST_SQUARE = 1e-6
 _LEAST_REST = math.log(1e-6)
 """Under any measure but the forward KL, neither side's rest counts as less: the teacher's is 1 minus a float32 sum,
 and what is below is rounding, which a reverse divergence or a high temperature would blow up."""
@@ -159,6 +160,14 @@ def full_kl(student_logits_NV: Tensor, teacher_logits_NV: Tensor) -> Tensor:
     student = student_logits_NV.float().log_softmax(-1)
     teacher = teacher_logits_NV.float().log_softmax(-1)
     return (teacher.exp() * (teacher - student)).sum(-1)
+
+
+def relative_distance(states_NLD: Tensor, teacher_NLD: Tensor) -> Tensor:
+    """The sum over N of |states - teacher|² / |teacher|², which is averaged over L: float32 scalar, zero where they
+    agree."""
+    teacher_NLD = teacher_NLD.float()
+    distance_NL = (states_NLD.float() - teacher_NLD).square().sum(-1)
+    return (distance_NL / teacher_NLD.square().sum(-1).clamp(min=_LEAST_SQUARE)).mean(-1).sum()
 
 
 def _check(rows: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> None:

@@ -22,6 +22,11 @@ RUNTIME_BYTES = {"cpu": 430 * MIB, "cuda": 700 * MIB}
 LOGITS_BYTES = 3 * 64 * MIB
 """A chunk of `losses.CHUNK_BYTES` in float32, once more for its exponentials' products, and in the model's type."""
 ADAM_BYTES = 16  # a trained weight, its gradient and two moments, in float32
+TEACHER_BYTES = 1 << 30
+"""Of main memory, most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000
+response tokens."""
+MIDDLE_PARTS = 5
+"""Of the depth: layers 6, 12, 18 and 24 of 30 are compared with the teacher's, and the last."""
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -58,6 +63,7 @@ class Need(NamedTuple):
     adapter: int
     """With gradients and optimizer."""
     activations: int
+    """Kept for the backward pass; on a CPU, with the teacher's hidden states."""
     logits: int
     runtime: int
 
@@ -121,12 +127,19 @@ def estimate(
     return Need(
         weights=shape.parameters * size,
         adapter=_adapter_weights(shape, wanted) * ADAM_BYTES,
-        activations=sum(
-            length * (entering + token_bytes(kept, wanted.r, size, keys=length // 2)) for length in longest
-        ),
+        activations=sum(length * (entering + token_bytes(kept, wanted.r, size, keys=length // 2)) for length in longest)
+        + (_teacher_bytes(shape, config, lengths, size) if device == "cpu" else 0),
         logits=LOGITS_BYTES,
         runtime=RUNTIME_BYTES[device],
     )
+
+
+def _teacher_bytes(shape: Shape, config: BakeConfig, lengths: Sequence[int], size: int) -> int:
+    """At most: contexts are counted as if they were responses."""
+    if not config.data.has_full_teacher:
+        return 0
+    states = MIDDLE_PARTS if config.data.hidden_weight else 1
+    return min(TEACHER_BYTES, sum(lengths) * states * shape.hidden * size)
 
 
 def token_bytes(shape: Shape, rank: int, size: int, keys: int = 0) -> int:

@@ -56,6 +56,8 @@ class BakeInputs(msgspec.Struct, frozen=True):
     """Folder that the adapter was loaded from; None: it is trained here."""
     student: str | None = None
     """The model that learns, by its name in the models folder; None: the served one."""
+    is_own_teacher: bool = False
+    """Whether it gave all the answers itself, before the training."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -162,6 +164,7 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
         )
     rollouts: dict[str, Job] = {}
     missing = []
+    is_own_teacher = student is None
     warnings = bake_limits.warnings(config)
     if student is not None:
         warnings.append(
@@ -181,6 +184,7 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
             continue
         rollouts[target] = job
         if student is None and job.inputs["checkpoint"] != parent_name:
+            is_own_teacher = False
             warnings.append(
                 f"target {target!r} was answered by {job.inputs['model']!r}, but the bake starts from "
                 f"{parent_name or catalog.base.served!r}"
@@ -205,6 +209,7 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
             for target, job in rollouts.items()
         },
         student=student,
+        is_own_teacher=is_own_teacher,
     )
     depends_on = [job.id for job in rollouts.values()]
     return _job(Stage.BAKE, user, repo, name, config, inputs, depends_on=depends_on, warnings=warnings)

@@ -29,7 +29,9 @@ from baker.losses import (
     full_head_divergence,
     head_compare,
     head_divergence,
+    relative_distance,
 )
+from baker.memory import MIDDLE_PARTS
 from baker.packing import LEAST_SHARED, pack
 from baker.spread import WHOLE, Spread
 from baker.types import Trajectory
@@ -48,6 +50,15 @@ class Base(NamedTuple):
     model: PreTrainedModel
     warnings: list[str]
     """What was done otherwise than asked for, as sentences for the user."""
+
+
+class Lesson(NamedTuple):
+    """Sums over the response tokens of a batch."""
+
+    loss: Tensor
+    """What is minimised."""
+    divergence: Tensor
+    """Of it, in nats."""
 
 
 class Compared(NamedTuple):
@@ -185,6 +196,9 @@ class Student:
         self._head: nn.Module = model.get_output_embeddings()
         self._has_plain_head: bool = spread.through(self._is_head_plain)
         self.is_packed: bool = spread.through(self._packs)
+        depth = int(model.config.num_hidden_layers)
+        self.middle = sorted({depth * part // MIDDLE_PARTS for part in range(1, MIDDLE_PARTS)} - {0})
+        """The layers that may be drawn to the teacher's."""
         self.as_teacher: Callable[[], AbstractContextManager[None]] = nullcontext
         """Within it, the model is the teacher."""
 
@@ -193,15 +207,32 @@ class Student:
 
         Over the whole vocabulary if the batch holds the teacher's side, else over the tokens that were kept of it.
         """
-        result: Tensor = self.spread.through(self._divergence, batch, measure)
+        return self.lesson(batch, measure).divergence
+
+    def lesson(self, batch: Batch, measure: Measure = FORWARD_KL, hidden_weight: float = 0.0) -> Lesson:
+        """What is minimised on the batch: the divergence, and `hidden_weight` times the distance of the middle layers
+        from the teacher's. The latter only where the batch holds the teacher's side and the head is plain.
+        """
+        result: Lesson = self.spread.through(self._lesson, batch, measure, hidden_weight)
         return result
 
-    def _divergence(self, batch: Batch, measure: Measure) -> Tensor:
-        taught_ND = batch.teacher_states_ND
-        if taught_ND is None and batch.teacher is not None and self._has_plain_head:
-            taught_ND = self._taught(self._hidden, batch.teacher)
-        if taught_ND is not None:
-            return full_head_divergence(self._hidden(batch), taught_ND, self._head.weight, measure)
+    def _lesson(self, batch: Batch, measure: Measure, hidden_weight: float) -> Lesson:
+        teacher_NLD = batch.teacher_states_NLD
+        layers = self.middle if hidden_weight else ()
+        if teacher_NLD is None and batch.teacher is not None and self._has_plain_head:
+            teacher_NLD = self._taught(lambda of: self._states(of, layers), batch.teacher)
+        if teacher_NLD is None:
+            found = self._divergence_of_logits(batch, measure)
+            return Lesson(found, found)
+        states_NLD = self._states(batch, layers)
+        found = full_head_divergence(states_NLD[:, -1], teacher_NLD[:, -1], self._head.weight, measure)
+        if not layers:
+            return Lesson(found, found)
+        distance = relative_distance(states_NLD[:, :-1], teacher_NLD[:, :-1])
+        return Lesson(found + hidden_weight * distance, found)
+
+    def _divergence_of_logits(self, batch: Batch, measure: Measure) -> Tensor:
+        """As `divergence`, from what the rollout kept of the teacher, or for a head that is not plain."""
         if batch.teacher is not None:
             taught_NV = self._taught(self._logits, batch.teacher)
             return full_divergence(self._logits(batch), taught_NV, measure).sum()
@@ -245,10 +276,14 @@ class Student:
         weight = self._head.weight
         return weight.shape[1] * weight.element_size() if self._has_plain_head else None
 
-    def teacher_states(self, rows: Sequence[Trajectory]) -> list[Tensor]:
-        """Of each row the teacher's hidden states that predict its T response tokens, (T, D), in main memory."""
+    def teacher_states(self, rows: Sequence[Trajectory], layers: Sequence[int] = ()) -> list[Tensor]:
+        """Of each row the teacher's `_states` that predict its T response tokens, (T, L, D), in main memory."""
         batch = make_batch([as_taught(row) for row in rows]).to(self.device)
-        return list(self._taught(self._hidden, batch).cpu().split([len(row.response_ids) for row in rows]))
+        return list(
+            self._taught(lambda of: self._states(of, layers), batch)
+            .cpu()
+            .split([len(row.response_ids) for row in rows])
+        )
 
     def _taught(self, compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
         """What the teacher computes, without gradient or dropout."""
@@ -261,10 +296,14 @@ class Student:
 
     def _hidden(self, batch: Batch) -> Tensor:
         """The last hidden states that predict response tokens, (N, D)."""
+        return self._states(batch)[:, -1]
+
+    def _states(self, batch: Batch, layers: Sequence[int] = ()) -> Tensor:
+        """The hidden states that predict response tokens: after so many layers each, and the last: (N, L, D)."""
         inputs, positions_N = self._inputs(batch)
-        output = self._decoder(**inputs, use_cache=False)
-        hidden_ND: Tensor = output.last_hidden_state.flatten(0, 1)[positions_N]
-        return hidden_ND
+        output = self._decoder(**inputs, use_cache=False, output_hidden_states=bool(layers))
+        states = [*(output.hidden_states[layer] for layer in layers), output.last_hidden_state]
+        return torch.stack([state.flatten(0, 1)[positions_N] for state in states], 1)
 
     def _logits(self, batch: Batch) -> Tensor:
         """The logits that predict response tokens, (N, V), through the model's own forward."""

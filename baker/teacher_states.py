@@ -1,4 +1,5 @@
-"""The teacher's side of a bake's rows, computed once: its last hidden states, of which the head makes its logits.
+"""The teacher's side of a bake's rows, computed once: its last hidden states, of which the head makes its logits, and
+those of some layers before.
 
 They take D numbers a token where logits take V, so those of a whole bake are kept where they fit: a teacher over the
 whole vocabulary then costs one forward pass over the rows, not one in every pass.
@@ -10,18 +11,20 @@ import torch
 from torch import Tensor
 
 from baker.batches import length_of, plan_epoch
+from baker.memory import TEACHER_BYTES
 from baker.student import Student
 from baker.types import Trajectory
 
-KEPT_BYTES = 1 << 30
-"""Of main memory: half a million response tokens of an 8B model."""
 _GROUP = 8  # rows of a forward pass
 
 
 class TeacherStates:
-    def __init__(self, student: Student, rows: Sequence[Trajectory]) -> None:
-        """Args: rows: all that will be asked for; one may stand there more than once."""
-        self._student = student
+    def __init__(self, student: Student, rows: Sequence[Trajectory], layers: Sequence[int] = ()) -> None:
+        """Args:
+        rows: all that will be asked for; one may stand there more than once.
+        layers: whose states are kept beside the last.
+        """
+        self._student, self._layers = student, layers
         distinct = list({id(row): row for row in rows}.values())
         # Which rows are read together moves the last bits, so it may not depend on where a training goes on.
         plan = plan_epoch([length_of(row) for row in distinct], _GROUP, seed=0)
@@ -30,16 +33,16 @@ class TeacherStates:
         self._states: dict[int, Tensor] = {}
 
     @staticmethod
-    def fit(student: Student, rows: Sequence[Trajectory]) -> bool:
+    def fit(student: Student, rows: Sequence[Trajectory], layers: Sequence[int] = ()) -> bool:
         """Whether the model's logits are made of hidden states alone, and those of `rows` may be kept."""
-        tokens = sum(len(row.response_ids) for row in rows)
-        return student.state_bytes is not None and tokens * student.state_bytes <= KEPT_BYTES
+        states = sum(len(row.response_ids) for row in rows) * (len(layers) + 1)
+        return student.state_bytes is not None and states * student.state_bytes <= TEACHER_BYTES
 
     def of(self, rows: Sequence[Trajectory]) -> Tensor:
-        """(N, D): those that predict the response tokens of `rows`, in the model's own type and in main memory."""
+        """(N, L, D): those that predict the response tokens of `rows`, in the model's own type and in main memory."""
         for row in rows:
             if id(row) not in self._states:
                 group = self._group_of[id(row)]
-                states = self._student.teacher_states(group)
+                states = self._student.teacher_states(group, self._layers)
                 self._states.update(zip(map(id, group), states, strict=True))
         return torch.cat([self._states[id(row)] for row in rows])

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,13 +80,13 @@ class Clock:
 
 
 async def answers_of_engine(
-    model: Path, groups: list[list[str]], concurrency: int
+    model: Path, groups: list[list[str]], concurrency: int, prompt: str
 ) -> list[tuple[list[Trajectory], float]]:
-    """One answer of the prompted teacher to each question, and the seconds that each group took."""
+    """One answer of the teacher with that system prompt to each question, and the seconds that each group took."""
     from gateway.engine import Engine, EngineSettings
 
     settings = RolloutSettings(
-        teacher=Prompt(messages=[{"role": "system", "content": YODA}]),
+        teacher=Prompt(messages=[{"role": "system", "content": prompt}]),
         student=Prompt(),
         model=model.name,
         checkpoint=None,
@@ -114,8 +115,10 @@ async def answers_of_engine(
     return found
 
 
-def roll_out(model: Path, groups: list[list[str]], concurrency: int) -> list[tuple[list[Trajectory], float]]:
-    return asyncio.run(answers_of_engine(model, groups, concurrency))
+def roll_out(
+    model: Path, groups: list[list[str]], concurrency: int, prompt: str = YODA
+) -> list[tuple[list[Trajectory], float]]:
+    return asyncio.run(answers_of_engine(model, groups, concurrency, prompt))
 
 
 class Meter:
@@ -166,7 +169,12 @@ def run_peer(model: Path, questions: list[str], held_out: list[Trajectory]) -> M
 
 
 def train_ours(
-    model: Path, rows: list[Trajectory], held_out: list[Trajectory], overrides: dict[str, Any], rollout_seconds: float
+    model: Path,
+    rows: list[Trajectory],
+    held_out: list[Trajectory],
+    overrides: dict[str, Any],
+    rollout_seconds: float,
+    evaluations: int = EVALUATIONS,
 ) -> Measured:
     import torch
 
@@ -176,11 +184,13 @@ def train_ours(
     from baker.metrics import Metrics
     from baker.student import Student, load_base, pick_device
 
-    config = bake_config({"optimizer": {"learning_rate": LEARNING_RATE}, **overrides})
+    config = bake_config(overrides, bake_config({"data": {"teacher": "full"}}))  # as a bake of its own base has it
     torch.manual_seed(config.seed)
     base = load_base(model, pick_device()).model
     student = Student(base)
-    adapter = lora.attach(base, rank=RANK, alpha=RANK).model
+    wanted = config.model.baked_adapter_config
+    adapter = lora.attach(base, rank=wanted.r, alpha=wanted.lora_alpha, dropout=wanted.lora_dropout).model
+    student.as_teacher = partial(lora.as_parent, adapter)
     meter = Meter(adapter.eval(), held_out)
     before = meter.kl()
     curve = []
@@ -188,7 +198,7 @@ def train_ours(
         loop = Loop(student, config, rows, {}, metrics, lambda event: None)
         clock = Clock()
         for step in loop.steps():
-            if step % max(1, loop.total_steps // EVALUATIONS) == 0 or step == loop.total_steps:
+            if step % max(1, loop.total_steps // evaluations) == 0 or step == loop.total_steps:
                 with clock.paused():
                     curve.append((clock.seconds, meter.kl()))
         seconds = clock.seconds

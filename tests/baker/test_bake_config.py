@@ -202,6 +202,6 @@ def test_a_target_that_is_named_twice_weighs_as_both() -> None:
     assert bake_config({"datasets": datasets}).weights == {"a": 2.0, "b": 1.0}
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 8), (48, 6), (96, 3), (232, 2), (10_000, 2)])
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 8), (53, 8), (96, 7), (256, 4), (768, 3), (10_000, 2)])
 def test_few_trajectories_get_many_passes(rows: int, epochs: int) -> None:
     assert epochs_for(rows) == epochs

@@ -388,6 +388,12 @@ async def test_the_operator_s_word_on_weights_and_biases_reaches_the_training(
         assert training.specs[0].allows_wandb is allows
 
 
+async def test_the_model_that_answered_is_its_own_teacher(tmp_path: Path, training: Training) -> None:
+    async with running(make_service(tmp_path, Publisher())) as service:
+        await bake(service)
+        assert training.specs[0].config.data.has_full_teacher
+
+
 def held_back_job(job: Job) -> str:
     """The reason, which stands in the status and among the warnings."""
     assert (job.state, job.error) == (JobState.COMPLETE, None) and job.held_back is not None

@@ -9,18 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from baker import events, lora, memory, training_state
+from baker import artifacts, events, lora, memory, training_state
 from baker.bake_config import bake_config
-from baker.batches import make_batch
+from baker.batches import length_of, make_batch
 from baker.loop import Stopped
 from baker.losses import FORWARD_KL, Measure
+from baker.placement import load
+from baker.ranks import ALONE
 from baker.student import Student
 from baker.teacher_states import TeacherStates
-from baker.train import _load, train
+from baker.train import train
 from baker.types import Trajectory
 from tests.baker.test_losses import plain_divergence
 from tests.baker.test_student import ScaledLlama
-from tests.baker.test_train import run, write_spec
+from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, save_model, with_teacher
 
 FULL = {"data": {"teacher": "full"}}
@@ -126,8 +128,8 @@ def test_with_a_parent_the_teacher_is_the_parent_and_stays_so(tmp_path: Path, ba
     parent = Path(saved_by(run(write_spec(tmp_path / "parent", base))).path)
     lora_of_child = {"model": {"baked_adapter_config": {"r": 6, "lora_alpha": 3}}}
     spec = write_spec(tmp_path / "child", base, parent=parent, **lora_of_child, **FULL)
-    student, attached = _load(spec, lambda event: None)
-    plain, _ = _load(write_spec(tmp_path / "other", base, parent=parent), lambda event: None)
+    student, attached = load(spec, ROWS, ALONE, lambda event: None)
+    plain, _ = load(write_spec(tmp_path / "other", base, parent=parent), ROWS, ALONE, lambda event: None)
     with torch.no_grad():
         teachers = [logits_of(plain.model, row, row.teacher_ids) for row in ROWS]
         unbaked = [logits_of(make_model().to(torch.bfloat16).float(), row, row.teacher_ids) for row in ROWS]
@@ -158,8 +160,12 @@ def test_a_bake_learns_from_it_and_eval_kl_is_that_of_the_kept_tokens(
     assert lasts[0] < 0.9 * firsts[0]
     losses = [next(event.loss for event in heard if isinstance(event, events.Stepped)) for heard in (full, kept)]
     assert losses[0] > losses[1], "the kept tokens give a lower bound"
-    monkeypatch.setattr(memory, "free_bytes", lambda: 1)
-    again = run(write_spec(tmp_path / "recomputed", base, **gentle, **FULL))
+    spec = write_spec(tmp_path / "recomputed", base, **gentle, **FULL)
+    lengths = [length_of(artifacts.load_trajectory(Path(file))) for file in spec.train]
+    need = memory.estimate(memory.read_shape(base), spec.config, lengths, dtype="float32", recomputes=True)
+    monkeypatch.setattr(memory, "free_bytes", lambda: need.to_take)
+    again = run(spec)
+    assert any("computed again" in warning for warning in warnings_of(again))
     assert saved_by(again).sha256 == saved_by(full).sha256, "with activations computed again"
 
 
@@ -191,7 +197,7 @@ def test_states_that_are_kept_give_the_loss_that_is_computed_anew(kind: str) -> 
     assert TeacherStates.fit(student, rows)
     states = TeacherStates(student, rows)
     for some in (rows[2:7], rows[:3], rows[::-1]):
-        batch = make_batch(some)._replace(teacher_states_ND=states.of(some))
+        batch = make_batch(some)._replace(teacher_states_NLD=states.of(some))
         anew = student.divergence(make_batch(some, has_teacher=True))
         assert float(student.divergence(batch).detach()) == pytest.approx(float(anew.detach()), rel=1e-4)
 
@@ -202,15 +208,15 @@ def test_the_teacher_reads_each_row_once_in_a_whole_bake(
     read: list[int] = []
     plain = Student.teacher_states
 
-    def counted(self: Student, rows: Any) -> list[Tensor]:
+    def counted(self: Student, rows: Any, layers: Any = ()) -> list[Tensor]:
         read.extend(map(id, rows))
-        return plain(self, rows)
+        return plain(self, rows, layers)
 
     monkeypatch.setattr(Student, "teacher_states", counted)
     kept = run(write_spec(tmp_path / "kept", base, epochs=3, **FULL))
     assert len(read) == len(set(read)) > 0
     read.clear()
-    monkeypatch.setattr("baker.teacher_states.KEPT_BYTES", 0)
+    monkeypatch.setattr("baker.teacher_states.TEACHER_BYTES", 0)
     anew = run(write_spec(tmp_path / "anew", base, epochs=3, **FULL))
     assert not read, "there is no room for them"
     lasts = [[event.eval_kl for event in heard if isinstance(event, events.Evaluated)][-1] for heard in (kept, anew)]

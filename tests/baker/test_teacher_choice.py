@@ -1,0 +1,42 @@
+"""Who teaches where the config does not say: the trainer's own weights, where they are who answered."""
+
+import msgspec
+import pytest
+
+from baker import plan
+from baker.bake_config import BakeConfig
+from baker.catalog import Catalog
+from baker.types import Stage
+from tests.baker.test_lineage import FIRST, POLICY, REPO, USER, catalog, put_bake
+
+__all__ = ["catalog"]  # a fixture
+
+PARENT = {"model": {"parent_model_name": FIRST}}
+
+
+@pytest.mark.parametrize(
+    ("targets", "overrides", "teacher"),
+    [
+        (["gavin_target"], {}, "full"),
+        (["humble_target"], PARENT, "full"),
+        (["humble_target"], {}, "top_k"),
+        (["gavin_target"], PARENT, "top_k"),
+        (["gavin_target", "humble_target"], PARENT, "top_k"),
+        (["gavin_target"], {"data": {"teacher": "top_k"}}, "top_k"),
+        (["humble_target"], {"data": {"teacher": "full"}}, "full"),
+    ],
+)
+def test_the_whole_vocabulary_is_taught_by_who_answered(
+    catalog: Catalog,
+    targets: list[str],
+    overrides: dict[str, dict[str, str]],
+    teacher: str,
+) -> None:
+    for stage in (Stage.STIM, Stage.ROLLOUT):
+        plan.start(catalog, POLICY, stage, USER, REPO, "humble_target", None)
+    put_bake(catalog, "new", targets[0], **overrides, datasets=[{"target": target} for target in targets])
+    job = plan.start(catalog, POLICY, Stage.BAKE, USER, REPO, "new", None)
+    inputs = msgspec.convert(job.inputs, plan.BakeInputs)
+    config = msgspec.convert(job.config, BakeConfig)
+    assert config.settled(is_own_teacher=inputs.is_own_teacher).data.teacher == teacher
+    assert config == catalog.bake(USER, REPO, "new"), "as it was sent"
