@@ -45,7 +45,9 @@ async def train(
             "baker.train",
             str(spec_file),
             "--watch-stdin",  # ends by itself when this process is killed
-            process_group=0,  # Ctrl-C in the terminal is for the service
+            # Ctrl-C in the terminal is for the service. Not `process_group`, which uvloop refuses; alone, the training
+            # process does it itself.
+            preexec_fn=os.setpgrp if spec.devices > 1 else None,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
