@@ -24,7 +24,8 @@ def test_a_persona(gateway: RunningGateway, question: list[dict[str, Any]]) -> N
     shape = Shape(gateway, "persona")
     shape.prompt("crier", [{"role": "system", "content": SHOUT}])
     shape.target("target", "crier", "", generators=[{"type": "persona", "numq": 48, "seed": 7}], **SHORT)
-    bake = shape.bake(datasets=[{"target": "target", "weight": 1.0}], epochs=4)
+    # Random weights have nothing in their middle layers to learn from.
+    bake = shape.bake(datasets=[{"target": "target", "weight": 1.0}], epochs=4, data={"hidden_weight": 0})
     assert bake.loss["eval_kl"] < bake.loss["eval_kl_before"], "how well a real model learns is test_first_bake's"
     assert shape.answer("persona/bake", question)
 
