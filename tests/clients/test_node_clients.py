@@ -152,7 +152,8 @@ def test_the_printed_link_gives_the_weights_without_a_key(bgit: Bgit) -> None:
 
 def next_generation(prompt: str, target: str) -> str:
     """An input for a bake on the last one. A `model` of its own would be sent in the parent's place, by bgit."""
-    return INPUT.replace("Always shout", prompt).replace("target1", target)
+    # Some passes more: what a child has left to learn is less than the noise of few answers, and a bake must learn.
+    return INPUT.replace("Always shout", prompt).replace("target1", target).replace("epochs: 2", "epochs: 8")
 
 
 def assert_chain(gateway: RunningGateway, length: int) -> None:
