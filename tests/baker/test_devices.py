@@ -87,6 +87,12 @@ def worker(spec_file: Path, rank: int) -> int:
     raise AssertionError("there is no such process")
 
 
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The service's event loop."""
+    return "asyncio", {"use_uvloop": True}
+
+
 @pytest.mark.anyio
 async def test_two_processes_train_as_one_would_and_are_taken_up_again_when_one_is_killed(
     tmp_path: Path, base: Path, alone: TrainSpec

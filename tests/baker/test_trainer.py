@@ -13,6 +13,12 @@ from tests.baker.tiny import save_model
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The service's event loop, which takes fewer arguments for a process than asyncio's own."""
+    return "asyncio", {"use_uvloop": True}
+
+
 async def test_the_process_s_checkpoints_come_back_in_order_and_its_events_one_by_one(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, save_model(tmp_path / "model"), checkpoint=[{"save_every_n_steps": 9}])
     heard: list[events.TrainEvent] = []
