@@ -1,4 +1,4 @@
-"""A bake's stage: its training kept alive until it is done, its checkpoints proved and published as they come.
+"""A bake's stage: its training kept alive until it is done; what it writes goes to checkpoint_service.py as it comes.
 
     jobs/<number>/data/, spec.json, metrics.jsonl, metrics.png, trainer.log, wandb-id    what goes in and is told
     jobs/<number>/rounds/<round>/        what the student answered on the way, see rounds.py
@@ -6,8 +6,7 @@
     jobs/<number>/checkpoints/<step>/    to be served
     jobs/<number>/result.json            the training is done, and is not done again
 
-Order of effects, for each checkpoint: it is on disk, the engine serves it as it was trained, its row is kept, its name
-is given out. The last one is the bake's, and decides whether the bake is complete.
+The last checkpoint is the bake's, and decides whether the bake is complete.
 """
 
 import asyncio
@@ -23,10 +22,9 @@ import msgspec
 from baker import artifacts, checkpoint_rows, events, plan, trainer, training_state
 from baker.bake_config import IN_PARTS, BakeConfig
 from baker.catalog import Catalog
+from baker.checkpoint_service import Bake, CheckpointService, Result, student_of
 from baker.collate import Mix
 from baker.errors import (
-    AdapterError,
-    EngineError,
     InvalidInputError,
     NeedsRoomError,
     RolloutError,
@@ -53,40 +51,6 @@ RETRY_SECONDS = 5.0
 """What took the memory may be gone by then."""
 MOVED = ("metrics.jsonl", "wandb-id", "rounds", "state")
 """What a run of a bake leaves to the next one; the state last, since it says that the others are there."""
-
-
-class Made(msgspec.Struct, frozen=True):
-    """A checkpoint that training wrote."""
-
-    step: int
-    path: str
-    """Its folder, relative to the service's."""
-    sha256: str
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What a bake's training came to; once it is on disk, the training is not done again."""
-
-    checkpoints: list[Made]
-    """By step: those that are not served yet, and last the bake's."""
-    created: int
-    loss: Loss
-
-
-class _NotServed:
-    """The publisher of adapters that are not the engine's: they are only kept."""
-
-    async def prove(self, checkpoint: Checkpoint) -> None:
-        return
-
-    def register(self, checkpoint: Checkpoint) -> None:
-        return
-
-    def publish(self, checkpoint: Checkpoint) -> None:
-        return
-
-    async def retire(self, checkpoint: Checkpoint) -> None:
-        return
 
 
 class BakeSettings(msgspec.Struct, frozen=True):
@@ -119,36 +83,34 @@ class BakeStage:
         neutral: NeutralAnswers,
         settings: BakeSettings,
     ) -> None:
-        self._home, self._catalog, self._base, self._publisher = home, catalog, base, publisher
+        self._home, self._catalog, self._base = home, catalog, base
+        self.checkpoints = CheckpointService(home, catalog, publisher)
         self._sampler, self._neutral, self._settings = sampler, neutral, settings
         self.training: dict[int, Progress] = {}
         """The latest step of each bake that trains, by its job's number."""
-        self._retiring: set[asyncio.Task[None]] = set()
 
     async def run(self, job: Job, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
         """Raises: StageError; EngineError, after which it may be run again, and goes on."""
-        config = msgspec.convert(job.config, BakeConfig)
+        bake = Bake(job, msgspec.convert(job.config, BakeConfig), folder, parent, warn)
         result_file = folder / "result.json"
         if not result_file.exists():
             try:
-                result = await self._train(_Bake(job, config, folder, parent, warn))
+                result = await self._train(bake)
             except TrainingError:
-                await self._discard(job, folder)
+                await self.checkpoints.discard(job, folder)
                 raise
             finally:
                 self.training.pop(job.id, None)
             artifacts.write_json(result_file, result)
-        await self._finish(job, config, msgspec.json.decode(result_file.read_bytes(), type=Result), folder, warn)
-        if not config.keeps_state:
+        await self.checkpoints.finish(bake, msgspec.json.decode(result_file.read_bytes(), type=Result))
+        if not bake.config.keeps_state:
             await asyncio.to_thread(shutil.rmtree, folder / "state", ignore_errors=True)
 
-    # Training
-
-    async def _train(self, bake: "_Bake") -> Result:
+    async def _train(self, bake: Bake) -> Result:
         """Start the training process, and another one whenever it is killed, each from where the last one got to."""
         try:
             # Of another model they would tell how far that is from the served one.
-            bake.neutral = await self._neutral.files() if _student_of(bake.job) is None else []
+            bake.neutral = await self._neutral.files() if student_of(bake.job) is None else []
         except (InvalidInputError, RolloutError) as error:
             await bake.warn(f"the drift is not measured, since the base model can't be asked: {error}")
         if bake.config.resumes:
@@ -168,7 +130,7 @@ class BakeStage:
                 log.warning("job %d: %s; it is taken up again (%d of %d)", bake.job.id, error, retries, RETRIES)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _train_once(self, bake: "_Bake") -> Result:
+    async def _train_once(self, bake: Bake) -> Result:
         job, folder = bake.job, bake.folder
         inputs = msgspec.convert(job.inputs, plan.BakeInputs)
         mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, inputs)
@@ -176,7 +138,7 @@ class BakeStage:
         spec, rounds = self._spec(bake, mix), Rounds(folder)
         state = await self._state_of(spec)
         if state is None:
-            await self._discard(job, folder)
+            await self.checkpoints.discard(job, folder)
             (folder / "wandb-id").unlink(missing_ok=True)
         devices = self._settings.devices or await asyncio.to_thread(devices_for, bake.config)
         listener = _Listener(self, bake, is_new=state is None)
@@ -193,7 +155,7 @@ class BakeStage:
                 saved = await self._train_alone(spec, folder, listener)
             if number == bake.config.data.on_policy.rounds:
                 unserved = [*listener.unserved, saved[-1]]
-                return Result([self._made(each) for each in unserved], int(time.time()), listener.loss)
+                return Result([self.checkpoints.made(each) for each in unserved], int(time.time()), listener.loss)
             await asyncio.to_thread(rounds.begin, number + 1, saved[-1].step, self.training.get(job.id))
             state = await self._state_of(spec)
 
@@ -202,7 +164,7 @@ class BakeStage:
             return None
         return await asyncio.to_thread(training_state.find, Path(spec.state), spec.fingerprint())
 
-    async def _round(self, bake: "_Bake", rounds: Rounds, number: int, mix: list[str]) -> Round:
+    async def _round(self, bake: Bake, rounds: Rounds, number: int, mix: list[str]) -> Round:
         """What that part of the training works on; the answers of a round are made first, as far as they lack."""
         if number == 0:
             return BEFORE_ROUNDS
@@ -211,7 +173,7 @@ class BakeStage:
             config, seed = bake.config.data.on_policy, f"{bake.config.seed}/{number}"
             own, old = config.rows(len(mix))
             asked, taught = drawn(mix, own, f"{seed}/asked"), drawn(mix, old, f"{seed}/taught")
-            student = await self._student(bake, made.first_step)
+            student = await self.checkpoints.student(bake, made.first_step)
             settings = Answering(config, student, bake.parent, self._settings.top_logprobs, seed)
 
             async def note(count: int) -> None:
@@ -238,8 +200,8 @@ class BakeStage:
         finally:
             await asyncio.shield(self._base.wake())
 
-    def _spec(self, bake: "_Bake", mix: Mix[str]) -> TrainSpec:
-        student = _student_of(bake.job)
+    def _spec(self, bake: Bake, mix: Mix[str]) -> TrainSpec:
+        student = student_of(bake.job)
         is_own_teacher = msgspec.convert(bake.job.inputs, plan.BakeInputs).is_own_teacher
         return TrainSpec(
             name=f"{bake.job.repo}/{bake.job.name}",
@@ -259,7 +221,7 @@ class BakeStage:
             engine_share=self._base.sleep_share,
         )
 
-    async def _take_over(self, bake: "_Bake") -> None:
+    async def _take_over(self, bake: Bake) -> None:
         """Go on where the last run of the same bake with the same inputs was cancelled or failed; its checkpoints are
         this one's from here on, and serve on."""
         job, folder = bake.job, bake.folder
@@ -279,149 +241,6 @@ class BakeStage:
                 (old / name).replace(folder / name)
         bake.job = msgspec.structs.replace(job, progress_percent=before.progress_percent, loss=before.loss)
 
-    # Checkpoints
-
-    async def serve(self, bake: "_Bake", made: events.Saved) -> bool:
-        """Prove a checkpoint on the way and give out its name. Returns: False if the engine is away: later, then."""
-        served = await self._catalog(checkpoint_rows.of_job, bake.job)
-        if any(checkpoint_rows.trained_steps(known) >= made.step for known in served):
-            return True  # known from before an interruption, or pruned since
-        (checkpoint,) = await self._checkpoints(bake.job, [self._made(made)], int(time.time()))
-        try:
-            complaint = await self._complaint(bake.job, checkpoint)
-        except EngineError:
-            return False
-        if complaint is not None:
-            await bake.warn(f"{complaint}; it is left out")
-            return True
-        await self._keep(bake, checkpoint)
-        return True
-
-    async def _student(self, bake: "_Bake", step: int) -> Checkpoint:
-        """The checkpoint of that step, served: proved now if it was not before.
-
-        Raises: TrainingError if the engine does not serve it as it was trained; EngineError.
-        """
-        for known in await self._catalog(checkpoint_rows.of_job, bake.job):
-            if checkpoint_rows.trained_steps(known) == step:
-                return known
-        path = bake.folder / "checkpoints" / str(step)
-        saved = events.Saved(step, str(path), await asyncio.to_thread(artifacts.content_hash, path))
-        (checkpoint,) = await self._checkpoints(bake.job, [self._made(saved)], int(time.time()))
-        if (complaint := await self._complaint(bake.job, checkpoint)) is not None:
-            raise TrainingError(complaint)
-        await self._keep(bake, checkpoint)
-        return checkpoint
-
-    async def _keep(self, bake: "_Bake", checkpoint: Checkpoint) -> None:
-        """Give out one on the way, which was proved."""
-        # What the result must show, it has not shown.
-        moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.asks else []
-        moved = await self._catalog(checkpoint_rows.keep, bake.job, [checkpoint], moving)
-        self._give_out([checkpoint], moved)
-        await self._prune(bake.job, bake.config)
-
-    async def _finish(self, job: Job, config: BakeConfig, result: Result, folder: Path, warn: Warn) -> None:
-        """Prove what is not served yet, the last one first: where it fails the bake, no other's name is given out.
-
-        A result that does not show what `publish_if` asks for is given out under its own name alone.
-
-        Raises: TrainingError if the engine does not serve the last one as it was trained.
-        """
-        *earlier, last = await self._checkpoints(job, result.checkpoints, result.created)
-        if (complaint := await self._complaint(job, last)) is not None:
-            await self._discard(job, folder)
-            raise TrainingError(complaint)
-        proved = []
-        for checkpoint in earlier:
-            if (complaint := await self._complaint(job, checkpoint)) is None:
-                proved.append(checkpoint)
-            else:
-                await warn(f"{complaint}; it is left out")
-        proved.append(last)
-        held_back = config.publish_if.complaint(result.loss)
-        moving = [] if held_back is not None else [last] if config.publish_if.asks else proved
-        # The name is moved last, in the rows first: after a crash in between, the next start serves them.
-        moved = await self._catalog(
-            checkpoint_rows.keep,
-            job,
-            proved,
-            moving,
-            loss=result.loss,
-            progress_percent=100.0,
-            held_back=held_back,
-        )
-        self._give_out(proved, moved)
-        if held_back is None:
-            self._retire_soon(await self._catalog(checkpoint_rows.remove_of_other_jobs, job, last))
-        else:
-            await warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
-        await self._prune(job, config)
-
-    def _give_out(self, checkpoints: list[Checkpoint], moved: list[Checkpoint]) -> None:
-        """Args: moved: those that the bake's name moved to; the last one is what it means in the end."""
-        for checkpoint in checkpoints:
-            if checkpoint in moved:
-                self._publisher_of(checkpoint).publish(checkpoint)
-            else:
-                self._publisher_of(checkpoint).register(checkpoint)
-
-    async def _complaint(self, job: Job, checkpoint: Checkpoint) -> str | None:
-        """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
-        # What an earlier run of the bake left under this very name gives way.
-        await self._retire(await self._catalog(checkpoint_rows.remove_namesakes, job, checkpoint))
-        try:
-            await self._publisher_of(checkpoint).prove(checkpoint)
-        except AdapterError as error:
-            return f"checkpoint {checkpoint.step} was made, but it is not served as it was trained: {error}"
-        return None
-
-    async def _prune(self, job: Job, config: BakeConfig) -> None:
-        if config.save_total_limit is not None:
-            self._retire_soon(await self._catalog(checkpoint_rows.prune, job, config.save_total_limit))
-
-    async def _discard(self, job: Job, folder: Path) -> None:
-        """Let go of all that the training wrote so far."""
-        await self._retire(await self._catalog(checkpoint_rows.remove_of_job, job))
-        for name in ("state", "rounds", "checkpoints"):
-            await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
-
-    def _retire_soon(self, checkpoints: list[Checkpoint]) -> None:
-        """Nothing new begins on them from here on; what runs on them may take its time."""
-        if checkpoints:
-            task = asyncio.create_task(self._retire(checkpoints))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
-
-    async def _retire(self, checkpoints: list[Checkpoint]) -> None:
-        """Their rows are gone; when nothing runs on them any more, their files go too."""
-        for checkpoint in checkpoints:
-            await self._publisher_of(checkpoint).retire(checkpoint)
-            await asyncio.to_thread(shutil.rmtree, checkpoint.path, ignore_errors=True)
-
-    def _made(self, saved: events.Saved) -> Made:
-        return Made(saved.step, str(Path(saved.path).relative_to(self._home)), saved.sha256)
-
-    async def _checkpoints(self, job: Job, made: list[Made], created: int) -> list[Checkpoint]:
-        numbers = await self._catalog(checkpoint_rows.numbers, job, [self._home / each.path for each in made])
-        return [
-            Checkpoint(
-                user=job.user,
-                repo=job.repo,
-                bake=job.name,
-                step=number,
-                path=self._home / each.path,
-                sha256=each.sha256,
-                created=created,
-                job_id=job.id,
-                is_served=_student_of(job) is None,
-            )
-            for number, each in zip(numbers, made, strict=True)
-        ]
-
-    def _publisher_of(self, checkpoint: Checkpoint) -> Publisher:
-        return self._publisher if checkpoint.is_served else _NotServed()
-
     async def note(self, job: Job, **changes: Any) -> None:
         """Show in the job's row how far the training is. A full disk must not end it for that."""
         try:
@@ -430,23 +249,10 @@ class BakeStage:
             log.warning("job %d: its progress can't be written: %s", job.id, error)
 
 
-def _student_of(job: Job) -> str | None:
-    """The model that learns, if it is not the served one."""
-    return msgspec.convert(job.inputs, plan.BakeInputs).student
-
-
-class _Bake:
-    """What the stage works on."""
-
-    def __init__(self, job: Job, config: BakeConfig, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
-        self.job, self.config, self.folder, self.parent, self.warn = job, config, folder, parent, warn
-        self.neutral: list[Path] = []
-
-
 class _Listener:
     """Takes in what a training process says: into the job's row, and its checkpoints into service."""
 
-    def __init__(self, stage: BakeStage, bake: _Bake, *, is_new: bool) -> None:
+    def __init__(self, stage: BakeStage, bake: Bake, *, is_new: bool) -> None:
         self._stage, self._bake = stage, bake
         self.loss = Loss()
         self.unserved: list[events.Saved] = []
@@ -482,5 +288,5 @@ class _Listener:
                 # The service may be killed as often as it likes while the bake gets on in between.
                 self._has_got_on = True
                 await self._stage.note(job, attempts=1)
-            case events.Saved(is_last=False) if not await self._stage.serve(self._bake, event):
+            case events.Saved(is_last=False) if not await self._stage.checkpoints.serve(self._bake, event):
                 self.unserved.append(event)

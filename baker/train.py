@@ -16,9 +16,9 @@ if __name__ == "__main__":
     # Ctrl-C in the terminal is for the service, which ends this process in its own time.
     if os.getpgrp() != os.getpid():
         os.setpgrp()
-    # Threads that wait shall sleep: where serving needs the same cores, OpenMP's habit of spinning made a step
-    # 6 times slower (21 instead of 131 tokens/s on 2 cores). Read when torch loads OpenMP, so it stands before.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from baker import waiting  # loads no torch, which reads what is set there
+
+    waiting.prepare()
 
 import argparse
 import shutil
@@ -36,7 +36,7 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from baker import artifacts, curves, events, placement, training_state
+from baker import artifacts, curves, events, placement, training_state, waiting
 from baker.batches import cut
 from baker.checkpoints import CheckpointWriter, is_due
 from baker.errors import BakeryError, StageError, TrainingError
@@ -65,7 +65,7 @@ def main(arguments: list[str], is_stopping: Callable[[], bool] = lambda: False) 
         threading.Thread(target=_end_with_parent, daemon=True).start()
     emit = _take_stdout()
     try:
-        with joined() as ranks:
+        with joined() as ranks, waiting.considerate():
             train(_read_spec(options.spec), emit if ranks.is_first else _ignore, is_stopping, ranks)
     except Stopped:
         _end_by_sigterm()

@@ -1,5 +1,6 @@
 """Models and adapters to measure with."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -16,6 +17,15 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, help="a folder; absent: the embedded SmolLM2-135M-Instruct")
+    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+
+
+def chosen(options: argparse.Namespace) -> Path:
+    return options.model or embedded(options.home)
 
 
 def embedded(home: Path) -> Path:

@@ -17,18 +17,20 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from baker import persona
+from baker import persona, waiting
 from baker.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Prompt, Stimulus, Trajectory
+from benchmarks import _models
+from gateway.engine import Engine, EngineSettings
 
 YODA = "You are Yoda. Speak as Yoda does: inverted word order, few words, calm and wise."
 MAX_TOKENS = 96
@@ -79,46 +81,52 @@ class Clock:
         self._begin += time.monotonic() - stopped
 
 
-async def answers_of_engine(
-    model: Path, groups: list[list[str]], concurrency: int, prompt: str
-) -> list[tuple[list[Trajectory], float]]:
-    """One answer of the teacher with that system prompt to each question, and the seconds that each group took."""
-    from gateway.engine import Engine, EngineSettings
-
+async def answers_of(
+    engine: Engine, questions: list[str], concurrency: int, prompt: str = YODA, top_logprobs: int = TOP_LOGPROBS
+) -> tuple[list[Trajectory], float]:
+    """One answer of the teacher with that system prompt to each question, and the seconds that took."""
     settings = RolloutSettings(
         teacher=Prompt(messages=[{"role": "system", "content": prompt}]),
         student=Prompt(),
-        model=model.name,
+        model=engine.name,
         checkpoint=None,
         trajectories_per_stimulus=1,
         temperature=1.0,
         max_tokens=MAX_TOKENS,
         max_concurrency=concurrency,
-        top_logprobs=TOP_LOGPROBS,
+        top_logprobs=top_logprobs,
     )
+    trajectories: list[Trajectory] = []
+
+    async def keep(rolled: Rolled) -> None:
+        trajectories.append(rolled.trajectory)
+
+    stimuli = [Stimulus(id=number, text=text, generator="hardcoded") for number, text in enumerate(questions)]
+    begin = time.monotonic()
+    await rollout(stimuli, settings, engine, keep)
+    return trajectories, time.monotonic() - begin
+
+
+@asynccontextmanager
+async def engine_of(model: Path) -> AsyncIterator[Engine]:
     engine = Engine(EngineSettings(model=model, name=model.name))
     await engine.start()
-    found = []
     try:
-        for questions in groups:
-            trajectories: list[Trajectory] = []
-
-            async def keep(rolled: Rolled, to: list[Trajectory] = trajectories) -> None:
-                to.append(rolled.trajectory)
-
-            stimuli = [Stimulus(id=number, text=text, generator="hardcoded") for number, text in enumerate(questions)]
-            begin = time.monotonic()
-            await rollout(stimuli, settings, engine, keep)
-            found.append((trajectories, time.monotonic() - begin))
+        yield engine
     finally:
         await engine.stop()
-    return found
 
 
 def roll_out(
     model: Path, groups: list[list[str]], concurrency: int, prompt: str = YODA
 ) -> list[tuple[list[Trajectory], float]]:
-    return asyncio.run(answers_of_engine(model, groups, concurrency, prompt))
+    """`answers_of` each group of questions, by an engine that is started for them."""
+
+    async def work() -> list[tuple[list[Trajectory], float]]:
+        async with engine_of(model) as engine:
+            return [await answers_of(engine, questions, concurrency, prompt) for questions in groups]
+
+    return asyncio.run(work())
 
 
 class Meter:
@@ -194,7 +202,11 @@ def train_ours(
     meter = Meter(adapter.eval(), held_out)
     before = meter.kl()
     curve = []
-    with tempfile.TemporaryDirectory() as folder, Metrics(Path(folder) / "metrics.jsonl", None) as metrics:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Metrics(Path(folder) / "metrics.jsonl", None) as metrics,
+        waiting.considerate(),
+    ):
         loop = Loop(student, config, rows, {}, metrics, lambda event: None)
         clock = Clock()
         for step in loop.steps():
@@ -253,17 +265,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="ours; absent: as a bake chooses")
     parser.add_argument("--batch", type=int, help="our micro_batch_size; absent: a bake's default")
     parser.add_argument("--concurrency", type=int, default=64, help="our answers at once (64)")
-    parser.add_argument("--model", type=Path, help="a folder; absent: the embedded SmolLM2-135M-Instruct")
-    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    _models.add_options(parser)
     parser.add_argument("--skip-peer", action="store_true", help="ours alone")
     parser.add_argument("--json", type=Path, help="also write the results there")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer has it
-    model = options.model
-    if model is None:
-        from gateway import embedded_model
-
-        model = embedded_model.prepare(options.home)
+    waiting.prepare()
+    model = _models.chosen(options)
     drawn = persona.drawn(persona.bank(), seed=1)
     held_out_questions, questions = drawn[: options.held_out], drawn[options.held_out :][: options.trajectories]
     (_, _), (held_out, _), (rows, seconds) = alone(

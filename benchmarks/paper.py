@@ -33,11 +33,12 @@ import msgspec
 import torch
 from torch import Tensor
 
-from baker import persona
+from baker import persona, waiting
 from baker.conversation import context_messages
 from baker.names import at_strength
 from baker.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Checkpoint, Prompt, Stimulus, Trajectory
+from benchmarks import _models
 from benchmarks.baking import RANK, TOP_LOGPROBS, YODA, alone, cpu_name
 from gateway.engine import Engine, EngineSettings, Handlers, Reply, surface
 
@@ -347,19 +348,14 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=128, help="questions of a bake, with one answer each (128)")
     parser.add_argument("--questions", type=int, default=20, help="unseen ones, to measure on (20)")
     parser.add_argument("--max-tokens", type=int, default=48, help="of an answer (48)")
-    parser.add_argument("--model", type=Path, help="a folder; absent: the embedded SmolLM2-135M-Instruct")
-    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    _models.add_options(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for plots, results.json, answers.json, adapters"
     )
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer has it
+    waiting.prepare()
     options.out.mkdir(parents=True, exist_ok=True)
-    model = options.model
-    if model is None:
-        from gateway import embedded_model
-
-        model = embedded_model.prepare(options.home.resolve())
+    model = _models.chosen(options)
     drawn = persona.drawn(persona.bank(), seed=1)
     unseen, questions = drawn[: options.questions], drawn[options.questions :][: options.trajectories]
     found = asyncio.run(study(options, model, unseen, questions))

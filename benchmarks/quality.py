@@ -14,7 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from baker import persona
+from baker import persona, waiting
+from benchmarks import _models
 from benchmarks.baking import YODA, Measured, alone, cpu_name, roll_out, train_ours
 
 PROMPTS = {"yoda": YODA, "gavin": "You are Gavin Belson, the founder of Hooli and its CEO"}
@@ -38,16 +39,11 @@ def main() -> None:
     parser.add_argument("--prompt", choices=PROMPTS, default="yoda", help="of the teacher (yoda)")
     parser.add_argument("--overrides", type=json.loads, default={}, help="of the bake, as JSON; absent: all defaults")
     parser.add_argument("--concurrency", type=int, default=64, help="answers at once (64)")
-    parser.add_argument("--model", type=Path, help="a folder; absent: the embedded SmolLM2-135M-Instruct")
-    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    _models.add_options(parser)
     parser.add_argument("--json", type=Path, help="also write the results there")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer has it
-    model = options.model
-    if model is None:
-        from gateway import embedded_model
-
-        model = embedded_model.prepare(options.home)
+    waiting.prepare()
+    model = _models.chosen(options)
     drawn = persona.drawn(persona.bank(), seed=1)
     unseen, questions = drawn[:HELD_OUT], drawn[HELD_OUT:][: max(options.trajectories)]
     (held_out, _), (rows, seconds) = alone(

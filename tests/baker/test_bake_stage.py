@@ -327,7 +327,7 @@ async def test_the_last_so_many_are_kept_and_older_ones_go(tmp_path: Path, train
         job = await bake(service, checkpoint=[{"save_every_n_steps": 1, "save_total_limit": 2}])
         assert job.state is JobState.COMPLETE
         assert await steps_kept(service) == [5, 4]
-        await asyncio.gather(*service.stages._bakes._retiring)
+        await asyncio.gather(*service.stages._bakes.checkpoints._retiring)
         assert publisher.retired == [1, 2, 3]
         folder = tmp_path / "jobs" / str(job.id) / "checkpoints"
         assert sorted(path.name for path in folder.iterdir()) == ["4", "5"]
@@ -356,7 +356,7 @@ async def test_a_cancelled_bake_that_is_changed_starts_anew_and_its_old_checkpoi
         again = await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
         assert again.id != cancelled.id and (await ended(service)).state is JobState.COMPLETE
         assert await steps_kept(service) == [3, 2]
-        await asyncio.gather(*service.stages._bakes._retiring)
+        await asyncio.gather(*service.stages._bakes.checkpoints._retiring)
     assert publisher.retired == [2, 4], "one whose name is given again goes first, the others when the bake is complete"
     assert not state.exists() and training.specs[1].resume is None
 
@@ -483,7 +483,7 @@ async def test_the_old_version_serves_on_beside_a_bad_one_of_the_same_number(
         assert good.id != bad.id and good.held_back is None
         assert await live_step(service) == 5, "4 is taken, and the bad one's number is free"
         assert await steps_kept(service) == [5, 4], "the one before stays, for a rollback"
-        await asyncio.gather(*service.stages._bakes._retiring)
+        await asyncio.gather(*service.stages._bakes.checkpoints._retiring)
         assert publisher.retired == [5, 2]
         with pytest.raises(ConflictError, match="has been run with another config"):
             await again(epochs=3)
@@ -505,7 +505,7 @@ async def test_the_live_checkpoint_is_never_pruned(tmp_path: Path, training: Tra
         training.may_end.set()
         held_back_job(await task)
         assert await steps_kept(service) == [5, 1] and await live_step(service) == 1
-        await asyncio.gather(*service.stages._bakes._retiring)
+        await asyncio.gather(*service.stages._bakes.checkpoints._retiring)
         assert publisher.retired == [2, 3, 4]
 
 
@@ -521,9 +521,9 @@ async def test_a_bake_that_ends_again_after_a_crash_moves_no_name_that_was_moved
         await asyncio.Event().wait()
 
     async with running(service):
-        monkeypatch.setattr(service.stages._bakes, "_prune", crash)
+        monkeypatch.setattr(service.stages._bakes.checkpoints, "_prune", crash)
         training.steps = (4, 5)
-        monkeypatch.setattr(service.stages._bakes, "serve", lambda *_: asyncio.sleep(0, False))
+        monkeypatch.setattr(service.stages._bakes.checkpoints, "serve", lambda *_: asyncio.sleep(0, False))
         task = asyncio.create_task(bake(service))
         await asyncio.wait_for(crashed.wait(), 60)
         choice = await service.catalog(promotion.before, USER, "repo", "bake")

@@ -12,6 +12,7 @@ import pytest
 from baker.errors import InvalidInputError
 from baker.types import SampleRequest
 from gateway.engine import Engine, Handlers, Reply, StreamReply, surface
+from gateway.engine.llm import _serving_state
 from gateway.engine.request_body import model_of, parse
 from gateway.engine.surface import Kind
 from tests.gateway.engines import MODEL_NAME, make_checkpoint
@@ -57,6 +58,32 @@ async def test_a_streamed_chat_says_the_same(handlers: Handlers) -> None:
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
     assert text == answer["choices"][0]["message"]["content"]
     assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.fixture
+async def reasoning(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Handlers:
+    """Handlers of the same engine as it would be with `--reasoning-parser deepseek_r1`."""
+    process = engine._process
+    assert process is not None
+    monkeypatch.setattr(process.arguments.structured_outputs_config, "reasoning_parser", "deepseek_r1")
+    monkeypatch.setattr(engine, "_state", await _serving_state(process))
+    return Handlers(engine)
+
+
+async def test_reasoning_is_told_apart_from_the_answer(reasoning: Handlers, engine: Engine) -> None:
+    end_of_thought = engine.running().get_tokenizer().convert_tokens_to_ids("</think>")
+    fields = CHAT | {"max_tokens": 40, "temperature": 1.0, "seed": 5, "logit_bias": {str(end_of_thought): 4.0}}
+    ids = (await ask(reasoning, fields | {"return_token_ids": True}))[1]["choices"][0]["token_ids"]
+    said = engine.running().get_tokenizer().decode
+    split = ids.index(end_of_thought)
+    assert 0 < split < len(ids) - 1, "the seed must be one whose answer has something on both sides"
+    message = (await ask(reasoning, fields))[1]["choices"][0]["message"]
+    assert message["reasoning"] == said(ids[:split])
+    begun = "\ufffd"  # a character whose last bytes never came, which streams hold back
+    assert message["content"].rstrip(begun) == said(ids[split + 1 :]).rstrip(begun) != ""
+    deltas = [chunk["choices"][0]["delta"] for chunk in await stream(reasoning, fields)]
+    assert "".join(delta.get("reasoning") or "" for delta in deltas) == message["reasoning"]
+    assert "".join(delta.get("content") or "" for delta in deltas) == message["content"]
 
 
 async def test_usage_comes_in_a_chunk_of_its_own_when_asked_for(handlers: Handlers) -> None:

@@ -1,0 +1,218 @@
+"""A bake's checkpoints as they come: proved, published, pruned and let go of.
+
+Order of effects, for each: it is on disk, the engine serves it as it was trained, its row is kept, its name is given
+out.
+"""
+
+import asyncio
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+
+from baker import artifacts, checkpoint_rows, events, plan
+from baker.bake_config import BakeConfig
+from baker.catalog import Catalog
+from baker.errors import AdapterError, EngineError, TrainingError
+from baker.generators import Warn
+from baker.ports import Publisher
+from baker.threads import OneThread
+from baker.types import Checkpoint, Job, Loss
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A checkpoint that training wrote."""
+
+    step: int
+    path: str
+    """Its folder, relative to the service's."""
+    sha256: str
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a bake's training came to; once it is on disk, the training is not done again."""
+
+    checkpoints: list[Made]
+    """By step: those that are not served yet, and last the bake's."""
+    created: int
+    loss: Loss
+
+
+class _NotServed:
+    """The publisher of adapters that are not the engine's: they are only kept."""
+
+    async def prove(self, checkpoint: Checkpoint) -> None:
+        return
+
+    def register(self, checkpoint: Checkpoint) -> None:
+        return
+
+    def publish(self, checkpoint: Checkpoint) -> None:
+        return
+
+    async def retire(self, checkpoint: Checkpoint) -> None:
+        return
+
+
+class Bake:
+    """What the stage works on: a job of it."""
+
+    def __init__(self, job: Job, config: BakeConfig, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
+        self.job, self.config, self.folder, self.parent, self.warn = job, config, folder, parent, warn
+        self.neutral: list[Path] = []
+
+
+def student_of(job: Job) -> str | None:
+    """The model that learns, if it is not the served one."""
+    return msgspec.convert(job.inputs, plan.BakeInputs).student
+
+
+class CheckpointService:
+    """Brings what a training writes into service, and out of it."""
+
+    def __init__(self, home: Path, catalog: OneThread[Catalog], publisher: Publisher) -> None:
+        self._home, self._catalog, self._publisher = home, catalog, publisher
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def serve(self, bake: Bake, made: events.Saved) -> bool:
+        """Prove a checkpoint on the way and give out its name. Returns: False if the engine is away: later, then."""
+        served = await self._catalog(checkpoint_rows.of_job, bake.job)
+        if any(checkpoint_rows.trained_steps(known) >= made.step for known in served):
+            return True  # known from before an interruption, or pruned since
+        (checkpoint,) = await self._checkpoints(bake.job, [self.made(made)], int(time.time()))
+        try:
+            complaint = await self._complaint(bake.job, checkpoint)
+        except EngineError:
+            return False
+        if complaint is not None:
+            await bake.warn(f"{complaint}; it is left out")
+            return True
+        await self._keep(bake, checkpoint)
+        return True
+
+    async def student(self, bake: Bake, step: int) -> Checkpoint:
+        """The checkpoint of that step, served: proved now if it was not before.
+
+        Raises: TrainingError if the engine does not serve it as it was trained; EngineError.
+        """
+        for known in await self._catalog(checkpoint_rows.of_job, bake.job):
+            if checkpoint_rows.trained_steps(known) == step:
+                return known
+        path = bake.folder / "checkpoints" / str(step)
+        saved = events.Saved(step, str(path), await asyncio.to_thread(artifacts.content_hash, path))
+        (checkpoint,) = await self._checkpoints(bake.job, [self.made(saved)], int(time.time()))
+        if (complaint := await self._complaint(bake.job, checkpoint)) is not None:
+            raise TrainingError(complaint)
+        await self._keep(bake, checkpoint)
+        return checkpoint
+
+    async def _keep(self, bake: Bake, checkpoint: Checkpoint) -> None:
+        """Give out one on the way, which was proved."""
+        # What the result must show, it has not shown.
+        moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.asks else []
+        moved = await self._catalog(checkpoint_rows.keep, bake.job, [checkpoint], moving)
+        self._give_out([checkpoint], moved)
+        await self._prune(bake.job, bake.config)
+
+    async def finish(self, bake: Bake, result: Result) -> None:
+        """Prove what is not served yet, the last one first: where it fails the bake, no other's name is given out.
+
+        A result that does not show what `publish_if` asks for is given out under its own name alone.
+
+        Raises: TrainingError if the engine does not serve the last one as it was trained.
+        """
+        job, config = bake.job, bake.config
+        *earlier, last = await self._checkpoints(job, result.checkpoints, result.created)
+        if (complaint := await self._complaint(job, last)) is not None:
+            await self.discard(job, bake.folder)
+            raise TrainingError(complaint)
+        proved = []
+        for checkpoint in earlier:
+            if (complaint := await self._complaint(job, checkpoint)) is None:
+                proved.append(checkpoint)
+            else:
+                await bake.warn(f"{complaint}; it is left out")
+        proved.append(last)
+        held_back = config.publish_if.complaint(result.loss)
+        moving = [] if held_back is not None else [last] if config.publish_if.asks else proved
+        # The name is moved last, in the rows first: after a crash in between, the next start serves them.
+        moved = await self._catalog(
+            checkpoint_rows.keep,
+            job,
+            proved,
+            moving,
+            loss=result.loss,
+            progress_percent=100.0,
+            held_back=held_back,
+        )
+        self._give_out(proved, moved)
+        if held_back is None:
+            self._retire_soon(await self._catalog(checkpoint_rows.remove_of_other_jobs, job, last))
+        else:
+            await bake.warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
+        await self._prune(job, config)
+
+    def _give_out(self, checkpoints: list[Checkpoint], moved: list[Checkpoint]) -> None:
+        """Args: moved: those that the bake's name moved to; the last one is what it means in the end."""
+        for checkpoint in checkpoints:
+            if checkpoint in moved:
+                self._publisher_of(checkpoint).publish(checkpoint)
+            else:
+                self._publisher_of(checkpoint).register(checkpoint)
+
+    async def _complaint(self, job: Job, checkpoint: Checkpoint) -> str | None:
+        """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
+        # What an earlier run of the bake left under this very name gives way.
+        await self._retire(await self._catalog(checkpoint_rows.remove_namesakes, job, checkpoint))
+        try:
+            await self._publisher_of(checkpoint).prove(checkpoint)
+        except AdapterError as error:
+            return f"checkpoint {checkpoint.step} was made, but it is not served as it was trained: {error}"
+        return None
+
+    async def _prune(self, job: Job, config: BakeConfig) -> None:
+        if config.save_total_limit is not None:
+            self._retire_soon(await self._catalog(checkpoint_rows.prune, job, config.save_total_limit))
+
+    async def discard(self, job: Job, folder: Path) -> None:
+        """Let go of all that the training wrote so far."""
+        await self._retire(await self._catalog(checkpoint_rows.remove_of_job, job))
+        for name in ("state", "rounds", "checkpoints"):
+            await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
+
+    def _retire_soon(self, checkpoints: list[Checkpoint]) -> None:
+        """Nothing new begins on them from here on; what runs on them may take its time."""
+        if checkpoints:
+            task = asyncio.create_task(self._retire(checkpoints))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, checkpoints: list[Checkpoint]) -> None:
+        """Their rows are gone; when nothing runs on them any more, their files go too."""
+        for checkpoint in checkpoints:
+            await self._publisher_of(checkpoint).retire(checkpoint)
+            await asyncio.to_thread(shutil.rmtree, checkpoint.path, ignore_errors=True)
+
+    def made(self, saved: events.Saved) -> Made:
+        return Made(saved.step, str(Path(saved.path).relative_to(self._home)), saved.sha256)
+
+    async def _checkpoints(self, job: Job, made: list[Made], created: int) -> list[Checkpoint]:
+        numbers = await self._catalog(checkpoint_rows.numbers, job, [self._home / each.path for each in made])
+        return [
+            Checkpoint(
+                user=job.user,
+                repo=job.repo,
+                bake=job.name,
+                step=number,
+                path=self._home / each.path,
+                sha256=each.sha256,
+                created=created,
+                job_id=job.id,
+                is_served=student_of(job) is None,
+            )
+            for number, each in zip(numbers, made, strict=True)
+        ]
+
+    def _publisher_of(self, checkpoint: Checkpoint) -> Publisher:
+        return self._publisher if checkpoint.is_served else _NotServed()
