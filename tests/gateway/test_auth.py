@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from baker.credentials import new_key
@@ -33,6 +35,7 @@ def test_a_users_key_is_known_until_it_is_left_out(keys: Keys) -> None:
     "header",
     [None, "", "Bearer", "Bearer ", "Basic sk-bread-right", "sk-bread-right", "Bearer sk-bread-wrong", "Bearer ü"]
     + [f"Bearer {text}" for text in (TEXT[:-1], TEXT + "x", f"sk-bread-{KEY.id}", f"sk-bread-{KEY.id}-", TEXT[9:])],
+    ids=itertools.count(),
 )
 def test_everything_else_is_not(keys: Keys, header: str | None) -> None:
     with pytest.raises(UnauthorizedError):
