@@ -18,7 +18,7 @@ serve: $(SERVE_READY)
 	$(VENV)/bin/python -m gateway $(ARGS)
 
 test: $(DEV_READY)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lint: $(DEV_READY)
 	$(VENV)/bin/ruff check .

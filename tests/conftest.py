@@ -1,9 +1,11 @@
 """Fixtures that every test may use."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from baker.catalog import Catalog
 from baker.models import BaseModelNames
@@ -15,18 +17,35 @@ settings.register_profile("busy machine", deadline=None, suppress_health_check=[
 settings.load_profile("busy machine")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares an engine or a service runs in one process of pytest-xdist, the rest file by file; what takes longest
-    begins first.
+class Shares(LoadScopeScheduling):
+    """Which tests one process of pytest-xdist takes: those of a file, or of a folder whose tests share an engine or a
+    service. (Its own `loadgroup` does not get along with pytest 9.2.)
     """
-    order = {"test_first_bake.py": 0, "service": 1, "engine": 2, "test_devices.py": 3, "test_rounds.py": 4}
-    groups: dict[pytest.Item, str] = {}
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        shared = {"engine": "engine", "gateway": "service"}
-        groups[item] = next((group for name, group in shared.items() if name in fixtures), item.path.name)
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: order.get(groups[item], len(order)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = PurePath(nodeid.partition("::")[0])
+        return str(file.parent if file.parent.name in ("clients", "gateway") else file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    return Shares(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: beside it there is room for the rest."""
+    longest = (
+        "tests/test_first_bake.py",
+        "tests/clients/",
+        "tests/gateway/",
+        "tests/test_",
+        "tests/baker/test_devices",
+    )
+
+    def place(item: pytest.Item) -> int:
+        return next((at for at, start in enumerate(longest) if item.nodeid.startswith(start)), len(longest))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
