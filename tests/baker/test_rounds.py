@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from baker import artifacts, bake_stage, events, training_state
 from baker.bake_config import OnPolicyConfig, bake_config
@@ -179,6 +180,7 @@ FIRST, ALL = 18, 18 + 2 * 8
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)  # as the trainings have it: with another number a teacher has other last bits
     return save_model(tmp_path_factory.mktemp("base") / "model")
 
 
