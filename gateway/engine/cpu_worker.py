@@ -21,8 +21,8 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from gateway.engine.settings import multiplies_bfloat16
 
 PRIMITIVES = 16
-"""Of one product, kept by oneDNN: one for each number of rows, some 20 KiB each, and adapters have hundreds of products.
-With 128 the engine of a model of two layers grew by 300 MiB more under mixed traffic, and was no faster."""
+"""Of one product, kept by oneDNN: one for each number of rows, some 20 KiB each, and adapters have hundreds of them:
+with 128 the engine of a model of two layers grew by 300 MiB more under mixed traffic, and was no faster."""
 MASKED_PRODUCTS = 256
 """Most rows x slots of a batch in which each row is multiplied with every slot's weights: beyond, that costs more than
 putting the rows in order."""
