@@ -150,11 +150,8 @@ def head_compare(hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_log
     agreed = hidden_ND.new_zeros((), dtype=torch.int64)
     with torch.no_grad():
         for here in _chunks(len(hidden_ND), _rows(len(head_VD), CHUNK_BYTES)):
-            logits_NV, chunk_ids_NK, chunk_NK = (
-                _logits(hidden_ND[here], head_VD),
-                ids_NK[here],
-                teacher_logprobs_NK[here],
-            )
+            logits_NV = _logits(hidden_ND[here], head_VD)
+            chunk_ids_NK, chunk_NK = ids_NK[here], teacher_logprobs_NK[here]
             for some in _tiles(logits_NV):
                 part = _compare_in_place(logits_NV[some].float(), chunk_ids_NK[some], chunk_NK[some])
                 nats += part.nats

@@ -20,7 +20,8 @@ CONTAINER = Path("/sys/fs/cgroup")
 RUNTIME_BYTES = {"cpu": 430 * MIB, "cuda": 700 * MIB}
 """Of a process that has loaded torch, transformers and peft (CPU, measured); of a CUDA context and its libraries."""
 LOGITS_BYTES = 3 * 64 * MIB
-"""A chunk of `losses.CHUNK_BYTES` in float32, once more for its exponentials' products, and in the model's type."""
+"""Both sides' logits of a chunk of `losses.CHUNK_BYTES`, in float32 at most, and what a tile of it takes. On a GPU,
+measures other than the forward KL take up to 200 MiB more."""
 ADAM_BYTES = 16  # a trained weight, its gradient and two moments, in float32
 TEACHER_BYTES = 1 << 30
 """Of main memory, most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000

@@ -33,7 +33,7 @@ def prepare() -> None:
 
 @contextmanager
 def considerate() -> Iterator[None]:
-    """Within it threads sleep while others want the cores. Every thread that computes must be this process's."""
+    """Within it this process's threads wait asleep while others want the cores, and awake otherwise."""
     is_over = threading.Event()
     watch = threading.Thread(target=_watch, args=(is_over,), name="waiting", daemon=True)
     watch.start()

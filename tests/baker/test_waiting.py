@@ -95,8 +95,10 @@ def test_linux_tells_how_long_threads_wait_for_a_core() -> None:
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * len(os.sched_getaffinity(0)))
     ]
     try:
-        while waiting.seconds_waited() < before + 0.05:  # until this process, which computes, has been kept waiting
-            sum(range(10_000))
+        deadline = time.monotonic() + WAIT_SECONDS
+        while waiting.seconds_waited() < before + 0.05 and time.monotonic() < deadline:
+            sum(range(10_000))  # this process computes, and is kept waiting
+        assert waiting.seconds_waited() >= before + 0.05
     finally:
         for process in work:
             process.kill()

@@ -16,6 +16,7 @@ from tests.gateway.conftest import client_of
 
 pytestmark = pytest.mark.anyio
 
+PATIENCE_SECONDS = 60
 TICK = 0.001
 
 
@@ -74,8 +75,10 @@ class Watched:
         await asyncio.gather(self.task, return_exceptions=True)
 
     async def until(self, test: Callable[[], Any]) -> None:
-        while not test():  # noqa: ASYNC110 - many things are waited for
-            await asyncio.sleep(0)
+        """Raises: TimeoutError, so that what never comes fails the test."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not test():  # noqa: ASYNC110 - many things are waited for
+                await asyncio.sleep(0)
 
 
 async def test_an_engine_that_never_ran_is_the_operators_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +164,7 @@ async def test_an_adapter_is_recorded_once_there_is_one(monkeypatch: pytest.Monk
     async with Watched(engine, monkeypatch) as watched:
         await watched.until(lambda: watched.supervisor.is_ready)
         engine.wants_canary = True
-        await recorded.wait()
+        await watched.until(recorded.is_set)
 
 
 async def test_one_that_works_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
