@@ -7,8 +7,9 @@ heads, one core) and rounds worse.
 H counts the heads of queries, G the heads of keys and values (H is a multiple), D the width of a head.
 """
 
+import inspect
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,10 +25,39 @@ except ImportError:  # before torch 2.10
 
 PACKED = "bread_packed"
 """transformers' name for it."""
+_GROUPED = {"enable_gqa"}.intersection(inspect.signature(varlen_attn).parameters if varlen_attn else ())
+"""What tells the flash kernel that heads of queries share keys; it finds that out by itself before torch 2.12."""
 BLOCK = 256  # queries at a time
 KEPT_KEYS = 1024
 """Up to so many keys, attention weights are kept for the backward pass (2 bytes a head, query and key); beyond, they
 would outweigh all other activations, and are computed again."""
+
+
+class Lengths(NamedTuple):
+    """A packing as flash attention takes it, made once for all layers. Offsets are int32, from 0 to the end."""
+
+    queries: Tensor
+    """Offsets of the segments' queries in the line."""
+    keys: Tensor
+    """Offsets of the segments' keys."""
+    most_queries: int
+    """Of a segment."""
+    most_keys: int
+    taken: Tensor | None
+    """int64; where each key stands in the line. None: keys are where their queries are."""
+
+
+def as_taken(packing: Packing, device: torch.device, dtype: torch.dtype) -> Packing | Lengths:
+    """What a model that computes there, in that type, is given as its `packing`."""
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or varlen_attn is None:
+        return packing
+    ranges = [_ranges(segment, segment.end) for segment in packing.segments]
+    queries = [segment.end - segment.begin for segment in packing.segments]
+    keys = [sum(end - begin for begin, end in some) for some in ranges]
+    taken = None
+    if any(segment.before for segment in packing.segments):
+        taken = torch.cat([torch.arange(*here) for some in ranges for here in some]).to(device, non_blocking=True)
+    return Lengths(_offsets(queries, device), _offsets(keys, device), max(queries), max(keys), taken)
 
 
 def packed_attention_forward(
@@ -38,7 +68,7 @@ def packed_attention_forward(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    packing: Packing | None = None,
+    packing: Packing | Lengths | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' interface to `packed_attention`; without a `packing`, its own sdpa.
@@ -61,38 +91,32 @@ _MORE = ("sliding_window", "softcap", "s_aux", "position_bias", "head_mask")
 AttentionInterface.register(PACKED, packed_attention_forward)
 
 
-def packed_attention(query_HTD: Tensor, key_GTD: Tensor, value_GTD: Tensor, packing: Packing, scale: float) -> Tensor:
+def packed_attention(
+    query_HTD: Tensor, key_GTD: Tensor, value_GTD: Tensor, packing: Packing | Lengths, scale: float
+) -> Tensor:
     """The attention's output, (T, H, D)."""
-    is_half = query_HTD.dtype in (torch.bfloat16, torch.float16)
-    if query_HTD.is_cuda and is_half and varlen_attn is not None:
-        return _flash(query_HTD, key_GTD, value_GTD, packing.segments, scale)
+    if isinstance(packing, Lengths):
+        return _flash(query_HTD, key_GTD, value_GTD, packing, scale)
     result: Tensor = _Blocks.apply(query_HTD, key_GTD, value_GTD, packing.segments, scale)
     return result
 
 
-def _flash(
-    query_HTD: Tensor, key_GTD: Tensor, value_GTD: Tensor, segments: tuple[Segment, ...], scale: float
-) -> Tensor:
+def _flash(query_HTD: Tensor, key_GTD: Tensor, value_GTD: Tensor, lengths: Lengths, scale: float) -> Tensor:
     """The kernel aligns a causal mask to the last key, so shared keys are simply put before a segment's own."""
     query, key, value = (x.transpose(0, 1) for x in (query_HTD, key_GTD, value_GTD))
-    device = query.device
-    ranges = [_ranges(segment, segment.end) for segment in segments]
-    if any(segment.before for segment in segments):
-        index = torch.cat([torch.arange(*here) for some in ranges for here in some]).to(device, non_blocking=True)
-        key, value = key[index], value[index]
-    queries = [segment.end - segment.begin for segment in segments]
-    keys = [sum(end - begin for begin, end in some) for some in ranges]
+    if lengths.taken is not None:
+        key, value = key[lengths.taken], value[lengths.taken]
     result: Tensor = varlen_attn(
         query,
         key,
         value,
-        _offsets(queries, device),
-        _offsets(keys, device),
-        max(queries),
-        max(keys),
+        lengths.queries,
+        lengths.keys,
+        lengths.most_queries,
+        lengths.most_keys,
         scale=scale,
         window_size=(-1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **dict.fromkeys(_GROUPED, query.shape[1] != key.shape[1]),
     )
     return result
 

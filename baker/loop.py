@@ -55,6 +55,19 @@ class Step(NamedTuple):
     """Tokens of the longest row."""
 
 
+class Begun(NamedTuple):
+    """A step that the device may still work on."""
+
+    begin: float
+    """When it began, in monotonic seconds."""
+    rate: float
+    """Of learning."""
+    losses: list[tuple[float, Tensor]]
+    """Of each batch, its share of the step's mean and its sum, in nats."""
+    norm: Tensor
+    """Of the gradients, before they were clipped."""
+
+
 class Loop:
     def __init__(
         self,
@@ -133,8 +146,12 @@ class Loop:
             yield self.step
         self._begin, self._first = time.monotonic(), self.step
         while self.step < self.last_step:
-            for batches in self._steps_of(*divmod(self.step - self._round.first_step, self.steps_per_epoch)):
-                self._step(batches)
+            work = self._steps_of(*divmod(self.step - self._round.first_step, self.steps_per_epoch))
+            following = next(work, None)
+            while (current := following) is not None:
+                begun = self._begin_step(current)
+                following = next(work, None)  # made while a GPU still computes
+                self._end_step(current, begun)
                 self._evaluate()
                 yield self.step
 
@@ -237,15 +254,23 @@ class Loop:
             return make_batch(rows)._replace(teacher_states_NLD=self._teacher.of(rows))
         return make_batch(rows, has_teacher=self._config.data.has_full_teacher)
 
-    def _step(self, work: Step) -> None:
+    def _begin_step(self, work: Step) -> Begun:
+        """All that the device has to do; nothing waits for its results."""
         begin = time.monotonic()
-        step = self.step + 1
         self._student.model.train()
-        rate = self._config.optimizer.learning_rate * schedule(self._config.scheduler, step, self.total_steps)
+        rate = self._config.optimizer.learning_rate * schedule(self._config.scheduler, self.step + 1, self.total_steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = self._backward(work)
-        norm = float(whole(nn.utils.clip_grad_norm_(self.parameters, self._config.optimizer.max_grad_norm)))
+        losses = self._backward(work)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self._config.optimizer.max_grad_norm)
+        self._optimizer.step()
+        return Begun(begin, rate, losses, norm)
+
+    def _end_step(self, work: Step, begun: Begun) -> None:
+        """Look at what came of it. Raises: TrainingError; what was trained is of no use then."""
+        step = self.step + 1
+        (loss,) = self._ranks.sum([sum(share * float(nats) for share, nats in begun.losses)])
+        norm = float(whole(begun.norm))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise TrainingError(
                 f"step {step}: loss {loss}, gradient norm {norm}; lower optimizer.learning_rate "
@@ -253,33 +278,32 @@ class Loop:
             )
         if norm == 0.0 and loss > NEGLIGIBLE_KL:
             raise TrainingError(f"step {step}: all gradients are zero at a loss of {loss:.4f}: the adapter can't learn")
-        self._optimizer.step()
         self.step = step
         self.losses.append(loss)
         self.loss = self.loss.after_step(loss)
         self._random = self._random_state()
-        self._report(rate, norm, work, time.monotonic() - begin)
+        self._report(begun.rate, norm, work, time.monotonic() - begun.begin)
 
-    def _backward(self, work: Step) -> float:
-        """Gradients of the mean over the step's response tokens, and that mean in nats.
+    def _backward(self, work: Step) -> list[tuple[float, Tensor]]:
+        """Gradients of the mean over the step's response tokens. Returns: of each batch its share of that mean and its
+        sum, in nats.
 
         Every token weighs the same, however the step is cut into batches and they are shared out.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
+        losses = []
         for index, batch in enumerate(work.batches):
             self._check_going_on()
             with nullcontext() if index == len(work.batches) - 1 else self._student.spread.unsynced():
                 lesson = self._student.lesson(batch.to(self._student.device), self._measure, self._hidden_weight)
                 share = 1.0 / work.responses if index < work.counted else 0.0
                 (lesson.loss * (share * self._loss_scale * self._student.spread.size)).backward()
-            loss += float(lesson.divergence.detach()) * share
-        (loss,) = self._ranks.sum([loss])
+            losses.append((share, lesson.divergence.detach()))
         if self._loss_scale != 1.0:
             for parameter in self.parameters:
                 if parameter.grad is not None:
                     parameter.grad /= self._loss_scale
-        return loss
+        return losses
 
     def _report(self, rate: float, norm: float, work: Step, seconds: float) -> None:
         now = time.monotonic()

@@ -87,6 +87,37 @@ def attach(
     return Attached(peft_model, warnings)
 
 
+def _product(
+    x: Tensor, z: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """x @ W.T + bias + inner @ B.T, and inner = scale * z @ A.T. Both x and z are (T, in); they may be one."""
+    inner = (z @ a.T).mul_(scale)
+    return nn.functional.linear(x, weight, bias).addmm_(inner, b.T), inner
+
+
+def _product_gradient(grad: Tensor, weight: Tensor, grad_inner: Tensor, a: Tensor, is_dropped: bool) -> Tensor:
+    """By x, and by z too where they are one."""
+    grad_x = grad @ weight
+    return grad_x if is_dropped else grad_x.addmm_(grad_inner, a)
+
+
+# A compiler would take these apart, and copy the wide output to add to it.
+_product_whole = torch.library.custom_op("bread::lora_product", _product, mutates_args=())
+_product_gradient_whole = torch.library.custom_op("bread::lora_product_gradient", _product_gradient, mutates_args=())
+
+
+@_product_whole.register_fake  # type: ignore[untyped-decorator]
+def _(
+    x: Tensor, z: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape[0], weight.shape[0]), x.new_empty(x.shape[0], a.shape[0])
+
+
+@_product_gradient_whole.register_fake  # type: ignore[untyped-decorator]
+def _(grad: Tensor, weight: Tensor, grad_inner: Tensor, a: Tensor, is_dropped: bool) -> Tensor:
+    return grad.new_empty(grad.shape[0], weight.shape[1])
+
+
 class _LoraProduct(torch.autograd.Function):  # type: ignore[misc]  # torch's types are not read
     """x @ W.T + bias + scale * (z @ A.T) @ B.T for frozen W and bias, in x's type; A and B stay float32.
 
@@ -101,10 +132,11 @@ class _LoraProduct(torch.autograd.Function):  # type: ignore[misc]  # torch's ty
         a, b = a.to(x.dtype), b.to(x.dtype)
         inputs = x.reshape(-1, x.shape[-1])
         dropped = inputs if z is None else z.reshape(-1, z.shape[-1])
-        inner = (dropped @ a.T).mul_(scale)
+        product = _product_whole if torch.compiler.is_compiling() else _product
+        output, inner = product(inputs, dropped, weight, bias, a, b, scale)
         ctx.save_for_backward(dropped, weight, inner, a, b)
         ctx.scale, ctx.has_dropout = scale, z is not None
-        return nn.functional.linear(inputs, weight, bias).addmm_(inner, b.T).view(*x.shape[:-1], -1)
+        return output.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -113,10 +145,8 @@ class _LoraProduct(torch.autograd.Function):  # type: ignore[misc]  # torch's ty
         grad_inner = (grad @ b).mul_(ctx.scale)
         grad_x = grad_z = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad @ weight
-            if not ctx.has_dropout:
-                grad_x.addmm_(grad_inner, a)
-            grad_x = grad_x.view(shape)
+            gradient = _product_gradient_whole if torch.compiler.is_compiling() else _product_gradient
+            grad_x = gradient(grad, weight, grad_inner, a, ctx.has_dropout).view(shape)
         if ctx.needs_input_grad[1]:
             grad_z = (grad_inner @ a).view(shape)
         return grad_x, grad_z, None, None, (grad_inner.T @ dropped).float(), (grad.T @ inner).float(), None

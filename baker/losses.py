@@ -22,6 +22,8 @@ from torch import Tensor
 
 CHUNK_BYTES = 64 << 20
 """Of a product with the head at a time, as if in float32: hundreds of positions, yet small beside any model."""
+GPU_CHUNK_BYTES = 256 << 20
+"""The same on a GPU, which takes longer to read the head than to multiply with it below some hundred positions."""
 TILE_BYTES = 4 << 20
 """Of it that is worked on at a time in float32 on a CPU: what stays in its caches takes a third of the time (144
 positions of SmolLM2 over the whole vocabulary, the products included: 53 ms against 140). GPUs take a fourth of a
@@ -149,7 +151,7 @@ def head_compare(hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_log
     nats = hidden_ND.new_zeros((), dtype=torch.float32)
     agreed = hidden_ND.new_zeros((), dtype=torch.int64)
     with torch.no_grad():
-        for here in _chunks(len(hidden_ND), _rows(len(head_VD), CHUNK_BYTES)):
+        for here in _chunks(len(hidden_ND), _rows(len(head_VD), _chunk_bytes(head_VD))):
             logits_NV = _logits(hidden_ND[here], head_VD)
             chunk_ids_NK, chunk_NK = ids_NK[here], teacher_logprobs_NK[here]
             for some in _tiles(logits_NV):
@@ -194,6 +196,10 @@ def _check_frozen(head_VD: Tensor) -> None:
         raise ValueError("these divergences give the head no gradient: freeze it")
 
 
+def _chunk_bytes(head_VD: Tensor) -> int:
+    return GPU_CHUNK_BYTES if head_VD.is_cuda else CHUNK_BYTES
+
+
 def _rows(vocabulary: int, size: int) -> int:
     """Positions whose float32 logits take so many bytes."""
     return max(1, size // (4 * vocabulary))
@@ -204,7 +210,7 @@ def _chunks(positions: int, rows: int) -> Iterator[slice]:
 
 
 def _tiles(logits_NV: Tensor) -> Iterator[slice]:
-    size = CHUNK_BYTES // 4 if logits_NV.is_cuda else TILE_BYTES
+    size = GPU_CHUNK_BYTES // 4 if logits_NV.is_cuda else TILE_BYTES
     return _chunks(len(logits_NV), _rows(logits_NV.shape[-1], size))
 
 
@@ -234,7 +240,7 @@ class _HeadDivergence(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, parts: _Parts) -> Tensor:
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         gradient_ND = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
-        for here in _chunks(len(hidden_ND), _rows(len(head_VD), CHUNK_BYTES)):
+        for here in _chunks(len(hidden_ND), _rows(len(head_VD), _chunk_bytes(head_VD))):
             logits_NV, part = _logits(hidden_ND[here], head_VD), parts(here)
             for some in _tiles(logits_NV):
                 tile_NV = logits_NV[some].float()

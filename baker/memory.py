@@ -19,13 +19,12 @@ CONTAINER = Path("/sys/fs/cgroup")
 """What a process in a container sees of its own control group (version 2)."""
 RUNTIME_BYTES = {"cpu": 430 * MIB, "cuda": 700 * MIB}
 """Of a process that has loaded torch, transformers and peft (CPU, measured); of a CUDA context and its libraries."""
-LOGITS_BYTES = 3 * 64 * MIB
-"""Both sides' logits of a chunk of `losses.CHUNK_BYTES`, in float32 at most, and what a tile of it takes. On a GPU,
-measures other than the forward KL take up to 200 MiB more."""
+LOGITS_BYTES = {"cpu": 3 * 64 * MIB, "cuda": 3 * 256 * MIB}
+"""Both sides' logits of a chunk of `losses.CHUNK_BYTES` or `GPU_CHUNK_BYTES`, in float32 at most, and what a tile of it
+takes. On a GPU, measures other than the forward KL take up to 800 MiB more."""
 ADAM_BYTES = 16  # a trained weight, its gradient and two moments, in float32
 TEACHER_BYTES = 1 << 30
-"""Of main memory, most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000
-response tokens."""
+"""Most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000 response tokens."""
 MIDDLE_PARTS = 5
 """Of the depth: layers 6, 12, 18 and 24 of 30 are compared with the teacher's, and the last."""
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -129,8 +128,8 @@ def estimate(
         weights=shape.parameters * size,
         adapter=_adapter_weights(shape, wanted) * ADAM_BYTES,
         activations=sum(length * (entering + token_bytes(kept, wanted.r, size, keys=length // 2)) for length in longest)
-        + (_teacher_bytes(shape, config, lengths, size) if device == "cpu" else 0),
-        logits=LOGITS_BYTES,
+        + _teacher_bytes(shape, config, lengths, size),
+        logits=LOGITS_BYTES[device],
         runtime=RUNTIME_BYTES[device],
     )
 

@@ -57,14 +57,17 @@ def sharded(model: PreTrainedModel, device: torch.device, ranks: Ranks) -> Sprea
     Args: model: in main memory; it goes to the device a layer at a time.
     """
     mesh = init_device_mesh(device.type, (ranks.size,))
-    decoder = model.get_decoder()
-    layers = next(child for child in decoder.children() if isinstance(child, nn.ModuleList))
     root = Root(model)
-    for layer in layers:
+    for layer in layers_of(model):
         fully_shard(layer, mesh=mesh)
     fully_shard(root, mesh=mesh)
     # Gradients meet in each pass: kept apart, they would have to be whole on every device.
     return Spread(root, nullcontext, ranks.size, in_parts=True)
+
+
+def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+    """Of its decoder."""
+    return next(child for child in model.get_decoder().children() if isinstance(child, nn.ModuleList))
 
 
 def whole(tensor: Tensor) -> Tensor:

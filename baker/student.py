@@ -6,8 +6,9 @@ attention mask, no key-value cache, and logits only where a response token is pr
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from baker.attention import PACKED
+from baker.attention import PACKED, as_taken
 from baker.batches import Batch, as_taught, make_batch
 from baker.errors import StageError, TrainingError
 from baker.losses import (
@@ -33,7 +34,7 @@ from baker.losses import (
 )
 from baker.memory import MIDDLE_PARTS
 from baker.packing import LEAST_SHARED, pack
-from baker.spread import WHOLE, Spread
+from baker.spread import WHOLE, Spread, layers_of
 from baker.types import Trajectory
 
 SDPA = "sdpa"
@@ -42,6 +43,8 @@ _FLASH_ATTENTIONS = {
     "flash_attention_3": is_flash_attn_3_available,
 }
 _PROBE_LENGTH = 8
+MAX_FAILURE = 300
+"""Characters of what a compiler says."""
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +204,8 @@ class Student:
         """The layers that may be drawn to the teacher's."""
         self.as_teacher: Callable[[], AbstractContextManager[None]] = nullcontext
         """Within it, the model is the teacher."""
+        self._as_written: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Within it, nothing runs compiled."""
 
     def divergence(self, batch: Batch, measure: Measure = FORWARD_KL) -> Tensor:
         """The sum of the divergence over the batch's N response tokens: float32 scalar, in nats.
@@ -245,11 +250,36 @@ class Student:
         """Keep what enters each layer, and compute the rest again in the backward pass: a third more work."""
         self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
+    def compile_layers(self, batch: Batch, backend: str = "inductor") -> str | None:
+        """Train with layers that torch's compiler has fused, from here on; without gradients they run as written.
+
+        Args: batch: to try it on; any will do.
+        Returns: why not, where there is no compiler for this machine; the layers are then as they were.
+        """
+        layers, is_training = layers_of(self.model), self.model.training
+        self.model.enable_input_require_grads()  # the first layer is then like the others, and compiled with them
+        for layer in layers:
+            layer.forward = torch.compile(layer.forward, dynamic=True, backend=backend)
+        self._as_written = partial(torch.compiler.set_stance, "force_eager")
+        try:
+            self.model.train()
+            self.lesson(batch.to(self.device)).loss.backward()
+        except Exception as error:  # of the compiler, of the C compiler that it calls, of the driver
+            for layer in layers:
+                del layer.forward
+            self.model.disable_input_require_grads()
+            self._as_written = nullcontext
+            return " ".join(f"{type(error).__name__}: {error}".split())[:MAX_FAILURE]
+        finally:
+            self.model.train(is_training)
+            self.model.zero_grad(set_to_none=True)
+        return None
+
     def compare(self, batch: Batch) -> Compared:
         """Teacher and student over the batch's response tokens, without gradient or dropout."""
         self.model.eval()
         batch = batch.to(self.device)
-        with torch.no_grad():
+        with torch.no_grad(), self._as_written():
             result: Compared = self.spread.through(self._compare, batch)
         return result
 
@@ -265,7 +295,7 @@ class Student:
         """The log-probabilities of the batch's N response tokens, in nats."""
         self.model.eval()
         batch = batch.to(self.device)
-        with torch.no_grad():
+        with torch.no_grad(), self._as_written():
             logprobs_NV = self.spread.through(self._logits, batch).float().log_softmax(-1)
         logprobs_N1 = logprobs_NV.gather(-1, batch.response_ids_N[:, None])
         return [float(value) for value in logprobs_N1.squeeze(-1).cpu()]
@@ -277,19 +307,16 @@ class Student:
         return weight.shape[1] * weight.element_size() if self._has_plain_head else None
 
     def teacher_states(self, rows: Sequence[Trajectory], layers: Sequence[int] = ()) -> list[Tensor]:
-        """Of each row the teacher's `_states` that predict its T response tokens, (T, L, D), in main memory."""
+        """Of each row the teacher's `_states` that predict its T response tokens, (T, L, D)."""
         batch = make_batch([as_taught(row) for row in rows]).to(self.device)
-        return list(
-            self._taught(lambda of: self._states(of, layers), batch)
-            .cpu()
-            .split([len(row.response_ids) for row in rows])
-        )
+        states_NLD = self._taught(lambda of: self._states(of, layers), batch)
+        return list(states_NLD.split([len(row.response_ids) for row in rows]))
 
     def _taught(self, compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
         """What the teacher computes, without gradient or dropout."""
         is_training = self.model.training
         self.model.eval()
-        with torch.no_grad(), self.as_teacher():
+        with torch.no_grad(), self.as_teacher(), self._as_written():
             result = compute(batch)
         self.model.train(is_training)
         return result
@@ -301,9 +328,26 @@ class Student:
     def _states(self, batch: Batch, layers: Sequence[int] = ()) -> Tensor:
         """The hidden states that predict response tokens: after so many layers each, and the last: (N, L, D)."""
         inputs, positions_N = self._inputs(batch)
-        output = self._decoder(**inputs, use_cache=False, output_hidden_states=bool(layers))
-        states = [*(output.hidden_states[layer] for layer in layers), output.last_hidden_state]
+        with self._entering(layers) as states:
+            states.append(self._decoder(**inputs, use_cache=False).last_hidden_state)
         return torch.stack([state.flatten(0, 1)[positions_N] for state in states], 1)
+
+    @contextmanager
+    def _entering(self, layers: Sequence[int]) -> Iterator[list[Tensor]]:
+        """What enters each of `layers` while the decoder runs within. transformers' own way to tell hangs hooks on all
+        layers and their attention for good, which no compiler can trace."""
+        states: list[Tensor] = []
+
+        def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+            states.append(arguments[0])
+
+        modules = layers_of(self.model)
+        hooks = [modules[layer].register_forward_pre_hook(keep) for layer in layers]
+        try:
+            yield states
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _logits(self, batch: Batch) -> Tensor:
         """The logits that predict response tokens, (N, V), through the model's own forward."""
@@ -321,7 +365,8 @@ class Student:
             return {"input_ids": batch.input_ids_BT}, batch.positions_N
         line = batch.packing
         ids_1T = batch.input_ids_BT.flatten()[line.source_T][None]
-        return {"input_ids": ids_1T, "position_ids": line.positions_T[None], "packing": line}, line.responses_N
+        packing = as_taken(line, self.device, self.model.dtype)
+        return {"input_ids": ids_1T, "position_ids": line.positions_T[None], "packing": packing}, line.responses_N
 
     def _packs(self) -> bool:
         """Whether the model reads packed lines, tried on two rows that share their beginning; `sdpa` is then replaced.
@@ -342,7 +387,7 @@ class Student:
                 self.model.set_attn_implementation(PACKED)
                 packed, ignored = (
                     self._decoder(input_ids=ids_1T, position_ids=positions_1T, use_cache=False, **how)
-                    for how in ({"packing": line}, {})
+                    for how in ({"packing": as_taken(line, self.device, self.model.dtype)}, {})
                 )
             except (NotImplementedError, TypeError, ValueError, KeyError) as error:
                 log.info("rows are padded, not packed: %s", error)

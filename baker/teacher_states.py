@@ -39,7 +39,7 @@ class TeacherStates:
         return student.state_bytes is not None and states * student.state_bytes <= TEACHER_BYTES
 
     def of(self, rows: Sequence[Trajectory]) -> Tensor:
-        """(N, L, D): those that predict the response tokens of `rows`, in the model's own type and in main memory."""
+        """(N, L, D): those that predict the response tokens of `rows`, in the model's own type, where it computes."""
         for row in rows:
             if id(row) not in self._states:
                 group = self._group_of[id(row)]

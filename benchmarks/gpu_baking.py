@@ -1,11 +1,12 @@
 """The training step of a model with the shape of an 8B Llama and random weights: tokens/s, memory, share of the peak.
 
-    python -m benchmarks.gpu_baking [--tokens 8192] [--length 512] [--peak-tflops 989]
+    python -m benchmarks.gpu_baking [--teacher kept] [--tokens 8192] [--length 512] [--eager] [--peak-tflops 989]
 
 Runs wherever torch sees a GPU; without one, a small shape on the CPU shows that it runs. It is the trainer's own step:
-`Student.divergence` over packed rows, backward, AdamW. Model FLOPs of a LoRA step are counted as 2 (forward) and 2
-(gradients of activations) for each weight and token, the head's only where a response token is predicted; attention,
-the adapter itself and what is computed again are not counted, so the share is a lower bound of what the card did.
+`Student.lesson` over packed rows, backward, AdamW. The teacher is the default's, whose hidden states were computed
+before, or the top-K that a rollout kept. Model FLOPs of a LoRA step are counted as 2 (forward) and 2 (gradients of
+activations) for each weight and token, the head's only where a response token is predicted; attention, the adapter
+itself, the teacher's logits and what is computed again are not counted: the card did more than the share says.
 """
 
 import argparse
@@ -17,8 +18,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from baker import lora
+from baker.bake_config import DataConfig
 from baker.batches import Batch, make_batch
 from baker.student import Student
+from baker.teacher_states import TeacherStates
 from baker.types import Trajectory
 
 SHAPES = {
@@ -99,6 +102,8 @@ def main() -> None:
     parser.add_argument("--response-share", type=float, default=0.7, help="of a trajectory (0.7)")
     parser.add_argument("--steps", type=int, default=10, help="measured, after the warmup (10)")
     parser.add_argument("--peak-tflops", type=float, help="of the card in bfloat16; absent: known by its name")
+    parser.add_argument("--teacher", choices=["full", "kept"], default="full", help="whole vocabulary, or top-K (full)")
+    parser.add_argument("--eager", action="store_true", help="do not compile the layers")
     parser.add_argument("--checkpointing", action="store_true", help="compute activations again: less memory")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -108,19 +113,29 @@ def main() -> None:
     torch.manual_seed(0)
     model = build(options.shape or ("8b" if is_gpu else "small"), device)
     student = Student(model)
-    batch = make_batch(rows(count, length, options.prefix, options.response_share, student.vocabulary))
+    trajectories = rows(count, length, options.prefix, options.response_share, student.vocabulary)
+    batch = make_batch(trajectories)
     flops = model_flops(model, batch)
+    hidden_weight = 0.0
+    if options.teacher == "full":
+        hidden_weight = DataConfig().hidden_weight
+        states_NLD = TeacherStates(student, trajectories, student.middle).of(trajectories)
+        batch = batch._replace(teacher_states_NLD=states_NLD)
     adapter = lora.attach(model, rank=RANK, alpha=RANK).model
     if options.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        student.recompute_activations()
+    if is_gpu and not options.eager:
+        begin = time.perf_counter()
+        failure = student.compile_layers(make_batch(trajectories[:2]))
+        print(failure or f"compiled in {time.perf_counter() - begin:.1f} s")
     weights = [weight for weight in adapter.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.0, fused=True)
     model.train()
 
     def step() -> float:
         begin = time.perf_counter()
-        loss = student.divergence(batch.to(device)) / len(batch.response_ids_N)
-        loss.backward()
+        lesson = student.lesson(batch.to(device), hidden_weight=hidden_weight)
+        (lesson.loss / len(batch.response_ids_N)).backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -134,7 +149,7 @@ def main() -> None:
     seconds = statistics.median(times)
     name = torch.cuda.get_device_name() if is_gpu else "CPU"
     peak = options.peak_tflops or next((value for part, value in PEAK_TFLOPS.items() if part in name), None)
-    print(f"{name}, torch {torch.__version__}, packed: {student.is_packed}")
+    print(f"{name}, torch {torch.__version__}, packed: {student.is_packed}, teacher: {options.teacher}")
     print(f"{count} trajectories of {length} tokens, {options.prefix} shared: {len(batch.packing.source_T)} computed")
     print(f"step {seconds * 1e3:.1f} ms (median of {len(times)}, {min(times) * 1e3:.1f} to {max(times) * 1e3:.1f})")
     print(f"{batch.tokens / seconds:,.0f} tokens/s, {flops / seconds / 1e12:.2f} TFLOP/s of the model")

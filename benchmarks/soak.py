@@ -3,8 +3,8 @@
     python -m benchmarks.soak [--minutes 10] [--adapters 50] [--workers 16] [--model FOLDER]
 
 Workers stream answers of the base model and of adapters, leave in the middle of some, ask for what can't be had, and
-give names new versions. Failures are those that were not asked for. Memory is read of every process of the service;
-growth is that of the last fifth over the second one, since the first one warms up.
+give names new versions. Failures are those that were not asked for. Memory is read of every process of the service, and
+shown as the median of each tenth of the time; growth is that of the last over the third one, since the first warm up.
 """
 
 import argparse
@@ -32,6 +32,8 @@ NAME = "bench/base"
 SAMPLE_SECONDS = 2.0
 ANSWER_TOKENS = 24
 MIB = 1 << 20
+PARTS = 10
+WARM = 2  # parts of the time that come before what growth is counted from
 
 
 class Soak:
@@ -148,11 +150,11 @@ class Soak:
 def report(soak: Soak) -> bool:
     """Print what happened. Returns: whether nothing failed."""
     print(", ".join(f"{count} {kind}" for kind, count in sorted(soak.done.items())))
-    fifth = len(soak.memory) // 5
-    early, late = soak.memory[fifth : 2 * fifth], soak.memory[-fifth:]
-    for place in range(min(map(len, [*early, *late]))):
-        before, after = (statistics.median(sample[place] for sample in part) / MIB for part in (early, late))
-        print(f"process {place}: {before:.0f} -> {after:.0f} MiB ({after - before:+.1f})")
+    part = max(1, len(soak.memory) // PARTS)
+    parts = [soak.memory[at * part : (at + 1) * part] for at in range(PARTS)]
+    for place in range(min(map(len, soak.memory))):
+        sizes = [statistics.median(sample[place] for sample in part) / MIB for part in parts if part]
+        print(f"process {place}: {' '.join(f'{size:.0f}' for size in sizes)} MiB ({sizes[-1] - sizes[WARM]:+.1f})")
     print(f"{len(soak.failures)} failures")
     for failure, count in collections.Counter(soak.failures).most_common(10):
         print(f"  {count} x {failure}")

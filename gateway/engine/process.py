@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from baker.errors import EngineError
 from gateway.engine.settings import EngineSettings, arguments, read_config
+from gateway.engine.step_stats import Pulse, prometheus_logger
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -120,29 +121,6 @@ class EngineProcess:
         self.llm.engine_core.utility_results.clear()
 
 
-class Pulse:
-    """How many results of steps have come back from the engine core: it lives as long as this number grows."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def logger(self, config: Any, engine_index: int = 0) -> Any:
-        """For vLLM, which tells its loggers of each step."""
-        from vllm.v1.metrics.loggers import StatLoggerBase
-
-        pulse = self
-
-        class Counter(StatLoggerBase):  # type: ignore[misc]  # vLLM's classes are Any to us
-            def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
-
-            def record(self, *args: Any, **kwargs: Any) -> None:
-                pulse.steps += 1
-
-            def log_engine_initialized(self) -> None: ...
-
-        return Counter(config, engine_index)
-
-
 async def build(settings: EngineSettings) -> EngineProcess:
     """Start the processes and wait until they have loaded the model; the event loop stays free.
 
@@ -201,7 +179,7 @@ def _build(settings: EngineSettings, is_unwanted: threading.Event) -> EngineProc
             llm = OwnedLLM.from_vllm_config(
                 config,
                 usage_context=UsageContext.OPENAI_API_SERVER,
-                stat_loggers=[pulse.logger],
+                stat_loggers=[pulse.logger, prometheus_logger()],
                 enable_log_requests=engine_args.enable_log_requests,
                 disable_log_stats=engine_args.disable_log_stats,
             )

@@ -351,6 +351,16 @@ async def test_metrics_are_prometheus_text(engine: Engine) -> None:
     assert b"vllm:generation_tokens_total{" in engine.metrics()
 
 
+async def test_metrics_name_the_adapters_that_run_now_and_none_that_ever_ran(engine: Engine, tmp_path: Path) -> None:
+    """vLLM's own keep a series for each set of adapters that ran together, for ever."""
+    adapters = [make_checkpoint(tmp_path, step) for step in range(3)]
+    for adapter in adapters:
+        await greedy(engine, adapter)
+    await asyncio.gather(*(greedy(engine, adapter) for adapter in adapters))
+    series = [line for line in engine.metrics().splitlines() if line.startswith(b"vllm:lora_requests_info{")]
+    assert len(series) == 1 and b'max_lora="' in series[0]
+
+
 async def test_a_folder_without_a_model_is_an_engine_error(tmp_path: Path) -> None:
     engine = Engine(EngineSettings(model=tmp_path, name="nothing"))
     with pytest.raises(EngineError, match="no model folder"):
