@@ -26,7 +26,7 @@ except ImportError:  # before torch 2.10
 PACKED = "bread_packed"
 """transformers' name for it."""
 _GROUPED = {"enable_gqa"}.intersection(inspect.signature(varlen_attn).parameters if varlen_attn else ())
-"""What tells the flash kernel that heads of queries share keys; it finds that out by itself before torch 2.12."""
+"""What tells the flash kernel that heads of queries share keys; in torch 2.11 it finds that out by itself."""
 BLOCK = 256  # queries at a time
 KEPT_KEYS = 1024
 """Up to so many keys, attention weights are kept for the backward pass (2 bytes a head, query and key); beyond, they

@@ -99,8 +99,9 @@ class Loop:
         layers = student.middle if self._hidden_weight else ()
         is_kept = config.data.has_full_teacher and not student.spread.in_parts
         has_states = is_kept and TeacherStates.fit(student, rows, layers)
-        self._teacher = TeacherStates(student, rows, layers) if has_states else None
         self._lengths = [length_of(row) for row in rows]
+        first_pass = [rows[index] for group in self._plan(0) for index in group]
+        self._teacher = TeacherStates(student, first_pass, layers) if has_states else None
         self._held_out = {target: _batches(own) for target, own in held_out.items()}
         self._neutral, self._has_parent = _batches(neutral), has_parent
         on_policy = config.data.on_policy
@@ -231,11 +232,14 @@ class Loop:
         if self._ranks.any(self._is_stopping()):
             raise Stopped
 
+    def _plan(self, passes: int) -> list[list[int]]:
+        """The batches of the pass that has so many before it."""
+        seed = self._config.seed * 1_000_003 + passes
+        return plan_epoch(self._lengths, self._config.micro_batch_size, seed=seed)
+
     def _steps_of(self, epoch: int, done: int) -> Iterator[Step]:
         """Each optimizer step of that epoch of the round, but for the first `done` of them."""
-        config = self._config
-        seed = config.seed * 1_000_003 + self._passes + epoch
-        groups = plan_epoch(self._lengths, config.micro_batch_size, seed=seed)
+        config, groups = self._config, self._plan(self._passes + epoch)
         accumulated = config.gradient_accumulation_steps
         for at in range(done * accumulated, len(groups), accumulated):
             some = groups[at : at + accumulated]

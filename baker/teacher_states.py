@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from baker.batches import length_of, plan_epoch
 from baker.memory import TEACHER_BYTES
 from baker.student import Student
 from baker.types import Trajectory
@@ -21,14 +20,14 @@ _GROUP = 8  # rows of a forward pass
 class TeacherStates:
     def __init__(self, student: Student, rows: Sequence[Trajectory], layers: Sequence[int] = ()) -> None:
         """Args:
-        rows: all that will be asked for; one may stand there more than once.
+        rows: all that will be asked for, in the order in which they first are, so that none is computed long before;
+            one may stand there more than once. Which ones are read together moves the last bits, so the order may not
+            depend on where a training goes on.
         layers: whose states are kept beside the last.
         """
         self._student, self._layers = student, layers
         distinct = list({id(row): row for row in rows}.values())
-        # Which rows are read together moves the last bits, so it may not depend on where a training goes on.
-        plan = plan_epoch([length_of(row) for row in distinct], _GROUP, seed=0)
-        groups = [[distinct[index] for index in group] for group in plan]
+        groups = [distinct[at : at + _GROUP] for at in range(0, len(distinct), _GROUP)]
         self._group_of = {id(row): group for group in groups for row in group}
         self._states: dict[int, Tensor] = {}
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from gateway.engine import cpu_norms
 from gateway.engine.tools import parser_for, reasoning_parser_for
 
 GIB = 2**30
@@ -119,6 +120,7 @@ def arguments(settings: EngineSettings, *, is_cpu: bool) -> list[str]:
         values["--max-model-len"] = settings.max_model_len or _cpu_max_model_len(settings.model)
         values["--dtype"] = _cpu_dtype(settings.model)
         values["--distributed-executor-backend"] = "gateway.engine.executor.InProcessExecutor"
+        values["--ir-op-priority"] = cpu_norms.PRIORITY
     else:
         values["--gpu-memory-utilization"] = settings.gpu_memory_utilization
     if kv_cache_gib is not None:

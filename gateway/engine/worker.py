@@ -19,6 +19,8 @@ weights.refuse_non_finite()
 logits.leave_logits_alone()
 grammars.compile_beside_the_engine()
 if current_platform.is_cpu():
-    from gateway.engine import cpu_worker
+    from gateway.engine import cpu_logprobs, cpu_norms, cpu_worker
 
     cpu_worker.install()
+    cpu_logprobs.install()
+    cpu_norms.install()
