@@ -338,11 +338,11 @@ class Student:
         layers and their attention for good, which no compiler can trace."""
         states: list[Tensor] = []
 
-        def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-            states.append(arguments[0])
+        def keep(layer: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            states.append(arguments[0] if arguments else named["hidden_states"])
 
         modules = layers_of(self.model)
-        hooks = [modules[layer].register_forward_pre_hook(keep) for layer in layers]
+        hooks = [modules[layer].register_forward_pre_hook(keep, with_kwargs=True) for layer in layers]
         try:
             yield states
         finally:
