@@ -59,7 +59,7 @@ class Begun(NamedTuple):
     """A step that the device may still work on."""
 
     begin: float
-    """When it began, in monotonic seconds."""
+    """When it began, in monotonic seconds; later by what was done in between and is no part of it."""
     rate: float
     """Of learning."""
     losses: list[tuple[float, Tensor]]
@@ -151,7 +151,10 @@ class Loop:
             following = next(work, None)
             while (current := following) is not None:
                 begun = self._begin_step(current)
-                following = next(work, None)  # made while a GPU still computes
+                begin = time.monotonic()
+                following = next(work, None)
+                if not self._is_on_gpu:  # which computes the step meanwhile
+                    begun = begun._replace(begin=begun.begin + time.monotonic() - begin)
                 self._end_step(current, begun)
                 self._evaluate()
                 yield self.step
@@ -259,7 +262,7 @@ class Loop:
         return make_batch(rows, has_teacher=self._config.data.has_full_teacher)
 
     def _begin_step(self, work: Step) -> Begun:
-        """All that the device has to do; nothing waits for its results."""
+        """All that the device has to do; `_end_step` waits for its results."""
         begin = time.monotonic()
         self._student.model.train()
         rate = self._config.optimizer.learning_rate * schedule(self._config.scheduler, self.step + 1, self.total_steps)

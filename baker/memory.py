@@ -112,12 +112,14 @@ def estimate(
     dtype: str = "bfloat16",
     device: str = "cpu",
     recomputes: bool = False,
+    keeps_teacher: bool = True,
 ) -> Need:
     """Of training on trajectories of these `lengths` (context and response), at its peak.
 
     Args:
         dtype: what the base computes in.
         recomputes: whether only what enters each layer is kept, and one layer at a time computed again.
+        keeps_teacher: whether the states of a full teacher are kept through the training.
     """
     longest = sorted(lengths, reverse=True)[: config.micro_batch_size]
     size = DTYPE_BYTES[dtype]
@@ -128,7 +130,7 @@ def estimate(
         weights=shape.parameters * size,
         adapter=_adapter_weights(shape, wanted) * ADAM_BYTES,
         activations=sum(length * (entering + token_bytes(kept, wanted.r, size, keys=length // 2)) for length in longest)
-        + _teacher_bytes(shape, config, lengths, size),
+        + (_teacher_bytes(shape, config, lengths, size) if keeps_teacher else 0),
         logits=LOGITS_BYTES[device],
         runtime=RUNTIME_BYTES[device],
     )

@@ -27,7 +27,7 @@ from baker.train_spec import TrainSpec
 from baker.types import MemoryPlan, MemoryWay, Trajectory
 
 WORTH_COMPILING = 3e16
-"""Operations of a device. An H100 does them in 80 s, in 60 with compiled layers, and compiles for 16 s; the next
+"""Operations. An H100 does them in 80 s, in 60 with compiled layers, and compiles for 16 s; the next
 training finds them in torch's cache."""
 
 
@@ -84,13 +84,14 @@ def load(spec: TrainSpec, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit) 
     return student, attached
 
 
-def compile_if_worth(spec: TrainSpec, student: Student, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit) -> None:
-    """Of a long training on a GPU, compile the layers: all processes alike."""
-    passes = spec.config.epochs or epochs_for(len(rows))
-    operations = 4 * student.model.num_parameters() * sum(map(length_of, rows)) * passes / ranks.size
-    if student.device.type != "cuda" or student.spread.in_parts or operations < WORTH_COMPILING:
+def compile_if_worth(spec: TrainSpec, student: Student, rows: Sequence[Trajectory], emit: Emit) -> None:
+    """Of a long training on one GPU, compile the layers. Of several, all or none would have to: not tried."""
+    config = spec.config
+    passes = config.data.on_policy.epochs if spec.round.number else config.epochs or epochs_for(len(rows))
+    operations = 4 * student.model.num_parameters() * sum(map(length_of, rows)) * passes
+    if student.device.type != "cuda" or student.spread is not WHOLE or operations < WORTH_COMPILING:
         return
-    if reason := student.compile_layers(make_batch(rows[: spec.config.micro_batch_size])):
+    if reason := student.compile_layers(make_batch(rows[: config.micro_batch_size])):
         emit(events.Warned(f"the model's layers can't be compiled for this GPU, so training takes longer: {reason}"))
 
 
@@ -164,6 +165,7 @@ def _need(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ran
         dtype=str(dtype_of(device, config.model.torch_dtype)).removeprefix("torch."),
         device=device.type,
         recomputes=layout.recomputes,
+        keeps_teacher=not layout.in_parts,
     )
     parts = ranks.size if layout.in_parts else 1
     return need._replace(weights=need.weights // parts, adapter=need.adapter // parts)

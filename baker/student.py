@@ -264,6 +264,8 @@ class Student:
         try:
             self.model.train()
             self.lesson(batch.to(self.device)).loss.backward()
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # of the compiler, of the C compiler that it calls, of the driver
             for layer in layers:
                 del layer.forward
@@ -341,7 +343,7 @@ class Student:
         def keep(layer: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
             states.append(arguments[0] if arguments else named["hidden_states"])
 
-        modules = layers_of(self.model)
+        modules = layers_of(self.model) if layers else ()
         hooks = [modules[layer].register_forward_pre_hook(keep, with_kwargs=True) for layer in layers]
         try:
             yield states

@@ -21,8 +21,8 @@ class TeacherStates:
     def __init__(self, student: Student, rows: Sequence[Trajectory], layers: Sequence[int] = ()) -> None:
         """Args:
         rows: all that will be asked for, in the order in which they first are, so that none is computed long before;
-            one may stand there more than once. Which ones are read together moves the last bits, so the order may not
-            depend on where a training goes on.
+            one may stand there more than once. Which ones are read together moves the last bits, so it is the order of
+            a training's first pass, also where that goes on later.
         layers: whose states are kept beside the last.
         """
         self._student, self._layers = student, layers

@@ -112,7 +112,7 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
     pinned = [*chain.from_iterable(held_out.values())] or rows
     student, attached = placement.load(spec, rows, ranks, emit)
     _check_vocabulary([*rows, *pinned, *neutral], student.vocabulary)
-    placement.compile_if_worth(spec, student, rows, ranks, emit)
+    placement.compile_if_worth(spec, student, rows, emit)
     with _metrics(spec, 0 if state is None else state.standing.rows, ranks, emit) as metrics:
         has_parent = spec.parent_adapter is not None
         loop = Loop(

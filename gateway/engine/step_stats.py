@@ -32,9 +32,9 @@ def prometheus_logger() -> type:
     from vllm.v1.metrics.loggers import PrometheusStatLogger
 
     class Prometheus(PrometheusStatLogger):  # type: ignore[misc]  # vLLM's classes are Any to us
-        def record(self, *args: Any, **kwargs: Any) -> None:
-            if self.gauge_lora_info is not None:
+        def record(self, scheduler_stats: Any, *args: Any, **kwargs: Any) -> None:
+            if self.gauge_lora_info is not None and scheduler_stats is not None:
                 self.gauge_lora_info.clear()
-            super().record(*args, **kwargs)
+            super().record(scheduler_stats, *args, **kwargs)
 
     return Prometheus

@@ -60,6 +60,7 @@ def test_the_need_grows_with_what_it_is_made_of(tmp_path: Path) -> None:
     full = bake_config({"data": {"teacher": "full"}, "micro_batch_size": 2})
     assert estimate(shape, full, [10, 20, 30]).activations == need.activations + 60 * 5 * 32 * 2
     assert estimate(shape, full, [10, 20, 30], device="cuda").activations == need.activations + 60 * 5 * 32 * 2
+    assert estimate(shape, full, [10, 20, 30], keeps_teacher=False) == estimate(shape, config, [10, 20, 30])
     some = bake_config({"model": {"baked_adapter_config": {"target_modules": "q_proj, v_proj", "r": 4}}})
     assert estimate(shape, some, [10]).adapter == 16 * 2 * 4 * (32 + 32 + 32 + 16)
     assert f"{need.total / MIB:,.0f} MiB (weights" in str(need)

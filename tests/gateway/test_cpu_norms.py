@@ -63,11 +63,13 @@ def test_the_kernels_compute_the_same(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_parts_of_wider_rows_odd_widths_and_other_types_stay_with_torch(dtype: torch.dtype) -> None:
+def test_parts_of_wider_rows_also_a_single_one_odd_widths_and_other_types_stay_with_torch(dtype: torch.dtype) -> None:
     wide = rows(dtype, 64, stride=200)
     other = torch.float16 if dtype == torch.bfloat16 else torch.bfloat16
     for x, weight in (
         (wide, torch.rand(64).to(dtype)),
+        (wide[:1], torch.rand(64).to(dtype)),
+        (rows(dtype).unflatten(-1, (2, 32))[:1], torch.rand(32).to(dtype)),
         (wide.unflatten(-1, (2, 32)), torch.rand(32).to(dtype)),
         (rows(dtype, 65), torch.rand(65).to(dtype)),
         (rows(dtype), torch.rand(64).to(other)),
