@@ -27,8 +27,8 @@ class Pulse:
 
 
 def prometheus_logger() -> type:
-    """vLLM's own, which otherwise keeps a time series for every set of adapters that ever ran or waited together: some
-    18 KB a swap here, and `/metrics` grows with them. Only the present set is kept."""
+    """vLLM's own, which otherwise keeps a time series for every set of adapters that ever ran or waited together, and
+    `/metrics` grows with them. Only the present set is kept."""
     from vllm.v1.metrics.loggers import PrometheusStatLogger
 
     class Prometheus(PrometheusStatLogger):  # type: ignore[misc]  # vLLM's classes are Any to us
