@@ -27,6 +27,7 @@ from baker.collate import Mix
 from baker.errors import (
     InvalidInputError,
     NeedsRoomError,
+    NotLentError,
     RolloutError,
     TrainerLostError,
     TrainingError,
@@ -49,6 +50,8 @@ RETRIES = 3
 """So often a training that was killed is taken up again, until the service itself is started anew."""
 RETRY_SECONDS = 5.0
 """What took the memory may be gone by then."""
+HANDLES = "engine-weights.pickle"
+"""Of no use any more once the engine or the training has ended."""
 MOVED = ("metrics.jsonl", "wandb-id", "rounds", "state")
 """What a run of a bake leaves to the next one; the state last, since it says that the others are there."""
 
@@ -149,7 +152,7 @@ class BakeStage:
             spec = msgspec.structs.replace(spec, resume=resume, round=part, devices=devices)
             listener.unserved.clear()  # each process tells of all that are there
             try:
-                saved = await trainer.train(spec, folder, listener.hear)
+                saved = await self._train_beside(bake, spec, listener)
             except NeedsRoomError as error:
                 log.warning("job %d: %s", job.id, error)
                 saved = await self._train_alone(spec, folder, listener)
@@ -189,6 +192,20 @@ class BakeStage:
         first = await asyncio.to_thread(rounds.read, 1)
         train = [str(bake.folder / name) for name in made.train or []]
         return Round(number, made.first_step, first.first_step, train)
+
+    async def _train_beside(self, bake: Bake, spec: TrainSpec, listener: "_Listener") -> list[events.Saved]:
+        """While the engine serves, on its weights if they are to be shared."""
+        if self._base.lends_weights and spec.devices == 1 and student_of(bake.job) is None:
+            try:
+                handles = await self._base.lend_weights()
+            except NotLentError as error:
+                await bake.warn(f"training takes a copy of the engine's weights of its own: {error}")
+            else:
+                file = bake.folder / HANDLES
+                await asyncio.to_thread(artifacts.write_bytes, file, handles)
+                spec = msgspec.structs.replace(spec, engine_weights=str(file))
+                return await trainer.train(spec, bake.folder, listener.hear, self._base.gone)
+        return await trainer.train(spec, bake.folder, listener.hear)
 
     async def _train_alone(self, spec: TrainSpec, folder: Path, listener: "_Listener") -> list[events.Saved]:
         """While the engine sleeps. Requests wait for it, or are told to come back."""

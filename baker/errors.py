@@ -9,6 +9,7 @@
       StageError (RuntimeError)     a stage of a bake failed; its text ends in the job's status
         StimError, RolloutError, CollateError, TrainingError, TrainerLostError, NeedsRoomError
       EngineError (RuntimeError)    the engine is starting, full, asleep or dead
+      NotLentError (RuntimeError)   a training can't use the engine's weights, and takes a copy of its own
 
 Nothing here knows HTTP; `gateway/http_errors.py` has the table from error to status.
 """
@@ -84,3 +85,9 @@ class EngineError(BakeryError, RuntimeError):
     """The engine can't answer now, and may later."""
 
     code = "UNAVAILABLE"
+
+
+class NotLentError(BakeryError, RuntimeError):
+    """The engine's weights can't be used by a training. Never ends one: it takes a copy of its own."""
+
+    code = "NOT_LENT"

@@ -9,7 +9,7 @@ none does, the engine may be put to sleep, or else the training is refused with 
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -17,12 +17,13 @@ import torch
 from baker import events, lora, memory
 from baker.bake_config import IN_PARTS, epochs_for
 from baker.batches import length_of, make_batch
-from baker.errors import NeedsRoomError, StageError
+from baker.engine_weights import from_engine, open_lent
+from baker.errors import NeedsRoomError, NotLentError, StageError
 from baker.loop import Emit
 from baker.memory import MIB, Need
 from baker.ranks import Ranks
 from baker.spread import WHOLE, replicated, sharded
-from baker.student import Student, dtype_of, load_base, pick_device
+from baker.student import Base, Student, dtype_of, load_base, pick_device
 from baker.train_spec import TrainSpec
 from baker.types import MemoryPlan, MemoryWay, Trajectory
 
@@ -53,14 +54,9 @@ def load(spec: TrainSpec, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit) 
     """
     config, device = spec.config, pick_device()
     wanted = config.model.baked_adapter_config
-    layout = _choose(spec, rows, device, ranks, emit)
-    base = load_base(
-        Path(spec.base_model),
-        device,
-        config.model.torch_dtype,
-        config.model.attn_implementation,
-        is_moved=not layout.in_parts,
-    )
+    lent = None if spec.engine_weights is None else _borrow(spec, device, Path(spec.engine_weights), emit)
+    layout = _choose(spec, rows, device, ranks, emit, is_lent=lent is not None)
+    base = lent or _load_base(spec, device, is_moved=not layout.in_parts)
     attached = lora.attach(
         base.model,
         rank=wanted.r,
@@ -84,6 +80,20 @@ def load(spec: TrainSpec, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit) 
     return student, attached
 
 
+def _load_base(spec: TrainSpec, device: torch.device, **how: Any) -> Base:
+    model = spec.config.model
+    return load_base(Path(spec.base_model), device, model.torch_dtype, model.attn_implementation, **how)
+
+
+def _borrow(spec: TrainSpec, device: torch.device, handles: Path, emit: Emit) -> Base | None:
+    """The base on the engine's weights, which takes next to nothing; None, and a warning, if that can't be."""
+    try:
+        return _load_base(spec, device, weights=partial(from_engine, open_lent(handles)))
+    except NotLentError as error:
+        emit(events.Warned(f"training takes a copy of the engine's weights of its own: {error}"))
+        return None
+
+
 def compile_if_worth(spec: TrainSpec, student: Student, rows: Sequence[Trajectory], emit: Emit) -> None:
     """Of a long training on one GPU, compile the layers. Of several, all or none would have to: not tried."""
     config = spec.config
@@ -95,14 +105,25 @@ def compile_if_worth(spec: TrainSpec, student: Student, rows: Sequence[Trajector
         emit(events.Warned(f"the model's layers can't be compiled for this GPU, so training takes longer: {reason}"))
 
 
-def _choose(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, emit: Emit) -> Layout:
-    """The fastest layout that fits; says so. Raises: NeedsRoomError; StageError."""
+def _choose(
+    spec: TrainSpec,
+    rows: Sequence[Trajectory],
+    device: torch.device,
+    ranks: Ranks,
+    emit: Emit,
+    *,
+    is_lent: bool = False,
+) -> Layout:
+    """The fastest layout that fits; says so. Args: is_lent: whether the weights are the engine's.
+
+    Raises: NeedsRoomError; StageError.
+    """
     for warning in _warnings(spec, ranks):
         emit(events.Warned(warning))
     layouts = list(_layouts(spec, ranks))
     room = _room(spec, device, ranks)
     try:
-        needs = [_need(spec, rows, device, ranks, layout) for layout in layouts]
+        needs = [_need(spec, rows, device, ranks, layout, is_lent=is_lent) for layout in layouts]
     except StageError:  # its config does not tell its shape: it is tried as it is
         return layouts[0]
     if room is None:
@@ -154,7 +175,9 @@ def _together(spec: TrainSpec) -> int:
     return spec.config.micro_batch_size * spec.config.gradient_accumulation_steps
 
 
-def _need(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, layout: Layout) -> Need:
+def _need(
+    spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, layout: Layout, *, is_lent: bool
+) -> Need:
     """Of one process. Raises: StageError if the base model's config does not tell its shape."""
     config = spec.config
     at_once = min(config.micro_batch_size, -(-_together(spec) // ranks.size))
@@ -168,7 +191,7 @@ def _need(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ran
         keeps_teacher=not layout.in_parts,
     )
     parts = ranks.size if layout.in_parts else 1
-    return need._replace(weights=need.weights // parts, adapter=need.adapter // parts)
+    return need._replace(weights=0 if is_lent else need.weights // parts, adapter=need.adapter // parts)
 
 
 def _room(spec: TrainSpec, device: torch.device, ranks: Ranks) -> Room | None:

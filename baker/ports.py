@@ -63,6 +63,22 @@ class BaseModel(Protocol):
         ...
 
     @property
+    def lends_weights(self) -> bool:
+        """Whether a training may ask for its weights."""
+        ...
+
+    async def lend_weights(self) -> bytes:
+        """What another process on the same device reads its weights by, until `gone` has returned.
+
+        Raises: NotLentError saying why there is nothing to lend; EngineError.
+        """
+        ...
+
+    async def gone(self) -> None:
+        """Until the engine that runs now has ended, or is to."""
+        ...
+
+    @property
     def sleep_share(self) -> float:
         """Of each device's memory, that comes free while the engine sleeps; 0 where it can't."""
         ...

@@ -116,14 +116,7 @@ def dtype_of(device: torch.device, wanted: str | None) -> torch.dtype:
 
 Weights = Callable[[Path, torch.dtype, str], PreTrainedModel]
 """Where the base model comes from: its folder, the type it computes in and its attention -> the model in main memory or
-on the device. Its weights are read only. `from_files` is the one there is.
-
-The seam for an engine on the same GPU whose weights need no second copy: build the model on the meta device, and put in
-views of the engine's tensors, for which its worker hands out CUDA IPC handles through `collective_rpc`
-(torch.multiprocessing.reductions.reduce_tensor). In vLLM the rows of `qkv_proj` are q, k and v, those of `gate_up_proj`
-gate and up; with LoRA on, names have `.base_layer` in them. It needs an unquantised model on one GPU, an engine without
-sleep mode, whose allocator exports no handles, and one that lives as long as the training. Not written: it could not be
-tried."""
+on the device. Its weights are read only. There are `from_files` and `engine_weights.from_engine`."""
 
 
 def from_files(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:

@@ -63,6 +63,8 @@ class TrainSpec(msgspec.Struct, frozen=True):
     devices: int = 1
     """Processes that share the work, each with a GPU where there are any."""
 
+    engine_weights: str | None = None
+    """File of the handles of the engine's weights, to train on in place of a copy; see `engine_weights.py`."""
     engine_share: float = 0.0
     """Of each GPU's memory, that the engine would give back if it slept."""
     is_engine_asleep: bool = False

@@ -8,14 +8,15 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from baker import events
 from baker.artifacts import write_json
-from baker.errors import NeedsRoomError, StageError, TrainerLostError, TrainingError
+from baker.errors import EngineError, NeedsRoomError, StageError, TrainerLostError, TrainingError
 from baker.train_spec import TrainSpec
 
 NICENESS = 5  # serving goes first where both share a core, and leaves a quarter of it
@@ -24,16 +25,21 @@ LINE_BYTES = 1 << 20
 
 
 async def train(
-    spec: TrainSpec, folder: Path, on_event: Callable[[events.TrainEvent], Awaitable[None]]
+    spec: TrainSpec,
+    folder: Path,
+    on_event: Callable[[events.TrainEvent], Awaitable[None]],
+    lender_gone: Callable[[], Awaitable[None]] | None = None,
 ) -> list[events.Saved]:
     """Run the training process to its end.
 
     Args:
         folder: for spec.json and trainer.log (the process's standard error).
         on_event: awaited for each event as it comes.
+        lender_gone: returns once the weights that the process was lent are no more.
     Returns: where the checkpoints lie, in the order of their steps; the last one is the result.
     Raises: TrainingError or StageError with the process's own reason; NeedsRoomError if it only fits while the engine
-        sleeps; TrainerLostError if it gave none. When cancelled, the process is ended first, and keeps its state.
+        sleeps; TrainerLostError if it gave none; EngineError if the lender is gone, and the process was killed for it.
+        When cancelled, the process is ended first, and keeps its state.
     """
     spec_file = folder / "spec.json"
     write_json(spec_file, spec)
@@ -58,7 +64,8 @@ async def train(
     try:
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
-        return await _follow(process, on_event)
+        following = _follow(process, on_event)
+        return await (following if lender_gone is None else _while_lent(following, process, lender_gone()))
     finally:
         await _end(process)
 
@@ -95,6 +102,26 @@ async def _follow(
     if not saved or not is_done:
         raise TrainerLostError(f"the training process {_ending(status)} before it was done; its trainer.log says more")
     return saved
+
+
+async def _while_lent(
+    following: Coroutine[Any, Any, list[events.Saved]],
+    process: asyncio.subprocess.Process,
+    lender_gone: Awaitable[None],
+) -> list[events.Saved]:
+    """Killed at once when the lender is gone: from then on it would compute with whatever is in that memory."""
+    work, gone = asyncio.ensure_future(following), asyncio.ensure_future(lender_gone)
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise EngineError("the engine ended, whose weights the training used")
+    finally:
+        for task in (work, gone):
+            task.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
 
 
 def _ending(status: int) -> str:

@@ -70,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory_utilization: Annotated[
         Share, Meta(description="share of a GPU that the engine takes; the rest is for baking")
     ] = 0.5
+    share_weights: Annotated[
+        Literal["on", "off"], Meta(description="on one GPU, bakes train on the engine's weights, not on a second copy")
+    ] = "off"
     engine_stall_seconds: Annotated[
         float, Meta(ge=4.0, description="an engine from which nothing comes for so long is killed and started anew")
     ] = 120.0

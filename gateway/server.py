@@ -183,6 +183,7 @@ def _base_model(settings: Settings, home: Path) -> tuple[EngineSettings, BaseMod
         max_logprobs=max(64, settings.top_logprobs),
         tool_call_parser=settings.tool_call_parser or None,
         reasoning_parser={"": None, "none": ""}.get(settings.reasoning_parser, settings.reasoning_parser),
+        lends_weights=settings.share_weights == "on",
         extra_args=settings.vllm_args.split(),
     )
     return engine_settings, BaseModelNames(served=name, stands_in=stands_in)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from baker.errors import EngineError, InvalidInputError
+from baker.errors import EngineError, InvalidInputError, NotLentError
 from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
 from gateway.engine.adapters import AdapterCounts
 
@@ -41,6 +41,15 @@ class FakeEngine:
 
     async def wait_ready(self) -> None:
         await self.ready.wait()
+
+    lends_weights = False
+
+    async def lend_weights(self) -> bytes:
+        raise NotLentError("there are none")
+
+    async def gone(self) -> None:
+        while self.ready.is_set():  # noqa: ASYNC110 - tests clear it
+            await asyncio.sleep(0)
 
     sleep_share = 0.0
 

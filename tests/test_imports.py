@@ -33,6 +33,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "uvicorn": ("gateway/server.py", "gateway/connections.py"),
     "transformers": (
         "baker/attention.py",
+        "baker/engine_weights.py",
         "baker/student.py",
         "baker/lora.py",
         "baker/spread.py",
@@ -41,6 +42,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "torch": (
         "baker/attention.py",
         "baker/batches.py",
+        "baker/engine_weights.py",
         "baker/loop.py",
         "baker/losses.py",
         "baker/lora.py",

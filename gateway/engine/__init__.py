@@ -18,6 +18,7 @@
     executor.py    on CPUs, the worker within the engine core's process
     worker.py      what vLLM's worker loads of ours:
     cpu_worker.py    LoRA kernels for CPUs
+    lending.py       its weights for a training on the same GPU
     weights.py       no NaN enters the engine
     strength.py      adapters that are scaled as they are loaded
     logits.py        log-probabilities of prompts beside adapters

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baker.errors import AdapterError, EngineError, InvalidInputError
+from baker.errors import AdapterError, EngineError, InvalidInputError, NotLentError
 from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
 from gateway.engine import canary, plain_chat, sleep, usage
 from gateway.engine.adapters import BASE, AdapterCounts, AdapterTable, Lease
@@ -191,6 +191,28 @@ class Engine:
     def sleep_share(self) -> float:
         """Of each device's memory, that comes free while the engine sleeps; 0 where it can't."""
         return 0.0 if self._process is None else sleep.share_of(self._process.llm)
+
+    @property
+    def lends_weights(self) -> bool:
+        return self.settings.lends_weights
+
+    async def lend_weights(self) -> bytes:
+        """What another process on the same device reads the base model's weights by (`lending.py`), until `gone`.
+
+        Raises: NotLentError saying why there is nothing to lend; EngineError.
+        """
+        llm, process = self.running(), self._process
+        assert process is not None
+        found, *_ = await process.unless_dead(llm.collective_rpc("lend_weights"))
+        if isinstance(found, str):
+            raise NotLentError(found)
+        return bytes(found)
+
+    async def gone(self) -> None:
+        """Until the engine that runs now is dead or stopped, and its memory is nobody's."""
+        process = self._process
+        while process is not None and process is self._process and not process.is_dead:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(POLL_SECONDS)
 
     async def awake(self) -> None:
         """Until the engine is not asleep. Raises: EngineError if that takes long."""

@@ -56,6 +56,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """vLLM's name of what reads tool calls out of answers; None: by the chat template."""
     reasoning_parser: str | None = None
     """vLLM's name of what tells reasoning from the answer; None: by the chat template, empty: nothing does."""
+    lends_weights: bool = False
+    """Whether a training on the engine's GPU may use its weights in place of a copy of its own."""
     extra_args: list[str] = []
     """More arguments of `vllm serve`, as on its command line; these win over all of the above."""
 

@@ -6,11 +6,14 @@ Importing it is what counts: vLLM gives a worker no other hook that early. Nothi
 
 from vllm.platforms import current_platform
 
-from gateway.engine import grammars, logits, owner, strength, weights
+from gateway.engine import grammars, lending, logits, owner, strength, weights
 
 
 class WorkerExtension:
-    """Mixed into vLLM's worker; adds no methods to it."""
+    """Mixed into vLLM's worker: its methods can be called through `collective_rpc`."""
+
+    def lend_weights(self) -> bytes | str:
+        return lending.handles_of(self)
 
 
 owner.end_with_owner()

@@ -168,6 +168,57 @@ async def test_a_checkpoint_on_the_way_that_is_not_proved_is_left_out_with_a_war
         assert job.warnings[-1].startswith("checkpoint 4 was made, but it is not served as it was trained: the engine")
 
 
+async def test_a_training_on_the_engine_s_weights_waits_for_the_next_engine_and_is_lent_those(
+    tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent: list[bytes] = []
+
+    async def lend_weights(self: FakeEngine) -> bytes:
+        return b"handles %d" % len(lent)
+
+    async def train(
+        spec: TrainSpec, folder: Path, on_event: OnEvent, lender_gone: Callable[[], Awaitable[None]]
+    ) -> list[events.Saved]:
+        assert spec.engine_weights is not None
+        lent.append(await asyncio.to_thread(Path(spec.engine_weights).read_bytes))
+        if len(lent) == 1:
+            service.engine.ready.clear()
+            await lender_gone()
+            asyncio.get_running_loop().call_later(0.05, service.engine.ready.set)
+            raise EngineError("the engine ended, whose weights the training used")
+        return await training(spec, folder, on_event)
+
+    monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "train", train)
+    monkeypatch.setattr(FakeEngine, "lends_weights", True)
+    monkeypatch.setattr(FakeEngine, "lend_weights", lend_weights)
+    async with running(make_service(tmp_path, Publisher())) as service:
+        job = await bake(service)
+        assert (job.state, lent) == (JobState.COMPLETE, [b"handles 0", b"handles 1"])
+
+
+async def test_an_engine_that_has_no_weights_to_lend_is_trained_beside_with_a_warning(
+    tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeEngine, "lends_weights", True)
+    async with running(make_service(tmp_path, Publisher())) as service:
+        job = await bake(service)
+        assert job.state is JobState.COMPLETE
+        assert "training takes a copy of the engine's weights of its own: there are none" in job.warnings
+        assert training.specs[0].engine_weights is None
+
+
+async def test_the_weights_of_one_gpu_are_of_no_use_to_a_training_on_several(
+    tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeEngine, "lends_weights", True)
+    async with running(make_service(tmp_path, Publisher(), trainer_devices=2)) as service:
+        job = await bake(service)
+        assert job.state is JobState.COMPLETE and training.specs[0].devices == 2
+        assert training.specs[0].engine_weights is None
+        assert not [warning for warning in job.warnings if "copy" in warning]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 async def test_what_does_not_fit_beside_the_engine_trains_while_it_sleeps(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch, fails: bool

@@ -1,17 +1,26 @@
-"""What only a GPU computes: flash attention over packed rows, compiled layers, the loss in large chunks."""
+"""What only a GPU does: flash attention over packed rows, compiled layers, the loss in large chunks, and weights that
+lie in another process's memory."""
+
+import multiprocessing
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from baker import lora, losses
 from baker.attention import Lengths, as_taken, packed_attention
 from baker.batches import make_batch
+from baker.engine_weights import from_engine, open_lent
 from baker.packing import pack
-from baker.student import Student
+from baker.student import SDPA, Student, from_files, load_base
+from gateway.engine.lending import handles_of
 from tests.baker.test_full_teacher import gradient_of, shaken
-from tests.baker.tiny import make_model, make_trajectories
+from tests.baker.tiny import make_model, make_trajectories, save_model
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
@@ -76,3 +85,56 @@ def test_the_loss_is_the_same_in_chunks_of_another_size(monkeypatch: pytest.Monk
         loss = losses.full_head_divergence(leaf, teacher.to(device), head.to(device))
         found.append((loss.detach().cpu(), torch.autograd.grad(loss, leaf)[0].cpu()))
     assert all(distance(on_gpu, on_cpu) < 1e-4 for on_cpu, on_gpu in zip(*found, strict=True))
+
+
+FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
+
+
+def hold(folder: Path, connection: Connection) -> None:
+    """A process that holds the model as vLLM lays it out, sends its handles, and ends when it hears something."""
+    read = from_files(folder, torch.bfloat16, SDPA)
+    weights = {name: weight.data.to(GPU) for name, weight in read.named_parameters()}
+    for layer in sorted({name.rpartition(".")[0].rpartition(".")[0] for name in weights}):
+        for whole, parts in FUSED.items():
+            if f"{layer}.{parts[0]}.weight" in weights:
+                rows = [weights.pop(f"{layer}.{part}.weight") for part in parts]
+                weights[f"{layer}.{whole}.base_layer.weight"] = torch.cat(rows)
+    table = weights["model.embed_tokens.weight"]
+    weights["model.embed_tokens.weight"] = torch.cat([table, table.new_zeros(3, table.shape[1])])
+    model = SimpleNamespace(
+        named_parameters=lambda: [(name, nn.Parameter(weight, False)) for name, weight in weights.items()],
+        packed_modules_mapping=FUSED,
+    )
+    config = SimpleNamespace(
+        parallel_config=SimpleNamespace(world_size=1),
+        model_config=SimpleNamespace(quantization=None, enable_sleep_mode=False),
+    )
+    found = handles_of(SimpleNamespace(vllm_config=config, model_runner=SimpleNamespace(get_model=lambda: model)))
+    connection.send(found)
+    connection.recv()
+
+
+def test_weights_in_another_process_s_memory_are_trained_on(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model")
+    here, there = multiprocessing.Pipe()
+    holder = multiprocessing.get_context("spawn").Process(target=hold, args=(folder, there), daemon=True)
+    holder.start()
+    try:
+        (tmp_path / "handles").write_bytes(here.recv())
+        found = []
+        for weights in (from_files, partial(from_engine, open_lent(tmp_path / "handles"))):
+            before = torch.cuda.memory_allocated()
+            model = load_base(folder, GPU, "bfloat16", weights=weights).model
+            taken = torch.cuda.memory_allocated() - before
+            student = Student(model)
+            adapter = lora.attach(model, rank=4, alpha=8).model
+            learnt = shaken(adapter)
+            student.divergence(BATCHES[0].to(GPU)).backward()
+            found.append((taken, [weight.grad.clone() for weight in learnt]))
+        (own, expected), (lent, gradients) = found
+        numbers = sum(weight.numel() for weight in model.parameters())
+        assert own > numbers and lent < numbers / 4, "bytes of a copy, and of what is no weight"
+        assert all(map(torch.equal, gradients, expected))
+    finally:
+        here.send("end")
+        holder.join()
