@@ -35,7 +35,7 @@ from baker.errors import (
 from baker.generators import Warn
 from baker.mix_files import linked_mix
 from baker.neutral import NeutralAnswers
-from baker.ports import BaseModel, Publisher, Sampler
+from baker.ports import BaseModel, LentWeights, Publisher, Sampler
 from baker.rounds import Answering, Rounds, answer, drawn
 from baker.student_models import student_folder
 from baker.threads import OneThread
@@ -50,8 +50,6 @@ RETRIES = 3
 """So often a training that was killed is taken up again, until the service itself is started anew."""
 RETRY_SECONDS = 5.0
 """What took the memory may be gone by then."""
-HANDLES = "engine-weights.pickle"
-"""Of no use any more once the engine or the training has ended."""
 MOVED = ("metrics.jsonl", "wandb-id", "rounds", "state")
 """What a run of a bake leaves to the next one; the state last, since it says that the others are there."""
 
@@ -197,15 +195,23 @@ class BakeStage:
         """While the engine serves, on its weights if they are to be shared."""
         if self._base.lends_weights and spec.devices == 1 and student_of(bake.job) is None:
             try:
-                handles = await self._base.lend_weights()
+                lent = await self._base.lend_weights()
             except NotLentError as error:
                 await bake.warn(f"training takes a copy of the engine's weights of its own: {error}")
             else:
-                file = bake.folder / HANDLES
-                await asyncio.to_thread(artifacts.write_bytes, file, handles)
-                spec = msgspec.structs.replace(spec, engine_weights=str(file))
-                return await trainer.train(spec, bake.folder, listener.hear, self._base.gone)
+                return await self._train_on(lent, spec, bake.folder, listener)
         return await trainer.train(spec, bake.folder, listener.hear)
+
+    async def _train_on(
+        self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: "_Listener"
+    ) -> list[events.Saved]:
+        file = folder / "engine-weights.pickle"
+        await asyncio.to_thread(artifacts.write_bytes, file, lent.handles)
+        try:
+            spec = msgspec.structs.replace(spec, engine_weights=str(file))
+            return await trainer.train(spec, folder, listener.hear, lent.gone)
+        finally:
+            file.unlink(missing_ok=True)
 
     async def _train_alone(self, spec: TrainSpec, folder: Path, listener: "_Listener") -> list[events.Saved]:
         """While the engine sleeps. Requests wait for it, or are told to come back."""

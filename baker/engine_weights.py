@@ -1,8 +1,8 @@
 """A base model whose weights are the engine's own: on one GPU, a training beside the engine needs no second copy.
 
 The engine hands out handles of its memory (`gateway/engine/lending.py`). The model is read from its files as always,
-whose pages are only mapped; then each of its weights is replaced by a view of the engine's, if both begin and end with
-the same numbers. Nothing ever writes to them: the base is frozen, and adapters are weights of their own.
+into main memory; then each of its weights is replaced by a view of the engine's, if both are the same to the bit.
+Nothing ever writes to them: the base is frozen, and adapters are weights of their own.
 """
 
 import pickle
@@ -16,6 +16,9 @@ from transformers import PreTrainedModel
 
 from baker.errors import NotLentError
 from baker.student import from_files
+
+COMPARED = 1 << 25
+"""Numbers at a time."""
 
 
 class Lent(NamedTuple):
@@ -44,10 +47,10 @@ def from_engine(lent: Lent, folder: Path, dtype: torch.dtype, attention: str) ->
     Raises: StageError as `from_files`; NotLentError saying why they are of no use here.
     """
     model = from_files(folder, dtype, attention)
-    sizes = {name: len(weight) for name, weight in model.named_parameters()}
-    found = {name: _find(lent, name, sizes) for name in sizes}
+    sizes = {name: weight.shape[0] for name, weight in model.named_parameters() if weight.ndim}
+    found = {name: _find(lent, name, sizes) for name, _ in model.named_parameters()}
     for name, weight in model.named_parameters():
-        if found[name].dtype != weight.dtype or not _is_same(found[name], weight.data):
+        if not _is_same(found[name], weight.data):
             raise NotLentError(f"its {name} is not that of {folder}, computed in {dtype}")
     for name, weight in model.named_parameters():
         weight.data = found[name]
@@ -72,9 +75,12 @@ def _find(lent: Lent, name: str, sizes: Mapping[str, int]) -> Tensor:
     weight = lent.weights.get(name)
     if weight is None:
         raise NotLentError(f"it has no {name}")
-    return weight[: sizes[name]]  # vLLM pads tables of tokens
+    return weight[: sizes[name]] if weight.ndim else weight  # vLLM pads tables of tokens
 
 
 def _is_same(lent: Tensor, read: Tensor) -> bool:
-    """Judged by their shape, their first and their last row."""
-    return lent.shape == read.shape and bool(torch.equal(lent[[0, -1]].cpu(), read[[0, -1]]))
+    """To the bit, some rows at a time, so that the device never holds a second copy."""
+    if lent.dtype != read.dtype or lent.shape != read.shape or not lent.is_contiguous():
+        return False
+    parts = (part.view(-1).split(COMPARED) for part in (lent, read))
+    return all(bool(torch.equal(one, other.to(one.device))) for one, other in zip(*parts, strict=True))

@@ -36,6 +36,8 @@ class Layout(NamedTuple):
     in_parts: bool
     recomputes: bool
     """Whether activations are computed again."""
+    is_lent: bool = False
+    """Whether the weights are the engine's."""
 
 
 class Room(NamedTuple):
@@ -120,10 +122,10 @@ def _choose(
     """
     for warning in _warnings(spec, ranks):
         emit(events.Warned(warning))
-    layouts = list(_layouts(spec, ranks))
+    layouts = [layout._replace(is_lent=is_lent) for layout in _layouts(spec, ranks)]
     room = _room(spec, device, ranks)
     try:
-        needs = [_need(spec, rows, device, ranks, layout, is_lent=is_lent) for layout in layouts]
+        needs = [_need(spec, rows, device, ranks, layout) for layout in layouts]
     except StageError:  # its config does not tell its shape: it is tried as it is
         return layouts[0]
     if room is None:
@@ -175,9 +177,7 @@ def _together(spec: TrainSpec) -> int:
     return spec.config.micro_batch_size * spec.config.gradient_accumulation_steps
 
 
-def _need(
-    spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, layout: Layout, *, is_lent: bool
-) -> Need:
+def _need(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, layout: Layout) -> Need:
     """Of one process. Raises: StageError if the base model's config does not tell its shape."""
     config = spec.config
     at_once = min(config.micro_batch_size, -(-_together(spec) // ranks.size))
@@ -191,7 +191,7 @@ def _need(
         keeps_teacher=not layout.in_parts,
     )
     parts = ranks.size if layout.in_parts else 1
-    return need._replace(weights=0 if is_lent else need.weights // parts, adapter=need.adapter // parts)
+    return need._replace(weights=0 if layout.is_lent else need.weights // parts, adapter=need.adapter // parts)
 
 
 def _room(spec: TrainSpec, device: torch.device, ranks: Ranks) -> Room | None:
@@ -220,6 +220,7 @@ def _plan(
                 devices=ranks.size,
                 in_parts=layout.in_parts,
                 recomputes=layout.recomputes,
+                is_lent=layout.is_lent,
             )
         )
     )

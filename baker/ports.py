@@ -1,8 +1,8 @@
 """What baking needs of an engine. The gateway implements it with vLLM; tests with a small fake."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest
 
@@ -44,6 +44,13 @@ class Sampler(Protocol):
         ...
 
 
+class LentWeights(NamedTuple):
+    handles: bytes
+    """What one other process on the same device reads them by, once."""
+    gone: Callable[[], Awaitable[None]]
+    """Returns when their engine has ended."""
+
+
 class BaseModel(Protocol):
     """The one base model that the engine serves."""
 
@@ -67,15 +74,8 @@ class BaseModel(Protocol):
         """Whether a training may ask for its weights."""
         ...
 
-    async def lend_weights(self) -> bytes:
-        """What another process on the same device reads its weights by, until `gone` has returned.
-
-        Raises: NotLentError saying why there is nothing to lend; EngineError.
-        """
-        ...
-
-    async def gone(self) -> None:
-        """Until the engine that runs now has ended, or is to."""
+    async def lend_weights(self) -> LentWeights:
+        """Raises: NotLentError saying why there is nothing to lend; EngineError."""
         ...
 
     @property

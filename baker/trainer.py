@@ -8,9 +8,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -21,6 +20,8 @@ from baker.train_spec import TrainSpec
 
 NICENESS = 5  # serving goes first where both share a core, and leaves a quarter of it
 STOP_SECONDS = 30  # to end a batch and write the training state; the service's own end waits for it
+LENDER_SECONDS = 0.5
+"""A training that ends may have lost the weights that it was lent, which is seen so much later at most."""
 LINE_BYTES = 1 << 20
 
 
@@ -35,7 +36,7 @@ async def train(
     Args:
         folder: for spec.json and trainer.log (the process's standard error).
         on_event: awaited for each event as it comes.
-        lender_gone: returns once the weights that the process was lent are no more.
+        lender_gone: returns once the weights that the process may have been lent are no more.
     Returns: where the checkpoints lie, in the order of their steps; the last one is the result.
     Raises: TrainingError or StageError with the process's own reason; NeedsRoomError if it only fits while the engine
         sleeps; TrainerLostError if it gave none; EngineError if the lender is gone, and the process was killed for it.
@@ -64,8 +65,9 @@ async def train(
     try:
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
-        following = _follow(process, on_event)
-        return await (following if lender_gone is None else _while_lent(following, process, lender_gone()))
+        if lender_gone is None:
+            return await _follow(process, on_event)
+        return await _while_lent(process, on_event, lender_gone())
     finally:
         await _end(process)
 
@@ -105,19 +107,29 @@ async def _follow(
 
 
 async def _while_lent(
-    following: Coroutine[Any, Any, list[events.Saved]],
     process: asyncio.subprocess.Process,
+    on_event: Callable[[events.TrainEvent], Awaitable[None]],
     lender_gone: Awaitable[None],
 ) -> list[events.Saved]:
-    """Killed at once when the lender is gone: from then on it would compute with whatever is in that memory."""
-    work, gone = asyncio.ensure_future(following), asyncio.ensure_future(lender_gone)
+    """As `_follow`, but the process is killed when the lender is gone, if it uses the lender's weights: from then on it
+    would compute with whatever is in that memory."""
+    gone = asyncio.ensure_future(lender_gone)
+
+    async def hear(event: events.TrainEvent) -> None:
+        if isinstance(event, events.Planned) and not event.memory.is_lent:
+            gone.cancel()
+        await on_event(event)
+
+    work = asyncio.ensure_future(_follow(process, hear))
     try:
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        raise EngineError("the engine ended, whose weights the training used")
+        if not gone.done():  # it may be the reason, and not have been seen yet
+            await asyncio.wait({gone}, timeout=LENDER_SECONDS)
+        if gone.done() and not gone.cancelled():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise EngineError("the engine ended, whose weights the training used")
+        return await work
     finally:
         for task in (work, gone):
             task.cancel()

@@ -283,6 +283,8 @@ class MemoryPlan(msgspec.Struct, frozen=True):
     """Whether the base's weights are parted among the devices."""
     recomputes: bool
     """Whether activations are computed again instead of kept."""
+    is_lent: bool = False
+    """Whether the base's weights are the engine's own, which takes none."""
 
 
 class TargetShare(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from baker.errors import EngineError, InvalidInputError, NotLentError
+from baker.ports import LentWeights
 from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
 from gateway.engine.adapters import AdapterCounts
 
@@ -44,12 +45,8 @@ class FakeEngine:
 
     lends_weights = False
 
-    async def lend_weights(self) -> bytes:
+    async def lend_weights(self) -> LentWeights:
         raise NotLentError("there are none")
-
-    async def gone(self) -> None:
-        while self.ready.is_set():  # noqa: ASYNC110 - tests clear it
-            await asyncio.sleep(0)
 
     sleep_share = 0.0
 

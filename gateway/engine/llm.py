@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baker.errors import AdapterError, EngineError, InvalidInputError, NotLentError
+from baker.ports import LentWeights
 from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
 from gateway.engine import canary, plain_chat, sleep, usage
 from gateway.engine.adapters import BASE, AdapterCounts, AdapterTable, Lease
@@ -196,23 +197,27 @@ class Engine:
     def lends_weights(self) -> bool:
         return self.settings.lends_weights
 
-    async def lend_weights(self) -> bytes:
-        """What another process on the same device reads the base model's weights by (`lending.py`), until `gone`.
+    async def lend_weights(self) -> LentWeights:
+        """The base model's, for a training on this device (`lending.py`).
 
         Raises: NotLentError saying why there is nothing to lend; EngineError.
         """
         llm, process = self.running(), self._process
         assert process is not None
-        found, *_ = await process.unless_dead(llm.collective_rpc("lend_weights"))
+        try:
+            found, *_ = await process.unless_dead(llm.collective_rpc("lend_weights"))
+        except Exception as error:  # vLLM passes on what it likes
+            if process.is_dead:
+                raise EngineError(GONE) from error
+            raise NotLentError(f"its worker can't say where they are: {error}") from error
         if isinstance(found, str):
             raise NotLentError(found)
-        return bytes(found)
 
-    async def gone(self) -> None:
-        """Until the engine that runs now is dead or stopped, and its memory is nobody's."""
-        process = self._process
-        while process is not None and process is self._process and not process.is_dead:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(POLL_SECONDS)
+        async def gone() -> None:
+            while process is self._process and not process.is_dead:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(POLL_SECONDS)
+
+        return LentWeights(bytes(found), gone)
 
     async def awake(self) -> None:
         """Until the engine is not asleep. Raises: EngineError if that takes long."""

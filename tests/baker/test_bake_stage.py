@@ -18,7 +18,8 @@ from baker.errors import (
     TrainingError,
 )
 from baker.jobs import Jobs
-from baker.stages import Stages, StageSettings
+from baker.ports import LentWeights
+from baker.stages import Stages, StageSettings, job_folder
 from baker.train_spec import TrainSpec
 from baker.types import (
     AgreementChange,
@@ -173,8 +174,11 @@ async def test_a_training_on_the_engine_s_weights_waits_for_the_next_engine_and_
 ) -> None:
     lent: list[bytes] = []
 
-    async def lend_weights(self: FakeEngine) -> bytes:
-        return b"handles %d" % len(lent)
+    async def gone() -> None:
+        service.engine.ready.clear()
+
+    async def lend_weights(self: FakeEngine) -> LentWeights:
+        return LentWeights(b"handles %d" % len(lent), gone)
 
     async def train(
         spec: TrainSpec, folder: Path, on_event: OnEvent, lender_gone: Callable[[], Awaitable[None]]
@@ -182,7 +186,6 @@ async def test_a_training_on_the_engine_s_weights_waits_for_the_next_engine_and_
         assert spec.engine_weights is not None
         lent.append(await asyncio.to_thread(Path(spec.engine_weights).read_bytes))
         if len(lent) == 1:
-            service.engine.ready.clear()
             await lender_gone()
             asyncio.get_running_loop().call_later(0.05, service.engine.ready.set)
             raise EngineError("the engine ended, whose weights the training used")
@@ -195,6 +198,7 @@ async def test_a_training_on_the_engine_s_weights_waits_for_the_next_engine_and_
     async with running(make_service(tmp_path, Publisher())) as service:
         job = await bake(service)
         assert (job.state, lent) == (JobState.COMPLETE, [b"handles 0", b"handles 1"])
+        assert not (job_folder(tmp_path, job.id) / "engine-weights.pickle").exists()
 
 
 async def test_an_engine_that_has_no_weights_to_lend_is_trained_beside_with_a_warning(

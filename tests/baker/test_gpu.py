@@ -91,7 +91,7 @@ FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj
 
 
 def hold(folder: Path, connection: Connection) -> None:
-    """A process that holds the model as vLLM lays it out, sends its handles, and ends when it hears something."""
+    """A process that holds the model as vLLM lays it out, sends its handles, and waits to be ended."""
     read = from_files(folder, torch.bfloat16, SDPA)
     weights = {name: weight.data.to(GPU) for name, weight in read.named_parameters()}
     for layer in sorted({name.rpartition(".")[0].rpartition(".")[0] for name in weights}):
@@ -107,10 +107,13 @@ def hold(folder: Path, connection: Connection) -> None:
     )
     config = SimpleNamespace(
         parallel_config=SimpleNamespace(world_size=1),
-        model_config=SimpleNamespace(quantization=None, enable_sleep_mode=False),
+        model_config=SimpleNamespace(quantization=None, enable_sleep_mode=False, enable_cumem_allocator=False),
+        offload_config=SimpleNamespace(
+            uva=SimpleNamespace(cpu_offload_gb=0), prefetch=SimpleNamespace(offload_group_size=0)
+        ),
     )
-    found = handles_of(SimpleNamespace(vllm_config=config, model_runner=SimpleNamespace(get_model=lambda: model)))
-    connection.send(found)
+    runner = SimpleNamespace(get_model=lambda: model)
+    connection.send(handles_of(SimpleNamespace(vllm_config=config, model_runner=runner, device=GPU)))
     connection.recv()
 
 
@@ -119,6 +122,7 @@ def test_weights_in_another_process_s_memory_are_trained_on(tmp_path: Path) -> N
     here, there = multiprocessing.Pipe()
     holder = multiprocessing.get_context("spawn").Process(target=hold, args=(folder, there), daemon=True)
     holder.start()
+    there.close()  # or the end of the holder would not be seen
     try:
         (tmp_path / "handles").write_bytes(here.recv())
         found = []
@@ -134,7 +138,7 @@ def test_weights_in_another_process_s_memory_are_trained_on(tmp_path: Path) -> N
         (own, expected), (lent, gradients) = found
         numbers = sum(weight.numel() for weight in model.parameters())
         assert own > numbers and lent < numbers / 4, "bytes of a copy, and of what is no weight"
-        assert all(map(torch.equal, gradients, expected))
+        assert all(distance(*pair) < 1e-3 for pair in zip(gradients, expected, strict=True))
     finally:
-        here.send("end")
+        holder.terminate()
         holder.join()

@@ -1,12 +1,14 @@
 """The training process as the service starts it. What it computes is in test_train.py."""
 
+import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from baker import events, trainer
 from baker.adapter_files import check_adapter, read_parity
-from baker.errors import StageError
+from baker.errors import EngineError, StageError
 from tests.baker.test_train import write_spec
 from tests.baker.tiny import save_model
 
@@ -45,3 +47,39 @@ async def test_the_process_s_complaint_is_the_error(tmp_path: Path) -> None:
 
     with pytest.raises(StageError, match="gone can't be loaded"):
         await trainer.train(spec, tmp_path, ignore)
+
+
+async def test_a_training_that_took_a_copy_does_not_end_with_the_engine(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, save_model(tmp_path / "model"))
+    spec = msgspec.structs.replace(spec, engine_weights=str(tmp_path / "of nobody"))
+    heard: list[events.TrainEvent] = []
+    has_stepped = asyncio.Event()
+
+    async def hear(event: events.TrainEvent) -> None:
+        heard.append(event)
+        if isinstance(event, events.Stepped):
+            has_stepped.set()
+
+    async def gone() -> None:
+        await has_stepped.wait()
+
+    saved = await trainer.train(spec, tmp_path, hear, gone)
+    assert [made.is_last for made in saved] == [True]
+    assert any("takes a copy" in event.message for event in heard if isinstance(event, events.Warned))
+
+
+async def test_what_a_training_says_whose_weights_went_away_is_not_its_fault(tmp_path: Path) -> None:
+    """It fails first, and the end of the engine is seen a moment later."""
+    spec = write_spec(tmp_path, tmp_path / "gone")
+    has_failed = asyncio.Event()
+
+    async def hear(event: events.TrainEvent) -> None:
+        if isinstance(event, events.Failed):
+            has_failed.set()
+
+    async def gone() -> None:
+        await has_failed.wait()
+        await asyncio.sleep(0.1)
+
+    with pytest.raises(EngineError, match="whose weights the training used"):
+        await trainer.train(spec, tmp_path, hear, gone)

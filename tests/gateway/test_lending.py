@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import multiprocessing
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,6 +19,7 @@ from baker.errors import EngineError, NotLentError
 from baker.student import SDPA, from_files
 from baker.train_spec import TrainSpec
 from gateway.engine import Engine, EngineSettings
+from gateway.engine.lending import handles_of
 from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import make_trajectories
 from tests.gateway.engines import make_model
@@ -58,8 +61,13 @@ def remove_shared_memory(core: int | None) -> None:
 @pytest.fixture
 async def handles(lender: Engine, tmp_path: Path) -> Path:
     file = tmp_path / "handles.pickle"
-    artifacts.write_bytes(file, await lender.lend_weights())
+    artifacts.write_bytes(file, (await lender.lend_weights()).handles)
     return file
+
+
+class Unsharable(torch.Tensor):
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise RuntimeError("not today")
 
 
 def dtype_of(engine: Engine) -> torch.dtype:
@@ -81,6 +89,55 @@ def weights_needed(heard: list[events.TrainEvent]) -> int:
 async def test_an_engine_on_a_cpu_has_nothing_to_lend(engine: Engine) -> None:
     with pytest.raises(NotLentError, match="packed for this device"):
         await engine.lend_weights()
+
+
+async def test_what_the_worker_fails_at_is_not_lent(lender: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(method: str) -> None:
+        raise RuntimeError("no such thing here")
+
+    monkeypatch.setattr(lender.running(), "collective_rpc", fail)
+    with pytest.raises(NotLentError, match="no such thing here"):
+        await lender.lend_weights()
+
+
+def worker(**changes: Any) -> SimpleNamespace:
+    """As much of vLLM's as lending asks."""
+    told: dict[str, Any] = {"world_size": 1, "quantization": None, "sleeps": False, "uva": 0, "prefetch": 0} | changes
+    weights: dict[str, torch.Tensor] = told.get("weights", {"norm.weight": torch.ones(2)})
+    model = SimpleNamespace(
+        named_parameters=lambda: [(name, SimpleNamespace(data=weight)) for name, weight in weights.items()],
+        packed_modules_mapping={},
+    )
+    config = SimpleNamespace(
+        parallel_config=SimpleNamespace(world_size=told["world_size"]),
+        model_config=SimpleNamespace(
+            quantization=told["quantization"], enable_sleep_mode=told["sleeps"], enable_cumem_allocator=False
+        ),
+        offload_config=SimpleNamespace(
+            uva=SimpleNamespace(cpu_offload_gb=told["uva"]),
+            prefetch=SimpleNamespace(offload_group_size=told["prefetch"]),
+        ),
+    )
+    runner = SimpleNamespace(get_model=lambda: model)
+    return SimpleNamespace(vllm_config=config, model_runner=runner, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"world_size": 2}, "several devices"),
+        ({"quantization": "fp8"}, r"quantised \(fp8\)"),
+        ({"sleeps": True}, "can sleep"),
+        ({"uva": 4.0}, "main memory"),
+        ({"prefetch": 2}, "main memory"),
+        ({"weights": {"up.weight": torch.ones(0)}}, "packed for this device, up.weight"),
+        ({"weights": {"up.weight": torch.ones(2, device="meta")}}, "not all on the device, up.weight"),
+        ({"weights": {"up.weight": Unsharable(torch.ones(2))}}, "gives out no handles of them: not today"),
+    ],
+)
+def test_what_can_t_be_lent_says_why(changes: dict[str, Any], reason: str) -> None:
+    found = handles_of(worker(**changes))
+    assert isinstance(found, str) and re.search(reason, found)
 
 
 async def test_the_model_is_that_of_the_files_and_lies_in_the_engine_s_memory(
@@ -113,7 +170,7 @@ async def test_a_training_on_them_gives_the_same_adapter_and_leaves_the_engine_a
         async def hear(event: events.TrainEvent, heard: list[events.TrainEvent] = heard) -> None:
             heard.append(event)
 
-        saved = await trainer.train(spec, tmp_path / name, hear, None if lent is None else lender.gone)
+        saved = await trainer.train(spec, tmp_path / name, hear)
         assert (weights_needed(heard) == 0) is (lent is not None)
         assert not [warning for warning in warnings_of(heard) if "copy" in warning]
         made.append(saved[-1].sha256)
@@ -162,10 +219,13 @@ async def test_other_layouts_than_vllm_s_own_are_told_apart(lender: Engine, hand
 
 
 async def test_a_training_ends_with_the_engine_whose_weights_it_uses(
-    lender: Engine, handles: Path, tiny_model: Path, tmp_path: Path
+    lender: Engine, tiny_model: Path, tmp_path: Path
 ) -> None:
     """The last test of this engine: it is killed."""
-    spec = spec_of(tmp_path / "train", tiny_model, handles, epochs=10_000)
+    lent = await lender.lend_weights()
+    artifacts.write_bytes(handles := tmp_path / "handles.pickle", lent.handles)
+    dtype = str(dtype_of(lender)).removeprefix("torch.")
+    spec = spec_of(tmp_path / "train", tiny_model, handles, epochs=10_000, model={"dtype": dtype})
     heard: list[events.TrainEvent] = []
 
     async def hear(event: events.TrainEvent) -> None:
@@ -175,8 +235,8 @@ async def test_a_training_ends_with_the_engine_whose_weights_it_uses(
 
     async with asyncio.timeout(120):
         with pytest.raises(EngineError, match="whose weights the training used"):
-            await trainer.train(spec, tmp_path / "train", hear, lender.gone)
-    assert any(isinstance(event, events.Stepped) for event in heard)
+            await trainer.train(spec, tmp_path / "train", hear, lent.gone)
+    assert weights_needed(heard) == 0
     assert not list((tmp_path / "train/out").glob("*"))
     with pytest.raises(EngineError):
         await lender.lend_weights()

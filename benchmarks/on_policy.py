@@ -1,0 +1,165 @@
+"""What on-policy rounds add to a bake, against as many more steps on the teacher's answers.
+
+    python -m benchmarks.on_policy [--questions 128] [--json results.json]
+
+One service, real stages: the Yoda prompt is answered once, and baked with and without rounds in which the student
+answers and the teacher judges. Each bake is measured on 32 unseen questions with the KL from the prompted teacher to
+the baked model over the whole vocabulary, in nats per token: along the teacher's answers (two to each question), and
+along answers of the baked model itself (also two), which is where it stands when it serves.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import tempfile
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from aibread import Bread
+
+from baker import artifacts, persona
+from baker.types import Trajectory
+from benchmarks import _models
+from benchmarks._servers import Server, gateway
+from benchmarks.baking import MAX_TOKENS, YODA, Meter, alone, cpu_name
+
+NAME, REPO = "benchmark/model", "on-policy"
+HELD_OUT = 32
+ANSWERS = 2
+POLL_SECONDS = 1.0
+
+
+class Measured(NamedTuple):
+    """Nats per token."""
+
+    on_teachers: float
+    on_own: float
+
+
+def bakes(epochs: int) -> dict[str, dict[str, Any]]:
+    """Overrides. Args: epochs: of the first one; the others make up to two passes' steps more."""
+
+    def rounds(number: int, share: float) -> dict[str, Any]:
+        return {"epochs": epochs, "data": {"on_policy": {"rounds": number, "share": share}}}
+
+    return {
+        "taught": {"epochs": epochs},
+        "taught, one pass more": {"epochs": epochs + 1},
+        "taught, two passes more": {"epochs": epochs + 2},
+        "one round, own answers alone": rounds(1, 1.0),
+        "two rounds, own answers alone": rounds(2, 1.0),
+        "one round, half of it the teacher's": rounds(1, 0.5),
+    }
+
+
+def prepare(bread: Bread, folder: Path, questions: list[str], unseen: list[str]) -> list[Trajectory]:
+    """Have both sets of questions answered. Returns: the trajectories of `unseen`."""
+    bread.repo.create(repo_name=REPO)
+    bread.prompts.create(repo_name=REPO, prompt_name="u", messages=[{"role": "system", "content": YODA}])
+    bread.prompts.create(repo_name=REPO, prompt_name="v", messages=[{"role": "user", "content": ""}])
+    for target, asked, answers in (("train", questions, 1), ("unseen", unseen, ANSWERS)):
+        of_target = {"repo_name": REPO, "target_name": target}
+        overrides: Any = {
+            "generators": [{"type": "hardcoded", "numq": len(asked), "questions": asked}],
+            "u": "u",
+            "v": "v",
+            "max_tokens": MAX_TOKENS,
+            "num_traj_per_stimulus": answers,
+            "max_concurrency": 128,
+        }
+        bread.targets.create(**of_target, template="default", overrides=overrides)
+        bread.targets.stim.run(**of_target, poll=False)
+        bread.targets.rollout.run(**of_target, poll=False)
+        while (status := bread.targets.rollout.get(**of_target)).status != "complete":
+            assert status.status != "failed", status
+            time.sleep(POLL_SECONDS)
+    rolled = max(folder.glob(".bread/jobs/*/trajectories"), key=lambda path: int(path.parent.name))
+    return [artifacts.load_trajectory(file) for file in sorted(rolled.glob("*.safetensors"))]
+
+
+def bake(bread: Bread, folder: Path, name: str, overrides: dict[str, Any]) -> tuple[Path, float]:
+    """The adapter's folder, and the seconds that it took."""
+    of_bake = {"repo_name": REPO, "bake_name": name}
+    datasets: Any = {"datasets": [{"target": "train", "weight": 1.0}], **overrides}
+    bread.bakes.create(**of_bake, template="default", overrides=datasets)
+    begin = time.monotonic()
+    bread.bakes.run(**of_bake, poll=False)
+    while (status := bread.bakes.get(**of_bake)).status != "complete":
+        assert status.status != "failed", status
+        time.sleep(POLL_SECONDS)
+    seconds = time.monotonic() - begin
+    job = max(folder.glob(".bread/jobs/*/result.json"), key=lambda path: int(path.parent.name)).parent
+    return max(job.glob("checkpoints/*"), key=lambda path: int(path.name)), seconds
+
+
+def own_answers(server: Server, name: str, held_out: list[Trajectory]) -> list[Trajectory]:
+    """The baked model's answers to the same questions."""
+    with ThreadPoolExecutor(len(held_out)) as clients:
+        return list(clients.map(partial(_own_answer, server, name), held_out, range(len(held_out))))
+
+
+def _own_answer(server: Server, name: str, row: Trajectory, seed: int) -> Trajectory:
+    body = {
+        "model": f"{REPO}/{name}",
+        "prompt": row.student_ids.tolist(),
+        "max_tokens": MAX_TOKENS,
+        "seed": seed,
+        "return_token_ids": True,
+    }
+    headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{server.url}/v1/completions", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request) as reply:
+        ids = json.load(reply)["choices"][0]["token_ids"]
+    return msgspec.structs.replace(row, response_ids=np.asarray(ids, np.int32))
+
+
+def measure(model: Path, adapter: Path, held_out: list[Trajectory], own: list[Trajectory]) -> Measured:
+    from baker import lora
+    from baker.student import load_base, pick_device
+
+    base = load_base(model, pick_device()).model
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    baked = lora.attach(base, rank=config["r"], alpha=config["lora_alpha"], parent=adapter).model.eval()
+    return Measured(Meter(baked, held_out).kl(), Meter(baked, own).kl())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.on_policy", description=__doc__)
+    parser.add_argument("--questions", type=int, default=128, help="to train on, with one answer each (128)")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over the teacher's answers (4)")
+    parser.add_argument("--json", type=Path, help="also write the results there")
+    _models.add_options(parser)
+    options = parser.parse_args()
+    model = _models.chosen(options)
+    drawn = persona.drawn(persona.bank(), seed=1)
+    unseen, questions = drawn[:HELD_OUT], drawn[HELD_OUT:][: options.questions]
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="bread-benchmark-") as name:
+        folder = Path(name)
+        with gateway(folder, model, NAME) as server, Bread(api_key=server.key, base_url=server.url) as bread:
+            held_out = prepare(bread, folder, questions, unseen)
+            print(
+                f"{datetime.date.today()}, {cpu_name()}, {os.cpu_count()} cores, {model.name}, {len(questions)} "
+                f"answers, measured on {len(held_out)}\n\n| | KL on the teacher's answers | on its own | seconds |\n"
+                "| --- | --- | --- | --- |",
+                flush=True,
+            )
+            for number, (label, overrides) in enumerate(bakes(options.epochs).items()):
+                adapter, seconds = bake(bread, folder, f"bake{number}", overrides)
+                own = own_answers(server, f"bake{number}", held_out)
+                found = alone(measure, model, adapter, held_out, own)
+                results[label] = {**found._asdict(), "seconds": seconds}
+                print(f"| {label} | {found.on_teachers:.4f} | {found.on_own:.4f} | {seconds:.0f} |", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
