@@ -153,16 +153,6 @@ def read_lines(path: Path, offset: int = 0, limit: int | None = None) -> list[An
     return rows
 
 
-def read_last_lines(path: Path, within_bytes: int = 4096) -> list[Any]:
-    """The whole rows that end the file, as many as `within_bytes` hold; none if there is no file."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        start = max(0, file.seek(0, os.SEEK_END) - within_bytes)
-        file.seek(start)
-        lines = file.readlines()[1 if start else 0 :]  # the first one may have begun before
-        return [row.value for line in lines if (row := _row(line)) is not None]
-    return []
-
-
 def repair_lines(path: Path) -> int:
     """Cut what a crash left after the last whole row; returns the number of bytes cut (0 if there is no file)."""
     if not path.exists():

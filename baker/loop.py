@@ -390,6 +390,8 @@ class Loop:
             "eval_agreement": event.agreement,
             "eval_agreement_by_target": event.agreement_by_target,
         }
+        if self.loss.recovered is not None:
+            row["recovered"] = self.loss.recovered
         self._metrics.add(row | self._round_of_row())
 
     def _is_drift_missing(self) -> bool:

@@ -13,11 +13,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 import gateway
-from baker.artifacts import read_last_lines
 from baker.catalog import Catalog
-from baker.stages import output_file
 from baker.store import JobCount
-from baker.types import Job, JobState, Loss, Stage
+from baker.types import Job, JobState, Loss, Progress, Stage
 from gateway.services import Services
 from gateway.supervisor import Death
 
@@ -29,8 +27,8 @@ class _Baking(NamedTuple):
     """A bake that runs, or the one that was completed last."""
 
     job: Job
-    tokens_per_second: float | None
-    """None unless it runs."""
+    progress: Progress | None
+    """Its latest step; None unless it trains."""
 
 
 class _Snapshot:
@@ -84,28 +82,39 @@ class _Snapshot:
             return GaugeMetricFamily(f"bread_bake_{name}", f"{text} {of}.", labels=labels)
 
         progress, loss = family("progress_percent", "Progress"), family("loss_nats", "Latest training loss")
-        speed = family("trainer_tokens_per_second", "Training speed, padding not counted,")
+        of_steps = {
+            "tokens_per_second": family("trainer_tokens_per_second", "Training speed, padding not counted,"),
+            "lr": family("learning_rate", "Learning rate of the latest step"),
+            "grad_norm": family("gradient_norm", "Gradient norm of the latest step, before it is scaled down,"),
+            "eta_seconds": family("time_left_seconds", "Time that training will still take"),
+            "memory_bytes": family("trainer_memory_bytes", "Most main memory that the trainer held"),
+            "device_memory_bytes": family("trainer_device_memory_bytes", "Most GPU memory that the trainer held"),
+        }
         # What the last evaluation found is there for a moment only before the bake is complete.
         also = "of the running bakes and the one completed last"
         before = family("eval_kl_before_nats", "KL on held-out questions before training", also)
         after = family("eval_kl_nats", "Latest KL on held-out questions", also)
+        recovered = family("recovered", "1 - latest KL on held-out questions / KL before training", also)
         agreement = family("agreement", "Share of held-out tokens whose likeliest is the teacher's", also)
         drift = family("drift_nats", "KL(base || baked) on neutral questions", also)
-        for job, tokens_per_second in self._baking:
+        for job, step in self._baking:
             reached = job.loss or Loss()
             known = [
                 (before, reached.eval_kl_before),
                 (after, reached.eval_kl),
+                (recovered, reached.recovered),
                 (agreement, reached.agreement),
                 (drift, reached.drift),
             ]
             if job.state is JobState.RUNNING:
-                known += [(progress, job.progress_percent), (loss, reached.latest_loss), (speed, tokens_per_second)]
+                known += [(progress, job.progress_percent), (loss, reached.latest_loss)]
+            if step is not None:
+                known += [(metric, getattr(step, field)) for field, metric in of_steps.items()]
             values = [str(job.id), f"{job.user}/{job.repo}/{job.name}"][: len(labels)]
             for metric, value in known:
                 if value is not None:
                     metric.add_metric(values, value)
-        yield from (progress, loss, before, after, agreement, drift, speed)
+        yield from (progress, loss, before, after, recovered, agreement, drift, *of_steps.values())
 
     def _engine(self) -> Iterator[Metric]:
         supervisor = self._services.supervisor
@@ -125,7 +134,8 @@ class _Snapshot:
 
 async def render(services: Services, *, with_names: bool) -> bytes:
     """All metrics as Prometheus text. Bakes are told apart by their job's number, and `with_names` by name too."""
-    job_counts, baking = await services.catalog(_read)
+    job_counts, jobs = await services.catalog(_read)
+    baking = [_Baking(job, services.jobs.training.get(job.id)) for job in jobs]
     registry = CollectorRegistry()
     registry.register(_Snapshot(services, job_counts, baking, with_names=with_names))
     engine = services.engine.metrics()
@@ -142,18 +152,12 @@ def _without_names(metrics: bytes) -> bytes:
     )
 
 
-def _read(catalog: Catalog) -> tuple[list[JobCount], list[_Baking]]:
-    running = [job for job in catalog.store.jobs_in(JobState.RUNNING) if job.stage is Stage.BAKE]
-    baking = [_Baking(job, _speed(catalog, job)) for job in running]
+def _read(catalog: Catalog) -> tuple[list[JobCount], list[Job]]:
+    """And the bakes that run, and the one that was completed last."""
+    baking = [job for job in catalog.store.jobs_in(JobState.RUNNING) if job.stage is Stage.BAKE]
     if (last := catalog.store.last_completed(Stage.BAKE)) is not None:
-        baking.append(_Baking(last, None))
+        baking.append(last)
     return catalog.store.count_jobs(), baking
-
-
-def _speed(catalog: Catalog, job: Job) -> float | None:
-    rows = read_last_lines(output_file(catalog.store.home, job))
-    speeds = [row["tokens_per_second"] for row in rows if "tokens_per_second" in row]
-    return speeds[-1] if speeds else None
 
 
 def _versions() -> dict[str, str]:

@@ -62,6 +62,9 @@ def test_each_target_has_its_own_evaluation_and_every_token_weighs_the_same_in_a
     assert change.before == first.by_target["b"] and change.after == trained.evaluations[-1].by_target["b"]
     rows_of_metrics = [row for row in read_lines(tmp_path / "metrics.jsonl") if "eval_loss" in row]
     assert [row["eval_kl_by_target"] for row in rows_of_metrics] == [e.by_target for e in trained.evaluations]
+    assert "recovered" not in rows_of_metrics[0]
+    last = trained.evaluations[-1].eval_kl
+    assert rows_of_metrics[-1]["recovered"] == trained.loss.recovered == 1.0 - last / first.eval_kl
 
 
 def test_agreement_is_the_share_of_tokens_whose_likeliest_is_the_teacher_s(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def add_bake(catalog: Catalog, name: str, step: int, parent: str | None, **model
         "loss": Loss(
             latest_loss=0.0123456789,
             eval_kl=0.5,
+            recovered=0.75,
             eval_kl_by_target={"target": KLChange(2.0, 0.25)},
             agreement_by_target={"target": AgreementChange(0.5, 0.75)},
             drift=0.031,
@@ -66,6 +67,7 @@ def test_the_card_tells_what_the_adapter_was_made_from(catalog: Catalog) -> None
     loss = section(card, "Loss")
     assert "| `latest_loss` | 0.0123457 |" in loss
     assert "| `eval_kl` | 0.5 |" in loss
+    assert "| `recovered` | 0.75 |" in loss
     assert "| `eval_kl` of `target` | 0.25 (before: 2) |" in loss
     assert "| `agreement` of `target` | 0.75 (before: 0.5) |" in loss
     assert "| `drift` | 0.031 |" in loss

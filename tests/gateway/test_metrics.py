@@ -1,18 +1,31 @@
 """What `/metrics` tells of bakes."""
 
 import re
+from typing import Any
 
 import msgspec
 import pytest
 
 from baker.catalog import Catalog
-from baker.types import JobState, Loss
+from baker.types import JobState, Loss, Progress
 from gateway.services import Services
 from tests.gateway.conftest import Client, finish_bake, make_bake
 
 pytestmark = pytest.mark.anyio
 
-LOSS = Loss(latest_loss=0.4, eval_kl_before=0.5, eval_kl=0.1, agreement=0.75, drift=0.031)
+LOSS = Loss(latest_loss=0.4, eval_kl_before=0.5, eval_kl=0.1, recovered=0.8, agreement=0.75, drift=0.031)
+STEP = Progress(
+    step=3,
+    total_steps=9,
+    epoch=1.0,
+    loss=0.4,
+    lr=0.002,
+    grad_norm=1.5,
+    tokens_per_second=420.0,
+    eta_seconds=60.5,
+    memory_bytes=1 << 30,
+    device_memory_bytes=3 << 30,
+)
 
 
 def set_loss(catalog: Catalog, loss: Loss) -> int:
@@ -29,11 +42,29 @@ async def test_what_a_bake_s_evaluations_found_stays_when_it_is_complete(
     await make_bake(client, "admin")
     await finish_bake(services, "admin", state=state)
     number = await services.catalog(set_loss, LOSS)
+    if state is JobState.RUNNING:
+        training: Any = services.jobs.training
+        training[number] = STEP
     text = (await client.get("/metrics")).text
     series = re.compile(rf'^bread_bake_(\w+)\{{bake="admin/repo/bake",job="{number}"\}} (.*)$', re.MULTILINE)
     found = dict(series.findall(text))
-    evaluated = {"eval_kl_before_nats": 0.5, "eval_kl_nats": 0.1, "agreement": 0.75, "drift_nats": 0.031}
-    running = {"progress_percent": 0.0, "loss_nats": 0.4}
+    evaluated = {
+        "eval_kl_before_nats": 0.5,
+        "eval_kl_nats": 0.1,
+        "recovered": 0.8,
+        "agreement": 0.75,
+        "drift_nats": 0.031,
+    }
+    running = {
+        "progress_percent": 0.0,
+        "loss_nats": 0.4,
+        "trainer_tokens_per_second": 420.0,
+        "learning_rate": 0.002,
+        "gradient_norm": 1.5,
+        "time_left_seconds": 60.5,
+        "trainer_memory_bytes": 2.0**30,
+        "trainer_device_memory_bytes": 3 * 2.0**30,
+    }
     expected = evaluated | (running if state is JobState.RUNNING else {})
     assert {name: float(value) for name, value in found.items()} == expected
 
