@@ -8,22 +8,18 @@ the adapter that they began with. Which adapters are in memory is the engine's b
 import asyncio
 import logging
 import math
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from baker.adapter_files import check_adapter, read_parity
+from baker.adapter_files import PinnedSequence, check_adapter, read_parity
 from baker.errors import AdapterError, NotFoundError
 from baker.models import BaseModelNames
 from baker.names import STRENGTH_RULE, at_strength, held_back, nearest, parse_model_name, shortened, split_strength
 from baker.types import Checkpoint
+from gateway import parity
 
 log = logging.getLogger(__name__)
-
-PARITY_TOLERANCE_NATS = 0.1
-"""Mean difference of a token's log-probability between trainer and engine; bf16 rounding alone makes about 0.02."""
-
 
 PROBE_IDS = list(range(1, 17))
 """Tokens that every model has; what they mean is no matter."""
@@ -187,27 +183,22 @@ class Adapters:
         await asyncio.to_thread(check_adapter, folder, max_rank=self._engine.max_lora_rank, base=self._engine.path)
 
     async def _check_parity(self, checkpoint: Checkpoint) -> None:
-        errors: list[float] = []
-        effects: list[float] = []
-        for sequence in read_parity(checkpoint.path).sequences:
-            served = await self._engine.score(sequence.context_ids, sequence.response_ids, checkpoint.name)
-            errors += [abs(a - b) for a, b in zip(served, sequence.logprobs, strict=True)]
-            effects += [abs(a - b) for a, b in zip(sequence.base_logprobs, sequence.logprobs, strict=True)]
-        if not errors:
+        sequences = read_parity(checkpoint.path).sequences
+        found = parity.compare(sequences, [await self._served(sequence, checkpoint.name) for sequence in sequences])
+        if found is None:
             raise AdapterError(f"the parity certificate of {checkpoint.name!r} holds no sequence to compare")
-        error, effect = statistics.fmean(errors), statistics.fmean(effects)
         log.info(
-            "%s: served and trained log-probabilities differ by %.4f nats, the bake's effect is %.4f",
+            "%s: served and trained log-probabilities differ by %.4f nats, the bake's effect is %.4f; "
+            "it is served at strength %.3f, give or take %.3f",
             checkpoint.name,
-            error,
-            effect,
+            *found,
         )
-        allowed = PARITY_TOLERANCE_NATS + effect / 4
-        if not error <= allowed:
-            raise AdapterError(
-                f"the engine's log-probabilities of {checkpoint.name!r} differ from the trainer's by {error:.3f} nats "
-                f"a token, and {allowed:.3f} are allowed"
-            )
+        if found.complaint:
+            raise AdapterError(f"the engine's log-probabilities of {checkpoint.name!r} {found.complaint}")
+
+    async def _served(self, sequence: PinnedSequence, name: str) -> parity.Served:
+        ids = sequence.context_ids, sequence.response_ids
+        return parity.Served(*await asyncio.gather(self._engine.score(*ids, name), self._engine.score(*ids, None)))
 
     async def probe(self, files: Path) -> bool:
         """For an adapter without a certificate: see that its files are whole and fit the base model, that the engine

@@ -39,7 +39,7 @@ class LoraEngine:
 
     async def score(self, context_ids: list[int], response_ids: list[int], adapter: str | None) -> list[float]:
         if adapter is None:
-            return [-3.0 for _ in response_ids]
+            return [-2.0 for _ in response_ids]
         assert adapter in self.loaded
         return [self.logprob for _ in response_ids]
 
@@ -154,6 +154,14 @@ async def test_an_adapter_that_is_served_otherwise_is_refused_and_unloaded(make:
     engine = LoraEngine(logprob=-2.0)  # what the base model says: the adapter has no effect
     with pytest.raises(AdapterError, match=r"differ from the trainer's by 1\.000 nats"):
         await registry(engine).prove(make(9))
+    assert engine.loaded == {}
+
+
+async def test_a_small_effect_that_does_not_arrive_is_not_overlooked(make: Callable[..., Checkpoint]) -> None:
+    engine = LoraEngine(logprob=-2.0)
+    small = make(9, logprobs=[-1.95, -1.95])
+    with pytest.raises(AdapterError, match=r"show 0\.00 of the effect"):
+        await registry(engine).prove(small)
     assert engine.loaded == {}
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,10 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
+import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from baker.errors import AdapterError, EngineError, InvalidInputError, NotFoundError
 from baker.types import Checkpoint, Sample, SampleRequest, StopReason
@@ -230,6 +235,44 @@ async def test_an_adapter_of_nan_is_refused(engine: Engine, tmp_path: Path) -> N
     path = make_adapter(tmp_path / "adapter", 1, spoil=float("nan"))
     with pytest.raises(AdapterError, match="not finite"):
         await engine.load("admin/repo/nan/1", path)
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.3])
+async def test_an_adapter_is_served_as_peft_computes_it(
+    engine: Engine, tiny_model: Path, tmp_path: Path, scale: float
+) -> None:
+    checkpoint = make_checkpoint(tmp_path, 1, scale=scale)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, checkpoint.path).eval()
+    context, response = list(range(70, 90)), list(range(100, 140))
+    served = await engine.distribution(context, response, 64, checkpoint)
+    ids_TK = torch.from_numpy(served.top_ids_TK).long()
+
+    def logprobs() -> torch.Tensor:
+        with torch.no_grad():
+            logits_TV = model(torch.tensor([context + response])).logits[0, len(context) - 1 : -1]
+        return logits_TV.log_softmax(-1).gather(-1, ids_TK)
+
+    expected_TK, served_TK = logprobs(), torch.from_numpy(served.top_logprobs_TK)
+    with model.disable_adapter():
+        base_TK = logprobs()
+    effect_TK = expected_TK - base_TK
+    assert effect_TK.abs().mean() > 0.4
+    assert (served_TK - expected_TK).abs().mean() < 0.1, "as bfloat16 rounds"
+    strength = ((served_TK - base_TK) * effect_TK).sum() / effect_TK.square().sum()
+    assert strength == pytest.approx(1.0, abs=0.03)
+
+
+async def test_what_prompts_begin_with_alike_is_read_once(engine: Engine) -> None:
+    def hits() -> float:
+        (found,) = re.findall(rb"^vllm:prefix_cache_hits_total{.*} (.*)$", engine.metrics(), re.MULTILINE)
+        return float(found)
+
+    shared = random.choices(range(70, 120), k=300)
+    before = hits()
+    for last in (70, 71):
+        await engine.sample(SampleRequest([*shared, last], max_tokens=2))
+    assert before + 200 <= hits() <= before + 300
 
 
 async def test_prompts_are_scored_while_adapters_answer(engine: Engine, tmp_path: Path) -> None:

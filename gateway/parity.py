@@ -1,0 +1,80 @@
+"""Whether the engine serves an adapter as it was trained: its log-probabilities beside those of the parity certificate.
+Pure.
+
+Two questions, since each alone misses something. How far apart are they, a token on average? That finds what is wrong
+with large effects, and at single tokens. And how strong does the adapter arrive? With d = log p(with) - log p(without)
+at each token, as trained and as served, the slope of the least squares line through the origin,
+
+    strength = sum(d_served * d_trained) / sum(d_trained ** 2),
+
+is 1 if all of it does, 0 if the engine answers as its base, 0.5 with half of the adapter: of small effects too, which
+the first question can't tell from rounding. Its standard error is known, since the base model has no adapter: what
+engine and trainer differ by there is rounding.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from baker.adapter_files import PinnedSequence
+
+TOLERANCE_NATS = 0.1
+"""Mean difference of a token's log-probability; bf16 rounding alone makes about 0.02."""
+TOLERATED_SHARE = 0.25
+"""Of the effect, as a difference, and of the strength."""
+STANDARD_ERRORS = 4.0
+
+
+class Served(NamedTuple):
+    """The engine's log-probabilities of a pinned sequence's response, in nats."""
+
+    logprobs: Sequence[float]
+    base_logprobs: Sequence[float]
+
+
+class Parity(NamedTuple):
+    error: float
+    """Mean difference of a token's log-probability, served and trained, in nats."""
+    effect: float
+    """The same of trained and base."""
+    strength: float
+    """Of the adapter as served; NaN where it has no effect."""
+    standard_error: float
+    """Of the strength."""
+
+    @property
+    def complaint(self) -> str | None:
+        """What is wrong; None: it is served as it was trained."""
+        allowed = TOLERANCE_NATS + TOLERATED_SHARE * self.effect
+        if not self.error <= allowed:
+            return f"differ from the trainer's by {self.error:.3f} nats a token, and {allowed:.3f} are allowed"
+        allowed = TOLERATED_SHARE + STANDARD_ERRORS * self.standard_error
+        if abs(self.strength - 1.0) > allowed:
+            return (
+                f"show {self.strength:.2f} of the effect that it had when it was trained, and 1 is right, give or take "
+                f"{allowed:.2f}"
+            )
+        return None
+
+
+def compare(sequences: Sequence[PinnedSequence], served: Sequence[Served]) -> Parity | None:
+    """None if there is no token to compare."""
+    trained, base = _flat([s.logprobs for s in sequences]), _flat([s.base_logprobs for s in sequences])
+    here, base_here = _flat([s.logprobs for s in served]), _flat([s.base_logprobs for s in served])
+    if not trained:
+        return None
+    effects = [a - b for a, b in zip(trained, base, strict=True)]
+    square = sum(effect * effect for effect in effects)
+    arrived = [a - b for a, b in zip(here, base_here, strict=True)]
+    rounding = statistics.fmean((a - b) ** 2 for a, b in zip(base_here, base, strict=True))
+    return Parity(
+        error=statistics.fmean(abs(a - b) for a, b in zip(here, trained, strict=True)),
+        effect=statistics.fmean(map(abs, effects)),
+        strength=sum(a * b for a, b in zip(arrived, effects, strict=True)) / square if square else math.nan,
+        standard_error=math.sqrt(2.0 * rounding / square) if square else math.nan,
+    )
+
+
+def _flat(parts: Sequence[Sequence[float]]) -> list[float]:
+    return [value for part in parts for value in part]
