@@ -59,7 +59,7 @@ class Begun(NamedTuple):
     """A step that the device may still work on."""
 
     begin: float
-    """When it began, in monotonic seconds; later by what was done in between and is no part of it."""
+    """When it began, in monotonic seconds. The next one's batches are made within it, the teacher's states too."""
     rate: float
     """Of learning."""
     losses: list[tuple[float, Tensor]]
@@ -151,10 +151,7 @@ class Loop:
             following = next(work, None)
             while (current := following) is not None:
                 begun = self._begin_step(current)
-                begin = time.monotonic()
-                following = next(work, None)
-                if not self._is_on_gpu:  # which computes the step meanwhile
-                    begun = begun._replace(begin=begun.begin + time.monotonic() - begin)
+                following = next(work, None)  # meanwhile a GPU computes
                 self._end_step(current, begun)
                 self._evaluate()
                 yield self.step
@@ -246,7 +243,8 @@ class Loop:
         accumulated = config.gradient_accumulation_steps
         for at in range(done * accumulated, len(groups), accumulated):
             some = groups[at : at + accumulated]
-            own = share(some, self._lengths, config.micro_batch_size, self._ranks.rank, self._ranks.size)
+            most = self._student.most_rows or config.micro_batch_size
+            own = share(some, self._lengths, most, self._ranks.rank, self._ranks.size)
             everything = [index for group in some for index in group]
             yield Step(
                 batches=[self._batch([self._rows[index] for index in group]) for group in own.groups],

@@ -317,7 +317,7 @@ def _compare(log_p_NJ: Tensor, log_q_NJ: Tensor, measure: Measure) -> tuple[Tens
     if measure == FORWARD_KL:
         p_NJ = log_p_NJ.exp()
         return (p_NJ * (log_p_NJ - log_q_NJ)).sum(-1), log_q_NJ.exp() - p_NJ
-    # Beta near 0 or 1 divides the rounding by it. Of kept tokens there are few, so float64 costs nothing.
+    # Beta near 0 or 1 divides the rounding by it: hence float64, a tile at a time.
     log_p_NJ = (log_p_NJ.double() / measure.temperature).log_softmax(-1)
     log_q_NJ = (log_q_NJ.double() / measure.temperature).log_softmax(-1)
     divergence_N, gradient_NJ = _compare_by_beta(log_p_NJ, log_q_NJ, measure.beta)

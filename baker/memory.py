@@ -25,6 +25,8 @@ takes. On a GPU, measures other than the forward KL take up to 800 MiB more."""
 ADAM_BYTES = 16  # a trained weight, its gradient and two moments, in float32
 TEACHER_BYTES = 1 << 30
 """Most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000 response tokens."""
+READ_ROWS, READ_TOKENS = 8, 4096
+"""Rows that the teacher reads together, and their tokens; a longer one is read alone."""
 MIDDLE_PARTS = 5
 """Of the depth: layers 6, 12, 18 and 24 of 30 are compared with the teacher's, and the last."""
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -113,10 +115,12 @@ def estimate(
     device: str = "cpu",
     recomputes: bool = False,
     keeps_teacher: bool = True,
+    taught: Sequence[int] = (),
 ) -> Need:
     """Of training on trajectories of these `lengths` (context and response), at its peak.
 
     Args:
+        taught: their lengths with the teacher's contexts, which a full teacher reads.
         dtype: what the base computes in.
         recomputes: whether only what enters each layer is kept, and one layer at a time computed again.
         keeps_teacher: whether the states of a full teacher are kept through the training.
@@ -126,11 +130,14 @@ def estimate(
     wanted = config.model.baked_adapter_config
     kept = shape._replace(layers=1) if recomputes else shape
     entering = shape.layers * shape.hidden * size if recomputes else 0
+    step = sum(length * (entering + token_bytes(kept, wanted.r, size, keys=length // 2)) for length in longest)
+    has_states = keeps_teacher and config.data.has_full_teacher
     return Need(
         weights=shape.parameters * size,
         adapter=_adapter_weights(shape, wanted) * ADAM_BYTES,
-        activations=sum(length * (entering + token_bytes(kept, wanted.r, size, keys=length // 2)) for length in longest)
-        + (_teacher_bytes(shape, config, lengths, size) if keeps_teacher else 0),
+        activations=max(step, _read_bytes(shape, taught, size)) + _teacher_bytes(shape, config, lengths, size)
+        if has_states
+        else step,
         logits=LOGITS_BYTES[device],
         runtime=RUNTIME_BYTES[device],
     )
@@ -138,10 +145,15 @@ def estimate(
 
 def _teacher_bytes(shape: Shape, config: BakeConfig, lengths: Sequence[int], size: int) -> int:
     """At most: contexts are counted as if they were responses."""
-    if not config.data.has_full_teacher:
-        return 0
     states = MIDDLE_PARTS if config.data.hidden_weight else 1
     return min(TEACHER_BYTES, sum(lengths) * states * shape.hidden * size)
+
+
+def _read_bytes(shape: Shape, taught: Sequence[int], size: int) -> int:
+    """What the teacher takes while it reads: one layer's numbers, and the states that are kept of some."""
+    tokens = max(max(taught, default=0), min(READ_TOKENS, sum(sorted(taught)[-READ_ROWS:])))
+    layer = 4 * shape.intermediate + 4 * shape.hidden + (shape.heads + 2 * shape.key_heads) * shape.head_width
+    return tokens * (size * (layer + MIDDLE_PARTS * shape.hidden) + 4 * shape.hidden)
 
 
 def token_bytes(shape: Shape, rank: int, size: int, keys: int = 0) -> int:

@@ -16,7 +16,7 @@ import torch
 
 from baker import events, lora, memory
 from baker.bake_config import IN_PARTS, epochs_for
-from baker.batches import length_of, make_batch
+from baker.batches import as_taught, length_of, make_batch
 from baker.engine_weights import from_engine, open_lent
 from baker.errors import NeedsRoomError, NotLentError, StageError
 from baker.loop import Emit
@@ -36,6 +36,8 @@ class Layout(NamedTuple):
     in_parts: bool
     recomputes: bool
     """Whether activations are computed again."""
+    at_once: int
+    """Trajectories of a forward pass, at most."""
     is_lent: bool = False
     """Whether the weights are the engine's."""
 
@@ -75,7 +77,7 @@ def load(spec: TrainSpec, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit) 
         spread = WHOLE if ranks.size == 1 else replicated(base.model, ranks)
     for message in [*base.warnings, *attached.warnings]:
         emit(events.Warned(message))
-    student = Student(base.model, spread)
+    student = Student(base.model, spread, most_rows=layout.at_once)
     student.as_teacher = partial(lora.as_parent, attached.model)
     if layout.recomputes:
         student.recompute_activations()
@@ -103,7 +105,7 @@ def compile_if_worth(spec: TrainSpec, student: Student, rows: Sequence[Trajector
     operations = 4 * student.model.num_parameters() * sum(map(length_of, rows)) * passes
     if student.device.type != "cuda" or student.spread is not WHOLE or operations < WORTH_COMPILING:
         return
-    if reason := student.compile_layers(make_batch(rows[: config.micro_batch_size])):
+    if reason := student.compile_layers(make_batch(rows[: student.most_rows or config.micro_batch_size])):
         emit(events.Warned(f"the model's layers can't be compiled for this GPU, so training takes longer: {reason}"))
 
 
@@ -148,12 +150,17 @@ def _choose(
 
 
 def _layouts(spec: TrainSpec, ranks: Ranks) -> Iterator[Layout]:
-    """Those that the config allows, the fastest first."""
+    """Those that the config allows, the fastest first; those that compute a step as a whole before those that take its
+    trajectories fewer at a time, which rounds otherwise."""
     must_part = spec.config.deepspeed.zero_optimization.stage == IN_PARTS
-    for in_parts in [False] if ranks.size == 1 else [True] if must_part else [False, True]:
-        yield Layout(in_parts, recomputes=False)
-        if not spec.config.model.disable_activation_checkpoint:
-            yield Layout(in_parts, recomputes=True)
+    at_once = min(spec.config.micro_batch_size, -(-_together(spec) // ranks.size))
+    recomputing = [False] if spec.config.model.disable_activation_checkpoint else [False, True]
+    parting = [False] if ranks.size == 1 else [True] if must_part else [False, True]
+    for layout in (Layout(in_parts, recomputes, at_once) for in_parts in parting for recomputes in recomputing):
+        yield layout
+    while layout.at_once > 1:
+        layout = layout._replace(at_once=layout.at_once // 2)
+        yield layout
 
 
 def _warnings(spec: TrainSpec, ranks: Ranks) -> Iterator[str]:
@@ -180,15 +187,15 @@ def _together(spec: TrainSpec) -> int:
 def _need(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, layout: Layout) -> Need:
     """Of one process. Raises: StageError if the base model's config does not tell its shape."""
     config = spec.config
-    at_once = min(config.micro_batch_size, -(-_together(spec) // ranks.size))
     need = memory.estimate(
         memory.read_shape(Path(spec.base_model)),
-        msgspec.structs.replace(config, micro_batch_size=at_once),
+        msgspec.structs.replace(config, micro_batch_size=layout.at_once),
         [length_of(row) for row in rows],
         dtype=str(dtype_of(device, config.model.torch_dtype)).removeprefix("torch."),
         device=device.type,
         recomputes=layout.recomputes,
         keeps_teacher=not layout.in_parts,
+        taught=[length_of(as_taught(row)) for row in rows],
     )
     parts = ranks.size if layout.in_parts else 1
     return need._replace(weights=0 if layout.is_lent else need.weights // parts, adapter=need.adapter // parts)
@@ -238,12 +245,14 @@ def _done_instead(first: Layout, taken: Layout, ranks: Ranks) -> str:
             f"{IN_PARTS} does"
         )
     if taken.recomputes:
-        said.append("activations are computed again, which takes a third longer; a lower micro_batch_size would do too")
+        said.append("activations are computed again, which takes a third longer")
+    if taken.at_once < first.at_once:
+        said.append(f"of a step's trajectories, {taken.at_once} are computed at a time")
     return "; ".join(said)
 
 
 def _advice(spec: TrainSpec, ranks: Ranks) -> str:
-    ways = ["lower micro_batch_size or data.max_length"]
+    ways = ["lower data.max_length"]
     if spec.config.model.disable_activation_checkpoint:
         ways.append("allow model.disable_activation_checkpoint: false")
     if ranks.size == 1 and torch.cuda.device_count() > 1:

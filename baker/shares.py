@@ -12,14 +12,15 @@ class Share(NamedTuple):
 
 
 def share(groups: list[list[int]], lengths: Sequence[int], batch_size: int, rank: int, size: int) -> Share:
-    """What process `rank` of `size` does of a step that one process would do in `groups`.
+    """What process `rank` of `size` does of a step that one process, given room, would do in `groups`.
 
     Args:
         lengths: in tokens, of all rows.
         batch_size: most rows in a pass.
     """
     if size == 1:
-        return Share(groups, len(groups))
+        cut = [group[at : at + batch_size] for group in groups for at in range(0, len(group), batch_size)]
+        return Share(cut, len(cut))
     rows = [row for group in groups for row in group]
     own = _deal(rows, lengths, size)[rank]
     cut = [own[at : at + batch_size] for at in range(0, len(own), batch_size)]

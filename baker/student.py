@@ -183,9 +183,11 @@ def _load_with(
 class Student:
     """A base model, adapted in place or not, and its divergence from the teacher. Holds no state of its own."""
 
-    def __init__(self, model: PreTrainedModel, spread: Spread = WHOLE) -> None:
+    def __init__(self, model: PreTrainedModel, spread: Spread = WHOLE, most_rows: int | None = None) -> None:
+        """Args: most_rows: of a training's forward pass, as memory allows; None: as many as it is given."""
         self.model = model.eval()
         self.spread = spread
+        self.most_rows = most_rows
         self.device = model.device
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self._decoder: nn.Module = model.get_decoder()

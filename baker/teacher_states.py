@@ -5,16 +5,15 @@ They take D numbers a token where logits take V, so those of a whole bake are ke
 whole vocabulary then costs one forward pass over the rows, not one in every pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from baker.memory import TEACHER_BYTES
+from baker.batches import as_taught, length_of
+from baker.memory import READ_ROWS, READ_TOKENS, TEACHER_BYTES
 from baker.student import Student
 from baker.types import Trajectory
-
-_GROUP = 8  # rows of a forward pass
 
 
 class TeacherStates:
@@ -27,8 +26,7 @@ class TeacherStates:
         """
         self._student, self._layers = student, layers
         distinct = list({id(row): row for row in rows}.values())
-        groups = [distinct[at : at + _GROUP] for at in range(0, len(distinct), _GROUP)]
-        self._group_of = {id(row): group for group in groups for row in group}
+        self._group_of = {id(row): group for group in _groups(distinct) for row in group}
         self._states: dict[int, Tensor] = {}
 
     @staticmethod
@@ -45,3 +43,18 @@ class TeacherStates:
                 states = self._student.teacher_states(group, self._layers)
                 self._states.update(zip(map(id, group), states, strict=True))
         return torch.cat([self._states[id(row)] for row in rows])
+
+
+def _groups(rows: Sequence[Trajectory]) -> Iterator[list[Trajectory]]:
+    """Rows that are read together: so few that a long prompt needs no more memory than a step."""
+    group: list[Trajectory] = []
+    tokens = 0
+    for row in rows:
+        length = length_of(as_taught(row))
+        if group and (len(group) == READ_ROWS or tokens + length > READ_TOKENS):
+            yield group
+            group, tokens = [], 0
+        group.append(row)
+        tokens += length
+    if group:
+        yield group

@@ -5,19 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from baker import artifacts, events, lora, memory, training_state
 from baker.bake_config import bake_config
-from baker.batches import length_of, make_batch
+from baker.batches import as_taught, length_of, make_batch
 from baker.loop import Stopped
 from baker.losses import FORWARD_KL, Measure
 from baker.placement import load
 from baker.ranks import ALONE
 from baker.student import Student
-from baker.teacher_states import TeacherStates
+from baker.teacher_states import TeacherStates, _groups
 from baker.train import train
 from baker.types import Trajectory
 from tests.baker.test_losses import plain_divergence
@@ -161,8 +162,16 @@ def test_a_bake_learns_from_it_and_eval_kl_is_that_of_the_kept_tokens(
     losses = [next(event.loss for event in heard if isinstance(event, events.Stepped)) for heard in (full, kept)]
     assert losses[0] > losses[1], "the kept tokens give a lower bound"
     spec = write_spec(tmp_path / "recomputed", base, **gentle, **FULL)
-    lengths = [length_of(artifacts.load_trajectory(Path(file))) for file in spec.train]
-    need = memory.estimate(memory.read_shape(base), spec.config, lengths, dtype="float32", recomputes=True)
+    rows = [artifacts.load_trajectory(Path(file)) for file in spec.train]
+    monkeypatch.setattr(memory, "READ_TOKENS", 1)
+    need = memory.estimate(
+        memory.read_shape(base),
+        spec.config,
+        [length_of(row) for row in rows],
+        dtype="float32",
+        recomputes=True,
+        taught=[length_of(as_taught(row)) for row in rows],
+    )
     monkeypatch.setattr(memory, "free_bytes", lambda: need.to_take)
     again = run(spec)
     assert any("computed again" in warning for warning in warnings_of(again))
@@ -232,3 +241,11 @@ def test_models_that_scale_their_logits_keep_no_states() -> None:
 def test_it_has_few_names() -> None:
     with pytest.raises(ValueError, match="teacher 'all' is not known here; there is top_k, full"):
         bake_config({"data": {"teacher": "all"}})
+
+
+def test_a_teacher_reads_so_many_rows_and_tokens_at_a_time() -> None:
+    short, long = ROWS[0], msgspec.structs.replace(ROWS[0], teacher_ids=np.zeros(5000, np.int32))
+    half = msgspec.structs.replace(ROWS[0], teacher_ids=np.zeros(2000, np.int32))
+    read = [*[short] * 9, long, half, half, half]
+    assert [len(group) for group in _groups(read)] == [8, 1, 1, 2, 1]
+    assert [row for group in _groups(read) for row in group] == read

@@ -58,9 +58,17 @@ def test_the_need_grows_with_what_it_is_made_of(tmp_path: Path) -> None:
     assert need.activations == 30 * token_bytes(shape, 16, 2, keys=15) + 20 * token_bytes(shape, 16, 2, keys=10)
     assert estimate(shape, config, [10, 20, 30], dtype="float32").weights == 2 * need.weights == 4 * shape.parameters
     full = bake_config({"data": {"teacher": "full"}, "micro_batch_size": 2})
+    token_of_reading = 2 * (4 * 48 + 4 * 32 + 32 + 2 * 16 + 5 * 32) + 4 * 32
     assert estimate(shape, full, [10, 20, 30]).activations == need.activations + 60 * 5 * 32 * 2
     assert estimate(shape, full, [10, 20, 30], device="cuda").activations == need.activations + 60 * 5 * 32 * 2
     assert estimate(shape, full, [10, 20, 30], keeps_teacher=False) == estimate(shape, config, [10, 20, 30])
+    long = estimate(shape, full, [10, 20, 30], taught=[5000, 10])
+    assert (
+        long.activations - estimate(shape, full, [10, 20, 30]).activations == 5000 * token_of_reading - need.activations
+    )
+    several = estimate(shape, full, [10, 20, 30], taught=[900] * 9)
+    assert several.activations - long.activations == (4096 - 5000) * token_of_reading, "as many as are read together"
+    assert estimate(shape, config, [10, 20, 30], taught=[5000]) == need, "nobody reads them"
     some = bake_config({"model": {"baked_adapter_config": {"target_modules": "q_proj, v_proj", "r": 4}}})
     assert estimate(shape, some, [10]).adapter == 16 * 2 * 4 * (32 + 32 + 32 + 16)
     assert f"{need.total / MIB:,.0f} MiB (weights" in str(need)

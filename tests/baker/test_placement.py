@@ -29,9 +29,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("base") / "model")
 
 
-def need(base: Path, *, recomputes: bool) -> Need:
+def need(base: Path, *, recomputes: bool, at_once: int = 2) -> Need:
     """Of one device, as test_train's specs say."""
-    config = bake_config({"micro_batch_size": 2, "model": {"baked_adapter_config": {"r": 4}}})
+    config = bake_config({"micro_batch_size": at_once, "model": {"baked_adapter_config": {"r": 4}}})
     lengths = [length_of(row) for row in ROWS[3:]]
     return estimate(read_shape(base), config, lengths, dtype="float32", recomputes=recomputes)
 
@@ -82,12 +82,12 @@ def test_what_would_not_fit_is_computed_again_and_gives_the_same_adapter(
 def test_what_does_not_fit_at_all_is_refused_with_the_numbers_before_anything_is_loaded(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    least = need(base, recomputes=not settings)
+    least = need(base, recomputes=not settings, at_once=1)
     monkeypatch.setattr(memory, "free_bytes", lambda: taken(least) - 1)
     monkeypatch.setattr(placement, "load_base", lambda *how, **more: pytest.fail("it was loaded"))
     heard: list[events.TrainEvent] = []
     spec = write_spec(tmp_path, base, ROWS, **settings)
-    with pytest.raises(StageError, match="lower micro_batch_size") as refusal:
+    with pytest.raises(StageError, match=r"lower data\.max_length") as refusal:
         placement.load(spec, ROWS[3:], Ranks(), heard.append)
     free = f"{taken(least) / MIB:,.0f} MiB are free"
     assert str(least) in refusal.value.message and free in refusal.value.message
@@ -99,13 +99,30 @@ def test_what_does_not_fit_at_all_is_refused_with_the_numbers_before_anything_is
 def test_the_engine_is_to_sleep_only_if_nothing_fits_beside_it(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = taken(need(base, recomputes=True))
-    layout, _ = choose(tmp_path, base, Room(again, 2**60), monkeypatch)
-    assert layout == Layout(in_parts=False, recomputes=True)
+    least = taken(need(base, recomputes=True, at_once=1))
+    layout, _ = choose(tmp_path, base, Room(least, 2**60), monkeypatch)
+    assert layout == Layout(in_parts=False, recomputes=True, at_once=1)
     with pytest.raises(NeedsRoomError, match="it fits while the engine sleeps"):
-        choose(tmp_path, base, Room(again - 1, 2**60), monkeypatch)
+        choose(tmp_path, base, Room(least - 1, 2**60), monkeypatch)
     with pytest.raises(StageError, match="or give it more memory"):
-        choose(tmp_path, base, Room(again - 1, again - 1), monkeypatch)
+        choose(tmp_path, base, Room(least - 1, least - 1), monkeypatch)
+
+
+@pytest.mark.parametrize("settings", [{}, FORBIDDEN])
+def test_a_step_that_does_not_fit_is_computed_a_few_trajectories_at_a_time(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    """And is the same step, but for rounding."""
+    losses = []
+    for name, at_once in (("roomy", 6), ("narrow", 3), ("narrower", 1)):
+        free = taken(need(base, recomputes=not settings, at_once=at_once)) if at_once < 6 else 2**60
+        monkeypatch.setattr(memory, "free_bytes", lambda free=free: free)
+        heard = run(write_spec(tmp_path / name, base, ROWS, epochs=2, micro_batch_size=6, **settings))
+        losses.append([event.loss for event in heard if isinstance(event, events.Stepped)])
+        told = [warning for warning in warnings_of(heard) if f"{at_once} are computed at a time" in warning]
+        assert len(told) == (at_once < 6)
+    assert len(losses[0]) == 4
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[2] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_beside_a_sleeping_engine_it_says_so(tmp_path: Path, base: Path) -> None:
@@ -116,7 +133,7 @@ def test_beside_a_sleeping_engine_it_says_so(tmp_path: Path, base: Path) -> None
 def test_several_devices_part_the_weights_where_one_can_t_hold_them(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = need(base, recomputes=True)
+    whole = need(base, recomputes=True, at_once=1)
     layout, heard = choose(tmp_path, base, Room(taken(whole) - whole.weights // 2, 0), monkeypatch, devices=2)
     assert layout.in_parts and plans(heard) == [(MemoryWay.BESIDE, True, layout.recomputes)]
     assert any("is parted among the 2 devices" in warning for warning in warnings_of(heard))
@@ -139,6 +156,6 @@ def test_the_stage_says_whether_weights_are_parted(
 ) -> None:
     settings = {"deepspeed": {"zero_optimization": {"stage": stage}}}
     layout, heard = choose(tmp_path, base, Room(2**60, 0), monkeypatch, devices, **settings)
-    assert layout == Layout(in_parts, recomputes=False)
+    assert layout == Layout(in_parts, recomputes=False, at_once=-(-2 // devices))
     told = warnings_of(heard)
     assert len(told) == (warning is not None) and all(warning in text for text in told)

@@ -174,7 +174,7 @@ def test_what_nobody_expected_is_an_event_too(
     write_spec(tmp_path, base)
     heard: list[events.TrainEvent] = []
     monkeypatch.setattr(trainer, "_take_stdout", lambda: heard.append)
-    monkeypatch.setattr(placement, "Student", lambda *how: 1 / 0)
+    monkeypatch.setattr(placement, "Student", lambda *how, **more: 1 / 0)
     assert trainer.main([str(tmp_path / "spec.json")]) == 1
     assert heard[-1] == events.Failed("training stopped on ZeroDivisionError: division by zero", "INTERNAL_ERROR")
     assert "Traceback" in capsys.readouterr().err
