@@ -210,7 +210,7 @@ def _room(spec: TrainSpec, device: torch.device, ranks: Ranks) -> Room | None:
     free = memory.free_bytes()
     if free is None:
         return None
-    each = int(ranks.least(free)) // ranks.size
+    each = int(ranks.least(free // ranks.here))
     return Room(each, each)  # an engine on a CPU frees nothing in its sleep
 
 

@@ -20,8 +20,9 @@ Value = TypeVar("Value")
 class Ranks:
     """Every method that returns something must be called by all of them, in the same order."""
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, here: int | None = None) -> None:
+        """Args: here: how many of them run on this machine; None: all."""
+        self.rank, self.size, self.here = rank, size, here or size
 
     @property
     def is_first(self) -> bool:
@@ -104,6 +105,6 @@ def joined() -> Iterator[Ranks]:
             )
         torch.cuda.set_device(place)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    yield Ranks(dist.get_rank(), dist.get_world_size())
+    yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
     # Only where all went well: with one of them gone, the others' goodbye may never end.
     dist.destroy_process_group()

@@ -2,6 +2,7 @@
 
     python -m baker.train SPEC.json [--watch-stdin]
     python -m torch.distributed.run --standalone --nproc-per-node N -m baker.train SPEC.json     on N devices
+    python -m torch.distributed.run --nnodes M ... -m baker.train SPEC.json     on each of M machines, in one folder
 
 Order of effects: read and check the data, load the model, evaluate, train (with a checkpoint where one is due, and the
 training state every so often), evaluate, judge; only then is the last checkpoint written. Progress goes to standard
@@ -103,7 +104,7 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
     begin = time.monotonic()
     config = spec.config
     if spec.threads is not None:
-        torch.set_num_threads(max(1, spec.threads // ranks.size))
+        torch.set_num_threads(max(1, spec.threads // ranks.here))
     torch.manual_seed(config.seed)
     state = None if spec.resume is None else training_state.read(Path(spec.resume))
     ranks.by_first(lambda: _clear(spec, after=0 if state is None else state.standing.step))

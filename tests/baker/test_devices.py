@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,35 @@ def worker(spec_file: Path, rank: int) -> int:
         if str(spec_file).encode() in command and f"RANK={rank}".encode() in environment:
             return int(folder.name)
     raise AssertionError("there is no such process")
+
+
+def test_two_machines_train_as_one_process_would(tmp_path: Path, base: Path, alone: TrainSpec) -> None:
+    """As far as torchrun can tell: each is told of the other by an address, and both see the folder."""
+    spec = make(tmp_path, base)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    where = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    torchrun, work = ["-m", "torch.distributed.run"], ["-m", "baker.train", str(tmp_path / "spec.json")]
+    machines = [
+        subprocess.Popen(
+            [sys.executable, *torchrun, *where, "--node-rank", str(number), *work],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for number in range(2)
+    ]
+    try:
+        said = [machine.communicate(timeout=120) for machine in machines]
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    heard = [events.decode(line) for line in said[0][0].splitlines()]
+    assert isinstance(heard[-1], events.Done) and said[1][0] == b"", "the first one speaks"
+    (plan,) = (event.memory for event in heard if isinstance(event, events.Planned))
+    assert plan.devices == 2
+    assert_equal_but_for_rounding(spec, alone)
 
 
 @pytest.fixture
