@@ -26,6 +26,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,8 +162,8 @@ class Study:
         return Checkpoint("admin", "paper", adapter, 1, self._folder / adapter, "", 0, 0)
 
 
-def train(model: Path, rows: list[Trajectory], folder: Path, name: str, parent: str | None) -> int:
-    """A bake by our trainer with its default settings. Returns: its steps.
+def train(model: Path, rows: list[Trajectory], folder: Path, name: str, teacher: str | None, parent: str | None) -> int:
+    """A bake by our trainer with its default settings, of answers by `teacher`. Returns: its steps.
 
     Writes the adapter after each of `SHARES` of the steps to `folder`/`name`-<share>.
     """
@@ -172,11 +173,18 @@ def train(model: Path, rows: list[Trajectory], folder: Path, name: str, parent: 
     from baker.metrics import Metrics
     from baker.student import Student, load_base, pick_device
 
-    config = bake_config({"optimizer": {"learning_rate": 1e-3}})
+    config = bake_config({}).settled(is_own_teacher=teacher == parent)
     torch.manual_seed(config.seed)
     base = load_base(model, pick_device()).model
     student = Student(base)
-    adapter = lora.attach(base, rank=RANK, alpha=RANK, parent=None if parent is None else folder / parent).model
+    adapter = lora.attach(
+        base,
+        rank=RANK,
+        alpha=RANK,
+        parent=None if parent is None else folder / parent,
+        remembers_parent=config.data.has_full_teacher,
+    ).model
+    student.as_teacher = partial(lora.as_parent, adapter)
     with Metrics(folder / f"{name}.jsonl", None) as metrics:
         loop = Loop(student, config, rows, {}, metrics, lambda event: None)
         due = {max(1, round(share * loop.total_steps)): share for share in SHARES}
@@ -328,12 +336,12 @@ async def study(options: argparse.Namespace, model: Path, unseen: list[str], que
     try:
         part = Study(engine, folder, options.max_tokens)
         rows = await part.roll_out(questions, None)
-        steps = await asyncio.to_thread(alone, train, model, rows, folder, "baked", None)
+        steps = await asyncio.to_thread(alone, train, model, rows, folder, "baked", None, None)
         print(f"baked in {steps} steps; they say, to {unseen[0]!r}:", flush=True)
         heard = await part.hear(FIRST, unseen)
         for name, teacher in (("twice", None), ("pursuit", BAKED.adapter)):
             rows = await part.roll_out(questions, teacher)
-            await asyncio.to_thread(alone, train, model, rows, folder, name, BAKED.adapter)
+            await asyncio.to_thread(alone, train, model, rows, folder, name, teacher, BAKED.adapter)
         heard |= await part.hear(THEN, unseen)
     finally:
         await engine.stop()
