@@ -5,7 +5,7 @@ The packed line, for models that can read it, has no padding at all (`packing.py
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baker.memory import READ_ROWS, READ_TOKENS
 from baker.packing import Packing, pack
 from baker.types import Trajectory
 
@@ -106,6 +107,21 @@ def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[
     batches = [by_length[at : at + batch_size] for at in range(0, len(by_length), batch_size)]
     generator.shuffle(batches)
     return batches
+
+
+def read_together(rows: Sequence[Trajectory]) -> Iterator[list[Trajectory]]:
+    """`rows` in their order, as many at a time as are read without gradients: a step's memory is not to be exceeded by
+    that. One that is longer than `READ_TOKENS` is read alone."""
+    group: list[Trajectory] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, length_of(row))
+        if group and (len(group) == READ_ROWS or (len(group) + 1) * longest > READ_TOKENS):
+            yield group
+            group, longest = [], length_of(row)
+        group.append(row)
+    if group:
+        yield group
 
 
 def make_batch(rows: Sequence[Trajectory], *, has_teacher: bool = False) -> Batch:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from baker import events
 from baker.bake_config import BakeConfig, SchedulerConfig, epochs_for
-from baker.batches import Batch, length_of, make_batch, plan_epoch
+from baker.batches import Batch, length_of, make_batch, plan_epoch, read_together
 from baker.errors import TrainingError
 from baker.losses import Measure
-from baker.memory import peak_bytes
+from baker.memory import READ_ROWS, peak_bytes
 from baker.metrics import Metrics
 from baker.ranks import ALONE, Ranks
 from baker.shares import share
@@ -31,7 +31,6 @@ from baker.train_spec import BEFORE_ROUNDS, Round
 from baker.training_state import Standing, TrainingState
 from baker.types import NEGLIGIBLE_KL, Loss, Trajectory
 
-EVAL_BATCH_SIZE = 8
 FLOAT16_LOSS_SCALE = 1024.0
 """float16 has no gradient below 6e-8, and few digits below 6e-5. A power of two, so it is undone exactly."""
 
@@ -175,6 +174,7 @@ class Loop:
             drifts=self.drifts,
             round=self._round.number,
             passes=self._passes + self._epochs,
+            at_once=self._student.most_rows,
         )
         return TrainingState(standing, arrays)
 
@@ -450,5 +450,5 @@ def schedule(config: SchedulerConfig, step: int, total_steps: int) -> float:
 
 
 def _batches(rows: Sequence[Trajectory]) -> list[Batch]:
-    plan = plan_epoch([length_of(row) for row in rows], EVAL_BATCH_SIZE, seed=0)
-    return [make_batch([rows[index] for index in group]) for group in plan]
+    plan = plan_epoch([length_of(row) for row in rows], READ_ROWS, seed=0)
+    return [make_batch(some) for group in plan for some in read_together([rows[index] for index in group])]

@@ -26,7 +26,7 @@ ADAM_BYTES = 16  # a trained weight, its gradient and two moments, in float32
 TEACHER_BYTES = 1 << 30
 """Most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000 response tokens."""
 READ_ROWS, READ_TOKENS = 8, 4096
-"""Rows that the teacher reads together, and their tokens; a longer one is read alone."""
+"""Rows that are read together without gradients, by the teacher or to evaluate, and their tokens."""
 MIDDLE_PARTS = 5
 """Of the depth: layers 6, 12, 18 and 24 of 30 are compared with the teacher's, and the last."""
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -65,7 +65,7 @@ class Need(NamedTuple):
     adapter: int
     """With gradients and optimizer."""
     activations: int
-    """Kept for the backward pass; on a CPU, with the teacher's hidden states."""
+    """Kept for the backward pass, or read without one; with the teacher's hidden states."""
     logits: int
     runtime: int
 
@@ -131,13 +131,16 @@ def estimate(
     kept = shape._replace(layers=1) if recomputes else shape
     entering = shape.layers * shape.hidden * size if recomputes else 0
     step = sum(length * (entering + token_bytes(kept, wanted.r, size, keys=length // 2)) for length in longest)
-    has_states = keeps_teacher and config.data.has_full_teacher
+    read = _tokens_read(lengths, config.micro_batch_size)
+    if config.data.has_full_teacher:
+        read = max(read, _tokens_read(taught, config.micro_batch_size))
+        states = _teacher_bytes(shape, config, lengths, size) if keeps_teacher else 0
+    else:
+        states = 0
     return Need(
         weights=shape.parameters * size,
         adapter=_adapter_weights(shape, wanted) * ADAM_BYTES,
-        activations=max(step, _read_bytes(shape, taught, size)) + _teacher_bytes(shape, config, lengths, size)
-        if has_states
-        else step,
+        activations=max(step, read * _read_bytes(shape, size)) + states,
         logits=LOGITS_BYTES[device],
         runtime=RUNTIME_BYTES[device],
     )
@@ -149,11 +152,16 @@ def _teacher_bytes(shape: Shape, config: BakeConfig, lengths: Sequence[int], siz
     return min(TEACHER_BYTES, sum(lengths) * states * shape.hidden * size)
 
 
-def _read_bytes(shape: Shape, taught: Sequence[int], size: int) -> int:
-    """What the teacher takes while it reads: one layer's numbers, and the states that are kept of some."""
-    tokens = max(max(taught, default=0), min(READ_TOKENS, sum(sorted(taught)[-READ_ROWS:])))
+def _tokens_read(lengths: Sequence[int], at_once: int) -> int:
+    """At once, without gradients: to evaluate, and by a teacher whose states are not kept, the rows of a pass."""
+    longest = sorted(lengths, reverse=True)
+    return max(sum(longest[:at_once]), min(READ_TOKENS, sum(longest[:READ_ROWS])))
+
+
+def _read_bytes(shape: Shape, size: int) -> int:
+    """What a token takes that is read without gradients: one layer's numbers, and the states that are kept of some."""
     layer = 4 * shape.intermediate + 4 * shape.hidden + (shape.heads + 2 * shape.key_heads) * shape.head_width
-    return tokens * (size * (layer + MIDDLE_PARTS * shape.hidden) + 4 * shape.hidden)
+    return size * (layer + MIDDLE_PARTS * shape.hidden) + 4 * shape.hidden
 
 
 def token_bytes(shape: Shape, rank: int, size: int, keys: int = 0) -> int:

@@ -50,16 +50,19 @@ class Room(NamedTuple):
     """If the engine slept."""
 
 
-def load(spec: TrainSpec, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit) -> tuple[Student, lora.Attached]:
+def load(
+    spec: TrainSpec, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit, at_once: int | None = None
+) -> tuple[Student, lora.Attached]:
     """The base with its new adapter, which starts as the parent's if there is one, ready to train on `rows`.
 
+    Args: at_once: most trajectories of a forward pass; None: as the config says. Memory may ask for fewer.
     Raises: before anything is loaded, NeedsRoomError if it only fits while the engine sleeps, StageError if it does
     not fit; then StageError for a base that can't be loaded, AdapterError for the parent's or the wanted adapter.
     """
     config, device = spec.config, pick_device()
     wanted = config.model.baked_adapter_config
     lent = None if spec.engine_weights is None else _borrow(spec, device, Path(spec.engine_weights), emit)
-    layout = _choose(spec, rows, device, ranks, emit, is_lent=lent is not None)
+    layout = _choose(spec, rows, device, ranks, emit, at_once, is_lent=lent is not None)
     base = lent or _load_base(spec, device, is_moved=not layout.in_parts)
     attached = lora.attach(
         base.model,
@@ -115,6 +118,7 @@ def _choose(
     device: torch.device,
     ranks: Ranks,
     emit: Emit,
+    at_once: int | None = None,
     *,
     is_lent: bool = False,
 ) -> Layout:
@@ -124,7 +128,7 @@ def _choose(
     """
     for warning in _warnings(spec, ranks):
         emit(events.Warned(warning))
-    layouts = [layout._replace(is_lent=is_lent) for layout in _layouts(spec, ranks)]
+    layouts = [layout._replace(is_lent=is_lent) for layout in _layouts(spec, ranks, at_once)]
     room = _room(spec, device, ranks)
     try:
         needs = [_need(spec, rows, device, ranks, layout) for layout in layouts]
@@ -136,7 +140,7 @@ def _choose(
     here = MemoryWay.ASLEEP if spec.is_engine_asleep else MemoryWay.BESIDE
     for way, bytes_free in ((here, room.free), (MemoryWay.ASLEEP, room.asleep)):
         for layout, need in zip(layouts, needs, strict=True):
-            if need.to_take > bytes_free:
+            if not ranks.all(need.to_take <= bytes_free):  # machines may compute in other types
                 continue
             _plan(spec, ranks, layout, need, room.free, way, emit)
             if way is not here:
@@ -149,11 +153,11 @@ def _choose(
     raise StageError(f"{_numbers(least, room)}: {_advice(spec, ranks)}")
 
 
-def _layouts(spec: TrainSpec, ranks: Ranks) -> Iterator[Layout]:
+def _layouts(spec: TrainSpec, ranks: Ranks, most: int | None) -> Iterator[Layout]:
     """Those that the config allows, the fastest first; those that compute a step as a whole before those that take its
     trajectories fewer at a time, which rounds otherwise."""
     must_part = spec.config.deepspeed.zero_optimization.stage == IN_PARTS
-    at_once = min(spec.config.micro_batch_size, -(-_together(spec) // ranks.size))
+    at_once = min(most or spec.config.micro_batch_size, spec.config.micro_batch_size, -(-_together(spec) // ranks.size))
     recomputing = [False] if spec.config.model.disable_activation_checkpoint else [False, True]
     parting = [False] if ranks.size == 1 else [True] if must_part else [False, True]
     for layout in (Layout(in_parts, recomputes, at_once) for in_parts in parting for recomputes in recomputing):
@@ -253,6 +257,8 @@ def _done_instead(first: Layout, taken: Layout, ranks: Ranks) -> str:
 
 def _advice(spec: TrainSpec, ranks: Ranks) -> str:
     ways = ["lower data.max_length"]
+    if spec.config.data.has_full_teacher:
+        ways.append("shorten the teacher's prompt")
     if spec.config.model.disable_activation_checkpoint:
         ways.append("allow model.disable_activation_checkpoint: false")
     if ranks.size == 1 and torch.cuda.device_count() > 1:

@@ -35,6 +35,9 @@ class Ranks:
     def least(self, value: float) -> float:
         return self._reduce([value], dist.ReduceOp.MIN)[0]
 
+    def all(self, are_so: bool) -> bool:
+        return not self.any(not are_so)
+
     def any(self, is_so: bool) -> bool:
         return self._reduce([float(is_so)], dist.ReduceOp.MAX)[0] > 0
 

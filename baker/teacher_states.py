@@ -5,13 +5,14 @@ They take D numbers a token where logits take V, so those of a whole bake are ke
 whole vocabulary then costs one forward pass over the rows, not one in every pass.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from baker.batches import as_taught, length_of
-from baker.memory import READ_ROWS, READ_TOKENS, TEACHER_BYTES
+from baker.batches import as_taught, read_together
+from baker.memory import TEACHER_BYTES
 from baker.student import Student
 from baker.types import Trajectory
 
@@ -26,7 +27,11 @@ class TeacherStates:
         """
         self._student, self._layers = student, layers
         distinct = list({id(row): row for row in rows}.values())
-        self._group_of = {id(row): group for group in _groups(distinct) for row in group}
+        self._group_of: dict[int, list[Trajectory]] = {}
+        left = iter(distinct)
+        for taught in read_together([as_taught(row) for row in distinct]):
+            group = list(islice(left, len(taught)))
+            self._group_of |= {id(row): group for row in group}
         self._states: dict[int, Tensor] = {}
 
     @staticmethod
@@ -43,18 +48,3 @@ class TeacherStates:
                 states = self._student.teacher_states(group, self._layers)
                 self._states.update(zip(map(id, group), states, strict=True))
         return torch.cat([self._states[id(row)] for row in rows])
-
-
-def _groups(rows: Sequence[Trajectory]) -> Iterator[list[Trajectory]]:
-    """Rows that are read together: so few that a long prompt needs no more memory than a step."""
-    group: list[Trajectory] = []
-    tokens = 0
-    for row in rows:
-        length = length_of(as_taught(row))
-        if group and (len(group) == READ_ROWS or tokens + length > READ_TOKENS):
-            yield group
-            group, tokens = [], 0
-        group.append(row)
-        tokens += length
-    if group:
-        yield group

@@ -111,7 +111,7 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
     rows, held_out = _read_data(spec, emit)
     neutral = [artifacts.load_trajectory(Path(name)) for name in spec.neutral]
     pinned = [*chain.from_iterable(held_out.values())] or rows
-    student, attached = placement.load(spec, rows, ranks, emit)
+    student, attached = placement.load(spec, rows, ranks, emit, None if state is None else state.standing.at_once)
     _check_vocabulary([*rows, *pinned, *neutral], student.vocabulary)
     placement.compile_if_worth(spec, student, rows, emit)
     with _metrics(spec, 0 if state is None else state.standing.rows, ranks, emit) as metrics:

@@ -43,6 +43,8 @@ class Standing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The on-policy round that it stands in; 0: before them."""
     passes: int = 0
     """Passes over the data that it has behind it at the round's end."""
+    at_once: int | None = None
+    """Trajectories of a forward pass, as memory allowed: with others, rounding is another."""
 
 
 class TrainingState(NamedTuple):

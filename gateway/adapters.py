@@ -191,7 +191,7 @@ class Adapters:
             "%s: served and trained log-probabilities differ by %.4f nats, the bake's effect is %.4f; "
             "it is served at strength %.3f, give or take %.3f",
             checkpoint.name,
-            *found,
+            *found[:4],
         )
         if found.complaint:
             raise AdapterError(f"the engine's log-probabilities of {checkpoint.name!r} {found.complaint}")

@@ -8,8 +8,9 @@ at each token, as trained and as served, the slope of the least squares line thr
     strength = sum(d_served * d_trained) / sum(d_trained ** 2),
 
 is 1 if all of it does, 0 if the engine answers as its base, 0.5 with half of the adapter: of small effects too, which
-the first question can't tell from rounding. Its standard error is known, since the base model has no adapter: what
-engine and trainer differ by there is rounding.
+the first question can't tell from rounding. How far rounding can move it is known, since the base model has no
+adapter: e, what engine and trainer differ by there, is rounding. It moves the strength by chance, and what of it is in
+d_trained draws it towards 0, by 2 * sum(e ** 2) / sum(d_trained ** 2) at most.
 """
 
 import math
@@ -24,6 +25,8 @@ TOLERANCE_NATS = 0.1
 TOLERATED_SHARE = 0.25
 """Of the effect, as a difference, and of the strength."""
 STANDARD_ERRORS = 4.0
+LEAST_NATS = 0.2
+"""A strength that is off matters from there: what it makes of the log-probability of some token."""
 
 
 class Served(NamedTuple):
@@ -39,9 +42,11 @@ class Parity(NamedTuple):
     effect: float
     """The same of trained and base."""
     strength: float
-    """Of the adapter as served; NaN where it has no effect."""
-    standard_error: float
-    """Of the strength."""
+    """Of the adapter as served; 1 where it has no effect."""
+    uncertainty: float
+    """How far rounding may move the strength."""
+    most: float
+    """Greatest effect at a token, in nats."""
 
     @property
     def complaint(self) -> str | None:
@@ -49,8 +54,8 @@ class Parity(NamedTuple):
         allowed = TOLERANCE_NATS + TOLERATED_SHARE * self.effect
         if not self.error <= allowed:
             return f"differ from the trainer's by {self.error:.3f} nats a token, and {allowed:.3f} are allowed"
-        allowed = TOLERATED_SHARE + STANDARD_ERRORS * self.standard_error
-        if abs(self.strength - 1.0) > allowed:
+        off, allowed = abs(self.strength - 1.0), TOLERATED_SHARE + self.uncertainty
+        if not (off <= allowed or off * self.most <= LEAST_NATS):
             return (
                 f"show {self.strength:.2f} of the effect that it had when it was trained, and 1 is right, give or take "
                 f"{allowed:.2f}"
@@ -65,14 +70,22 @@ def compare(sequences: Sequence[PinnedSequence], served: Sequence[Served]) -> Pa
     if not trained:
         return None
     effects = [a - b for a, b in zip(trained, base, strict=True)]
-    square = sum(effect * effect for effect in effects)
     arrived = [a - b for a, b in zip(here, base_here, strict=True)]
-    rounding = statistics.fmean((a - b) ** 2 for a, b in zip(base_here, base, strict=True))
+    square = sum(effect**2 for effect in effects)
+    strength, uncertainty = 1.0, 0.0
+    if square:
+        strength = sum(a * b for a, b in zip(arrived, effects, strict=True)) / square
+        rounding = [(a - b) ** 2 for a, b in zip(base_here, base, strict=True)]
+        # By all tokens' rounding, or by that of those that count most, which may be the least certain ones.
+        weighed = sum(e * effect**2 for e, effect in zip(rounding, effects, strict=True)) / square
+        chance = math.sqrt(2.0 * max(statistics.fmean(rounding), weighed) / square)
+        uncertainty = STANDARD_ERRORS * chance + 2.0 * sum(rounding) / square
     return Parity(
         error=statistics.fmean(abs(a - b) for a, b in zip(here, trained, strict=True)),
         effect=statistics.fmean(map(abs, effects)),
-        strength=sum(a * b for a, b in zip(arrived, effects, strict=True)) / square if square else math.nan,
-        standard_error=math.sqrt(2.0 * rounding / square) if square else math.nan,
+        strength=strength,
+        uncertainty=uncertainty,
+        most=max(map(abs, effects)),
     )
 
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from baker import artifacts, events, lora, memory, training_state
 from baker.bake_config import bake_config
-from baker.batches import as_taught, length_of, make_batch
+from baker.batches import as_taught, length_of, make_batch, read_together
 from baker.loop import Stopped
 from baker.losses import FORWARD_KL, Measure
 from baker.placement import load
 from baker.ranks import ALONE
 from baker.student import Student
-from baker.teacher_states import TeacherStates, _groups
+from baker.teacher_states import TeacherStates
 from baker.train import train
 from baker.types import Trajectory
 from tests.baker.test_losses import plain_divergence
@@ -247,5 +247,7 @@ def test_a_teacher_reads_so_many_rows_and_tokens_at_a_time() -> None:
     short, long = ROWS[0], msgspec.structs.replace(ROWS[0], teacher_ids=np.zeros(5000, np.int32))
     half = msgspec.structs.replace(ROWS[0], teacher_ids=np.zeros(2000, np.int32))
     read = [*[short] * 9, long, half, half, half]
-    assert [len(group) for group in _groups(read)] == [8, 1, 1, 2, 1]
-    assert [row for group in _groups(read) for row in group] == read
+    taught = [as_taught(row) for row in read]
+    assert [len(group) for group in read_together(taught)] == [8, 1, 1, 2, 1]
+    assert [row for group in read_together(taught) for row in group] == taught
+    assert [len(group) for group in read_together([short, half, short])] == [3], "of the student's side"

@@ -64,11 +64,15 @@ def test_the_need_grows_with_what_it_is_made_of(tmp_path: Path) -> None:
     assert estimate(shape, full, [10, 20, 30], keeps_teacher=False) == estimate(shape, config, [10, 20, 30])
     long = estimate(shape, full, [10, 20, 30], taught=[5000, 10])
     assert (
-        long.activations - estimate(shape, full, [10, 20, 30]).activations == 5000 * token_of_reading - need.activations
+        long.activations - estimate(shape, full, [10, 20, 30]).activations == 5010 * token_of_reading - need.activations
     )
     several = estimate(shape, full, [10, 20, 30], taught=[900] * 9)
-    assert several.activations - long.activations == (4096 - 5000) * token_of_reading, "as many as are read together"
+    assert several.activations - long.activations == (4096 - 5010) * token_of_reading, "as many as are read together"
     assert estimate(shape, config, [10, 20, 30], taught=[5000]) == need, "nobody reads them"
+    in_parts = estimate(shape, full, [10, 20, 30], taught=[5000, 10], keeps_teacher=False)
+    assert in_parts.activations == 5010 * token_of_reading, "read again in every step"
+    evaluated = estimate(shape, config, [60] * 8)
+    assert evaluated.activations == 480 * token_of_reading > 2 * 60 * token_bytes(shape, 16, 2, keys=30)
     some = bake_config({"model": {"baked_adapter_config": {"target_modules": "q_proj, v_proj", "r": 4}}})
     assert estimate(shape, some, [10]).adapter == 16 * 2 * 4 * (32 + 32 + 32 + 16)
     assert f"{need.total / MIB:,.0f} MiB (weights" in str(need)

@@ -8,13 +8,15 @@ import msgspec
 import pytest
 import torch
 
-from baker import events, memory, placement
+from baker import events, memory, placement, training_state
 from baker.bake_config import bake_config
 from baker.batches import length_of
 from baker.errors import NeedsRoomError, StageError
+from baker.loop import Stopped
 from baker.memory import MIB, Need, estimate, read_shape
 from baker.placement import Layout, Room
 from baker.ranks import Ranks
+from baker.train import train
 from baker.types import MemoryWay
 from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import make_trajectories, save_model
@@ -27,6 +29,12 @@ FORBIDDEN: dict[str, Any] = {"model": {"disable_activation_checkpoint": True}}
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For so small a model, 8 rows that are evaluated would outweigh a step."""
+    monkeypatch.setattr(memory, "READ_ROWS", 1)
 
 
 def need(base: Path, *, recomputes: bool, at_once: int = 2) -> Need:
@@ -46,6 +54,9 @@ class Alike(Ranks):
 
     def least(self, value: float) -> float:
         return value
+
+    def any(self, is_so: bool) -> bool:
+        return is_so
 
 
 def choose(
@@ -123,6 +134,42 @@ def test_a_step_that_does_not_fit_is_computed_a_few_trajectories_at_a_time(
         assert len(told) == (at_once < 6)
     assert len(losses[0]) == 4
     assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_machine_s_memory_is_shared_by_its_own_processes(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    spec = write_spec(tmp_path, base, ROWS)
+    assert placement._room(spec, CPU, Alike(0, 6, here=2)) == Room(500, 500)
+
+
+def test_a_training_that_is_taken_up_again_computes_as_many_at_a_time_as_before(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much memory there is by then: the adapter is that of one that was never interrupted, to the byte."""
+    settings = {"epochs": 2, "micro_batch_size": 6, "checkpoint": [{"state_every_n_seconds": 0}]}
+    monkeypatch.setattr(memory, "free_bytes", lambda: taken(need(base, recomputes=True, at_once=3)))
+    made = []
+    for name in ("whole", "interrupted"):
+        spec = write_spec(tmp_path / name, base, ROWS, **settings)
+        spec = msgspec.structs.replace(spec, state=str(tmp_path / name / "state"))
+        if name == "interrupted":
+            steps: list[events.TrainEvent] = []
+
+            def hear(event: events.TrainEvent, steps: list[events.TrainEvent] = steps) -> None:
+                steps.extend([event] if isinstance(event, events.Stepped) else [])
+
+            with pytest.raises(Stopped):
+                train(spec, hear, lambda steps=steps: len(steps) >= 2)
+            state = training_state.find(tmp_path / name / "state", spec.fingerprint())
+            assert state is not None
+            assert training_state.read(state).standing.at_once == 3
+            spec = msgspec.structs.replace(spec, resume=str(state))
+            monkeypatch.setattr(memory, "free_bytes", lambda: 2**60)
+        train(spec, lambda event: None)
+        made.append((tmp_path / name / "out/4/adapter_model.safetensors").read_bytes())
+    assert made[0] == made[1]
 
 
 def test_beside_a_sleeping_engine_it_says_so(tmp_path: Path, base: Path) -> None:

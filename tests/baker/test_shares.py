@@ -34,3 +34,11 @@ def test_tokens_are_shared_evenly() -> None:
 def test_one_process_does_what_was_planned() -> None:
     groups = [[3, 1], [2], [0, 4]]
     assert share(groups, [1, 2, 3, 4, 5], 2, 0, 1) == (groups, 3)
+
+
+def test_where_fewer_rows_fit_at_a_time_there_are_more_passes() -> None:
+    groups = [[3, 1, 5], [2], [0, 4]]
+    assert share(groups, [1] * 6, 2, 0, 1) == ([[3, 1], [5], [2], [0, 4]], 4)
+    shares = [share(groups, [1] * 6, 1, rank, 2) for rank in range(2)]
+    assert sorted(row for own in shares for group in own.groups for row in group) == [0, 1, 2, 3, 4, 5]
+    assert all(len(group) == 1 for own in shares for group in own.groups)

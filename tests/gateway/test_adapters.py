@@ -159,7 +159,7 @@ async def test_an_adapter_that_is_served_otherwise_is_refused_and_unloaded(make:
 
 async def test_a_small_effect_that_does_not_arrive_is_not_overlooked(make: Callable[..., Checkpoint]) -> None:
     engine = LoraEngine(logprob=-2.0)
-    small = make(9, logprobs=[-1.95, -1.95])
+    small = make(9, logprobs=[-1.75, -2.0])
     with pytest.raises(AdapterError, match=r"show 0\.00 of the effect"):
         await registry(engine).prove(small)
     assert engine.loaded == {}
