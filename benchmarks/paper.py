@@ -162,8 +162,16 @@ class Study:
         return Checkpoint("admin", "paper", adapter, 1, self._folder / adapter, "", 0, 0)
 
 
-def train(model: Path, rows: list[Trajectory], folder: Path, name: str, teacher: str | None, parent: str | None) -> int:
-    """A bake by our trainer with its default settings, of answers by `teacher`. Returns: its steps.
+def train(
+    model: Path,
+    rows: list[Trajectory],
+    folder: Path,
+    overrides: dict[str, Any],
+    name: str,
+    teacher: str | None,
+    parent: str | None,
+) -> int:
+    """A bake by our trainer of answers by `teacher`, as a service would train it. Returns: its steps.
 
     Writes the adapter after each of `SHARES` of the steps to `folder`/`name`-<share>.
     """
@@ -173,7 +181,7 @@ def train(model: Path, rows: list[Trajectory], folder: Path, name: str, teacher:
     from baker.metrics import Metrics
     from baker.student import Student, load_base, pick_device
 
-    config = bake_config({}).settled(is_own_teacher=teacher == parent)
+    config = bake_config(overrides).settled(is_own_teacher=teacher == parent)
     torch.manual_seed(config.seed)
     base = load_base(model, pick_device()).model
     student = Student(base)
@@ -336,12 +344,13 @@ async def study(options: argparse.Namespace, model: Path, unseen: list[str], que
     try:
         part = Study(engine, folder, options.max_tokens)
         rows = await part.roll_out(questions, None)
-        steps = await asyncio.to_thread(alone, train, model, rows, folder, "baked", None, None)
+        steps = await asyncio.to_thread(alone, train, model, rows, folder, options.overrides, "baked", None, None)
         print(f"baked in {steps} steps; they say, to {unseen[0]!r}:", flush=True)
         heard = await part.hear(FIRST, unseen)
         for name, teacher in (("twice", None), ("pursuit", BAKED.adapter)):
             rows = await part.roll_out(questions, teacher)
-            await asyncio.to_thread(alone, train, model, rows, folder, name, teacher, BAKED.adapter)
+            work = (model, rows, folder, options.overrides, name, teacher, BAKED.adapter)
+            await asyncio.to_thread(alone, train, *work)
         heard |= await part.hear(THEN, unseen)
     finally:
         await engine.stop()
@@ -356,6 +365,7 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=128, help="questions of a bake, with one answer each (128)")
     parser.add_argument("--questions", type=int, default=20, help="unseen ones, to measure on (20)")
     parser.add_argument("--max-tokens", type=int, default=48, help="of an answer (48)")
+    parser.add_argument("--overrides", type=json.loads, default={}, help="of the bakes, as JSON; absent: all defaults")
     _models.add_options(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for plots, results.json, answers.json, adapters"
