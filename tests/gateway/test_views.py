@@ -78,6 +78,7 @@ def test_a_bake_s_answer_names_all_its_checkpoints_and_says_how_its_targets_were
         "devices": 2,
         "in_parts": True,
         "recomputes": False,
+        "is_lent": False,
     }
 
 
