@@ -74,7 +74,7 @@ class PinnedSequence(msgspec.Struct, frozen=True):
     """Of the same tokens under the base model, without an adapter."""
 
 
-class Parity(msgspec.Struct, frozen=True):
+class ParityCertificate(msgspec.Struct, frozen=True):
     """The parity certificate, parity.json: what the engine must reproduce before the adapter is served."""
 
     sequences: list[PinnedSequence]
@@ -102,11 +102,11 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     return config
 
 
-def read_parity(folder: Path) -> Parity:
+def read_parity(folder: Path) -> ParityCertificate:
     """Raises: AdapterError if the certificate is missing or broken."""
     path = folder / PARITY
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Parity)
+        return msgspec.json.decode(path.read_bytes(), type=ParityCertificate)
     except OSError as error:
         raise AdapterError(f"{path} can't be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

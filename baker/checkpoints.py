@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baker import artifacts, events, lora
-from baker.adapter_files import Parity, PinnedSequence
+from baker.adapter_files import ParityCertificate, PinnedSequence
 from baker.bake_config import CheckpointConfig
 from baker.batches import length_of, make_batch, shorten
 from baker.ranks import ALONE, Ranks
@@ -75,7 +75,7 @@ class CheckpointWriter:
     def remove(self, saved: events.Saved) -> None:
         self._ranks.by_first(lambda: shutil.rmtree(saved.path))
 
-    def _parity(self) -> Parity:
+    def _parity(self) -> ParityCertificate:
         """The pinned sequences as the trained model and the base see them."""
         sequences = []
         for row in self._pinned:
@@ -86,7 +86,7 @@ class CheckpointWriter:
             sequences.append(
                 PinnedSequence(row.student_ids.tolist(), row.response_ids.tolist(), logprobs, base_logprobs)
             )
-        return Parity(sequences, str(self._student.model.dtype).removeprefix("torch."))
+        return ParityCertificate(sequences, str(self._student.model.dtype).removeprefix("torch."))
 
 
 def _pinned(rows: Sequence[Trajectory]) -> list[Trajectory]:

@@ -1,6 +1,6 @@
 """Fixtures that every test may use."""
 
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +17,18 @@ settings.register_profile("busy machine", deadline=None, suppress_health_check=[
 settings.load_profile("busy machine")
 
 
+SHARED = {"tests/clients/": "service", "tests/gateway/": "engine", "tests/behaviour/engine/": "engine"}
+"""Folders whose tests share what takes long to start."""
+
+
 class Shares(LoadScopeScheduling):
     """Which tests one process of pytest-xdist takes: those of a file, or of a folder whose tests share an engine or a
     service. (Its own `loadgroup` does not get along with pytest 9.2.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = PurePath(nodeid.partition("::")[0])
-        return str(file.parent if file.parent.name in ("clients", "gateway") else file)
+        file = nodeid.partition("::")[0]
+        return next((what for folder, what in SHARED.items() if file.startswith(folder)), file)
 
 
 @pytest.hookimpl(optionalhook=True)

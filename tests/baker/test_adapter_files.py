@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from baker.adapter_files import Parity, PinnedSequence, check_adapter, read_adapter_config, read_parity
+from baker.adapter_files import ParityCertificate, PinnedSequence, check_adapter, read_adapter_config, read_parity
 from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY, write_json
 from baker.errors import AdapterError
 
@@ -122,7 +122,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
 
 
 def test_the_parity_certificate_comes_back_as_it_was(tmp_path: Path) -> None:
-    parity = Parity([PinnedSequence([1, 2], [3], [-0.5], [-1.5])], "float32")
+    parity = ParityCertificate([PinnedSequence([1, 2], [3], [-0.5], [-1.5])], "float32")
     with pytest.raises(AdapterError, match="can't be read"):
         read_parity(tmp_path)
     write_json(tmp_path / PARITY, parity)
