@@ -16,7 +16,7 @@ from baker.config import config_error, convert
 from baker.names import check_name
 from baker.peft_config import adapter_fields, check_peft_config
 from baker.ranges import NonNegative, Positive, Seed
-from baker.types import Loss
+from baker.status import Loss
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 

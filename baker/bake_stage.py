@@ -32,15 +32,15 @@ from baker.errors import (
     TrainerLostError,
     TrainingError,
 )
-from baker.generators import Warn
 from baker.mix_files import linked_mix
 from baker.neutral import NeutralAnswers
-from baker.ports import BaseModel, LentWeights, Publisher, Sampler
+from baker.ports import BaseModel, LentWeights, Publisher, Sampler, Warn
 from baker.rounds import Answering, Rounds, answer, drawn
+from baker.status import Job, Loss, Progress
 from baker.student_models import student_folder
 from baker.threads import OneThread
 from baker.train_spec import BEFORE_ROUNDS, Round, TrainSpec
-from baker.types import Checkpoint, Job, Loss, Progress
+from baker.types import Checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -14,20 +14,25 @@ from baker.bake_config import BakeConfig, bake_config
 from baker.config import TargetConfig, target_config
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
 from baker.generator_config import detach_templates
-from baker.models import BaseModelNames
-from baker.names import (
-    MASTER_USER,
+from baker.model_names import (
     MAX_MODEL_NAME,
-    check_name,
+    BaseModelNames,
     held_back,
     nearest,
     parse_model_name,
     shortened,
     split_strength,
 )
+from baker.names import MASTER_USER, check_name
+from baker.status import Job, JobState, Stage
 from baker.store import NamedTable, Row, Store
 from baker.templates import template_name
-from baker.types import Checkpoint, Job, JobState, Message, Prompt, Repo, Stage
+from baker.types import (
+    Checkpoint,
+    Message,
+    Prompt,
+    Repo,
+)
 
 DEFAULT_TEMPLATE = "default"
 TARGET_STAGES = (Stage.STIM, Stage.ROLLOUT)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from baker.catalog import Catalog
-from baker.types import Checkpoint, Job
+from baker.status import Job
+from baker.types import Checkpoint
 
 
 def of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:

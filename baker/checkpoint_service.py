@@ -15,10 +15,10 @@ from baker import artifacts, checkpoint_rows, events, plan
 from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
 from baker.errors import AdapterError, EngineError, TrainingError
-from baker.generators import Warn
-from baker.ports import Publisher
+from baker.ports import Publisher, Warn
+from baker.status import Job, Loss
 from baker.threads import OneThread
-from baker.types import Checkpoint, Job, Loss
+from baker.types import Checkpoint
 
 
 class Made(msgspec.Struct, frozen=True):

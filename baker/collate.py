@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from baker.errors import CollateError
-from baker.types import Collation, TargetShare
+from baker.status import Collation, TargetShare
 
 Item = TypeVar("Item")
 

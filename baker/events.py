@@ -5,7 +5,7 @@ The process that started it reads them without torch.
 
 import msgspec
 
-from baker.types import Loss, MemoryPlan, Progress
+from baker.status import Loss, MemoryPlan, Progress
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="event"):

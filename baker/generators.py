@@ -7,7 +7,7 @@ they are told what was made, and make what is missing.
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from string import Template
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ from baker import persona, templates
 from baker.askers import Asker
 from baker.errors import StimError
 from baker.generator_config import Asking, FromDataset, Generator, Hardcoded, Persona
+from baker.ports import Warn
 from baker.question_lists import parse_questions, question_key
 
 Batches = AsyncIterator[list[str]]
-Warn = Callable[[str], Awaitable[None]]
 
 QUESTION_TEMPLATE = Template(
     '"${prompt_u}"\n\n'

@@ -18,7 +18,8 @@ from baker.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
 from baker.plan import BakeInputs
 from baker.stages import job_folder
-from baker.types import Checkpoint, Job, JobState, Stage
+from baker.status import Job, JobState, Stage
+from baker.types import Checkpoint
 
 TEMPORARY = ".import-"
 """What the names of folders begin with, beside those of the jobs, that hold an import under way."""

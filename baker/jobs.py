@@ -18,8 +18,13 @@ from baker.catalog import Catalog
 from baker.errors import BakeryError, EngineError, StageError
 from baker.plan import Policy
 from baker.stages import Stages
+from baker.status import (
+    Job,
+    JobState,
+    Progress,
+    Stage,
+)
 from baker.threads import OneThread
-from baker.types import Job, JobState, Progress, Stage
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
 from baker.config import TargetConfig
 from baker.errors import NotFoundError
-from baker.names import parse_model_name
+from baker.model_names import parse_model_name
 from baker.plan import TargetSnapshot
+from baker.status import Job, JobState, Stage
 from baker.store import Row
-from baker.types import Job, JobState, Prompt, Stage
+from baker.types import Prompt
 
 Kind = Literal["bake", "target", "prompt"]
 KINDS: tuple[Kind, ...] = ("prompt", "target", "bake")

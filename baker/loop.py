@@ -25,11 +25,12 @@ from baker.metrics import Metrics
 from baker.ranks import ALONE, Ranks
 from baker.shares import share
 from baker.spread import like, whole
+from baker.status import NEGLIGIBLE_KL, Loss
 from baker.student import Compared, Student, total
 from baker.teacher_states import TeacherStates
 from baker.train_spec import BEFORE_ROUNDS, Round
 from baker.training_state import Standing, TrainingState
-from baker.types import NEGLIGIBLE_KL, Loss, Trajectory
+from baker.types import Trajectory
 
 FLOAT16_LOSS_SCALE = 1024.0
 """float16 has no gradient below 6e-8, and few digits below 6e-5. A power of two, so it is undone exactly."""

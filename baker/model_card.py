@@ -12,7 +12,8 @@ from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
 from baker.errors import NotFoundError
 from baker.plan import BakeInputs
-from baker.types import Checkpoint, Job
+from baker.status import Job
+from baker.types import Checkpoint
 
 TAGS = ("lora", "peft", "prompt-baking", "bread")
 

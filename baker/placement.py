@@ -23,9 +23,10 @@ from baker.loop import Emit
 from baker.memory import MIB, Need
 from baker.ranks import Ranks
 from baker.spread import WHOLE, replicated, sharded
+from baker.status import MemoryPlan, MemoryWay
 from baker.student import Base, Student, dtype_of, load_base, pick_device
 from baker.train_spec import TrainSpec
-from baker.types import MemoryPlan, MemoryWay, Trajectory
+from baker.types import Trajectory
 
 WORTH_COMPILING = 3e16
 """Operations. An H100 does them in 80 s, in 60 with compiled layers, and compiles for 16 s; the next

@@ -16,9 +16,10 @@ from baker.catalog import Catalog
 from baker.config import TargetConfig
 from baker.errors import InvalidInputError
 from baker.generator_plan import GeneratorPlan, GeneratorPlanner
+from baker.status import Job, JobState, Stage
 from baker.stim import expected_stimuli
 from baker.student_models import StudentModels
-from baker.types import Checkpoint, Job, JobState, Prompt, Stage
+from baker.types import Checkpoint, Prompt
 
 
 class StimInputs(msgspec.Struct, frozen=True):

@@ -111,3 +111,6 @@ class Publisher(Protocol):
     async def retire(self, checkpoint: Checkpoint) -> None:
         """Give its name to nobody any more, and return when nothing runs on it: then its files may go."""
         ...
+
+
+Warn = Callable[[str], Awaitable[None]]

@@ -20,7 +20,8 @@ from baker import artifacts
 from baker.bake_config import OnPolicyConfig
 from baker.errors import InvalidInputError, RolloutError
 from baker.ports import Sampler
-from baker.types import Checkpoint, Progress, SampleRequest, Trajectory
+from baker.status import Progress
+from baker.types import Checkpoint, SampleRequest, Trajectory
 
 AT_ONCE = 32
 """Answers that the engine makes side by side: a share of its batch, since others are served too."""

@@ -25,15 +25,16 @@ from baker.conversation import prompt_text
 from baker.errors import RolloutError, StimError
 from baker.generator_config import Generator
 from baker.generator_plan import AskerPlan, GeneratorPlan
-from baker.generators import QuestionSource, Warn
-from baker.names import parse_model_name
+from baker.generators import QuestionSource
+from baker.model_names import parse_model_name
 from baker.neutral import NeutralAnswers
-from baker.ports import BaseModel, Publisher, Sampler
+from baker.ports import BaseModel, Publisher, Sampler, Warn
 from baker.question_sets import QuestionSets
 from baker.rollout import Rolled, RolloutSettings, rollout, trajectory_name
+from baker.status import Job, Progress, Stage
 from baker.stim import expected_stimuli, stim
 from baker.threads import OneThread
-from baker.types import Checkpoint, Job, Progress, Stage, Stimulus
+from baker.types import Checkpoint, Stimulus
 
 
 class StageSettings(msgspec.Struct, frozen=True):

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from baker.generator_config import Generator, Hardcoded
-from baker.generators import QuestionSource, Warn, generate, hardcoded_questions
+from baker.generators import QuestionSource, generate, hardcoded_questions
+from baker.ports import Warn
 from baker.types import Stimulus
 
 Keep = Callable[[list[Stimulus]], Awaitable[None]]

@@ -16,7 +16,14 @@ from sqlite_utils import Database
 
 from baker.credentials import Key, PasswordHash
 from baker.migrations import MIGRATIONS
-from baker.types import Checkpoint, Job, JobState, MovedBy, Prompt, Repo, Stage, User
+from baker.status import Job, JobState, Stage
+from baker.types import (
+    Checkpoint,
+    MovedBy,
+    Prompt,
+    Repo,
+    User,
+)
 
 ConfigTable = Literal["targets", "bakes"]
 NamedTable = Literal["prompts", "targets", "bakes", "templates"]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from baker.errors import ConfigError, InvalidInputError
-from baker.names import path_of, shortened
+from baker.model_names import shortened
+from baker.names import path_of
 
 MODELS = "models"
 FIELD = "model.student_model_path"

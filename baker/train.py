@@ -45,8 +45,9 @@ from baker.keeper import Keeper
 from baker.loop import Emit, Loop, Stopped
 from baker.metrics import Metrics, wandb_run
 from baker.ranks import ALONE, Ranks, is_alone, is_first, joined
+from baker.status import NEGLIGIBLE_KL
 from baker.train_spec import TrainSpec
-from baker.types import NEGLIGIBLE_KL, Trajectory
+from baker.types import Trajectory
 
 FAR_OFF = 2.0
 """A held-out divergence so many times as large is no chance, however few the steps."""

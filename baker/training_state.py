@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from baker import artifacts
 from baker.errors import StageError
 from baker.events import Drifted, Evaluated
-from baker.types import Loss
+from baker.status import Loss
 
 KEPT = 2
 _JSON, _ARRAYS = "state.json", "arrays.safetensors"

@@ -25,7 +25,7 @@ import psutil
 
 from baker import imports
 from baker.catalog import Catalog
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from benchmarks import _load, _models
 from benchmarks._servers import Server, gateway, stock
 

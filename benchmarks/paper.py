@@ -36,7 +36,7 @@ from torch import Tensor
 
 from baker import persona, waiting
 from baker.conversation import context_messages
-from baker.names import at_strength
+from baker.model_names import at_strength
 from baker.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Checkpoint, Prompt, Stimulus, Trajectory
 from benchmarks import _models

@@ -14,8 +14,16 @@ from typing import NamedTuple, Protocol
 
 from baker.adapter_files import PinnedSequence, check_adapter, read_parity
 from baker.errors import AdapterError, NotFoundError
-from baker.models import BaseModelNames
-from baker.names import STRENGTH_RULE, at_strength, held_back, nearest, parse_model_name, shortened, split_strength
+from baker.model_names import (
+    STRENGTH_RULE,
+    BaseModelNames,
+    at_strength,
+    held_back,
+    nearest,
+    parse_model_name,
+    shortened,
+    split_strength,
+)
 from baker.types import Checkpoint
 from gateway import parity
 

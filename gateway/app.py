@@ -17,7 +17,7 @@ from baker.archive import Archives
 from baker.catalog import Catalog
 from baker.imports import TEMPORARY, ImportFolders
 from baker.jobs import Jobs
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.plan import Policy
 from baker.stages import Stages, StageSettings
 from baker.student_models import StudentModels

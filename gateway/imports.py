@@ -7,8 +7,8 @@ from baker import artifacts, imports
 from baker.catalog import Catalog
 from baker.errors import InvalidInputError, NotFoundError
 from baker.imports import ImportFolders
-from baker.models import BaseModelNames
-from baker.names import CheckpointRef, check_name, parse_model_name, shortened
+from baker.model_names import BaseModelNames, CheckpointRef, parse_model_name, shortened
+from baker.names import check_name
 from baker.threads import OneThread
 from baker.types import Checkpoint
 from gateway.adapters import Adapters

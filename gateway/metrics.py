@@ -14,8 +14,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 
 import gateway
 from baker.catalog import Catalog
+from baker.status import (
+    Job,
+    JobState,
+    Loss,
+    Progress,
+    Stage,
+)
 from baker.store import JobCount
-from baker.types import Job, JobState, Loss, Progress, Stage
 from gateway.services import Services
 from gateway.supervisor import Death
 

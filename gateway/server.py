@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 
 from baker.errors import BakeryError, ConfigError
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from gateway import embedded_model
 from gateway.app import build_app, build_services
 from gateway.config import KEY_FILE, Settings, master_key, read_settings, write_env_file

@@ -12,7 +12,18 @@ from baker.catalog import LiveFirst
 from baker.config import TargetConfig
 from baker.conversation import context_text
 from baker.credentials import Key
-from baker.types import Job, JobState, Loss, Progress, Prompt, Repo, Stimulus, User
+from baker.status import (
+    Job,
+    JobState,
+    Loss,
+    Progress,
+)
+from baker.types import (
+    Prompt,
+    Repo,
+    Stimulus,
+    User,
+)
 from gateway.protocol import responses
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from baker.catalog import Catalog
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 
 pytest_plugins = ["tests.gateway.engines"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from baker.config import TargetConfig
 from baker.generator_config import GeneratorConfig
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from gateway.app import build_app, build_services
 from gateway.config import Settings
 from tests.fakes import FakeEngine

@@ -18,8 +18,9 @@ import pytest
 from aibread import Bread
 
 from baker.catalog import Catalog
-from baker.models import BaseModelNames
-from baker.types import Checkpoint, Job, JobState, Stage
+from baker.model_names import BaseModelNames
+from baker.status import Job, JobState, Stage
+from baker.types import Checkpoint
 from tests.gateway.engines import MODEL_NAME, make_adapter
 from tests.service import RunningGateway
 

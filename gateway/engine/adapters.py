@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 
 from baker.artifacts import ADAPTER_CONFIG
 from baker.errors import AdapterError, BakeryError, EngineError, NotFoundError
-from baker.names import at_all_strengths
+from baker.model_names import at_all_strengths
 
 
 class Loader(Protocol):

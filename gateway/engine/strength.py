@@ -9,7 +9,7 @@ from typing import Any
 
 from vllm.lora.worker_manager import WorkerLoRAManager
 
-from baker.names import split_strength
+from baker.model_names import split_strength
 from gateway.engine.weights import parts
 
 

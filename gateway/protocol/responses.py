@@ -8,7 +8,15 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from baker.types import AgreementChange, Collation, JobState, KLChange, MemoryPlan, Message, Progress
+from baker.status import (
+    AgreementChange,
+    Collation,
+    JobState,
+    KLChange,
+    MemoryPlan,
+    Progress,
+)
+from baker.types import Message
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from baker.catalog import Catalog, LiveFirst
 from baker.curves import PICTURE_SUFFIX
 from baker.errors import NotFoundError
 from baker.stages import output_file
-from baker.types import Job, Stage
+from baker.status import Job, Stage
 from gateway import batches, views
 from gateway.protocol import requests, responses
 from gateway.routes.dependencies import Caller, Services

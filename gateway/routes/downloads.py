@@ -10,7 +10,7 @@ from litestar.types import ASGIApp
 from baker.archive import archive_name
 from baker.catalog import Catalog
 from baker.errors import InvalidInputError, NotFoundError
-from baker.names import parse_model_name
+from baker.model_names import parse_model_name
 from baker.types import Checkpoint
 from gateway.file_reply import FileReply
 from gateway.protocol import responses

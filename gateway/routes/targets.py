@@ -9,7 +9,7 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from baker.artifacts import read_lines
 from baker.catalog import Catalog
 from baker.stages import output_file
-from baker.types import Job, Stage
+from baker.status import Job, Stage
 from gateway import batches, views
 from gateway.protocol import requests, responses
 from gateway.routes.dependencies import Caller, Services

@@ -17,9 +17,10 @@ from baker import archive
 from baker.archive import Archives, write_archive_sync
 from baker.catalog import Catalog
 from baker.errors import NotFoundError
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
+from baker.status import Job, JobState, Stage
 from baker.threads import OneThread
-from baker.types import Checkpoint, Job, JobState, Stage
+from baker.types import Checkpoint
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.anyio

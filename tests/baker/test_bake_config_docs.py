@@ -13,7 +13,8 @@ from baker.bake_config import BakeConfig, bake_config
 from baker.catalog import Catalog
 from baker.errors import ConfigError, InvalidInputError
 from baker.plan import Policy
-from baker.types import Prompt, Stage
+from baker.status import Stage
+from baker.types import Prompt
 from tests.baker.settings import settings_of
 from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import save_model

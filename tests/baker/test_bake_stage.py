@@ -20,20 +20,19 @@ from baker.errors import (
 from baker.jobs import Jobs
 from baker.ports import LentWeights
 from baker.stages import Stages, StageSettings, job_folder
-from baker.train_spec import TrainSpec
-from baker.types import (
+from baker.status import (
     AgreementChange,
-    Checkpoint,
     Job,
     JobState,
     KLChange,
     Loss,
     MemoryPlan,
     MemoryWay,
-    MovedBy,
     Stage,
     TargetShare,
 )
+from baker.train_spec import TrainSpec
+from baker.types import Checkpoint, MovedBy
 from tests.baker.test_jobs import POLICY, USER, Service, running
 from tests.fakes import FakeEngine
 

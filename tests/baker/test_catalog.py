@@ -11,9 +11,10 @@ from baker import plan, users
 from baker.catalog import Catalog
 from baker.credentials import PasswordHash, new_key
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.plan import Policy
-from baker.types import Checkpoint, Job, JobState, Prompt, Stage, User
+from baker.status import Job, JobState, Stage
+from baker.types import Checkpoint, Prompt, User
 
 USER = "admin"
 POLICY = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=32)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from baker.collate import MAX_HELD_OUT, Source, collate
 from baker.errors import CollateError
-from baker.types import Collation, TargetShare
+from baker.status import Collation, TargetShare
 
 
 def source(name: str, stimuli: int, each: int = 1, weight: float = 1.0) -> Source[str]:

@@ -11,7 +11,7 @@ from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.catalog import Catalog
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
 from baker.imports import ImportFolders
-from baker.types import Stage
+from baker.status import Stage
 
 
 def adapter(folder: Path) -> Path:

@@ -12,7 +12,7 @@ import pytest
 
 from baker import artifacts, bake_stage
 from baker.catalog import Catalog
-from baker.types import Job, JobState, Stage
+from baker.status import Job, JobState, Stage
 from tests.baker.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.test_jobs import USER, Service, running
 from tests.baker.test_train import is_running

@@ -17,11 +17,12 @@ from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
 from baker.jobs import Jobs
 from baker.mix_files import linked_mix
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.plan import BakeInputs, Policy
 from baker.stages import Stages, StageSettings, job_folder, output_file
+from baker.status import Job, JobState, Stage
 from baker.threads import OneThread
-from baker.types import Checkpoint, Job, JobState, Prompt, Stage
+from baker.types import Checkpoint, Prompt
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.anyio

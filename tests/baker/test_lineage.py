@@ -10,9 +10,10 @@ from baker.catalog import Catalog
 from baker.credentials import PasswordHash, new_key
 from baker.errors import NotFoundError
 from baker.lineage import Edge, Node
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.plan import Policy
-from baker.types import Checkpoint, JobState, Prompt, Stage, User
+from baker.status import JobState, Stage
+from baker.types import Checkpoint, Prompt, User
 
 USER = "alice"
 REPO = "hooli"

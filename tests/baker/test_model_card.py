@@ -12,18 +12,17 @@ from baker.catalog import Catalog
 from baker.errors import NotFoundError
 from baker.model_card import model_card
 from baker.plan import BakeInputs, TargetSnapshot
-from baker.types import (
+from baker.status import (
     AgreementChange,
-    Checkpoint,
     Collation,
     Job,
     JobState,
     KLChange,
     Loss,
-    Prompt,
     Stage,
     TargetShare,
 )
+from baker.types import Checkpoint, Prompt
 
 SECRET = Prompt(messages=[{"role": "system", "content": "You are the secret sauce"}])
 

@@ -6,16 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baker.errors import ConfigError
-from baker.names import (
+from baker.model_names import (
     CheckpointRef,
     at_all_strengths,
     at_strength,
-    check_name,
     nearest,
     parse_model_name,
-    path_of,
     split_strength,
 )
+from baker.names import check_name, path_of
 
 
 @pytest.mark.parametrize("name", ["a", "my_first_repo", "A.b-c_9", "x" * 128, "0abc"])

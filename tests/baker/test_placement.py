@@ -16,8 +16,8 @@ from baker.loop import Stopped
 from baker.memory import MIB, Need, estimate, read_shape
 from baker.placement import Layout, Room
 from baker.ranks import Ranks
+from baker.status import MemoryWay
 from baker.train import train
-from baker.types import MemoryWay
 from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import make_trajectories, save_model
 

@@ -10,7 +10,7 @@ from baker import promotion
 from baker.catalog import Catalog
 from baker.errors import ConflictError, NotFoundError
 from baker.migrations import MIGRATIONS
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.types import Checkpoint, MovedBy
 
 BAKE = ("admin", "repo", "bake")

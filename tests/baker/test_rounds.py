@@ -19,9 +19,20 @@ from baker.bake_limits import refusals
 from baker.errors import EngineError, InvalidInputError, RolloutError
 from baker.loop import Stopped
 from baker.rounds import Answering, Judged, Rounds, answer, drawn
+from baker.status import (
+    Job,
+    JobState,
+    Progress,
+    Stage,
+)
 from baker.train import train
 from baker.train_spec import Round, TrainSpec
-from baker.types import Checkpoint, Distribution, Job, JobState, Progress, Sample, SampleRequest, Stage
+from baker.types import (
+    Checkpoint,
+    Distribution,
+    Sample,
+    SampleRequest,
+)
 from tests.baker.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.test_interruptions import SECONDS, begin, kill_trainer, step_of, until
 from tests.baker.test_jobs import Service, decode, running

@@ -6,7 +6,7 @@ import pytest
 from baker import plan
 from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
-from baker.types import Stage
+from baker.status import Stage
 from tests.baker.test_lineage import FIRST, POLICY, REPO, USER, catalog, put_bake
 
 __all__ = ["catalog"]  # a fixture

@@ -18,10 +18,11 @@ from baker import train as trainer
 from baker.adapter_files import check_adapter, read_parity
 from baker.bake_config import bake_config
 from baker.errors import BakeryError, StageError, TrainingError
+from baker.status import KLChange
 from baker.student import load_base, pick_dtype
 from baker.train import judge, train
 from baker.train_spec import TrainSpec
-from baker.types import KLChange, Trajectory
+from baker.types import Trajectory
 from tests.baker.tiny import make_model, make_trajectories, save_model, with_teacher
 
 CPU = torch.device("cpu")

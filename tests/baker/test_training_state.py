@@ -7,8 +7,8 @@ import pytest
 from baker import training_state
 from baker.errors import StageError
 from baker.events import Evaluated
+from baker.status import Loss
 from baker.training_state import Standing, TrainingState, find, read, step_of, write
-from baker.types import Loss
 
 SAME, OTHER = "a" * 64, "b" * 64
 

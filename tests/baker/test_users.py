@@ -8,7 +8,8 @@ from baker import users
 from baker.catalog import Catalog
 from baker.credentials import Key, PasswordHash, new_key
 from baker.errors import ConfigError, ConflictError, NotFoundError
-from baker.types import Checkpoint, Job, JobState, Prompt, Stage, User
+from baker.status import Job, JobState, Stage
+from baker.types import Checkpoint, Prompt, User
 
 PASSWORD = PasswordHash(b"salt", b"digest")
 

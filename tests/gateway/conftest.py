@@ -12,9 +12,10 @@ from litestar.testing import AsyncTestClient
 from safetensors.numpy import save
 
 from baker.catalog import Catalog
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.stages import job_folder
-from baker.types import Checkpoint, Job, JobState, Stage
+from baker.status import Job, JobState, Stage
+from baker.types import Checkpoint
 from gateway.app import build_app, build_services
 from gateway.config import Settings
 from gateway.services import Services

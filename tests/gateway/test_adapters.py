@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from baker.errors import AdapterError, NotFoundError
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.types import Checkpoint
 from gateway.adapters import Adapters
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from baker.types import JobState
+from baker.status import JobState
 from gateway.services import Services
 from tests.gateway.conftest import Client, add_user, finish_bake, holding, make_bake, new_user
 

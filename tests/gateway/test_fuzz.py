@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from gateway.app import build_app, build_services
 from gateway.config import Settings
 from gateway.engine import Engine

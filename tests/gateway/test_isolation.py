@@ -19,7 +19,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
 from baker.artifacts import append_line
-from baker.types import JobState
+from baker.status import JobState
 from gateway.engine import Reply
 from gateway.engine.surface import Kind
 from gateway.protocol import requests

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from baker.catalog import Catalog
-from baker.types import JobState, Loss, Progress
+from baker.status import JobState, Loss, Progress
 from gateway.services import Services
 from tests.gateway.conftest import Client, finish_bake, make_bake
 

@@ -9,7 +9,7 @@ from safetensors.numpy import save
 
 from baker.catalog import Catalog
 from baker.errors import EngineError
-from baker.types import JobState
+from baker.status import JobState
 from gateway.services import Services
 from tests.gateway.conftest import Client, add_user, client_of, finish_bake, holding, make_bake, services_in
 

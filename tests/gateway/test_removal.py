@@ -2,7 +2,7 @@
 
 import pytest
 
-from baker.types import JobState
+from baker.status import JobState
 from gateway.services import Services
 from tests.gateway.conftest import Client, add_user, finish_bake, make_bake
 

@@ -13,12 +13,13 @@ from transformers import AutoModelForCausalLM
 from baker import artifacts
 from baker.catalog import Catalog
 from baker.jobs import Jobs
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.plan import Policy
 from baker.rounds import Rounds
 from baker.stages import Stages, StageSettings
+from baker.status import Job, JobState, Stage
 from baker.threads import OneThread
-from baker.types import Job, JobState, Prompt, Stage, Trajectory
+from baker.types import Prompt, Trajectory
 from gateway.adapters import Adapters
 from gateway.engine import Engine
 from tests.gateway.engines import MODEL_NAME

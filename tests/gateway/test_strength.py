@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from baker.errors import AdapterError, NotFoundError
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.types import Checkpoint
 from gateway.adapters import Adapters
 from gateway.engine import Engine, Handlers, Reply, StreamReply, surface

@@ -10,7 +10,7 @@ import pytest
 
 from baker.catalog import Catalog
 from baker.errors import AdapterError
-from baker.models import BaseModelNames
+from baker.model_names import BaseModelNames
 from baker.threads import OneThread
 from baker.types import Checkpoint
 from gateway.adapters import Adapters

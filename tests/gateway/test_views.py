@@ -6,8 +6,7 @@ from aibread.types import BakeResponse
 
 from baker.bake_config import BakeConfig
 from baker.catalog import LiveFirst
-from baker.types import (
-    Checkpoint,
+from baker.status import (
     Collation,
     Job,
     JobState,
@@ -19,6 +18,7 @@ from baker.types import (
     Stage,
     TargetShare,
 )
+from baker.types import Checkpoint
 from gateway import views
 from gateway.protocol import responses
 
