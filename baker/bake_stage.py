@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from baker import artifacts, checkpoint_rows, events, plan, trainer, training_state
-from baker.bake_config import IN_PARTS, BakeConfig
 from baker.catalog import Catalog
 from baker.checkpoint_service import Bake, CheckpointService, Result, student_of
 from baker.collate import Mix
+from baker.config.bake import IN_PARTS, BakeConfig
 from baker.errors import (
     InvalidInputError,
     NeedsRoomError,

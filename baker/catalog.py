@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from baker.bake_config import BakeConfig, bake_config
-from baker.config import TargetConfig, target_config
+from baker.config.bake import BakeConfig, bake_config
+from baker.config.generator import detach_templates
+from baker.config.question_templates import template_name
+from baker.config.target import TargetConfig, target_config
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
-from baker.generator_config import detach_templates
 from baker.model_names import (
     MAX_MODEL_NAME,
     BaseModelNames,
@@ -26,7 +27,6 @@ from baker.model_names import (
 from baker.names import MASTER_USER, check_name
 from baker.status import Job, JobState, Stage
 from baker.store import NamedTable, Row, Store
-from baker.templates import template_name
 from baker.types import (
     Checkpoint,
     Message,

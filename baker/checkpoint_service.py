@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from baker import artifacts, checkpoint_rows, events, plan
-from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
+from baker.config.bake import BakeConfig
 from baker.errors import AdapterError, EngineError, TrainingError
 from baker.ports import Publisher, Warn
 from baker.status import Job, Loss

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from baker import artifacts, events, lora
 from baker.adapter_files import ParityCertificate, PinnedSequence
-from baker.bake_config import CheckpointConfig
 from baker.batches import length_of, make_batch, shorten
+from baker.config.checkpoint import CheckpointConfig
 from baker.ranks import ALONE, Ranks
 from baker.student import Student
 from baker.types import Trajectory

@@ -7,11 +7,19 @@ from typing import Literal
 
 import msgspec
 
-from baker import persona, templates
+from baker import persona
 from baker.askers import ANTHROPIC_MAX_TEMPERATURE
 from baker.catalog import Catalog
+from baker.config import question_templates
+from baker.config.generator import (
+    Asking,
+    Custom,
+    FromDataset,
+    Generator,
+    Hardcoded,
+    Persona,
+)
 from baker.errors import ConfigError, InvalidInputError
-from baker.generator_config import Asking, Custom, FromDataset, Generator, Hardcoded, Persona
 from baker.question_sets import QuestionSet, QuestionSets
 
 
@@ -122,15 +130,19 @@ class GeneratorPlanner:
             if isinstance(generator, Custom):
                 raise InvalidInputError(f"{where} is custom and has no template: set template_content")
             return None
-        content = self._catalog.store.template(self._user, self._repo, templates.template_name(generator.template_path))
+        content = self._catalog.store.template(
+            self._user, self._repo, question_templates.template_name(generator.template_path)
+        )
         if content is None:
-            there = ", ".join(map(templates.template_path, self._catalog.names("templates", self._user, self._repo)))
+            there = ", ".join(
+                map(question_templates.template_path, self._catalog.names("templates", self._user, self._repo))
+            )
             raise InvalidInputError(
                 f"{where} names {generator.template_path!r}, which repo {self._repo!r} does not have; its templates: "
                 f"{there or 'none'}. Send the text as template_content"
             )
         try:
-            templates.check_content(content, generator.template_variables)
+            question_templates.check_content(content, generator.template_variables)
         except ConfigError as error:
             raise InvalidInputError(f"{where}: {generator.template_path!r}: {error}") from error
         return content

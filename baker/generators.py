@@ -11,10 +11,17 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from string import Template
 from typing import NamedTuple
 
-from baker import persona, templates
+from baker import persona
 from baker.askers import Asker
+from baker.config import question_templates
+from baker.config.generator import (
+    Asking,
+    FromDataset,
+    Generator,
+    Hardcoded,
+    Persona,
+)
 from baker.errors import StimError
-from baker.generator_config import Asking, FromDataset, Generator, Hardcoded, Persona
 from baker.ports import Warn
 from baker.question_lists import parse_questions, question_key
 
@@ -110,7 +117,7 @@ def asked_batches(
 
     def render(call: int, asked: int) -> str:
         if template is not None:
-            return templates.render(template, numq=asked, prompt_text=prompt_text)
+            return question_templates.render(template, numq=asked, prompt_text=prompt_text)
         topic = TOPICS[call % len(TOPICS)]
         return QUESTION_TEMPLATE.substitute(prompt_u=prompt_text or "(none)", numq=asked, topic=topic)
 

@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
-from baker.config import TargetConfig
+from baker.config.bake import BakeConfig
+from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
 from baker.model_names import parse_model_name
 from baker.plan import TargetSnapshot

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from baker import events
-from baker.bake_config import BakeConfig, SchedulerConfig, epochs_for
 from baker.batches import Batch, length_of, make_batch, plan_epoch, read_together
+from baker.config.bake import BakeConfig, epochs_for
+from baker.config.optimizer import SchedulerConfig
 from baker.errors import TrainingError
 from baker.losses import Measure
 from baker.memory import READ_ROWS, peak_bytes

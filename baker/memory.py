@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from baker.bake_config import BakeConfig, LoraConfig
+from baker.config.bake import BakeConfig
+from baker.config.model import LoraConfig
 from baker.errors import StageError
 
 MIB = 2**20

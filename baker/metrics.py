@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from baker import artifacts
-from baker.bake_config import BakeConfig
+from baker.config.bake import BakeConfig
 
 WANDB_SECONDS = 60
 """Longest wait for its servers, at the start and at the end: a bake takes minutes."""

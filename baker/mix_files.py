@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from baker import artifacts
-from baker.bake_config import BakeConfig
 from baker.collate import Mix, Source, collate
+from baker.config.bake import BakeConfig
 from baker.names import path_of
 from baker.plan import BakeInputs
 from baker.rollout import trajectory_name

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
+from baker.config.bake import BakeConfig
 from baker.errors import NotFoundError
 from baker.plan import BakeInputs
 from baker.status import Job

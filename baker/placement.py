@@ -15,8 +15,8 @@ import msgspec
 import torch
 
 from baker import events, lora, memory
-from baker.bake_config import IN_PARTS, epochs_for
 from baker.batches import as_taught, length_of, make_batch
+from baker.config.bake import IN_PARTS, epochs_for
 from baker.engine_weights import from_engine, open_lent
 from baker.errors import NeedsRoomError, NotLentError, StageError
 from baker.loop import Emit

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from baker import bake_limits
-from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
-from baker.config import TargetConfig
+from baker.config import unsupported
+from baker.config.bake import BakeConfig
+from baker.config.target import TargetConfig
 from baker.errors import InvalidInputError
 from baker.generator_plan import GeneratorPlan, GeneratorPlanner
 from baker.status import Job, JobState, Stage
@@ -146,7 +146,7 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
     config = catalog.bake(user, repo, name)
     if not config.datasets:
         raise InvalidInputError(f"Bake {name!r} has no datasets: name at least one target")
-    if refusals := bake_limits.refusals(config):
+    if refusals := unsupported.refusals(config):
         raise InvalidInputError(f"Bake {name!r} can't be run here: {'; '.join(refusals)}")
     rank, student = config.model.baked_adapter_config.r, config.model.student_model_path
     if student is not None:
@@ -166,7 +166,7 @@ def _plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str
     rollouts: dict[str, Job] = {}
     missing = []
     is_own_teacher = student is None
-    warnings = bake_limits.warnings(config)
+    warnings = unsupported.warnings(config)
     if student is not None:
         warnings.append(
             f"model.student_model_path: the adapter will be one of {student!r}, which is not served here: it is kept "

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from baker import artifacts
-from baker.bake_config import OnPolicyConfig
+from baker.config.data import OnPolicyConfig
 from baker.errors import InvalidInputError, RolloutError
 from baker.ports import Sampler
 from baker.status import Progress

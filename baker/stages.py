@@ -20,10 +20,10 @@ from baker import artifacts, plan
 from baker.askers import AnthropicAsker, Asker, ServedAsker
 from baker.bake_stage import BakeSettings, BakeStage
 from baker.catalog import Catalog
-from baker.config import TargetConfig
+from baker.config.generator import Generator
+from baker.config.target import TargetConfig
 from baker.conversation import prompt_text
 from baker.errors import RolloutError, StimError
-from baker.generator_config import Generator
 from baker.generator_plan import AskerPlan, GeneratorPlan
 from baker.generators import QuestionSource
 from baker.model_names import parse_model_name

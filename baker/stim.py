@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from baker.generator_config import Generator, Hardcoded
+from baker.config.generator import Generator, Hardcoded
 from baker.generators import QuestionSource, generate, hardcoded_questions
 from baker.ports import Warn
 from baker.types import Stimulus

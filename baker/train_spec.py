@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from baker.artifacts import content_hash
-from baker.bake_config import BakeConfig
+from baker.config.bake import BakeConfig
 
 
 class Round(msgspec.Struct, frozen=True):

@@ -187,7 +187,7 @@ def train_ours(
     import torch
 
     from baker import lora
-    from baker.bake_config import bake_config
+    from baker.config.bake import bake_config
     from baker.loop import Loop
     from baker.metrics import Metrics
     from baker.student import Student, load_base, pick_device

@@ -18,8 +18,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from baker import lora
-from baker.bake_config import DataConfig
 from baker.batches import Batch, make_batch
+from baker.config.data import DataConfig
 from baker.student import Student
 from baker.teacher_states import TeacherStates
 from baker.types import Trajectory

@@ -176,7 +176,7 @@ def train(
     Writes the adapter after each of `SHARES` of the steps to `folder`/`name`-<share>.
     """
     from baker import lora
-    from baker.bake_config import bake_config
+    from baker.config.bake import bake_config
     from baker.loop import Loop
     from baker.metrics import Metrics
     from baker.student import Student, load_base, pick_device

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from baker.catalog import Catalog, Put
-from baker.config import config_error
+from baker.config.overrides import config_error
 from baker.errors import BakeryError, ConfigError
 from baker.types import Prompt
 from gateway.protocol import requests, responses

@@ -14,8 +14,8 @@ from litestar.openapi.plugins import JsonRenderPlugin, ScalarRenderPlugin, Swagg
 from litestar.openapi.spec import Components, OpenAPI, SecurityScheme
 
 import gateway
-from baker.bake_config import BakeConfig
-from baker.config import TargetConfig
+from baker.config.bake import BakeConfig
+from baker.config.target import TargetConfig
 
 JSON = "application/json"
 REF = "#/components/schemas/{name}"

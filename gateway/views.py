@@ -7,9 +7,9 @@ import msgspec
 from msgspec import UNSET
 
 from baker import lineage
-from baker.bake_config import BakeConfig
 from baker.catalog import LiveFirst
-from baker.config import TargetConfig
+from baker.config.bake import BakeConfig
+from baker.config.target import TargetConfig
 from baker.conversation import context_text
 from baker.credentials import Key
 from baker.status import (

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker.config import TargetConfig
-from baker.generator_config import GeneratorConfig
+from baker.config.generator import GeneratorConfig
+from baker.config.target import TargetConfig
 from baker.model_names import BaseModelNames
 from gateway.app import build_app, build_services
 from gateway.config import Settings

@@ -7,8 +7,8 @@ from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
 from baker.artifacts import read_lines
-from baker.bake_config import BakeConfig
 from baker.catalog import Catalog, LiveFirst
+from baker.config.bake import BakeConfig
 from baker.curves import PICTURE_SUFFIX
 from baker.errors import NotFoundError
 from baker.stages import output_file

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 
 from baker.askers import AnthropicAsker, ServedAsker
+from baker.config.generator import OneshotQs
 from baker.errors import StimError
-from baker.generator_config import OneshotQs
 from baker.generators import asked_batches
 from tests.anthropic_server import AnthropicServer, anthropic_server
 from tests.fakes import FakeEngine

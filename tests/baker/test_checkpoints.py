@@ -1,7 +1,7 @@
 import pytest
 
-from baker.bake_config import CheckpointConfig
 from baker.checkpoints import is_due
+from baker.config.checkpoint import CheckpointConfig
 
 
 def steps(*configs: CheckpointConfig, total: int = 12, per_epoch: int = 4) -> list[int]:

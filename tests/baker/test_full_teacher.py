@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from baker import artifacts, events, lora, memory, training_state
-from baker.bake_config import bake_config
 from baker.batches import as_taught, length_of, make_batch, read_together
+from baker.config.bake import bake_config
 from baker.loop import Stopped
 from baker.losses import FORWARD_KL, Measure
 from baker.placement import load

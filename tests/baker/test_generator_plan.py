@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from baker.catalog import Catalog
-from baker.config import target_config
+from baker.config.target import target_config
 from baker.errors import InvalidInputError
 from baker.generator_plan import AskerPlan, GeneratorPlan, GeneratorPlanner
 from baker.question_sets import LocalSet

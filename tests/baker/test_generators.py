@@ -7,8 +7,14 @@ import pytest
 
 from baker import persona
 from baker.askers import Answer
+from baker.config.generator import (
+    Custom,
+    FromDataset,
+    Hardcoded,
+    OneshotQs,
+    Persona,
+)
 from baker.errors import StimError
-from baker.generator_config import Custom, FromDataset, Hardcoded, OneshotQs, Persona
 from baker.generators import SEEDS, Batches, QuestionSource, generate, hardcoded_questions
 from baker.question_lists import question_key
 

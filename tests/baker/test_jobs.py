@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from baker import artifacts
-from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
+from baker.config.bake import BakeConfig
 from baker.jobs import Jobs
 from baker.mix_files import linked_mix
 from baker.model_names import BaseModelNames

@@ -7,8 +7,9 @@ import torch
 
 from baker import events, loop, lora
 from baker.artifacts import read_lines
-from baker.bake_config import SchedulerConfig, bake_config
 from baker.batches import make_batch
+from baker.config.bake import bake_config
+from baker.config.optimizer import SchedulerConfig
 from baker.loop import Loop, schedule
 from baker.losses import forward_kl
 from baker.metrics import Metrics

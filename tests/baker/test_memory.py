@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from baker import memory
-from baker.bake_config import bake_config
+from baker.config.bake import bake_config
 from baker.errors import StageError
 from baker.memory import MIB, RUNTIME_BYTES, estimate, read_shape, token_bytes
 from baker.student import load_base

@@ -8,7 +8,7 @@ import pytest
 
 from baker import artifacts
 from baker.artifacts import read_lines
-from baker.bake_config import bake_config
+from baker.config.bake import bake_config
 from baker.metrics import Metrics, Run, wandb_run
 
 ASKED = bake_config({"wandb": {"enable": True, "project": "bread", "tags": ["a"]}})

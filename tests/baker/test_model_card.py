@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker.bake_config import bake_config
 from baker.catalog import Catalog
+from baker.config.bake import bake_config
 from baker.errors import NotFoundError
 from baker.model_card import model_card
 from baker.plan import BakeInputs, TargetSnapshot

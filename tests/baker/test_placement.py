@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from baker import events, memory, placement, training_state
-from baker.bake_config import bake_config
 from baker.batches import length_of
+from baker.config.bake import bake_config
 from baker.errors import NeedsRoomError, StageError
 from baker.loop import Stopped
 from baker.memory import MIB, Need, estimate, read_shape

@@ -7,9 +7,13 @@ import pytest
 from aibread import types as published
 from aibread.types import model_config_param
 
-from baker import bake_config as ours
-from baker.config import TargetConfig
-from baker.generator_config import Generator
+from baker.config import bake as ours
+from baker.config.checkpoint import CheckpointConfig
+from baker.config.data import DataConfig, DataSource
+from baker.config.generator import Generator
+from baker.config.model import LoraConfig, ModelConfig
+from baker.config.optimizer import OptimizerConfig, SchedulerConfig
+from baker.config.target import TargetConfig
 
 OLDER_NAMES = {"u", "v"}
 
@@ -21,13 +25,13 @@ OLDER_NAMES = {"u", "v"}
         *((published.GeneratorParam, kind) for kind in get_args(Generator)),
         (published.BakeConfigBaseParam, ours.BakeConfig),
         (published.DatasetItemParam, ours.Dataset),
-        (published.ModelConfigParam, ours.ModelConfig),
-        (model_config_param.BakedAdapterConfig, ours.LoraConfig),
-        (published.DataConfigParam, ours.DataConfig),
-        (published.DataSourceParam, ours.DataSource),
-        (published.OptimizerConfigParam, ours.OptimizerConfig),
-        (published.SchedulerConfigParam, ours.SchedulerConfig),
-        (published.CheckpointConfigParam, ours.CheckpointConfig),
+        (published.ModelConfigParam, ModelConfig),
+        (model_config_param.BakedAdapterConfig, LoraConfig),
+        (published.DataConfigParam, DataConfig),
+        (published.DataSourceParam, DataSource),
+        (published.OptimizerConfigParam, OptimizerConfig),
+        (published.SchedulerConfigParam, SchedulerConfig),
+        (published.CheckpointConfigParam, CheckpointConfig),
         (published.WandbConfigParam, ours.WandbConfig),
         (published.DeepspeedConfigParam, ours.DeepspeedConfig),
     ],

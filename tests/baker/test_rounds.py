@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from baker import artifacts, bake_stage, events, training_state
-from baker.bake_config import OnPolicyConfig, bake_config
-from baker.bake_limits import refusals
+from baker.config.bake import bake_config
+from baker.config.data import OnPolicyConfig
+from baker.config.unsupported import refusals
 from baker.errors import EngineError, InvalidInputError, RolloutError
 from baker.loop import Stopped
 from baker.rounds import Answering, Judged, Rounds, answer, drawn

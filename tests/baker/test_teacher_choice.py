@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from baker import plan
-from baker.bake_config import BakeConfig
 from baker.catalog import Catalog
+from baker.config.bake import BakeConfig
 from baker.status import Stage
 from tests.baker.test_lineage import FIRST, POLICY, REPO, USER, catalog, put_bake
 

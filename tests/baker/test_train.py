@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from baker import artifacts, events, placement
 from baker import train as trainer
 from baker.adapter_files import check_adapter, read_parity
-from baker.bake_config import bake_config
+from baker.config.bake import bake_config
 from baker.errors import BakeryError, StageError, TrainingError
 from baker.status import KLChange
 from baker.student import load_base, pick_dtype

@@ -4,8 +4,8 @@ from typing import Any
 import msgspec
 from aibread.types import BakeResponse
 
-from baker.bake_config import BakeConfig
 from baker.catalog import LiveFirst
+from baker.config.bake import BakeConfig
 from baker.status import (
     Collation,
     Job,

@@ -15,3 +15,6 @@ Questions = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Answers = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 """To one question."""
 Temperature = Annotated[float, msgspec.Meta(ge=0.0, le=2.0)]
+
+
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]

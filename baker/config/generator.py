@@ -8,10 +8,15 @@ from typing import Any, ClassVar, get_args
 
 import msgspec
 
-from baker import templates
+from baker.config import question_templates
+from baker.config.ranges import (
+    Positive,
+    Questions,
+    Seed,
+    Temperature,
+)
 from baker.errors import ConfigError
 from baker.names import check_name
-from baker.ranges import Positive, Questions, Seed, Temperature
 
 EVERY_TYPE = frozenset({"type", "numq", "rollout_with_conditioned"})
 OF_A_MODEL = frozenset({"model", "temperature", "max_tokens", "seed"})
@@ -53,9 +58,9 @@ class GeneratorConfig(
 
     def __post_init__(self) -> None:
         if self.template_path is not None:
-            templates.template_name(self.template_path)
+            question_templates.template_name(self.template_path)
         if self.template_content is not None:
-            templates.check_content(self.template_content, self.template_variables)
+            question_templates.check_content(self.template_content, self.template_variables)
         if self.dataset is not None:
             _check_dataset(self.dataset)
 
@@ -86,7 +91,7 @@ class Asking(GeneratorConfig, frozen=True):
 class OneshotQs(Asking, frozen=True, tag="oneshot_qs"):
     """Questions that bring the teacher prompt out."""
 
-    template_variables: ClassVar[tuple[str, ...]] = templates.VARIABLES
+    template_variables: ClassVar[tuple[str, ...]] = question_templates.VARIABLES
 
 
 class Custom(Asking, frozen=True, tag="custom"):
@@ -165,9 +170,11 @@ def detach_templates(generators: list[Generator]) -> tuple[list[Generator], dict
         if path is None and content is None:
             detached.append(generator)
             continue
-        name = templates.name_for(content or "") if path is None else templates.template_name(path)
+        name = question_templates.name_for(content or "") if path is None else question_templates.template_name(path)
         if content is not None and contents.setdefault(name, content) != content:
-            raise ConfigError(f"generators give {templates.template_path(name)!r} two different texts: name them apart")
-        fields = {"template_path": templates.template_path(name), "template_content": None}
+            raise ConfigError(
+                f"generators give {question_templates.template_path(name)!r} two different texts: name them apart"
+            )
+        fields = {"template_path": question_templates.template_path(name), "template_content": None}
         detached.append(msgspec.structs.replace(generator, **fields))
     return detached, contents

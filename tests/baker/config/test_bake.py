@@ -6,7 +6,8 @@ import pytest
 from aibread.types.bake_config_base_param import BakeConfigBaseParam
 from peft import LoraConfig as PeftLoraConfig
 
-from baker.bake_config import BakeConfig, CheckpointConfig, bake_config, epochs_for
+from baker.config.bake import BakeConfig, bake_config, epochs_for
+from baker.config.checkpoint import CheckpointConfig
 from baker.errors import ConfigError
 from tests.baker.settings import settings_of
 

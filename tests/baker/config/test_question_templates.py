@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker import templates
+from baker.config import question_templates
 from baker.errors import ConfigError
 from baker.names import NAME_PATTERN
 
@@ -16,34 +16,34 @@ PIECES = st.lists(st.sampled_from(["a", "b.txt", "..", ".", "", "C:", "templates
     "path", ["q.txt", "templates/q.txt", "/etc/q.txt", "../../q.txt", "C:\\docs\\q.txt", "templates/../up/q.txt"]
 )
 def test_only_the_last_part_of_a_path_counts(path: str) -> None:
-    assert templates.template_path(templates.template_name(path)) == "templates/q.txt"
+    assert question_templates.template_path(question_templates.template_name(path)) == "templates/q.txt"
 
 
 @pytest.mark.parametrize("path", ["", "templates/", "..", "a/..", "\\", "a b.txt", ".hidden", "q\n", "ä.txt"])
 def test_a_path_without_a_legal_name_at_its_end_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="template name"):
-        templates.template_name(path)
+        question_templates.template_name(path)
 
 
 @given(PIECES, st.sampled_from("/\\"))
 def test_no_path_leads_out_of_the_folder(pieces: list[str], separator: str) -> None:
     try:
-        name = templates.template_name(separator.join(pieces))
+        name = question_templates.template_name(separator.join(pieces))
     except ConfigError:
         return
     assert re.match(NAME_PATTERN, name)
-    assert templates.template_name(templates.template_path(name)) == name
+    assert question_templates.template_name(question_templates.template_path(name)) == name
 
 
 @given(PLAIN, PLAIN, PLAIN, PLAIN, st.integers(1, 99))
 def test_variables_are_filled_in_and_all_else_stays(a: str, b: str, c: str, prompt: str, numq: int) -> None:
     content = f"{a}${{numq}}{b}${{prompt_u}}{c}$$ ${{other}} $"
-    rendered = templates.render(content, numq=numq, prompt_text=prompt)
+    rendered = question_templates.render(content, numq=numq, prompt_text=prompt)
     assert rendered == f"{a}{numq}{b}{prompt}{c}$ ${{other}} $"
 
 
 def test_what_is_filled_in_is_not_filled_in_again() -> None:
-    assert templates.render("${prompt_u}", numq=3, prompt_text="cost: ${numq} $$") == "cost: ${numq} $$"
+    assert question_templates.render("${prompt_u}", numq=3, prompt_text="cost: ${numq} $$") == "cost: ${numq} $$"
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_what_is_filled_in_is_not_filled_in_again() -> None:
     [
         ("", "blank"),
         (" \n\t", "blank"),
-        ("x" * templates.MAX_BYTES + "y", "1048577 bytes"),
-        ("ä" * (templates.MAX_BYTES // 2) + "y", "1048577 bytes"),
+        ("x" * question_templates.MAX_BYTES + "y", "1048577 bytes"),
+        ("ä" * (question_templates.MAX_BYTES // 2) + "y", "1048577 bytes"),
         ("${numq}", r"lacks \$\{prompt_u\}"),
         ("$numq and $prompt_u", r"lacks \$\{numq\} and \$\{prompt_u\}"),
         ("$${numq} and ${prompt_u}", r"lacks \$\{numq\}"),
@@ -61,9 +61,9 @@ def test_what_is_filled_in_is_not_filled_in_again() -> None:
 )
 def test_a_template_that_can_not_ask_is_refused(content: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        templates.check_content(content, templates.VARIABLES)
+        question_templates.check_content(content, question_templates.VARIABLES)
 
 
 def test_a_template_may_be_as_long_as_the_limit_and_need_no_variables() -> None:
-    templates.check_content("x" * templates.MAX_BYTES)
-    templates.check_content("$${numq} ${numq}${prompt_u}", templates.VARIABLES)
+    question_templates.check_content("x" * question_templates.MAX_BYTES)
+    question_templates.check_content("$${numq} ${numq}${prompt_u}", question_templates.VARIABLES)

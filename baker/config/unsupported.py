@@ -5,8 +5,9 @@ Only what the settings alone tell; what depends on the machine, the training pro
 
 from collections.abc import Iterator
 
-from baker.bake_config import BakeConfig, ModelConfig
-from baker.peft_config import adapter_fields
+from baker.config.bake import BakeConfig
+from baker.config.model import ModelConfig
+from baker.config.peft import adapter_fields
 
 
 def refusals(config: BakeConfig) -> list[str]:

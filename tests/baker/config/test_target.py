@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker.config import merge, target_config
+from baker.config.generator import Hardcoded
+from baker.config.overrides import merge
+from baker.config.target import target_config
 from baker.errors import ConfigError
-from baker.generator_config import Hardcoded
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker.config import TargetConfig, target_config
+from baker.config.generator import TYPES, detach_templates
+from baker.config.target import TargetConfig, target_config
 from baker.errors import ConfigError
-from baker.generator_config import TYPES, detach_templates
 
 TEMPLATE = "${numq} about ${prompt_u}"
 VALUES: dict[str, Any] = {

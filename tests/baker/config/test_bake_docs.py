@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from baker import plan
-from baker.bake_config import BakeConfig, bake_config
 from baker.catalog import Catalog
+from baker.config.bake import BakeConfig, bake_config
 from baker.errors import ConfigError, InvalidInputError
 from baker.plan import Policy
 from baker.status import Stage
@@ -18,8 +18,9 @@ from baker.types import Prompt
 from tests.baker.settings import settings_of
 from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import save_model
+from tests.service import ROOT
 
-PAGE = (Path(__file__).parents[2] / "docs" / "bake-config.md").read_text()
+PAGE = (ROOT / "docs" / "bake-config.md").read_text()
 ROWS = {
     field: (kind, default, here)
     for field, kind, default, here in re.findall(r"^\| `(.+?)` \| (.+?) \| (.+?) \| (.+?) \| .*\|$", PAGE, re.MULTILINE)

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from baker.bake_config import bake_config
-from baker.bake_limits import refusals, warnings
+from baker.config.bake import bake_config
+from baker.config.unsupported import refusals, warnings
 
 
 def test_nothing_is_to_be_said_of_the_defaults() -> None:
