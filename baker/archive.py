@@ -14,8 +14,8 @@ import tarfile
 from pathlib import Path
 from typing import IO
 
-from baker.adapter_files import read_adapter_config
-from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, new_file
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter_config
+from baker.artifacts import new_file
 from baker.catalog import Catalog
 from baker.errors import AdapterError, NotFoundError
 from baker.model_card import model_card

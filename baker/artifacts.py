@@ -5,7 +5,6 @@ folder is fsynced. What the files mean, and when an old one may go, is the calle
 """
 
 import contextlib
-import hashlib
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,10 +19,6 @@ from safetensors.numpy import save
 
 from baker.errors import StageError
 from baker.types import Trajectory
-
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-PARITY = "parity.json"
 
 _ARRAYS: dict[str, tuple[type[np.generic], int]] = {
     "teacher_ids": (np.int32, 1),
@@ -221,15 +216,3 @@ def publish_folder(temporary: Path, final: Path) -> None:
             raise FileExistsError(f"{final} exists already: a checkpoint is never overwritten") from error
         raise
     sync_folder(final.parent)
-
-
-def content_hash(folder: Path) -> str:
-    """SHA-256 (hex) over name, size and bytes of the adapter's two files. Raises: OSError if one is missing."""
-    digest = hashlib.sha256()
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        path = folder / name
-        digest.update(f"{name} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

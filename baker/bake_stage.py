@@ -19,7 +19,14 @@ from typing import Any
 
 import msgspec
 
-from baker import artifacts, checkpoint_rows, events, plan, trainer, training_state
+from baker import (
+    checkpoint_rows,
+    events,
+    plan,
+    trainer,
+    training_state,
+)
+from baker.artifacts import write_bytes, write_json
 from baker.catalog import Catalog
 from baker.checkpoint_service import Bake, CheckpointService, Result, student_of
 from baker.collate import Mix
@@ -102,7 +109,7 @@ class BakeStage:
                 raise
             finally:
                 self.training.pop(job.id, None)
-            artifacts.write_json(result_file, result)
+            write_json(result_file, result)
         await self.checkpoints.finish(bake, msgspec.json.decode(result_file.read_bytes(), type=Result))
         if not bake.config.keeps_state:
             await asyncio.to_thread(shutil.rmtree, folder / "state", ignore_errors=True)
@@ -206,7 +213,7 @@ class BakeStage:
         self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: "_Listener"
     ) -> list[events.Saved]:
         file = folder / "engine-weights.pickle"
-        await asyncio.to_thread(artifacts.write_bytes, file, lent.handles)
+        await asyncio.to_thread(write_bytes, file, lent.handles)
         try:
             spec = msgspec.structs.replace(spec, engine_weights=str(file))
             return await trainer.train(spec, folder, listener.hear, lent.gone)

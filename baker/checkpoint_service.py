@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from baker import artifacts, checkpoint_rows, events, plan
+from baker import checkpoint_rows, events, plan
+from baker.adapters.files import content_hash
 from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.errors import AdapterError, EngineError, TrainingError
@@ -100,7 +101,7 @@ class CheckpointService:
             if checkpoint_rows.trained_steps(known) == step:
                 return known
         path = bake.folder / "checkpoints" / str(step)
-        saved = events.Saved(step, str(path), await asyncio.to_thread(artifacts.content_hash, path))
+        saved = events.Saved(step, str(path), await asyncio.to_thread(content_hash, path))
         (checkpoint,) = await self._checkpoints(bake.job, [self.made(saved)], int(time.time()))
         if (complaint := await self._complaint(bake.job, checkpoint)) is not None:
             raise TrainingError(complaint)

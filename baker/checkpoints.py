@@ -4,8 +4,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from baker import artifacts, events, lora
-from baker.adapter_files import ParityCertificate, PinnedSequence
+from baker import events, lora
+from baker.adapters.files import PARITY, content_hash
+from baker.adapters.parity import ParityCertificate, PinnedSequence
+from baker.artifacts import new_folder, write_json
 from baker.batches import length_of, make_batch, shorten
 from baker.config.checkpoint import CheckpointConfig
 from baker.ranks import ALONE, Ranks
@@ -57,7 +59,7 @@ class CheckpointWriter:
         folders = sorted(
             (path for path in self._output.glob("*") if path.name.isdigit()), key=lambda path: int(path.name)
         )
-        return [events.Saved(int(path.name), str(path), artifacts.content_hash(path)) for path in folders]
+        return [events.Saved(int(path.name), str(path), content_hash(path)) for path in folders]
 
     def write(self, step: int, *, is_last: bool = False) -> events.Saved:
         """The first process does; all must ask. Raises: OSError, and nothing is left."""
@@ -65,10 +67,10 @@ class CheckpointWriter:
         weights, parity = lora.weights_of(self._model), self._parity()
 
         def write() -> str:
-            with artifacts.new_folder(folder) as temporary:
+            with new_folder(folder) as temporary:
                 lora.save_adapter(self._model, temporary, self._base_model_name, weights)
-                artifacts.write_json(temporary / artifacts.PARITY, parity)
-                return artifacts.content_hash(temporary)
+                write_json(temporary / PARITY, parity)
+                return content_hash(temporary)
 
         return events.Saved(step, str(folder), self._ranks.by_first(write), is_last)
 

@@ -7,7 +7,7 @@ The only file that imports matplotlib, and only when it draws: that takes a seco
 from pathlib import Path
 from typing import Any
 
-from baker import artifacts
+from baker.artifacts import new_file, read_lines
 
 PICTURE_SUFFIX = ".png"
 
@@ -16,7 +16,7 @@ def draw(metrics: Path, title: str) -> str | None:
     """Draw the rows of `metrics` into a PNG beside it. Returns: why it was not, None if it was."""
     from matplotlib.figure import Figure
 
-    rows = artifacts.read_lines(metrics)
+    rows = read_lines(metrics)
     figure = Figure(figsize=(10, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     figure.suptitle(title)
@@ -38,7 +38,7 @@ def draw(metrics: Path, title: str) -> str | None:
     _plot(norms, rows, "grad_norm", color="tab:gray", linewidth=0.5)
     norms.set_ylabel("gradient norm")
     try:
-        with artifacts.new_file(metrics.with_suffix(PICTURE_SUFFIX)) as file:
+        with new_file(metrics.with_suffix(PICTURE_SUFFIX)) as file:
             figure.savefig(file, format="png", dpi=120)
     except OSError as error:
         return f"the curves can't be written: {error.strerror}"

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from baker import artifacts
-from baker.adapter_files import read_adapter_config
-from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash, read_adapter_config
+from baker.artifacts import publish_folder
 from baker.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
 from baker.plan import BakeInputs
@@ -120,7 +119,7 @@ def keep(
     Args: files: from `copied`; they are moved.
     Raises: see `check_name_is_free`; then `files` are still there.
     """
-    sha256 = artifacts.content_hash(files)
+    sha256 = content_hash(files)
     now = int(time.time())
     with catalog.store.transaction():
         check_name_is_free(catalog, user, repo, bake, may_replace=may_replace)
@@ -147,7 +146,7 @@ def keep(
         step = max([job.id, *(checkpoint.step + 1 for checkpoint in known)])
         folder = job_folder(catalog.store.home, job.id) / "checkpoints" / str(step)
         folder.parent.mkdir(parents=True)
-        artifacts.publish_folder(files, folder)
+        publish_folder(files, folder)
         checkpoint = Checkpoint(user, repo, bake, step, folder, sha256, now, job.id)
         catalog.store.add_checkpoint(checkpoint)
     return checkpoint

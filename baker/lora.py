@@ -18,8 +18,15 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from baker.adapter_files import FORBIDDEN_TARGETS, AdapterConfig, check_adapter, read_adapter_config
-from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, write_bytes, write_json
+from baker.adapters.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    FORBIDDEN_TARGETS,
+    AdapterConfig,
+    check_adapter,
+    read_adapter_config,
+)
+from baker.artifacts import write_bytes, write_json
 from baker.errors import AdapterError
 from baker.spread import whole
 

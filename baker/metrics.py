@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from baker import artifacts
+from baker.artifacts import (
+    append_lines,
+    read_lines,
+    repair_lines,
+    write_bytes,
+)
 from baker.config.bake import BakeConfig
 
 WANDB_SECONDS = 60
@@ -75,7 +80,7 @@ class Metrics:
         if self._path is None or not self._waiting:
             return
         try:
-            artifacts.append_lines(self._path, self._waiting)
+            append_lines(self._path, self._waiting)
         except OSError:
             self._written = _whole_lines(self._path)
             del self._waiting[: len(self._waiting) - (self.rows - self._written)]
@@ -87,8 +92,8 @@ class Metrics:
 
 def _whole_lines(path: Path) -> int:
     """So many lines the file has, without a torn last one, which is cut off."""
-    artifacts.repair_lines(path)
-    return len(artifacts.read_lines(path))
+    repair_lines(path)
+    return len(read_lines(path))
 
 
 class Run(NamedTuple):
@@ -135,5 +140,5 @@ def wandb_run(config: BakeConfig, *, is_allowed: bool, name: str, folder: Path) 
 def _run_id(file: Path) -> str:
     """The same for all that a bake's training takes."""
     if not file.exists():
-        artifacts.write_bytes(file, uuid.uuid4().hex.encode())
+        write_bytes(file, uuid.uuid4().hex.encode())
     return file.read_text()

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from baker import artifacts
+from baker.artifacts import read_lines
 from baker.collate import Mix, Source, collate
 from baker.config.bake import BakeConfig
 from baker.names import path_of
@@ -29,7 +29,7 @@ def linked_mix(home: Path, data: Path, config: BakeConfig, inputs: BakeInputs) -
         own_folder = path_of(data, target)
         own_folder.mkdir(parents=True)
         items = []
-        for row in sorted(artifacts.read_lines(rollout_folder / "rows.jsonl"), key=_row_order):
+        for row in sorted(read_lines(rollout_folder / "rows.jsonl"), key=_row_order):
             own = own_folder / trajectory_name(row)
             _link(rollout_folder / "trajectories" / trajectory_name(row), own)
             items.append((row["stimulus"], str(own)))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from baker import artifacts
+from baker.artifacts import load_trajectory, new_folder, save_trajectory
 from baker.conversation import context_messages
 from baker.errors import StageError
 from baker.ports import BaseModel, Sampler
@@ -104,7 +104,7 @@ def _read(folder: Path, count: int) -> list[Path]:
     paths = sorted(folder.glob("*.safetensors"))
     try:
         for path in paths:
-            artifacts.load_trajectory(path)
+            load_trajectory(path)
     except StageError:
         return []
     return paths if len(paths) == count else []
@@ -115,7 +115,7 @@ def _write(folder: Path, rolled: Sequence[Rolled]) -> list[Path]:
     folder.parent.mkdir(exist_ok=True)
     for left in (folder, *folder.parent.glob(".*.tmp")):
         shutil.rmtree(left, ignore_errors=True)
-    with artifacts.new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         for item in rolled:
-            artifacts.save_trajectory(temporary / trajectory_name(item.row), item.trajectory)
+            save_trajectory(temporary / trajectory_name(item.row), item.trajectory)
     return sorted(folder.iterdir())

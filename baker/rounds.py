@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from baker import artifacts
+from baker.artifacts import load_trajectory, save_trajectory, write_json
 from baker.config.data import OnPolicyConfig
 from baker.errors import InvalidInputError, RolloutError
 from baker.ports import Sampler
@@ -52,13 +52,13 @@ class Rounds:
         file = self._file(number)
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            artifacts.write_json(file, RoundFile(first_step, before))
+            write_json(file, RoundFile(first_step, before))
 
     def complete(self, number: int, train: Sequence[Path]) -> RoundFile:
         """Say what the round trains on."""
         names = [str(path.relative_to(self._folder)) for path in train]
         made = msgspec.structs.replace(self.read(number), train=names)
-        artifacts.write_json(self._file(number), made)
+        write_json(self._file(number), made)
         return made
 
     def read(self, number: int) -> RoundFile:
@@ -129,7 +129,7 @@ async def answer(asked: Sequence[str], folder: Path, settings: Answering, sample
             except InvalidInputError as error:
                 refused.append(f"{row.stimulus[:80]!r}: {error}")
                 continue
-            await asyncio.to_thread(artifacts.save_trajectory, files[index], judged)
+            await asyncio.to_thread(save_trajectory, files[index], judged)
             kept.add(files[index].name)
             await note(len(kept))
 
@@ -147,7 +147,7 @@ async def answer(asked: Sequence[str], folder: Path, settings: Answering, sample
 
 
 def _read(files: Sequence[str]) -> list[Trajectory]:
-    return [artifacts.load_trajectory(Path(name)) for name in files]
+    return [load_trajectory(Path(name)) for name in files]
 
 
 def _names_in(folder: Path) -> set[str]:

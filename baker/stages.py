@@ -16,7 +16,14 @@ from typing import Any
 
 import msgspec
 
-from baker import artifacts, plan
+from baker import plan
+from baker.artifacts import (
+    append_line,
+    append_lines,
+    read_lines,
+    repair_lines,
+    save_trajectory,
+)
 from baker.askers import AnthropicAsker, Asker, ServedAsker
 from baker.bake_stage import BakeSettings, BakeStage
 from baker.catalog import Catalog
@@ -102,14 +109,14 @@ class Stages:
         config = msgspec.convert(job.config, TargetConfig)
         inputs = msgspec.convert(job.inputs, plan.StimInputs)
         lines = output_file(self._home, job)
-        artifacts.repair_lines(lines)
-        done = [msgspec.convert(row, Stimulus) for row in artifacts.read_lines(lines)]
+        repair_lines(lines)
+        done = [msgspec.convert(row, Stimulus) for row in read_lines(lines)]
         total = expected_stimuli(config.generators)
         count = len(done)
 
         async def keep(stimuli: list[Stimulus]) -> None:
             nonlocal count
-            await asyncio.to_thread(artifacts.append_lines, lines, stimuli)
+            await asyncio.to_thread(append_lines, lines, stimuli)
             count += len(stimuli)
             await self._progress(job, count, total)
 
@@ -145,13 +152,13 @@ class Stages:
         inputs = msgspec.convert(job.inputs, plan.RolloutInputs)
         stimuli = [
             msgspec.convert(row, Stimulus)
-            for row in artifacts.read_lines(job_folder(self._home, inputs.stim_job) / "stimuli.jsonl")
+            for row in read_lines(job_folder(self._home, inputs.stim_job) / "stimuli.jsonl")
         ]
         lines = output_file(self._home, job)
         trajectories = folder / "trajectories"
         trajectories.mkdir(exist_ok=True)
-        artifacts.repair_lines(lines)
-        done = frozenset((row["stimulus_id"], row["trajectory_id"]) for row in artifacts.read_lines(lines))
+        repair_lines(lines)
+        done = frozenset((row["stimulus_id"], row["trajectory_id"]) for row in read_lines(lines))
         total = len(stimuli) * config.num_traj_per_stimulus
         count = len(done)
         one_at_a_time = asyncio.Lock()
@@ -159,9 +166,9 @@ class Stages:
         async def keep(rolled: Rolled) -> None:
             nonlocal count
             name = trajectory_name(rolled.row)
-            await asyncio.to_thread(artifacts.save_trajectory, trajectories / name, rolled.trajectory)
+            await asyncio.to_thread(save_trajectory, trajectories / name, rolled.trajectory)
             async with one_at_a_time:  # lines of several workers must not interleave
-                await asyncio.to_thread(artifacts.append_line, lines, rolled.row)
+                await asyncio.to_thread(append_line, lines, rolled.row)
                 count += 1
                 await self._progress(job, count, total)
 

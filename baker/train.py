@@ -37,7 +37,14 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from baker import artifacts, curves, events, placement, training_state, waiting
+from baker import (
+    curves,
+    events,
+    placement,
+    training_state,
+    waiting,
+)
+from baker.artifacts import load_trajectory
 from baker.batches import cut
 from baker.checkpoints import CheckpointWriter, is_due
 from baker.errors import BakeryError, StageError, TrainingError
@@ -110,7 +117,7 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
     state = None if spec.resume is None else training_state.read(Path(spec.resume))
     ranks.by_first(lambda: _clear(spec, after=0 if state is None else state.standing.step))
     rows, held_out = _read_data(spec, emit)
-    neutral = [artifacts.load_trajectory(Path(name)) for name in spec.neutral]
+    neutral = [load_trajectory(Path(name)) for name in spec.neutral]
     pinned = [*chain.from_iterable(held_out.values())] or rows
     student, attached = placement.load(spec, rows, ranks, emit, None if state is None else state.standing.at_once)
     _check_vocabulary([*rows, *pinned, *neutral], student.vocabulary)
@@ -258,7 +265,7 @@ def _read_data(spec: TrainSpec, emit: Emit) -> _Data:
     """The trajectories, cut to length; what was cut is reported. A file that appears twice is read once."""
     train = spec.round.train or spec.train
     names = dict.fromkeys(chain(train, *spec.held_out.values()))
-    files = {name: artifacts.load_trajectory(Path(name)) for name in names}
+    files = {name: load_trajectory(Path(name)) for name in names}
     _check_widths(files, emit)
     limit = spec.config.data.max_length
     train_cut = cut([files[name] for name in train], limit)

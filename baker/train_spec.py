@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from baker.artifacts import content_hash
+from baker.adapters.files import content_hash
 from baker.config.bake import BakeConfig
 
 

@@ -18,7 +18,7 @@ import msgspec
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from baker import artifacts
+from baker.artifacts import new_folder
 from baker.errors import StageError
 from baker.events import Drifted, Evaluated
 from baker.status import Loss
@@ -70,7 +70,7 @@ def write(folder: Path, state: TrainingState, fingerprint: str) -> int:
     """
     data = save(dict(state.arrays))
     file = _File(fingerprint, hashlib.sha256(data).hexdigest(), state.standing)
-    with artifacts.new_folder(folder / str(state.standing.step)) as temporary:
+    with new_folder(folder / str(state.standing.step)) as temporary:
         (temporary / _ARRAYS).write_bytes(data)
         (temporary / _JSON).write_bytes(msgspec.json.encode(file))
     for old in _newest_first(folder)[KEPT:]:

@@ -24,7 +24,8 @@ import msgspec
 import numpy as np
 from aibread import Bread
 
-from baker import artifacts, persona
+from baker import persona
+from baker.artifacts import load_trajectory
 from baker.types import Trajectory
 from benchmarks import _models
 from benchmarks._servers import Server, gateway
@@ -81,7 +82,7 @@ def prepare(bread: Bread, folder: Path, questions: list[str], unseen: list[str])
             assert status.status != "failed", status
             time.sleep(POLL_SECONDS)
     rolled = max(folder.glob(".bread/jobs/*/trajectories"), key=lambda path: int(path.parent.name))
-    return [artifacts.load_trajectory(file) for file in sorted(rolled.glob("*.safetensors"))]
+    return [load_trajectory(file) for file in sorted(rolled.glob("*.safetensors"))]
 
 
 def bake(bread: Bread, folder: Path, name: str, overrides: dict[str, Any]) -> tuple[Path, float]:

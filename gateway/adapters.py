@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from baker.adapter_files import PinnedSequence, check_adapter, read_parity
+from baker.adapters import parity
+from baker.adapters.files import check_adapter
+from baker.adapters.parity import PinnedSequence, read_parity
 from baker.errors import AdapterError, NotFoundError
 from baker.model_names import (
     STRENGTH_RULE,
@@ -25,7 +27,6 @@ from baker.model_names import (
     split_strength,
 )
 from baker.types import Checkpoint
-from gateway import parity
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from baker import artifacts, imports
+from baker import imports
+from baker.artifacts import sync_files
 from baker.catalog import Catalog
 from baker.errors import InvalidInputError, NotFoundError
 from baker.imports import ImportFolders
@@ -43,9 +44,7 @@ class Imports:
         files = await asyncio.to_thread(imports.copied, source, self._home)
         try:
             # What is on the disk is waited for while the engine is asked.
-            has_effect, _ = await asyncio.gather(
-                self._adapters.probe(files), asyncio.to_thread(artifacts.sync_files, files)
-            )
+            has_effect, _ = await asyncio.gather(self._adapters.probe(files), asyncio.to_thread(sync_files, files))
             told = imports.warnings_of(files, str(source), self._base.served, has_effect=has_effect)
             checkpoint = await self._catalog(
                 imports.keep, owner, ref.repo, ref.bake, files, str(source), told, may_replace=in_place

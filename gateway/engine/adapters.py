@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from baker.artifacts import ADAPTER_CONFIG
+from baker.adapters.files import ADAPTER_CONFIG
 from baker.errors import AdapterError, BakeryError, EngineError, NotFoundError
 from baker.model_names import at_all_strengths
 

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baker.adapter_files import check_adapter
+from baker.adapters.files import check_adapter
 from baker.errors import AdapterError, EngineError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from baker import artifacts, events, promotion, trainer
+from baker import events, promotion, trainer
+from baker.artifacts import load_trajectory
 from baker.catalog import Catalog
 from baker.errors import (
     AdapterError,
@@ -289,7 +290,7 @@ async def test_the_status_says_how_the_targets_were_mixed_and_how_each_one_fared
         )
         (spec,) = training.specs
         assert [len(spec.train), {target: len(files) for target, files in spec.held_out.items()}] == [10, {"target": 2}]
-        assert all(artifacts.load_trajectory(Path(file)) for file in spec.train)
+        assert all(load_trajectory(Path(file)) for file in spec.train)
         assert spec.name == "repo/bake"
 
 
@@ -305,7 +306,7 @@ async def test_the_neutral_answers_are_made_for_the_first_bake_and_used_by_all(
         await service.jobs.wait(job, 60)
         first, second = training.specs
         assert len(first.neutral) == 24 and first.neutral == second.neutral
-        assert all(artifacts.load_trajectory(Path(file)) for file in first.neutral)
+        assert all(load_trajectory(Path(file)) for file in first.neutral)
         assert len(service.engine.requests) == asked
 
 

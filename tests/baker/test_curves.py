@@ -2,12 +2,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from baker import artifacts, curves
+from baker import curves
+from baker.artifacts import append_lines
 
 
 def draw(folder: Path, rows: list[dict[str, object]]) -> Image.Image:
     folder.mkdir()
-    artifacts.append_lines(folder / "metrics.jsonl", rows)
+    append_lines(folder / "metrics.jsonl", rows)
     assert curves.draw(folder / "metrics.jsonl", "repo/bake") is None
     with Image.open(folder / "metrics.png") as image:
         image.load()

@@ -13,7 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baker import artifacts, events, trainer, training_state
+from baker import events, trainer, training_state
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from baker.artifacts import read_lines, write_json
 from baker.errors import TrainerLostError
 from baker.loop import Stopped
 from baker.train import train
@@ -40,7 +42,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(folder: Path, base: Path, **settings: Any) -> TrainSpec:
     spec = write_spec(folder, base, make_trajectories(15), **SETTINGS, **settings)
     spec = msgspec.structs.replace(spec, state=str(folder / "state"))
-    artifacts.write_json(folder / "spec.json", spec)
+    write_json(folder / "spec.json", spec)
     return spec
 
 
@@ -60,19 +62,17 @@ def resumed(spec: TrainSpec, **changes: Any) -> TrainSpec:
 
 
 def assert_equal_but_for_rounding(one: TrainSpec, other: TrainSpec) -> None:
-    found, expected = (artifacts.read_lines(Path(spec.metrics)) for spec in (one, other))
+    found, expected = (read_lines(Path(spec.metrics)) for spec in (one, other))
     assert [(row["iter"], row["epoch"]) for row in found] == [(row["iter"], row["epoch"]) for row in expected]
     for row, wanted in zip(found, expected, strict=True):
         for key in ("loss", "eval_loss", "grad_norm", "lr", "seqlen"):
             assert row.get(key, 0) == pytest.approx(wanted.get(key, 0), rel=1e-5), (row["iter"], key)
     for step in (8, STEPS):
-        weights, wanted = (
-            load_file(Path(spec.output) / str(step) / artifacts.ADAPTER_WEIGHTS) for spec in (one, other)
-        )
+        weights, wanted = (load_file(Path(spec.output) / str(step) / ADAPTER_WEIGHTS) for spec in (one, other))
         assert weights.keys() == wanted.keys()
         for name, tensor in weights.items():
             torch.testing.assert_close(tensor, wanted[name], rtol=1e-4, atol=1e-6)
-        configs = [Path(spec.output) / str(step) / artifacts.ADAPTER_CONFIG for spec in (one, other)]
+        configs = [Path(spec.output) / str(step) / ADAPTER_CONFIG for spec in (one, other)]
         assert configs[0].read_bytes() == configs[1].read_bytes()
 
 
@@ -167,7 +167,7 @@ def test_a_model_in_parts_goes_on_from_one_process_and_one_goes_on_from_it(
     with pytest.raises(Stopped):
         train(spec, lambda event: None, is_stopping)
     spec = resumed(spec)
-    artifacts.write_json(tmp_path / "spec.json", spec)
+    write_json(tmp_path / "spec.json", spec)
     command = [sys.executable, *torchrun(2), "-m", "baker.train", str(tmp_path / "spec.json")]
     heard: list[events.TrainEvent] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

@@ -10,7 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from baker import artifacts, events, lora, memory, training_state
+from baker import (
+    events,
+    lora,
+    memory,
+    training_state,
+)
+from baker.artifacts import load_trajectory
 from baker.batches import as_taught, length_of, make_batch, read_together
 from baker.config.bake import bake_config
 from baker.loop import Stopped
@@ -162,7 +168,7 @@ def test_a_bake_learns_from_it_and_eval_kl_is_that_of_the_kept_tokens(
     losses = [next(event.loss for event in heard if isinstance(event, events.Stepped)) for heard in (full, kept)]
     assert losses[0] > losses[1], "the kept tokens give a lower bound"
     spec = write_spec(tmp_path / "recomputed", base, **gentle, **FULL)
-    rows = [artifacts.load_trajectory(Path(file)) for file in spec.train]
+    rows = [load_trajectory(Path(file)) for file in spec.train]
     monkeypatch.setattr(memory, "READ_TOKENS", 1)
     need = memory.estimate(
         memory.read_shape(base),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from baker import imports
-from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.catalog import Catalog
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
 from baker.imports import ImportFolders

@@ -10,7 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
-from baker import artifacts, bake_stage
+from baker import bake_stage
+from baker.adapters.files import ADAPTER_WEIGHTS
+from baker.artifacts import read_lines
 from baker.catalog import Catalog
 from baker.status import Job, JobState, Stage
 from tests.baker.test_bake_stage import Publisher, ended, make_service, steps_kept
@@ -89,12 +91,12 @@ def step_of(service: Service, job: Job) -> int:
 
 
 def rows_of(home: Path, job: Job) -> list[tuple[int, float]]:
-    rows = artifacts.read_lines(home / "jobs" / str(job.id) / "metrics.jsonl")
+    rows = read_lines(home / "jobs" / str(job.id) / "metrics.jsonl")
     return [(row["iter"], row.get("loss", row.get("eval_loss"))) for row in rows]
 
 
 def weights_of(home: Path, job: Job) -> bytes:
-    return (home / "jobs" / str(job.id) / "checkpoints" / str(LAST) / artifacts.ADAPTER_WEIGHTS).read_bytes()
+    return (home / "jobs" / str(job.id) / "checkpoints" / str(LAST) / ADAPTER_WEIGHTS).read_bytes()
 
 
 @pytest.fixture(scope="module")

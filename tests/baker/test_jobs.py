@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker import artifacts
+from baker.artifacts import load_trajectory, read_lines
 from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.jobs import Jobs
@@ -107,7 +107,7 @@ async def test_stim_and_rollout_started_in_a_row_both_end_complete(service: Serv
     assert rollout.state is JobState.PENDING
     done = await service.ended(Stage.ROLLOUT)
     assert (done.state, done.lines, done.total_expected, done.progress_percent) == ("complete", 12, 12, 100.0)
-    rows = artifacts.read_lines(job_folder(service.home, done.id) / "rows.jsonl")
+    rows = read_lines(job_folder(service.home, done.id) / "rows.jsonl")
     assert {(row["stimulus_id"], row["trajectory_id"]) for row in rows} == {(i, k) for i in range(6) for k in (0, 1)}
 
 
@@ -116,7 +116,7 @@ async def test_a_trajectory_holds_what_was_asked_and_answered(service: Service) 
     await service.start(Stage.ROLLOUT)
     done = await service.ended(Stage.ROLLOUT)
     folder = job_folder(service.home, done.id)
-    trajectory = artifacts.load_trajectory(folder / "trajectories" / "000003-0001.safetensors")
+    trajectory = load_trajectory(folder / "trajectories" / "000003-0001.safetensors")
     assert decode(trajectory.teacher_ids) == "system: Be loud\nuser: Question 3?"
     assert decode(trajectory.student_ids) == "user: Question 3?"
     assert decode(trajectory.response_ids[:-1]) == "SYSTEM: BE LOUD\nUSER: QUESTION 3?"
@@ -136,7 +136,7 @@ async def test_rollouts_carry_tool_calls_and_say_when_tools_are_not_shown(tmp_pa
         await service.start(Stage.STIM)
         await service.start(Stage.ROLLOUT)
         done = await service.ended(Stage.ROLLOUT)
-        rows = artifacts.read_lines(output_file(service.home, done))
+        rows = read_lines(output_file(service.home, done))
     calling = [row for row in rows if row["stimulus_id"] == 1]
     assert all(row["tool_calls"][0]["function"]["name"] == "look" for row in calling)
     assert all(row["messages"][-1]["tool_calls"] == row["tool_calls"] for row in calling)
@@ -217,7 +217,7 @@ async def test_a_stopped_service_goes_on_after_the_last_item_kept(tmp_path: Path
     async with running(Service(tmp_path, engine)) as again:
         done = await again.ended(Stage.ROLLOUT)
         assert (done.state, done.lines) == (JobState.COMPLETE, 12)
-    rows = artifacts.read_lines(job_folder(tmp_path, done.id) / "rows.jsonl")
+    rows = read_lines(job_folder(tmp_path, done.id) / "rows.jsonl")
     assert len({(row["stimulus_id"], row["trajectory_id"]) for row in rows}) == len(rows) == 12
     assert len(engine.requests) <= 12 + 1, "only the item in flight is asked for again"
 
@@ -278,7 +278,7 @@ async def test_a_stim_warns_while_it_runs_and_goes_on_where_it_was_stopped(tmp_p
         done = await again.ended(Stage.STIM)
     assert (done.state, done.lines, done.progress_percent) == (JobState.COMPLETE, 4, 100.0)
     assert done.warnings == stopped.warnings, "it is not said twice"
-    rows = artifacts.read_lines(job_folder(tmp_path, done.id) / "stimuli.jsonl")
+    rows = read_lines(job_folder(tmp_path, done.id) / "stimuli.jsonl")
     assert [(row["id"], row["generator"], row["source"]) for row in rows] == [
         (0, "from_dataset", 0),
         (1, "from_dataset", 0),
@@ -353,7 +353,7 @@ async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished
     second = linked_mix(service.home, service.home / "second", config, inputs)
     assert [Path(item).name for item in first.train] == [Path(item).name for item in second.train]
     await service.catalog(Catalog.delete_target, USER, "repo", "target")
-    assert all(artifacts.load_trajectory(Path(item)) for item in first.train + first.held_out["target"])
+    assert all(load_trajectory(Path(item)) for item in first.train + first.held_out["target"])
 
 
 def _set_state(catalog: Catalog, job_id: int, state: JobState, **changes: Any) -> None:

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from baker import lora
-from baker.adapter_files import check_adapter, read_adapter_config
-from baker.artifacts import ADAPTER_WEIGHTS, content_hash
+from baker.adapters.files import ADAPTER_WEIGHTS, check_adapter, content_hash, read_adapter_config
 from baker.errors import AdapterError
 from tests.baker.tiny import VOCABULARY, make_model
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from baker import artifacts
-from baker.artifacts import read_lines
+from baker.artifacts import append_lines, read_lines
 from baker.config.bake import bake_config
 from baker.metrics import Metrics, Run, wandb_run
 
@@ -66,7 +65,7 @@ def test_rows_that_a_full_disk_refuses_are_held_back_and_none_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, complaints = tmp_path / "metrics.jsonl", list[str]()
-    whole = artifacts.append_lines
+    whole = append_lines
 
     def full(path: Path, rows: list[Any]) -> None:
         """One row still fits, and half of the next."""
@@ -76,12 +75,12 @@ def test_rows_that_a_full_disk_refuses_are_held_back_and_none_is_lost(
 
     with Metrics(path, on_trouble=complaints.append) as metrics:
         metrics.add({"iter": 1})
-        monkeypatch.setattr(artifacts, "append_lines", full)
+        monkeypatch.setattr("baker.metrics.append_lines", full)
         metrics.add({"iter": 2})
         metrics.add({"iter": 3})
         metrics.add({"iter": 4})
         assert [row["iter"] for row in read_lines(path)] == [1, 2, 3, 4]
-        monkeypatch.setattr(artifacts, "append_lines", lambda path, rows: full(path, []))
+        monkeypatch.setattr("baker.metrics.append_lines", lambda path, rows: full(path, []))
         metrics.add({"iter": 5})
         with pytest.raises(OSError, match="No space"):
             metrics.flush()

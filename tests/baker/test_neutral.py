@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from baker import artifacts, neutral
+from baker import neutral
+from baker.artifacts import load_trajectory
 from baker.errors import EngineError, InvalidInputError
 from baker.neutral import NeutralAnswers, questions
 from baker.types import Message
@@ -28,7 +29,7 @@ async def test_the_base_is_asked_in_a_bare_conversation_and_its_distribution_is_
     files = await answers(tmp_path, engine).files()
     assert len(files) == len(questions()) == len(set(questions())) == 24
     for file, question in zip(files, questions(), strict=True):
-        row = artifacts.load_trajectory(file)
+        row = load_trajectory(file)
         context = await engine.tokenise([{"role": "user", "content": question}])
         assert row.stimulus == question and row.student_ids.tolist() == row.teacher_ids.tolist() == context
         assert 0 < len(row.response_ids) <= 48 and row.top_ids_TK.shape == (len(row.response_ids), 4)
@@ -74,7 +75,7 @@ async def test_what_was_damaged_is_made_anew(tmp_path: Path, damage: str) -> Non
     else:
         files[3].unlink()
     assert await answers(tmp_path, engine).files() == files and len(engine.requests) == 48
-    assert artifacts.load_trajectory(files[3]).stimulus == questions()[3]
+    assert load_trajectory(files[3]).stimulus == questions()[3]
 
 
 async def test_an_engine_that_dies_leaves_nothing_half_made(tmp_path: Path) -> None:

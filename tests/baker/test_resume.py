@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker import artifacts, events, training_state
+from baker import events, training_state
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY
+from baker.artifacts import read_lines, write_json
 from baker.loop import Stopped
 from baker.train import train
 from baker.train_spec import TrainSpec
@@ -51,7 +53,7 @@ def rows() -> list[Trajectory]:
 def make(folder: Path, base: Path, *checkpoint: dict[str, Any]) -> TrainSpec:
     spec = write_spec(folder, base, rows(), **SETTINGS, checkpoint=list(checkpoint))
     spec = msgspec.structs.replace(spec, state=str(folder / "state"))
-    artifacts.write_json(folder / "spec.json", spec)
+    write_json(folder / "spec.json", spec)
     return spec
 
 
@@ -76,12 +78,12 @@ def finish(spec: TrainSpec) -> list[events.TrainEvent]:
 
 
 def rows_of(spec: TrainSpec) -> list[dict[str, Any]]:
-    rows = artifacts.read_lines(Path(spec.metrics))
+    rows = read_lines(Path(spec.metrics))
     return [{key: value for key, value in row.items() if key not in TIME_DEPENDENT} for row in rows]
 
 
 def assert_same(one: TrainSpec, other: TrainSpec) -> None:
-    for name in (artifacts.ADAPTER_WEIGHTS, artifacts.ADAPTER_CONFIG, artifacts.PARITY):
+    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG, PARITY):
         files = [Path(spec.output) / str(STEPS) / name for spec in (one, other)]
         assert files[0].read_bytes() == files[1].read_bytes(), name
     assert rows_of(one) == rows_of(other)

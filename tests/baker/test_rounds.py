@@ -13,7 +13,9 @@ import psutil
 import pytest
 import torch
 
-from baker import artifacts, bake_stage, events, training_state
+from baker import bake_stage, events, training_state
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from baker.artifacts import load_trajectory, read_lines, save_trajectory
 from baker.config.bake import bake_config
 from baker.config.data import OnPolicyConfig
 from baker.config.unsupported import refusals
@@ -120,7 +122,7 @@ def questions(folder: Path, count: int = 4) -> list[str]:
         teacher_ids, student_ids = (np.array([ord(c) + 10 for c in text], np.int32) for text in texts)
         row = msgspec.structs.replace(row, teacher_ids=teacher_ids, student_ids=student_ids)
         files.append(str(folder / f"{index}.safetensors"))
-        artifacts.save_trajectory(Path(files[-1]), row)
+        save_trajectory(Path(files[-1]), row)
     return files
 
 
@@ -142,7 +144,7 @@ async def test_the_student_answers_under_its_prompt_and_the_teacher_judges_under
     assert len({request.seed for request in engine.students}) == 4
     assert [decode(context) for context, _ in engine.judged] == [f"loud {index}" for index in range(4)]
     for index, file in enumerate(judged.files):
-        row, asked = artifacts.load_trajectory(file), artifacts.load_trajectory(Path(files[index]))
+        row, asked = load_trajectory(file), load_trajectory(Path(files[index]))
         assert row.teacher_ids.tolist() == asked.teacher_ids.tolist() and row.stimulus == asked.stimulus
         assert decode(row.response_ids[:-1]) == "PLAI"
         assert row.top_ids_TK[:, 0].tolist() == row.response_ids.tolist(), "the fake teacher knows the answer"
@@ -153,7 +155,7 @@ async def test_the_student_answers_under_its_prompt_and_the_teacher_judges_under
 async def test_answers_are_as_long_as_the_teacher_s_longest_unless_told(tmp_path: Path) -> None:
     engine, files = Engine(), questions(tmp_path)
     await answer_them(files, tmp_path / "answers", engine, [])
-    longest = max(len(artifacts.load_trajectory(Path(file)).response_ids) for file in files)
+    longest = max(len(load_trajectory(Path(file)).response_ids) for file in files)
     assert {request.max_tokens for request in engine.students} == {longest}
 
 
@@ -200,7 +202,7 @@ def make(folder: Path, base: Path, **settings: Any) -> TrainSpec:
     spec = write_spec(folder, base, **{**PARTS, **settings})
     for number in (1, 2):
         for index, row in enumerate(make_trajectories(8, seed=number)):
-            artifacts.save_trajectory(folder / "rows" / f"round-{number}-{index}.safetensors", row)
+            save_trajectory(folder / "rows" / f"round-{number}-{index}.safetensors", row)
     return msgspec.structs.replace(spec, state=str(folder / "state"))
 
 
@@ -236,7 +238,7 @@ def finish(spec: TrainSpec) -> list[events.TrainEvent]:
 
 
 def rows_of(spec: TrainSpec) -> list[dict[str, Any]]:
-    rows = artifacts.read_lines(Path(spec.metrics))
+    rows = read_lines(Path(spec.metrics))
     return [{key: value for key, value in row.items() if key not in TIME_DEPENDENT} for row in rows]
 
 
@@ -291,7 +293,7 @@ def test_wherever_rounds_are_interrupted_they_end_the_same(
         except Stopped:
             continue
     finish(spec)
-    for name in (artifacts.ADAPTER_WEIGHTS, artifacts.ADAPTER_CONFIG):
+    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
         files = [Path(one.output) / str(ALL) / name for one in (spec, whole[0])]
         assert files[0].read_bytes() == files[1].read_bytes(), name
     assert rows_of(spec) == rows_of(whole[0])
@@ -338,7 +340,7 @@ async def done(tmp_path_factory: pytest.TempPathFactory, wide_base: Path) -> tup
         assert (job.state, job.error) == (JobState.COMPLETE, None)
         assert await steps_kept(service) == [LAST, TAUGHT + 8, TAUGHT + 4, TAUGHT, 12]
     held_out = {
-        artifacts.load_trajectory(path).stimulus for path in (home / "jobs" / str(job.id) / "data" / "target").iterdir()
+        load_trajectory(path).stimulus for path in (home / "jobs" / str(job.id) / "data" / "target").iterdir()
     } - trained_on(home, job)
     assert len(held_out) == 1
     steps = [request.adapter.step for request in engine.students if request.adapter is not None]
@@ -349,14 +351,14 @@ async def done(tmp_path_factory: pytest.TempPathFactory, wide_base: Path) -> tup
 
 def trained_on(home: Path, job: Job) -> set[str]:
     spec = msgspec.json.decode((home / "jobs" / str(job.id) / "spec.json").read_bytes(), type=TrainSpec)
-    return {artifacts.load_trajectory(Path(name)).stimulus for name in spec.train}
+    return {load_trajectory(Path(name)).stimulus for name in spec.train}
 
 
 def outcome(home: Path, job: Job) -> dict[str, Any]:
     folder = home / "jobs" / str(job.id)
-    rows = artifacts.read_lines(folder / "metrics.jsonl")
+    rows = read_lines(folder / "metrics.jsonl")
     return {
-        "weights": (folder / "checkpoints" / str(LAST) / artifacts.ADAPTER_WEIGHTS).read_bytes(),
+        "weights": (folder / "checkpoints" / str(LAST) / ADAPTER_WEIGHTS).read_bytes(),
         "rows": [(row["iter"], row["round"], row.get("eval_loss", row.get("drift", row.get("loss")))) for row in rows],
         "answers": {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("rounds/*/*/*")},
         "train": [Rounds(folder).read(number).train for number in (1, 2)],

@@ -13,9 +13,11 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from baker import artifacts, events, placement
+from baker import events, placement
 from baker import train as trainer
-from baker.adapter_files import check_adapter, read_parity
+from baker.adapters.files import ADAPTER_WEIGHTS, check_adapter, content_hash
+from baker.adapters.parity import read_parity
+from baker.artifacts import save_trajectory, write_json
 from baker.config.bake import bake_config
 from baker.errors import BakeryError, StageError, TrainingError
 from baker.status import KLChange
@@ -53,7 +55,7 @@ def write_spec(
     (folder / "rows").mkdir(parents=True, exist_ok=True)
     for index, row in enumerate(make_trajectories(15) if rows is None else rows):
         files.append(folder / "rows" / f"{index}.safetensors")
-        artifacts.save_trajectory(files[-1], row)
+        save_trajectory(files[-1], row)
     spec = TrainSpec(
         name="repo/bake",
         base_model=str(base),
@@ -66,7 +68,7 @@ def write_spec(
         config=bake_config(settings, bake_config(SETTINGS)),
         threads=1,
     )
-    artifacts.write_json(folder / "spec.json", spec)
+    write_json(folder / "spec.json", spec)
     return spec
 
 
@@ -100,7 +102,7 @@ def test_a_child_process_bakes_and_says_so_in_events_alone(tmp_path: Path, base:
     assert [event.step for event in heard if isinstance(event, events.Evaluated)] == [0, 10, 20, 24]
     saved, done = heard[-2:]
     assert isinstance(saved, events.Saved) and isinstance(done, events.Done)
-    assert saved.path == str(tmp_path / "out/24") and saved.sha256 == artifacts.content_hash(Path(saved.path))
+    assert saved.path == str(tmp_path / "out/24") and saved.sha256 == content_hash(Path(saved.path))
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/24"]
     before, after = done.loss.eval_kl_before, done.loss.eval_kl
     assert before is not None and after is not None and after < 0.9 * before
@@ -259,7 +261,7 @@ def test_checkpoints_on_the_way_change_nothing_at_its_end(tmp_path: Path, base: 
     assert saved[-1].sha256 == plain[-1].sha256, "the random state is not touched"
     for event in saved:
         check_adapter(Path(event.path), max_rank=4)
-    first, last = (load_file(Path(event.path) / artifacts.ADAPTER_WEIGHTS) for event in (saved[0], saved[-1]))
+    first, last = (load_file(Path(event.path) / ADAPTER_WEIGHTS) for event in (saved[0], saved[-1]))
     assert any(not torch.equal(first[name], last[name]) for name in first)
     assert (
         read_parity(Path(saved[0].path)).sequences[0].logprobs

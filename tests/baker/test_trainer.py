@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from baker import events, trainer
-from baker.adapter_files import check_adapter, read_parity
+from baker.adapters.files import check_adapter
+from baker.adapters.parity import read_parity
 from baker.errors import EngineError, StageError
 from tests.baker.test_train import write_spec
 from tests.baker.tiny import save_model

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 import torch
 
-from baker import artifacts, events, trainer
+from baker import events, trainer
+from baker.artifacts import write_bytes
 from baker.engine_weights import Lent, from_engine, open_lent
 from baker.errors import EngineError, NotLentError
 from baker.student import SDPA, from_files
@@ -61,7 +62,7 @@ def remove_shared_memory(core: int | None) -> None:
 @pytest.fixture
 async def handles(lender: Engine, tmp_path: Path) -> Path:
     file = tmp_path / "handles.pickle"
-    artifacts.write_bytes(file, (await lender.lend_weights()).handles)
+    write_bytes(file, (await lender.lend_weights()).handles)
     return file
 
 
@@ -223,7 +224,7 @@ async def test_a_training_ends_with_the_engine_whose_weights_it_uses(
 ) -> None:
     """The last test of this engine: it is killed."""
     lent = await lender.lend_weights()
-    artifacts.write_bytes(handles := tmp_path / "handles.pickle", lent.handles)
+    write_bytes(handles := tmp_path / "handles.pickle", lent.handles)
     dtype = str(dtype_of(lender)).removeprefix("torch.")
     spec = spec_of(tmp_path / "train", tiny_model, handles, epochs=10_000, model={"dtype": dtype})
     heard: list[events.TrainEvent] = []

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from baker import artifacts
+from baker.artifacts import load_trajectory, read_lines
 from baker.catalog import Catalog
 from baker.jobs import Jobs
 from baker.model_names import BaseModelNames
@@ -81,7 +81,7 @@ async def test_the_newest_checkpoint_answers_and_the_prompted_base_judges(
     folder = tmp_path / "jobs" / str(job.id)
     made = Rounds(folder).read(1)
     assert made.first_step == TAUGHT and made.train is not None and len(made.train) == 5
-    rows = [artifacts.load_trajectory(folder / name) for name in made.train]
+    rows = [load_trajectory(folder / name) for name in made.train]
 
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     for row in rows:
@@ -93,7 +93,7 @@ async def test_the_newest_checkpoint_answers_and_the_prompted_base_judges(
     student = PeftModel.from_pretrained(base, folder / "checkpoints" / str(TAUGHT)).eval()
     by_student = np.mean([margin(logprobs_of(student, row.student_ids, row), row) for row in rows])
     assert by_student < 0.05 < by_base, "near temperature 0 it says what it finds likeliest"
-    metrics = artifacts.read_lines(folder / "metrics.jsonl")
+    metrics = read_lines(folder / "metrics.jsonl")
     assert [row["iter"] for row in metrics if "grad_norm" in row] == list(range(1, LAST + 1))
 
 

@@ -3,6 +3,7 @@
 Whether the engine computes what the trainer did is found out when it has loaded the adapter.
 """
 
+import hashlib
 import math
 import re
 from functools import lru_cache
@@ -13,8 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY
 from baker.errors import AdapterError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PARITY = "parity.json"
 
 FORBIDDEN_TARGETS = frozenset({"lm_head", "embed_tokens", "embed_out", "wte", "wpe", "word_embeddings", "embed_in"})
 """Adapters on these have been served with silently different outputs (vllm-project/vllm issues 10798, 48019)."""
@@ -63,25 +67,6 @@ def _of_pattern(pattern: dict[str, Any] | None, module: str, default: float) -> 
     return next((value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", module)), default)
 
 
-class PinnedSequence(msgspec.Struct, frozen=True):
-    """A response of T tokens and what the trainer computed for it, in nats."""
-
-    context_ids: list[int]
-    response_ids: list[int]
-    logprobs: list[float]
-    """Of the response's tokens under the trained model."""
-    base_logprobs: list[float]
-    """Of the same tokens under the base model, without an adapter."""
-
-
-class ParityCertificate(msgspec.Struct, frozen=True):
-    """The parity certificate, parity.json: what the engine must reproduce before the adapter is served."""
-
-    sequences: list[PinnedSequence]
-    dtype: str
-    """The type that the trainer computed in, such as `float32`."""
-
-
 class _Tensor(msgspec.Struct, frozen=True):
     dtype: str
     shape: list[int]
@@ -100,17 +85,6 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     if complaints := _complaints(config):
         raise AdapterError(f"{path}: {'; '.join(complaints)}")
     return config
-
-
-def read_parity(folder: Path) -> ParityCertificate:
-    """Raises: AdapterError if the certificate is missing or broken."""
-    path = folder / PARITY
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=ParityCertificate)
-    except OSError as error:
-        raise AdapterError(f"{path} can't be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise AdapterError(f"{path} is not a parity certificate: {error}") from error
 
 
 def check_adapter(folder: Path, *, max_rank: int, base: Path | None = None) -> None:
@@ -265,3 +239,15 @@ def _is_finite(data: NDArray[np.uint8], tensor: _Tensor) -> bool:
     if tensor.dtype == "BF16":
         return bool(((values & _BF16_EXPONENT) != _BF16_EXPONENT).all())
     return bool(np.isfinite(values).all())
+
+
+def content_hash(folder: Path) -> str:
+    """SHA-256 (hex) over name, size and bytes of the adapter's two files. Raises: OSError if one is missing."""
+    digest = hashlib.sha256()
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        path = folder / name
+        digest.update(f"{name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -16,9 +16,13 @@ d_trained draws it towards 0, by 2 * sum(e ** 2) / sum(d_trained ** 2) at most.
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from baker.adapter_files import PinnedSequence
+import msgspec
+
+from baker.adapters.files import PARITY
+from baker.errors import AdapterError
 
 TOLERANCE_NATS = 0.1
 """Mean difference of a token's log-probability; bf16 rounding alone makes about 0.02."""
@@ -27,6 +31,36 @@ TOLERATED_SHARE = 0.25
 STANDARD_ERRORS = 4.0
 LEAST_NATS = 0.2
 """A strength that is off matters from there: what it makes of the log-probability of some token."""
+
+
+class PinnedSequence(msgspec.Struct, frozen=True):
+    """A response of T tokens and what the trainer computed for it, in nats."""
+
+    context_ids: list[int]
+    response_ids: list[int]
+    logprobs: list[float]
+    """Of the response's tokens under the trained model."""
+    base_logprobs: list[float]
+    """Of the same tokens under the base model, without an adapter."""
+
+
+class ParityCertificate(msgspec.Struct, frozen=True):
+    """The parity certificate, parity.json: what the engine must reproduce before the adapter is served."""
+
+    sequences: list[PinnedSequence]
+    dtype: str
+    """The type that the trainer computed in, such as `float32`."""
+
+
+def read_parity(folder: Path) -> ParityCertificate:
+    """Raises: AdapterError if the certificate is missing or broken."""
+    path = folder / PARITY
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ParityCertificate)
+    except OSError as error:
+        raise AdapterError(f"{path} can't be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AdapterError(f"{path} is not a parity certificate: {error}") from error
 
 
 class Served(NamedTuple):

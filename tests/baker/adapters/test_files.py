@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from baker.adapter_files import ParityCertificate, PinnedSequence, check_adapter, read_adapter_config, read_parity
-from baker.artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY, write_json
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY, check_adapter, read_adapter_config
+from baker.adapters.parity import ParityCertificate, PinnedSequence, read_parity
+from baker.artifacts import write_json
 from baker.errors import AdapterError
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj"

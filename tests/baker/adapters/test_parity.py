@@ -5,8 +5,7 @@ import random
 
 import pytest
 
-from baker.adapter_files import PinnedSequence
-from gateway.parity import Parity, Served, compare
+from baker.adapters.parity import Parity, PinnedSequence, Served, compare
 
 TOKENS = 24
 ROUNDING = 0.03
