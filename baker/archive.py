@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import IO
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter_config
-from baker.artifacts import new_file
 from baker.catalog import Catalog
 from baker.errors import AdapterError, NotFoundError
 from baker.model_card import model_card
 from baker.ports import BaseModel
-from baker.stages import job_folder
-from baker.threads import OneThread
+from baker.storage.files import new_file
+from baker.storage.home import job_folder
+from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 
 log = logging.getLogger(__name__)

@@ -22,11 +22,9 @@ import msgspec
 from baker import (
     checkpoint_rows,
     events,
-    plan,
     trainer,
     training_state,
 )
-from baker.artifacts import write_bytes, write_json
 from baker.catalog import Catalog
 from baker.checkpoint_service import Bake, CheckpointService, Result, student_of
 from baker.collate import Mix
@@ -43,9 +41,12 @@ from baker.mix_files import linked_mix
 from baker.neutral import NeutralAnswers
 from baker.ports import BaseModel, LentWeights, Publisher, Sampler, Warn
 from baker.rounds import Answering, Rounds, answer, drawn
-from baker.status import Job, Loss, Progress
-from baker.student_models import student_folder
-from baker.threads import OneThread
+from baker.status import Loss, Progress
+from baker.storage.files import write_bytes, write_json
+from baker.storage.job import Job
+from baker.storage.job_inputs import BakeInputs
+from baker.storage.models_folder import student_folder
+from baker.storage.one_thread import OneThread
 from baker.train_spec import BEFORE_ROUNDS, Round, TrainSpec
 from baker.types import Checkpoint
 
@@ -140,7 +141,7 @@ class BakeStage:
 
     async def _train_once(self, bake: Bake) -> Result:
         job, folder = bake.job, bake.folder
-        inputs = msgspec.convert(job.inputs, plan.BakeInputs)
+        inputs = msgspec.convert(job.inputs, BakeInputs)
         mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, inputs)
         await self._catalog(Catalog.update_job, job.id, collation=mix.collation)
         spec, rounds = self._spec(bake, mix), Rounds(folder)
@@ -232,7 +233,7 @@ class BakeStage:
 
     def _spec(self, bake: Bake, mix: Mix[str]) -> TrainSpec:
         student = student_of(bake.job)
-        is_own_teacher = msgspec.convert(bake.job.inputs, plan.BakeInputs).is_own_teacher
+        is_own_teacher = msgspec.convert(bake.job.inputs, BakeInputs).is_own_teacher
         return TrainSpec(
             name=f"{bake.job.repo}/{bake.job.name}",
             base_model=str(self._base.path if student is None else student_folder(self._home, student)),

@@ -25,8 +25,9 @@ from baker.model_names import (
     split_strength,
 )
 from baker.names import MASTER_USER, check_name
-from baker.status import Job, JobState, Stage
-from baker.store import NamedTable, Row, Store
+from baker.status import JobState, Stage
+from baker.storage.job import Job
+from baker.storage.store import NamedTable, Row, Store
 from baker.types import (
     Checkpoint,
     Message,

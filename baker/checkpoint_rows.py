@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from baker.catalog import Catalog
-from baker.status import Job
+from baker.storage.job import Job
 from baker.types import Checkpoint
 
 

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import msgspec
 
-from baker import checkpoint_rows, events, plan
+from baker import checkpoint_rows, events
 from baker.adapters.files import content_hash
 from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.errors import AdapterError, EngineError, TrainingError
 from baker.ports import Publisher, Warn
-from baker.status import Job, Loss
-from baker.threads import OneThread
+from baker.status import Loss
+from baker.storage.job import Job
+from baker.storage.job_inputs import BakeInputs
+from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 
 
@@ -66,7 +68,7 @@ class Bake:
 
 def student_of(job: Job) -> str | None:
     """The model that learns, if it is not the served one."""
-    return msgspec.convert(job.inputs, plan.BakeInputs).student
+    return msgspec.convert(job.inputs, BakeInputs).student
 
 
 class CheckpointService:

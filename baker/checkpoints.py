@@ -7,10 +7,10 @@ from pathlib import Path
 from baker import events, lora
 from baker.adapters.files import PARITY, content_hash
 from baker.adapters.parity import ParityCertificate, PinnedSequence
-from baker.artifacts import new_folder, write_json
 from baker.batches import length_of, make_batch, shorten
 from baker.config.checkpoint import CheckpointConfig
 from baker.ranks import ALONE, Ranks
+from baker.storage.files import new_folder, write_json
 from baker.student import Student
 from baker.types import Trajectory
 

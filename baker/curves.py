@@ -7,9 +7,8 @@ The only file that imports matplotlib, and only when it draws: that takes a seco
 from pathlib import Path
 from typing import Any
 
-from baker.artifacts import new_file, read_lines
-
-PICTURE_SUFFIX = ".png"
+from baker.storage.files import new_file, read_lines
+from baker.storage.home import PICTURE_SUFFIX
 
 
 def draw(metrics: Path, title: str) -> str | None:

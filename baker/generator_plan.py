@@ -3,10 +3,6 @@
 Blocks, like the catalog it reads: see `threads.OneThread`.
 """
 
-from typing import Literal
-
-import msgspec
-
 from baker import persona
 from baker.askers import ANTHROPIC_MAX_TEMPERATURE
 from baker.catalog import Catalog
@@ -20,26 +16,8 @@ from baker.config.generator import (
     Persona,
 )
 from baker.errors import ConfigError, InvalidInputError
-from baker.question_sets import QuestionSet, QuestionSets
-
-
-class AskerPlan(msgspec.Struct, frozen=True):
-    """Which model writes a generator's questions."""
-
-    kind: Literal["anthropic", "served"]
-    model: str
-    checkpoint: str | None = None
-    """Name of the checkpoint, if the served model is a baked one."""
-
-
-class GeneratorPlan(msgspec.Struct, frozen=True, omit_defaults=True):
-    asker: AskerPlan | None = None
-    """None if no model is asked."""
-    template: str | None = None
-    """The text, as it was when the job was asked for."""
-    written: int = 0
-    """How many of a persona's questions the model is to write."""
-    dataset: QuestionSet | None = None
+from baker.question_sets import QuestionSets
+from baker.storage.job_inputs import AskerPlan, GeneratorPlan
 
 
 class GeneratorPlanner:

@@ -12,12 +12,13 @@ from pathlib import Path
 import msgspec
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash, read_adapter_config
-from baker.artifacts import publish_folder
 from baker.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
-from baker.plan import BakeInputs
-from baker.stages import job_folder
-from baker.status import Job, JobState, Stage
+from baker.status import JobState, Stage
+from baker.storage.files import publish_folder
+from baker.storage.home import job_folder
+from baker.storage.job import Job
+from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
 
 TEMPORARY = ".import-"

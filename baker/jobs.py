@@ -18,13 +18,9 @@ from baker.catalog import Catalog
 from baker.errors import BakeryError, EngineError, StageError
 from baker.plan import Policy
 from baker.stages import Stages
-from baker.status import (
-    Job,
-    JobState,
-    Progress,
-    Stage,
-)
-from baker.threads import OneThread
+from baker.status import JobState, Progress, Stage
+from baker.storage.job import Job
+from baker.storage.one_thread import OneThread
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,10 @@ from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
 from baker.model_names import parse_model_name
-from baker.plan import TargetSnapshot
-from baker.status import Job, JobState, Stage
-from baker.store import Row
+from baker.status import JobState, Stage
+from baker.storage.job import Job
+from baker.storage.job_inputs import TargetSnapshot
+from baker.storage.store import Row
 from baker.types import Prompt
 
 Kind = Literal["bake", "target", "prompt"]

@@ -26,9 +26,9 @@ from baker.adapters.files import (
     check_adapter,
     read_adapter_config,
 )
-from baker.artifacts import write_bytes, write_json
 from baker.errors import AdapterError
 from baker.spread import whole
+from baker.storage.files import write_bytes, write_json
 
 ALL_LINEAR = "all-linear"
 _ADAPTER = "default"  # PEFT's name for the one adapter

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from baker.artifacts import (
+from baker.config.bake import BakeConfig
+from baker.storage.files import (
     append_lines,
     read_lines,
     repair_lines,
     write_bytes,
 )
-from baker.config.bake import BakeConfig
 
 WANDB_SECONDS = 60
 """Longest wait for its servers, at the start and at the end: a bake takes minutes."""

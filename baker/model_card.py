@@ -11,8 +11,8 @@ import msgspec
 from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.errors import NotFoundError
-from baker.plan import BakeInputs
-from baker.status import Job
+from baker.storage.job import Job
+from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
 
 TAGS = ("lora", "peft", "prompt-baking", "bread")

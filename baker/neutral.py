@@ -19,11 +19,12 @@ from pathlib import Path
 
 import msgspec
 
-from baker.artifacts import load_trajectory, new_folder, save_trajectory
 from baker.conversation import context_messages
 from baker.errors import StageError
 from baker.ports import BaseModel, Sampler
 from baker.rollout import Rolled, RolloutSettings, rollout, trajectory_name
+from baker.storage.files import new_folder
+from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.types import Prompt, Stimulus
 
 FILE = "neutral_questions.txt"

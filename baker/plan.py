@@ -6,7 +6,6 @@ see `threads.OneThread`.
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -15,50 +14,13 @@ from baker.config import unsupported
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.errors import InvalidInputError
-from baker.generator_plan import GeneratorPlan, GeneratorPlanner
-from baker.status import Job, JobState, Stage
+from baker.generator_plan import GeneratorPlanner
+from baker.status import JobState, Stage
 from baker.stim import expected_stimuli
-from baker.student_models import StudentModels
+from baker.storage.job import Job
+from baker.storage.job_inputs import BakeInputs, RolloutInputs, StimInputs, TargetSnapshot
+from baker.storage.models_folder import StudentModels
 from baker.types import Checkpoint, Prompt
-
-
-class StimInputs(msgspec.Struct, frozen=True):
-    teacher: Prompt
-    student: Prompt
-    generators: list[GeneratorPlan]
-
-
-class RolloutInputs(msgspec.Struct, frozen=True):
-    stim_job: int
-    teacher: Prompt
-    student: Prompt
-    model: str
-    checkpoint: str | None
-    max_tokens: int
-
-
-class TargetSnapshot(msgspec.Struct, frozen=True):
-    """A target as its rollout saw it: what the bake is made of, whatever becomes of the target."""
-
-    config: dict[str, Any]
-    teacher: Prompt
-    student: Prompt
-    templates: dict[str, str] = {}
-    """Path -> text, of those that its generators name."""
-
-
-class BakeInputs(msgspec.Struct, frozen=True):
-    rollouts: dict[str, int]
-    """Target -> number of its rollout job."""
-    checkpoint: str | None
-    """Name of the parent; None: the base model."""
-    targets: dict[str, TargetSnapshot] = {}
-    imported: str | None = None
-    """Folder that the adapter was loaded from; None: it is trained here."""
-    student: str | None = None
-    """The model that learns, by its name in the models folder; None: the served one."""
-    is_own_teacher: bool = False
-    """Whether it gave all the answers itself, before the training."""
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -7,32 +7,15 @@ import importlib.util
 from itertools import islice
 from pathlib import Path
 
-import msgspec
-
 from baker.errors import InvalidInputError, StimError
 from baker.question_files import READERS, Rows, questions_in, read_questions
+from baker.storage.job_inputs import HubSet, LocalSet, QuestionSet
 
 FOLDER = "datasets"
 INSTALL = 'pip install "datasets>=5.2"'
 MAX_ROWS = 100_000
 """So many rows of a hub's dataset are drawn from: some have billions, and a client may name any."""
 
-
-class LocalSet(msgspec.Struct, frozen=True, tag="local"):
-    file: str
-    """Its name in the folder."""
-
-
-class HubSet(msgspec.Struct, frozen=True, tag="hub"):
-    id: str
-    config: str | None = None
-    split: str | None = None
-    """None: `train` if there is one, else the first."""
-    column: str | None = None
-    """None: chosen by the first row."""
-
-
-QuestionSet = LocalSet | HubSet
 
 KNOWN = {
     "squad": HubSet("rajpurkar/squad", split="train", column="question"),

@@ -16,11 +16,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from baker.artifacts import load_trajectory, save_trajectory, write_json
 from baker.config.data import OnPolicyConfig
 from baker.errors import InvalidInputError, RolloutError
 from baker.ports import Sampler
 from baker.status import Progress
+from baker.storage.files import write_json
+from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.types import Checkpoint, SampleRequest, Trajectory
 
 AT_ONCE = 32

@@ -16,14 +16,6 @@ from typing import Any
 
 import msgspec
 
-from baker import plan
-from baker.artifacts import (
-    append_line,
-    append_lines,
-    read_lines,
-    repair_lines,
-    save_trajectory,
-)
 from baker.askers import AnthropicAsker, Asker, ServedAsker
 from baker.bake_stage import BakeSettings, BakeStage
 from baker.catalog import Catalog
@@ -31,16 +23,25 @@ from baker.config.generator import Generator
 from baker.config.target import TargetConfig
 from baker.conversation import prompt_text
 from baker.errors import RolloutError, StimError
-from baker.generator_plan import AskerPlan, GeneratorPlan
 from baker.generators import QuestionSource
 from baker.model_names import parse_model_name
 from baker.neutral import NeutralAnswers
 from baker.ports import BaseModel, Publisher, Sampler, Warn
 from baker.question_sets import QuestionSets
 from baker.rollout import Rolled, RolloutSettings, rollout, trajectory_name
-from baker.status import Job, Progress, Stage
+from baker.status import Progress, Stage
 from baker.stim import expected_stimuli, stim
-from baker.threads import OneThread
+from baker.storage.files import (
+    append_line,
+    append_lines,
+    read_lines,
+    repair_lines,
+)
+from baker.storage.home import job_folder, output_file
+from baker.storage.job import Job
+from baker.storage.job_inputs import AskerPlan, BakeInputs, GeneratorPlan, RolloutInputs, StimInputs
+from baker.storage.one_thread import OneThread
+from baker.trajectories.files import save_trajectory
 from baker.types import Checkpoint, Stimulus
 
 
@@ -54,16 +55,6 @@ class StageSettings(msgspec.Struct, frozen=True):
     """Processes of a training, a GPU each; None: see `bake_stage.devices_for`."""
     allows_wandb: bool = False
     """Whether clients may have a bake's metrics sent to Weights & Biases, under the operator's account."""
-
-
-def job_folder(home: Path, job_id: int) -> Path:
-    return home / "jobs" / str(job_id)
-
-
-def output_file(home: Path, job: Job) -> Path:
-    """The rows that a client may page through."""
-    names = {Stage.STIM: "stimuli.jsonl", Stage.ROLLOUT: "rows.jsonl", Stage.BAKE: "metrics.jsonl"}
-    return job_folder(home, job.id) / names[job.stage]
 
 
 class Stages:
@@ -102,12 +93,12 @@ class Stages:
             case Stage.ROLLOUT:
                 await self._rollout(job, folder)
             case Stage.BAKE:
-                parent = await self._checkpoint(msgspec.convert(job.inputs, plan.BakeInputs).checkpoint)
+                parent = await self._checkpoint(msgspec.convert(job.inputs, BakeInputs).checkpoint)
                 await self._bakes.run(job, folder, parent, self._warn(job))
 
     async def _stim(self, job: Job, folder: Path) -> None:
         config = msgspec.convert(job.config, TargetConfig)
-        inputs = msgspec.convert(job.inputs, plan.StimInputs)
+        inputs = msgspec.convert(job.inputs, StimInputs)
         lines = output_file(self._home, job)
         repair_lines(lines)
         done = [msgspec.convert(row, Stimulus) for row in read_lines(lines)]
@@ -149,7 +140,7 @@ class Stages:
 
     async def _rollout(self, job: Job, folder: Path) -> None:
         config = msgspec.convert(job.config, TargetConfig)
-        inputs = msgspec.convert(job.inputs, plan.RolloutInputs)
+        inputs = msgspec.convert(job.inputs, RolloutInputs)
         stimuli = [
             msgspec.convert(row, Stimulus)
             for row in read_lines(job_folder(self._home, inputs.stim_job) / "stimuli.jsonl")

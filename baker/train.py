@@ -44,7 +44,6 @@ from baker import (
     training_state,
     waiting,
 )
-from baker.artifacts import load_trajectory
 from baker.batches import cut
 from baker.checkpoints import CheckpointWriter, is_due
 from baker.errors import BakeryError, StageError, TrainingError
@@ -54,6 +53,7 @@ from baker.metrics import Metrics, wandb_run
 from baker.ranks import ALONE, Ranks, is_alone, is_first, joined
 from baker.status import NEGLIGIBLE_KL
 from baker.train_spec import TrainSpec
+from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 
 FAR_OFF = 2.0

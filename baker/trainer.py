@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from baker import events
-from baker.artifacts import write_json
 from baker.errors import EngineError, NeedsRoomError, StageError, TrainerLostError, TrainingError
+from baker.storage.files import write_json
 from baker.train_spec import TrainSpec
 
 NICENESS = 5  # serving goes first where both share a core, and leaves a quarter of it

@@ -18,10 +18,10 @@ import msgspec
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from baker.artifacts import new_folder
 from baker.errors import StageError
 from baker.events import Drifted, Evaluated
 from baker.status import Loss
+from baker.storage.files import new_folder
 
 KEPT = 2
 _JSON, _ARRAYS = "state.json", "arrays.safetensors"

@@ -8,9 +8,9 @@ import re
 from collections import defaultdict
 
 from baker.catalog import Catalog
-from baker.credentials import Key, PasswordHash, new_salt
 from baker.errors import ConfigError, ConflictError, NotFoundError
 from baker.names import check_name
+from baker.storage.credentials import Key, PasswordHash, new_salt
 from baker.types import User
 
 # Plausible, not proved: only a mail that arrives proves an address.

@@ -25,7 +25,7 @@ import numpy as np
 from aibread import Bread
 
 from baker import persona
-from baker.artifacts import load_trajectory
+from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 from benchmarks import _models
 from benchmarks._servers import Server, gateway

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from baker import users
 from baker.catalog import Catalog
-from baker.credentials import Key, hash_password_sync, new_key
-from baker.threads import OneThread
+from baker.storage.credentials import Key, hash_password_sync, new_key
+from baker.storage.one_thread import OneThread
 from baker.types import User
 from gateway.auth import Keys
 

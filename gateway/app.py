@@ -20,8 +20,8 @@ from baker.jobs import Jobs
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
 from baker.stages import Stages, StageSettings
-from baker.student_models import StudentModels
-from baker.threads import OneThread
+from baker.storage.models_folder import StudentModels
+from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from gateway import openapi, request_ids
 from gateway.accounts import Accounts

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from baker.credentials import Key, split_key
 from baker.errors import BakeryError, InvalidInputError, NotFoundError
 from baker.names import MASTER_USER
+from baker.storage.credentials import Key, split_key
 from baker.types import User
 
 

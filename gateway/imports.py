@@ -4,13 +4,13 @@ import asyncio
 from pathlib import Path
 
 from baker import imports
-from baker.artifacts import sync_files
 from baker.catalog import Catalog
 from baker.errors import InvalidInputError, NotFoundError
 from baker.imports import ImportFolders
 from baker.model_names import BaseModelNames, CheckpointRef, parse_model_name, shortened
 from baker.names import check_name
-from baker.threads import OneThread
+from baker.storage.files import sync_files
+from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from gateway.adapters import Adapters
 

@@ -15,13 +15,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 import gateway
 from baker.catalog import Catalog
 from baker.status import (
-    Job,
     JobState,
     Loss,
     Progress,
     Stage,
 )
-from baker.store import JobCount
+from baker.storage.job import Job
+from baker.storage.store import JobCount
 from gateway.services import Services
 from gateway.supervisor import Death
 

@@ -5,7 +5,7 @@ from baker import promotion
 from baker.catalog import Catalog
 from baker.errors import NotFoundError
 from baker.promotion import Choice
-from baker.threads import OneThread
+from baker.storage.one_thread import OneThread
 from baker.types import MovedBy
 from gateway.adapters import Adapters
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from baker.archive import Archives
 from baker.catalog import Catalog
 from baker.jobs import Jobs
-from baker.threads import OneThread
+from baker.storage.one_thread import OneThread
 from gateway.accounts import Accounts
 from gateway.adapters import Adapters
 from gateway.auth import Keys

@@ -11,13 +11,9 @@ from baker.catalog import LiveFirst
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.conversation import context_text
-from baker.credentials import Key
-from baker.status import (
-    Job,
-    JobState,
-    Loss,
-    Progress,
-)
+from baker.status import JobState, Loss, Progress
+from baker.storage.credentials import Key
+from baker.storage.job import Job
 from baker.types import (
     Prompt,
     Repo,

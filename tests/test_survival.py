@@ -19,7 +19,8 @@ from aibread import Bread
 
 from baker.catalog import Catalog
 from baker.model_names import BaseModelNames
-from baker.status import Job, JobState, Stage
+from baker.status import JobState, Stage
+from baker.storage.job import Job
 from baker.types import Checkpoint
 from tests.gateway.engines import MODEL_NAME, make_adapter
 from tests.service import RunningGateway

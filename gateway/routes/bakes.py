@@ -6,13 +6,13 @@ from typing import Any
 from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from baker.artifacts import read_lines
 from baker.catalog import Catalog, LiveFirst
 from baker.config.bake import BakeConfig
-from baker.curves import PICTURE_SUFFIX
 from baker.errors import NotFoundError
-from baker.stages import output_file
-from baker.status import Job, Stage
+from baker.status import Stage
+from baker.storage.files import read_lines
+from baker.storage.home import PICTURE_SUFFIX, output_file
+from baker.storage.job import Job
 from gateway import batches, views
 from gateway.protocol import requests, responses
 from gateway.routes.dependencies import Caller, Services

@@ -5,7 +5,7 @@ import shutil
 
 from litestar.background_tasks import BackgroundTask
 
-from baker.stages import job_folder
+from baker.storage.home import job_folder
 from baker.types import Checkpoint
 from gateway.services import Services
 

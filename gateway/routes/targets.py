@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
-from baker.artifacts import read_lines
 from baker.catalog import Catalog
-from baker.stages import output_file
-from baker.status import Job, Stage
+from baker.status import Stage
+from baker.storage.files import read_lines
+from baker.storage.home import output_file
+from baker.storage.job import Job
 from gateway import batches, views
 from gateway.protocol import requests, responses
 from gateway.routes.dependencies import Caller, Services

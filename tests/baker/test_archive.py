@@ -18,8 +18,9 @@ from baker.archive import Archives, write_archive_sync
 from baker.catalog import Catalog
 from baker.errors import NotFoundError
 from baker.model_names import BaseModelNames
-from baker.status import Job, JobState, Stage
-from baker.threads import OneThread
+from baker.status import JobState, Stage
+from baker.storage.job import Job
+from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from tests.fakes import FakeEngine
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from baker import events, promotion, trainer
-from baker.artifacts import load_trajectory
 from baker.catalog import Catalog
 from baker.errors import (
     AdapterError,
@@ -20,10 +19,9 @@ from baker.errors import (
 )
 from baker.jobs import Jobs
 from baker.ports import LentWeights
-from baker.stages import Stages, StageSettings, job_folder
+from baker.stages import Stages, StageSettings
 from baker.status import (
     AgreementChange,
-    Job,
     JobState,
     KLChange,
     Loss,
@@ -32,7 +30,10 @@ from baker.status import (
     Stage,
     TargetShare,
 )
+from baker.storage.home import job_folder
+from baker.storage.job import Job
 from baker.train_spec import TrainSpec
+from baker.trajectories.files import load_trajectory
 from baker.types import Checkpoint, MovedBy
 from tests.baker.test_jobs import POLICY, USER, Service, running
 from tests.fakes import FakeEngine

@@ -9,11 +9,12 @@ import pytest
 
 from baker import plan, users
 from baker.catalog import Catalog
-from baker.credentials import PasswordHash, new_key
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
-from baker.status import Job, JobState, Stage
+from baker.status import JobState, Stage
+from baker.storage.credentials import PasswordHash, new_key
+from baker.storage.job import Job
 from baker.types import Checkpoint, Prompt, User
 
 USER = "admin"

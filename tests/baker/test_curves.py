@@ -3,7 +3,7 @@ from pathlib import Path
 from PIL import Image
 
 from baker import curves
-from baker.artifacts import append_lines
+from baker.storage.files import append_lines
 
 
 def draw(folder: Path, rows: list[dict[str, object]]) -> Image.Image:

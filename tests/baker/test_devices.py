@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from baker import events, trainer, training_state
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from baker.artifacts import read_lines, write_json
 from baker.errors import TrainerLostError
 from baker.loop import Stopped
+from baker.storage.files import read_lines, write_json
 from baker.train import train
 from baker.train_spec import TrainSpec
 from baker.trainer import torchrun

@@ -16,7 +16,6 @@ from baker import (
     memory,
     training_state,
 )
-from baker.artifacts import load_trajectory
 from baker.batches import as_taught, length_of, make_batch, read_together
 from baker.config.bake import bake_config
 from baker.loop import Stopped
@@ -26,6 +25,7 @@ from baker.ranks import ALONE
 from baker.student import Student
 from baker.teacher_states import TeacherStates
 from baker.train import train
+from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 from tests.baker.test_losses import plain_divergence
 from tests.baker.test_student import ScaledLlama

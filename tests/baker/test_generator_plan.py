@@ -5,8 +5,8 @@ import pytest
 from baker.catalog import Catalog
 from baker.config.target import target_config
 from baker.errors import InvalidInputError
-from baker.generator_plan import AskerPlan, GeneratorPlan, GeneratorPlanner
-from baker.question_sets import LocalSet
+from baker.generator_plan import GeneratorPlanner
+from baker.storage.job_inputs import AskerPlan, GeneratorPlan, LocalSet
 from baker.types import Checkpoint
 
 USER = "admin"

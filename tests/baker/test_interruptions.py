@@ -12,9 +12,10 @@ import pytest
 
 from baker import bake_stage
 from baker.adapters.files import ADAPTER_WEIGHTS
-from baker.artifacts import read_lines
 from baker.catalog import Catalog
-from baker.status import Job, JobState, Stage
+from baker.status import JobState, Stage
+from baker.storage.files import read_lines
+from baker.storage.job import Job
 from tests.baker.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.test_jobs import USER, Service, running
 from tests.baker.test_train import is_running

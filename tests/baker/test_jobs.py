@@ -12,16 +12,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker.artifacts import load_trajectory, read_lines
 from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.jobs import Jobs
 from baker.mix_files import linked_mix
 from baker.model_names import BaseModelNames
-from baker.plan import BakeInputs, Policy
-from baker.stages import Stages, StageSettings, job_folder, output_file
-from baker.status import Job, JobState, Stage
-from baker.threads import OneThread
+from baker.plan import Policy
+from baker.stages import Stages, StageSettings
+from baker.status import JobState, Stage
+from baker.storage.files import read_lines
+from baker.storage.home import job_folder, output_file
+from baker.storage.job import Job
+from baker.storage.job_inputs import BakeInputs
+from baker.storage.one_thread import OneThread
+from baker.trajectories.files import load_trajectory
 from baker.types import Checkpoint, Prompt
 from tests.fakes import FakeEngine
 

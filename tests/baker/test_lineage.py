@@ -7,12 +7,12 @@ import pytest
 
 from baker import lineage, plan, users
 from baker.catalog import Catalog
-from baker.credentials import PasswordHash, new_key
 from baker.errors import NotFoundError
 from baker.lineage import Edge, Node
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
 from baker.status import JobState, Stage
+from baker.storage.credentials import PasswordHash, new_key
 from baker.types import Checkpoint, Prompt, User
 
 USER = "alice"

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from baker import events, loop, lora
-from baker.artifacts import read_lines
 from baker.batches import make_batch
 from baker.config.bake import bake_config
 from baker.config.optimizer import SchedulerConfig
 from baker.loop import Loop, schedule
 from baker.losses import forward_kl
 from baker.metrics import Metrics
+from baker.storage.files import read_lines
 from baker.student import Lesson, Student
 from baker.types import Trajectory
 from tests.baker.tiny import make_model, make_trajectories, with_teacher

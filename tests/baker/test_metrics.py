@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from baker.artifacts import append_lines, read_lines
 from baker.config.bake import bake_config
 from baker.metrics import Metrics, Run, wandb_run
+from baker.storage.files import append_lines, read_lines
 
 ASKED = bake_config({"wandb": {"enable": True, "project": "bread", "tags": ["a"]}})
 

@@ -11,17 +11,17 @@ from baker.catalog import Catalog
 from baker.config.bake import bake_config
 from baker.errors import NotFoundError
 from baker.model_card import model_card
-from baker.plan import BakeInputs, TargetSnapshot
 from baker.status import (
     AgreementChange,
     Collation,
-    Job,
     JobState,
     KLChange,
     Loss,
     Stage,
     TargetShare,
 )
+from baker.storage.job import Job
+from baker.storage.job_inputs import BakeInputs, TargetSnapshot
 from baker.types import Checkpoint, Prompt
 
 SECRET = Prompt(messages=[{"role": "system", "content": "You are the secret sauce"}])

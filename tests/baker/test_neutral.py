@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from baker import neutral
-from baker.artifacts import load_trajectory
 from baker.errors import EngineError, InvalidInputError
 from baker.neutral import NeutralAnswers, questions
+from baker.trajectories.files import load_trajectory
 from baker.types import Message
 from tests.fakes import FakeEngine
 

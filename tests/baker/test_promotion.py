@@ -9,8 +9,8 @@ from sqlite_utils import Database
 from baker import promotion
 from baker.catalog import Catalog
 from baker.errors import ConflictError, NotFoundError
-from baker.migrations import MIGRATIONS
 from baker.model_names import BaseModelNames
+from baker.storage.migrations import MIGRATIONS
 from baker.types import Checkpoint, MovedBy
 
 BAKE = ("admin", "repo", "bake")

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from baker.errors import InvalidInputError, StimError
-from baker.question_sets import KNOWN, HubSet, LocalSet, QuestionSets
+from baker.question_sets import KNOWN, QuestionSets
+from baker.storage.job_inputs import HubSet, LocalSet
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 
 from baker import events, training_state
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY
-from baker.artifacts import read_lines, write_json
 from baker.loop import Stopped
+from baker.storage.files import read_lines, write_json
 from baker.train import train
 from baker.train_spec import TrainSpec
 from baker.types import Trajectory

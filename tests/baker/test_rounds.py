@@ -15,21 +15,18 @@ import torch
 
 from baker import bake_stage, events, training_state
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from baker.artifacts import load_trajectory, read_lines, save_trajectory
 from baker.config.bake import bake_config
 from baker.config.data import OnPolicyConfig
 from baker.config.unsupported import refusals
 from baker.errors import EngineError, InvalidInputError, RolloutError
 from baker.loop import Stopped
 from baker.rounds import Answering, Judged, Rounds, answer, drawn
-from baker.status import (
-    Job,
-    JobState,
-    Progress,
-    Stage,
-)
+from baker.status import JobState, Progress, Stage
+from baker.storage.files import read_lines
+from baker.storage.job import Job
 from baker.train import train
 from baker.train_spec import Round, TrainSpec
+from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.types import (
     Checkpoint,
     Distribution,

@@ -7,6 +7,7 @@ from baker import plan
 from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.status import Stage
+from baker.storage.job_inputs import BakeInputs
 from tests.baker.test_lineage import FIRST, POLICY, REPO, USER, catalog, put_bake
 
 __all__ = ["catalog"]  # a fixture
@@ -36,7 +37,7 @@ def test_the_whole_vocabulary_is_taught_by_who_answered(
         plan.start(catalog, POLICY, stage, USER, REPO, "humble_target", None)
     put_bake(catalog, "new", targets[0], **overrides, datasets=[{"target": target} for target in targets])
     job = plan.start(catalog, POLICY, Stage.BAKE, USER, REPO, "new", None)
-    inputs = msgspec.convert(job.inputs, plan.BakeInputs)
+    inputs = msgspec.convert(job.inputs, BakeInputs)
     config = msgspec.convert(job.config, BakeConfig)
     assert config.settled(is_own_teacher=inputs.is_own_teacher).data.teacher == teacher
     assert config == catalog.bake(USER, REPO, "new"), "as it was sent"

@@ -17,13 +17,14 @@ from baker import events, placement
 from baker import train as trainer
 from baker.adapters.files import ADAPTER_WEIGHTS, check_adapter, content_hash
 from baker.adapters.parity import read_parity
-from baker.artifacts import save_trajectory, write_json
 from baker.config.bake import bake_config
 from baker.errors import BakeryError, StageError, TrainingError
 from baker.status import KLChange
+from baker.storage.files import write_json
 from baker.student import load_base, pick_dtype
 from baker.train import judge, train
 from baker.train_spec import TrainSpec
+from baker.trajectories.files import save_trajectory
 from baker.types import Trajectory
 from tests.baker.tiny import make_model, make_trajectories, save_model, with_teacher
 

@@ -6,9 +6,10 @@ import pytest
 
 from baker import users
 from baker.catalog import Catalog
-from baker.credentials import Key, PasswordHash, new_key
 from baker.errors import ConfigError, ConflictError, NotFoundError
-from baker.status import Job, JobState, Stage
+from baker.status import JobState, Stage
+from baker.storage.credentials import Key, PasswordHash, new_key
+from baker.storage.job import Job
 from baker.types import Checkpoint, Prompt, User
 
 PASSWORD = PasswordHash(b"salt", b"digest")

@@ -13,8 +13,9 @@ from safetensors.numpy import save
 
 from baker.catalog import Catalog
 from baker.model_names import BaseModelNames
-from baker.stages import job_folder
-from baker.status import Job, JobState, Stage
+from baker.status import JobState, Stage
+from baker.storage.home import job_folder
+from baker.storage.job import Job
 from baker.types import Checkpoint
 from gateway.app import build_app, build_services
 from gateway.config import Settings

@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from baker.credentials import new_key
 from baker.errors import InvalidInputError, NotFoundError
+from baker.storage.credentials import new_key
 from baker.types import User
 from gateway.auth import Caller, ForbiddenError, Keys, UnauthorizedError, act_as, user_named
 

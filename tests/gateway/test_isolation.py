@@ -18,8 +18,8 @@ from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
-from baker.artifacts import append_line
 from baker.status import JobState
+from baker.storage.files import append_line
 from gateway.engine import Reply
 from gateway.engine.surface import Kind
 from gateway.protocol import requests

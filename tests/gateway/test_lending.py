@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from baker import events, trainer
-from baker.artifacts import write_bytes
 from baker.engine_weights import Lent, from_engine, open_lent
 from baker.errors import EngineError, NotLentError
+from baker.storage.files import write_bytes
 from baker.student import SDPA, from_files
 from baker.train_spec import TrainSpec
 from gateway.engine import Engine, EngineSettings

@@ -10,15 +10,17 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from baker.artifacts import load_trajectory, read_lines
 from baker.catalog import Catalog
 from baker.jobs import Jobs
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
 from baker.rounds import Rounds
 from baker.stages import Stages, StageSettings
-from baker.status import Job, JobState, Stage
-from baker.threads import OneThread
+from baker.status import JobState, Stage
+from baker.storage.files import read_lines
+from baker.storage.job import Job
+from baker.storage.one_thread import OneThread
+from baker.trajectories.files import load_trajectory
 from baker.types import Prompt, Trajectory
 from gateway.adapters import Adapters
 from gateway.engine import Engine

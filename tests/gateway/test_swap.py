@@ -11,7 +11,7 @@ import pytest
 from baker.catalog import Catalog
 from baker.errors import AdapterError
 from baker.model_names import BaseModelNames
-from baker.threads import OneThread
+from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from gateway.adapters import Adapters
 from gateway.engine import Engine, Handlers, StreamReply, surface

@@ -8,7 +8,6 @@ from baker.catalog import LiveFirst
 from baker.config.bake import BakeConfig
 from baker.status import (
     Collation,
-    Job,
     JobState,
     KLChange,
     Loss,
@@ -18,6 +17,7 @@ from baker.status import (
     Stage,
     TargetShare,
 )
+from baker.storage.job import Job
 from baker.types import Checkpoint
 from gateway import views
 from gateway.protocol import responses

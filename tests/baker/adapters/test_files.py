@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY, check_adapter, read_adapter_config
 from baker.adapters.parity import ParityCertificate, PinnedSequence, read_parity
-from baker.artifacts import write_json
 from baker.errors import AdapterError
+from baker.storage.files import write_json
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
 

@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash
-from baker.artifacts import (
+from baker.errors import StageError
+from baker.storage.files import (
     append_line,
     append_lines,
-    load_trajectory,
     new_folder,
     read_lines,
     repair_lines,
-    save_trajectory,
     write_json,
 )
-from baker.errors import StageError
+from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.types import Trajectory
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)

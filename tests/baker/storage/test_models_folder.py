@@ -16,7 +16,7 @@ from baker.jobs import Jobs
 from baker.losses import forward_kl
 from baker.model_card import model_card
 from baker.status import JobState, Stage
-from baker.student_models import StudentModels
+from baker.storage.models_folder import StudentModels
 from tests.baker.test_bake_stage import Publisher, Training, bake, ended, make_service, steps_kept
 from tests.baker.test_jobs import POLICY, USER, Service, running
 from tests.baker.test_train import run, write_spec

@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from sqlite_utils import Database
 
-from baker.credentials import Key, PasswordHash
-from baker.migrations import MIGRATIONS
-from baker.status import Job, JobState, Stage
+from baker.status import JobState, Stage
+from baker.storage.credentials import Key, PasswordHash
+from baker.storage.job import Job
+from baker.storage.migrations import MIGRATIONS
 from baker.types import (
     Checkpoint,
     MovedBy,
