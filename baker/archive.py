@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import IO
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter_config
-from baker.catalog import Catalog
 from baker.errors import AdapterError, NotFoundError
 from baker.model_card import model_card
 from baker.ports import BaseModel
+from baker.repos.catalog import Catalog
 from baker.storage.files import new_file
 from baker.storage.home import job_folder
 from baker.storage.one_thread import OneThread

@@ -25,7 +25,6 @@ from baker import (
     trainer,
     training_state,
 )
-from baker.catalog import Catalog
 from baker.checkpoint_service import Bake, CheckpointService, Result, student_of
 from baker.collate import Mix
 from baker.config.bake import IN_PARTS, BakeConfig
@@ -40,6 +39,7 @@ from baker.errors import (
 from baker.mix_files import linked_mix
 from baker.neutral import NeutralAnswers
 from baker.ports import BaseModel, LentWeights, Publisher, Sampler, Warn
+from baker.repos.catalog import Catalog
 from baker.rounds import Answering, Rounds, answer, drawn
 from baker.status import Loss, Progress
 from baker.storage.files import write_bytes, write_json

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from baker.catalog import Catalog
+from baker.repos.catalog import Catalog
 from baker.storage.job import Job
 from baker.types import Checkpoint
 

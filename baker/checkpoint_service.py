@@ -13,10 +13,10 @@ import msgspec
 
 from baker import checkpoint_rows, events
 from baker.adapters.files import content_hash
-from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.errors import AdapterError, EngineError, TrainingError
 from baker.ports import Publisher, Warn
+from baker.repos.catalog import Catalog
 from baker.status import Loss
 from baker.storage.job import Job
 from baker.storage.job_inputs import BakeInputs

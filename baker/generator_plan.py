@@ -5,7 +5,6 @@ Blocks, like the catalog it reads: see `threads.OneThread`.
 
 from baker import persona
 from baker.askers import ANTHROPIC_MAX_TEMPERATURE
-from baker.catalog import Catalog
 from baker.config import question_templates
 from baker.config.generator import (
     Asking,
@@ -17,6 +16,7 @@ from baker.config.generator import (
 )
 from baker.errors import ConfigError, InvalidInputError
 from baker.question_sets import QuestionSets
+from baker.repos.catalog import Catalog
 from baker.storage.job_inputs import AskerPlan, GeneratorPlan
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash, read_adapter_config
-from baker.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
+from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.status import JobState, Stage
 from baker.storage.files import publish_folder
 from baker.storage.home import job_folder

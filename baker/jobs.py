@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from baker import plan
-from baker.catalog import Catalog
 from baker.errors import BakeryError, EngineError, StageError
 from baker.plan import Policy
+from baker.repos.catalog import Catalog
 from baker.stages import Stages
 from baker.status import JobState, Progress, Stage
 from baker.storage.job import Job

@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
 from baker.model_names import parse_model_name
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.job import Job
 from baker.storage.job_inputs import TargetSnapshot

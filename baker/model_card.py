@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.errors import NotFoundError
+from baker.repos.catalog import Catalog
 from baker.storage.job import Job
 from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from baker.catalog import Catalog
 from baker.config import unsupported
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.errors import InvalidInputError
 from baker.generator_plan import GeneratorPlanner
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.stim import expected_stimuli
 from baker.storage.job import Job

@@ -6,8 +6,8 @@ served is the caller's to find out before `move`.
 
 from typing import NamedTuple
 
-from baker.catalog import Catalog
 from baker.errors import ConflictError, NotFoundError
+from baker.repos.catalog import Catalog
 from baker.types import Checkpoint, MovedBy
 
 

@@ -18,7 +18,6 @@ import msgspec
 
 from baker.askers import AnthropicAsker, Asker, ServedAsker
 from baker.bake_stage import BakeSettings, BakeStage
-from baker.catalog import Catalog
 from baker.config.generator import Generator
 from baker.config.target import TargetConfig
 from baker.conversation import prompt_text
@@ -28,6 +27,7 @@ from baker.model_names import parse_model_name
 from baker.neutral import NeutralAnswers
 from baker.ports import BaseModel, Publisher, Sampler, Warn
 from baker.question_sets import QuestionSets
+from baker.repos.catalog import Catalog
 from baker.rollout import Rolled, RolloutSettings, rollout, trajectory_name
 from baker.status import Progress, Stage
 from baker.stim import expected_stimuli, stim

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import psutil
 
 from baker import imports
-from baker.catalog import Catalog
 from baker.model_names import BaseModelNames
+from baker.repos.catalog import Catalog
 from benchmarks import _load, _models
 from benchmarks._servers import Server, gateway, stock
 

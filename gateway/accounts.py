@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from baker import users
-from baker.catalog import Catalog
+from baker.repos import users
+from baker.repos.catalog import Catalog
 from baker.storage.credentials import Key, hash_password_sync, new_key
 from baker.storage.one_thread import OneThread
 from baker.types import User

@@ -14,11 +14,11 @@ from litestar.di import Provide
 from litestar.plugins.prometheus import PrometheusConfig
 
 from baker.archive import Archives
-from baker.catalog import Catalog
 from baker.imports import TEMPORARY, ImportFolders
 from baker.jobs import Jobs
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
+from baker.repos.catalog import Catalog
 from baker.stages import Stages, StageSettings
 from baker.storage.models_folder import StudentModels
 from baker.storage.one_thread import OneThread

@@ -5,9 +5,9 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from baker.catalog import Catalog, Put
 from baker.config.overrides import config_error
 from baker.errors import BakeryError, ConfigError
+from baker.repos.catalog import Catalog, Put
 from baker.types import Prompt
 from gateway.protocol import requests, responses
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 import gateway
-from baker.catalog import Catalog
+from baker.repos.catalog import Catalog
 from baker.status import (
     JobState,
     Loss,

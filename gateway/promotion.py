@@ -2,9 +2,9 @@
 end on the one that they began with."""
 
 from baker import promotion
-from baker.catalog import Catalog
 from baker.errors import NotFoundError
 from baker.promotion import Choice
+from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from baker.types import MovedBy
 from gateway.adapters import Adapters

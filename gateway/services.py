@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from baker.archive import Archives
-from baker.catalog import Catalog
 from baker.jobs import Jobs
+from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from gateway.accounts import Accounts
 from gateway.adapters import Adapters

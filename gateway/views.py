@@ -7,10 +7,10 @@ import msgspec
 from msgspec import UNSET
 
 from baker import lineage
-from baker.catalog import LiveFirst
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.conversation import context_text
+from baker.repos.catalog import LiveFirst
 from baker.status import JobState, Loss, Progress
 from baker.storage.credentials import Key
 from baker.storage.job import Job

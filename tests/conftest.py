@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from baker.catalog import Catalog
 from baker.model_names import BaseModelNames
+from baker.repos.catalog import Catalog
 
 pytest_plugins = ["tests.gateway.engines"]
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from aibread import Bread
 
-from baker.catalog import Catalog
 from baker.model_names import BaseModelNames
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.job import Job
 from baker.types import Checkpoint

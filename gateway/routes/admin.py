@@ -5,8 +5,8 @@ import time
 from litestar import Response, Router, delete, get, post
 from litestar.params import FromPath, JSONBody
 
-from baker.catalog import Catalog
 from baker.errors import ConflictError
+from baker.repos.catalog import Catalog
 from baker.types import User
 from gateway import views
 from gateway.protocol import requests, responses

@@ -6,9 +6,9 @@ from typing import Any
 from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from baker.catalog import Catalog, LiveFirst
 from baker.config.bake import BakeConfig
 from baker.errors import NotFoundError
+from baker.repos.catalog import Catalog, LiveFirst
 from baker.status import Stage
 from baker.storage.files import read_lines
 from baker.storage.home import PICTURE_SUFFIX, output_file

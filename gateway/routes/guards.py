@@ -5,8 +5,8 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
-from baker.catalog import Catalog
 from baker.errors import InvalidInputError
+from baker.repos.catalog import Catalog
 from gateway.auth import Caller, ForbiddenError, act_as, user_named
 from gateway.services import Services
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
-from baker.catalog import Catalog
+from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.files import read_lines
 from baker.storage.home import output_file

@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from baker import archive
 from baker.archive import Archives, write_archive_sync
-from baker.catalog import Catalog
 from baker.errors import NotFoundError
 from baker.model_names import BaseModelNames
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.job import Job
 from baker.storage.one_thread import OneThread

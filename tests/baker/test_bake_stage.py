@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from baker import events, promotion, trainer
-from baker.catalog import Catalog
 from baker.errors import (
     AdapterError,
     ConflictError,
@@ -19,6 +18,7 @@ from baker.errors import (
 )
 from baker.jobs import Jobs
 from baker.ports import LentWeights
+from baker.repos.catalog import Catalog
 from baker.stages import Stages, StageSettings
 from baker.status import (
     AgreementChange,

@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from baker.catalog import Catalog
 from baker.config.target import target_config
 from baker.errors import InvalidInputError
 from baker.generator_plan import GeneratorPlanner
+from baker.repos.catalog import Catalog
 from baker.storage.job_inputs import AskerPlan, GeneratorPlan, LocalSet
 from baker.types import Checkpoint
 

@@ -8,9 +8,9 @@ import pytest
 
 from baker import imports
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from baker.catalog import Catalog
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
 from baker.imports import ImportFolders
+from baker.repos.catalog import Catalog
 from baker.status import Stage
 
 

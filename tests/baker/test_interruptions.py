@@ -12,7 +12,7 @@ import pytest
 
 from baker import bake_stage
 from baker.adapters.files import ADAPTER_WEIGHTS
-from baker.catalog import Catalog
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import Job

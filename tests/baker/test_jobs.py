@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
 from baker.jobs import Jobs
 from baker.mix_files import linked_mix
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
+from baker.repos.catalog import Catalog
 from baker.stages import Stages, StageSettings
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines

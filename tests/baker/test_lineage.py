@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from baker import lineage, plan, users
-from baker.catalog import Catalog
+from baker import lineage, plan
 from baker.errors import NotFoundError
 from baker.lineage import Edge, Node
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
+from baker.repos import users
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.credentials import PasswordHash, new_key
 from baker.types import Checkpoint, Prompt, User

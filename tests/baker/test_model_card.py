@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker.catalog import Catalog
 from baker.config.bake import bake_config
 from baker.errors import NotFoundError
 from baker.model_card import model_card
+from baker.repos.catalog import Catalog
 from baker.status import (
     AgreementChange,
     Collation,

@@ -7,9 +7,9 @@ import pytest
 from sqlite_utils import Database
 
 from baker import promotion
-from baker.catalog import Catalog
 from baker.errors import ConflictError, NotFoundError
 from baker.model_names import BaseModelNames
+from baker.repos.catalog import Catalog
 from baker.storage.migrations import MIGRATIONS
 from baker.types import Checkpoint, MovedBy
 

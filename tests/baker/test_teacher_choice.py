@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from baker import plan
-from baker.catalog import Catalog
 from baker.config.bake import BakeConfig
+from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.job_inputs import BakeInputs
 from tests.baker.test_lineage import FIRST, POLICY, REPO, USER, catalog, put_bake

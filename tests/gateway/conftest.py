@@ -11,8 +11,8 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 from safetensors.numpy import save
 
-from baker.catalog import Catalog
 from baker.model_names import BaseModelNames
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.home import job_folder
 from baker.storage.job import Job

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker.catalog import Catalog
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Loss, Progress
 from gateway.services import Services
 from tests.gateway.conftest import Client, finish_bake, make_bake

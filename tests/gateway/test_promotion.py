@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from baker.catalog import Catalog
 from baker.errors import EngineError
+from baker.repos.catalog import Catalog
 from baker.status import JobState
 from gateway.services import Services
 from tests.gateway.conftest import Client, add_user, client_of, finish_bake, holding, make_bake, services_in

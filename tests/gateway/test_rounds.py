@@ -10,10 +10,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from baker.catalog import Catalog
 from baker.jobs import Jobs
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
+from baker.repos.catalog import Catalog
 from baker.rounds import Rounds
 from baker.stages import Stages, StageSettings
 from baker.status import JobState, Stage

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker.catalog import Catalog
 from baker.errors import AdapterError
 from baker.model_names import BaseModelNames
+from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from gateway.adapters import Adapters

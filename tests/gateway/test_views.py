@@ -4,8 +4,8 @@ from typing import Any
 import msgspec
 from aibread.types import BakeResponse
 
-from baker.catalog import LiveFirst
 from baker.config.bake import BakeConfig
+from baker.repos.catalog import LiveFirst
 from baker.status import (
     Collation,
     JobState,

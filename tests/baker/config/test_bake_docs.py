@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from baker import plan
-from baker.catalog import Catalog
 from baker.config.bake import BakeConfig, bake_config
 from baker.errors import ConfigError, InvalidInputError
 from baker.plan import Policy
+from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.types import Prompt
 from tests.baker.settings import settings_of

@@ -10,11 +10,11 @@ import torch
 
 from baker import events, promotion, trainer
 from baker.batches import make_batch
-from baker.catalog import Catalog
 from baker.errors import ConflictError, InvalidInputError
 from baker.jobs import Jobs
 from baker.losses import forward_kl
 from baker.model_card import model_card
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.models_folder import StudentModels
 from tests.baker.test_bake_stage import Publisher, Training, bake, ended, make_service, steps_kept

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from baker import users
-from baker.catalog import Catalog
 from baker.errors import ConfigError, ConflictError, NotFoundError
+from baker.repos import users
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.credentials import Key, PasswordHash, new_key
 from baker.storage.job import Job

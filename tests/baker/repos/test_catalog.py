@@ -7,11 +7,12 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from baker import plan, users
-from baker.catalog import Catalog
+from baker import plan
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
+from baker.repos import users
+from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.credentials import PasswordHash, new_key
 from baker.storage.job import Job

@@ -7,9 +7,9 @@ caller's to clear away. The master key's user is not among them: see `names.MAST
 import re
 from collections import defaultdict
 
-from baker.catalog import Catalog
 from baker.errors import ConfigError, ConflictError, NotFoundError
 from baker.names import check_name
+from baker.repos.catalog import Catalog
 from baker.storage.credentials import Key, PasswordHash, new_salt
 from baker.types import User
 
