@@ -26,7 +26,6 @@ from baker import (
     training_state,
 )
 from baker.checkpoint_service import Bake, CheckpointService, Result, student_of
-from baker.collate import Mix
 from baker.config.bake import IN_PARTS, BakeConfig
 from baker.errors import (
     InvalidInputError,
@@ -36,11 +35,8 @@ from baker.errors import (
     TrainerLostError,
     TrainingError,
 )
-from baker.mix_files import linked_mix
-from baker.neutral import NeutralAnswers
 from baker.ports import BaseModel, LentWeights, Publisher, Sampler, Warn
 from baker.repos.catalog import Catalog
-from baker.rounds import Answering, Rounds, answer, drawn
 from baker.status import Loss, Progress
 from baker.storage.files import write_bytes, write_json
 from baker.storage.job import Job
@@ -48,6 +44,15 @@ from baker.storage.job_inputs import BakeInputs
 from baker.storage.models_folder import student_folder
 from baker.storage.one_thread import OneThread
 from baker.train_spec import BEFORE_ROUNDS, Round, TrainSpec
+from baker.trajectories.collate import Mix
+from baker.trajectories.mix import linked_mix
+from baker.trajectories.neutral import NeutralAnswers
+from baker.trajectories.on_policy import (
+    Answering,
+    Rounds,
+    answer,
+    drawn,
+)
 from baker.types import Checkpoint
 
 log = logging.getLogger(__name__)

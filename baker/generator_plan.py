@@ -3,8 +3,6 @@
 Blocks, like the catalog it reads: see `threads.OneThread`.
 """
 
-from baker import persona
-from baker.askers import ANTHROPIC_MAX_TEMPERATURE
 from baker.config import question_templates
 from baker.config.generator import (
     Asking,
@@ -15,7 +13,9 @@ from baker.config.generator import (
     Persona,
 )
 from baker.errors import ConfigError, InvalidInputError
-from baker.question_sets import QuestionSets
+from baker.questions import bank
+from baker.questions.datasets import QuestionSets
+from baker.questions.writers import ANTHROPIC_MAX_TEMPERATURE
 from baker.repos.catalog import Catalog
 from baker.storage.job_inputs import AskerPlan, GeneratorPlan
 
@@ -54,7 +54,7 @@ class GeneratorPlanner:
 
     def _persona(self, generator: Persona, where: str) -> GeneratorPlan:
         """From the bank what it has; a model that is named writes half, any model what the bank is short of."""
-        short = max(0, generator.numq - sum(map(len, persona.bank().values())))
+        short = max(0, generator.numq - sum(map(len, bank.bank().values())))
         model = generator.model
         if model is not None and self._is_out_of_reach(model):
             self.warnings.append(

@@ -14,9 +14,9 @@ from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.errors import InvalidInputError
 from baker.generator_plan import GeneratorPlanner
+from baker.questions.stim import expected_stimuli
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
-from baker.stim import expected_stimuli
 from baker.storage.job import Job
 from baker.storage.job_inputs import BakeInputs, RolloutInputs, StimInputs, TargetSnapshot
 from baker.storage.models_folder import StudentModels

@@ -16,21 +16,19 @@ from typing import Any
 
 import msgspec
 
-from baker.askers import AnthropicAsker, Asker, ServedAsker
 from baker.bake_stage import BakeSettings, BakeStage
 from baker.config.generator import Generator
 from baker.config.target import TargetConfig
 from baker.conversation import prompt_text
 from baker.errors import RolloutError, StimError
-from baker.generators import QuestionSource
 from baker.model_names import parse_model_name
-from baker.neutral import NeutralAnswers
 from baker.ports import BaseModel, Publisher, Sampler, Warn
-from baker.question_sets import QuestionSets
+from baker.questions.datasets import QuestionSets
+from baker.questions.generators import QuestionSource
+from baker.questions.stim import expected_stimuli, stim
+from baker.questions.writers import AnthropicAsker, Asker, ServedAsker
 from baker.repos.catalog import Catalog
-from baker.rollout import Rolled, RolloutSettings, rollout, trajectory_name
 from baker.status import Progress, Stage
-from baker.stim import expected_stimuli, stim
 from baker.storage.files import (
     append_line,
     append_lines,
@@ -42,6 +40,13 @@ from baker.storage.job import Job
 from baker.storage.job_inputs import AskerPlan, BakeInputs, GeneratorPlan, RolloutInputs, StimInputs
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import save_trajectory
+from baker.trajectories.neutral import NeutralAnswers
+from baker.trajectories.rollout import (
+    Rolled,
+    RolloutSettings,
+    rollout,
+    trajectory_name,
+)
 from baker.types import Checkpoint, Stimulus
 
 

@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baker import persona, waiting
-from baker.rollout import Rolled, RolloutSettings, rollout
+from baker import waiting
+from baker.questions import bank
+from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Prompt, Stimulus, Trajectory
 from benchmarks import _models
 from gateway.engine import Engine, EngineSettings
@@ -273,7 +274,7 @@ def main() -> None:
     options = parser.parse_args()
     waiting.prepare()
     model = _models.chosen(options)
-    drawn = persona.drawn(persona.bank(), seed=1)
+    drawn = bank.drawn(bank.bank(), seed=1)
     held_out_questions, questions = drawn[: options.held_out], drawn[options.held_out :][: options.trajectories]
     (_, _), (held_out, _), (rows, seconds) = alone(
         roll_out, model, [["Hello"], held_out_questions, questions], options.concurrency

@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from aibread import Bread
 
-from baker import persona
+from baker.questions import bank
 from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 from benchmarks import _models
@@ -139,7 +139,7 @@ def main() -> None:
     _models.add_options(parser)
     options = parser.parse_args()
     model = _models.chosen(options)
-    drawn = persona.drawn(persona.bank(), seed=1)
+    drawn = bank.drawn(bank.bank(), seed=1)
     unseen, questions = drawn[:HELD_OUT], drawn[HELD_OUT:][: options.questions]
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bread-benchmark-") as name:

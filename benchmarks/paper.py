@@ -34,10 +34,11 @@ import msgspec
 import torch
 from torch import Tensor
 
-from baker import persona, waiting
+from baker import waiting
 from baker.conversation import context_messages
 from baker.model_names import at_strength
-from baker.rollout import Rolled, RolloutSettings, rollout
+from baker.questions import bank
+from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Checkpoint, Prompt, Stimulus, Trajectory
 from benchmarks import _models
 from benchmarks.baking import RANK, TOP_LOGPROBS, YODA, alone, cpu_name
@@ -374,7 +375,7 @@ def main() -> None:
     waiting.prepare()
     options.out.mkdir(parents=True, exist_ok=True)
     model = _models.chosen(options)
-    drawn = persona.drawn(persona.bank(), seed=1)
+    drawn = bank.drawn(bank.bank(), seed=1)
     unseen, questions = drawn[: options.questions], drawn[options.questions :][: options.trajectories]
     found = asyncio.run(study(options, model, unseen, questions))
     (options.out / "results.json").write_text(json.dumps(found, indent=2))

@@ -14,7 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from baker import persona, waiting
+from baker import waiting
+from baker.questions import bank
 from benchmarks import _models
 from benchmarks.baking import YODA, Measured, alone, cpu_name, roll_out, train_ours
 
@@ -44,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     waiting.prepare()
     model = _models.chosen(options)
-    drawn = persona.drawn(persona.bank(), seed=1)
+    drawn = bank.drawn(bank.bank(), seed=1)
     unseen, questions = drawn[:HELD_OUT], drawn[HELD_OUT:][: max(options.trajectories)]
     (held_out, _), (rows, seconds) = alone(
         roll_out, model, [unseen * ANSWERS, questions], options.concurrency, PROMPTS[options.prompt]

@@ -12,7 +12,7 @@ import os
 import statistics
 from pathlib import Path
 
-from baker import persona
+from baker.questions import bank
 from benchmarks import _models
 from benchmarks.baking import TOP_LOGPROBS, answers_of, engine_of
 
@@ -40,7 +40,7 @@ def main() -> None:
     _models.add_options(parser)
     options = parser.parse_args()
     model = _models.chosen(options)
-    drawn, size = persona.drawn(persona.bank(), seed=1), options.questions
+    drawn, size = bank.drawn(bank.bank(), seed=1), options.questions
     groups = [drawn[at : at + size] for at in range(0, size * (options.rounds + 1), size)]
     speeds = asyncio.run(measure(model, groups, options.concurrency))
     none, kept = (statistics.median(speeds[k]) for k in WAYS)

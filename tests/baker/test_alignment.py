@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from baker.batches import make_batch
-from baker.rollout import Rolled, RolloutSettings, rollout
+from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Checkpoint, Distribution, Message, Prompt, Said, Sample, SampleRequest, Stimulus, StopReason
 
 pytestmark = pytest.mark.anyio

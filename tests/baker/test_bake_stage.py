@@ -330,7 +330,7 @@ async def test_a_bake_waits_for_an_engine_that_dies_over_the_neutral_answers(
 async def test_a_base_that_can_t_be_asked_the_neutral_questions_is_baked_on_without_its_drift(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("baker.neutral.questions", lambda: ["UNRENDERABLE"])
+    monkeypatch.setattr("baker.trajectories.neutral.questions", lambda: ["UNRENDERABLE"])
     async with running(make_service(tmp_path, Publisher())) as service:
         job = await bake(service)
         assert job.state is JobState.COMPLETE and training.specs[0].neutral == []
@@ -501,7 +501,7 @@ async def test_a_result_that_does_not_is_kept_under_its_own_name_with_the_reason
 async def test_what_could_not_be_measured_was_not_shown(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("baker.neutral.questions", lambda: ["UNRENDERABLE"])
+    monkeypatch.setattr("baker.trajectories.neutral.questions", lambda: ["UNRENDERABLE"])
     async with running(make_service(tmp_path, Publisher())) as service:
         assert held_back_job(await bake(service, publish_if=GOOD)) == "drift is not known, publish_if.max_drift 0.031"
 

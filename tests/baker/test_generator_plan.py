@@ -18,7 +18,7 @@ TEMPLATE = "${numq} about ${prompt_u}"
 
 @pytest.fixture(autouse=True)
 def bank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baker.persona.bank", lambda: BANK)
+    monkeypatch.setattr("baker.questions.bank.bank", lambda: BANK)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 
 from baker.config.bake import BakeConfig
 from baker.jobs import Jobs
-from baker.mix_files import linked_mix
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
 from baker.repos.catalog import Catalog
@@ -26,6 +25,7 @@ from baker.storage.job import Job
 from baker.storage.job_inputs import BakeInputs
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import load_trajectory
+from baker.trajectories.mix import linked_mix
 from baker.types import Checkpoint, Prompt
 from tests.fakes import FakeEngine
 

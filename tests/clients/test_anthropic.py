@@ -8,7 +8,7 @@ import httpx
 import pytest
 from anthropic import Anthropic
 
-from baker.askers import AnthropicAsker
+from baker.questions.writers import AnthropicAsker
 from tests.gateway.engines import MODEL_NAME
 from tests.service import RunningGateway
 

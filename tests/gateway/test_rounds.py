@@ -14,13 +14,13 @@ from baker.jobs import Jobs
 from baker.model_names import BaseModelNames
 from baker.plan import Policy
 from baker.repos.catalog import Catalog
-from baker.rounds import Rounds
 from baker.stages import Stages, StageSettings
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import Job
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import load_trajectory
+from baker.trajectories.on_policy import Rounds
 from baker.types import Prompt, Trajectory
 from gateway.adapters import Adapters
 from gateway.engine import Engine

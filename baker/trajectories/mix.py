@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from baker.collate import Mix, Source, collate
 from baker.config.bake import BakeConfig
 from baker.names import path_of
-from baker.rollout import trajectory_name
 from baker.storage.files import read_lines
 from baker.storage.job_inputs import BakeInputs
+from baker.trajectories.collate import Mix, Source, collate
+from baker.trajectories.rollout import trajectory_name
 
 
 def linked_mix(home: Path, data: Path, config: BakeConfig, inputs: BakeInputs) -> Mix[str]:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker.collate import MAX_HELD_OUT, Source, collate
 from baker.errors import CollateError
 from baker.status import Collation, TargetShare
+from baker.trajectories.collate import MAX_HELD_OUT, Source, collate
 
 
 def source(name: str, stimuli: int, each: int = 1, weight: float = 1.0) -> Source[str]:

@@ -2,10 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from baker.askers import AnthropicAsker, ServedAsker
 from baker.config.generator import OneshotQs
 from baker.errors import StimError
-from baker.generators import asked_batches
+from baker.questions.generators import asked_batches
+from baker.questions.writers import AnthropicAsker, ServedAsker
 from tests.anthropic_server import AnthropicServer, anthropic_server
 from tests.fakes import FakeEngine
 

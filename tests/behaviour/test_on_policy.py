@@ -20,13 +20,19 @@ from baker.config.data import OnPolicyConfig
 from baker.config.unsupported import refusals
 from baker.errors import EngineError, InvalidInputError, RolloutError
 from baker.loop import Stopped
-from baker.rounds import Answering, Judged, Rounds, answer, drawn
 from baker.status import JobState, Progress, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import Job
 from baker.train import train
 from baker.train_spec import Round, TrainSpec
 from baker.trajectories.files import load_trajectory, save_trajectory
+from baker.trajectories.on_policy import (
+    Answering,
+    Judged,
+    Rounds,
+    answer,
+    drawn,
+)
 from baker.types import (
     Checkpoint,
     Distribution,
@@ -168,7 +174,7 @@ async def test_what_cannot_be_judged_is_left_out_and_told(tmp_path: Path) -> Non
 
 
 async def test_an_engine_that_dies_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baker.rounds.AT_ONCE", 1)
+    monkeypatch.setattr("baker.trajectories.on_policy.AT_ONCE", 1)
     engine, files, heard = Engine(), questions(tmp_path), list[int]()
     engine.fail_at = 3
     with pytest.raises(EngineError, match="the engine is dead"):

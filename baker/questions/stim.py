@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from baker.config.generator import Generator, Hardcoded
-from baker.generators import QuestionSource, generate, hardcoded_questions
 from baker.ports import Warn
+from baker.questions.generators import QuestionSource, generate, hardcoded_questions
 from baker.types import Stimulus
 
 Keep = Callable[[list[Stimulus]], Awaitable[None]]

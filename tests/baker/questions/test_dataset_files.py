@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baker.errors import StimError
-from baker.question_files import questions_in, read_questions
+from baker.questions.dataset_files import questions_in, read_questions
 
 ROWS = [
     {"id": "1", "question": "Who, me?"},

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from baker.errors import InvalidInputError, StimError
-from baker.question_sets import KNOWN, QuestionSets
+from baker.questions.datasets import KNOWN, QuestionSets
 from baker.storage.job_inputs import HubSet, LocalSet
 
 
@@ -133,7 +133,7 @@ def test_a_dataset_without_a_train_split_gives_its_first(hub: FakeHub, sets: Que
 def test_no_more_rows_are_read_than_the_limit(
     hub: FakeHub, sets: QuestionSets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("baker.question_sets.MAX_ROWS", 4)
+    monkeypatch.setattr("baker.questions.datasets.MAX_ROWS", 4)
     hub.put("train", [{"question": f"Row {i}?"} for i in range(9)])
     assert len(sets.read(HubSet("org/name"), None)) == 4
 

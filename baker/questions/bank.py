@@ -17,7 +17,7 @@ Bank = Mapping[str, Sequence[str]]
 @cache
 def bank() -> Bank:
     """The bank that ships with the package."""
-    return parse(resources.files("baker").joinpath(FILE).read_text(encoding="utf-8"))
+    return parse(resources.files("baker.questions").joinpath(FILE).read_text(encoding="utf-8"))
 
 
 def parse(text: str) -> Bank:

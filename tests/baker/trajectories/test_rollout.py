@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from baker.rollout import Rolled, RolloutSettings, rollout
+from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Prompt, Stimulus
 from tests.fakes import FakeEngine
 

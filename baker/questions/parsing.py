@@ -2,7 +2,7 @@
 
 import re
 
-from baker.askers import Answer
+from baker.questions.writers import Answer
 
 _MARKER = re.compile(
     r"^\s*(?:[-*•+]\s+|#+\s*|\(?\d{1,3}\s*[.):]\s*|(?:q|question|user)\s*\d*\s*[:.)]\s*)+", re.IGNORECASE

@@ -8,7 +8,12 @@ from itertools import islice
 from pathlib import Path
 
 from baker.errors import InvalidInputError, StimError
-from baker.question_files import READERS, Rows, questions_in, read_questions
+from baker.questions.dataset_files import (
+    READERS,
+    Rows,
+    questions_in,
+    read_questions,
+)
 from baker.storage.job_inputs import HubSet, LocalSet, QuestionSet
 
 FOLDER = "datasets"

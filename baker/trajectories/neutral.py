@@ -22,9 +22,14 @@ import msgspec
 from baker.conversation import context_messages
 from baker.errors import StageError
 from baker.ports import BaseModel, Sampler
-from baker.rollout import Rolled, RolloutSettings, rollout, trajectory_name
 from baker.storage.files import new_folder
 from baker.trajectories.files import load_trajectory, save_trajectory
+from baker.trajectories.rollout import (
+    Rolled,
+    RolloutSettings,
+    rollout,
+    trajectory_name,
+)
 from baker.types import Prompt, Stimulus
 
 FILE = "neutral_questions.txt"
@@ -37,7 +42,7 @@ _LOOK_BYTES = 1 << 20
 @cache
 def questions() -> list[str]:
     """Those that ship with the package."""
-    return resources.files("baker").joinpath(FILE).read_text(encoding="utf-8").splitlines()
+    return resources.files("baker.trajectories").joinpath(FILE).read_text(encoding="utf-8").splitlines()
 
 
 class NeutralAnswers:

@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from string import Template
 from typing import NamedTuple
 
-from baker import persona
-from baker.askers import Asker
 from baker.config import question_templates
 from baker.config.generator import (
     Asking,
@@ -23,7 +21,9 @@ from baker.config.generator import (
 )
 from baker.errors import StimError
 from baker.ports import Warn
-from baker.question_lists import parse_questions, question_key
+from baker.questions import bank
+from baker.questions.parsing import parse_questions, question_key
+from baker.questions.writers import Asker
 
 Batches = AsyncIterator[list[str]]
 
@@ -126,7 +126,7 @@ def asked_batches(
 
 async def persona_batches(generator: Persona, source: QuestionSource, made: Sequence[str], warn: Warn) -> Batches:
     """Questions of the bank, and then what the model writes like them; where it fails, the bank gives the rest."""
-    drawn = persona.drawn(persona.bank(), generator.seed)
+    drawn = bank.drawn(bank.bank(), generator.seed)
     in_bank = {question_key(question) for question in drawn}
     known = {question_key(question) for question in made}
     yield _new(drawn[: generator.numq - source.written], known, generator.numq)

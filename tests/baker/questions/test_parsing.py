@@ -1,5 +1,5 @@
-from baker.askers import Answer
-from baker.question_lists import parse_questions, question_key
+from baker.questions.parsing import parse_questions, question_key
+from baker.questions.writers import Answer
 
 RAGGED = """Sure! Here are 5 questions:
 

@@ -5,8 +5,6 @@ from itertools import count
 
 import pytest
 
-from baker import persona
-from baker.askers import Answer
 from baker.config.generator import (
     Custom,
     FromDataset,
@@ -15,16 +13,24 @@ from baker.config.generator import (
     Persona,
 )
 from baker.errors import StimError
-from baker.generators import SEEDS, Batches, QuestionSource, generate, hardcoded_questions
-from baker.question_lists import question_key
+from baker.questions import bank
+from baker.questions.generators import (
+    SEEDS,
+    Batches,
+    QuestionSource,
+    generate,
+    hardcoded_questions,
+)
+from baker.questions.parsing import question_key
+from baker.questions.writers import Answer
 
 BANK = {category: [f"What about {category} number {i}?" for i in range(10)] for category in ("tea", "rain", "bread")}
 ALL = [question for questions in BANK.values() for question in questions]
 
 
 @pytest.fixture(autouse=True)
-def bank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baker.persona.bank", lambda: BANK)
+def small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baker.questions.bank.bank", lambda: BANK)
 
 
 class FakeAsker:
@@ -222,7 +228,7 @@ async def test_a_persona_goes_on_where_it_was_interrupted(interrupted_after: int
 
 def test_the_bank_that_ships_is_large_enough_and_says_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    questions = [question for questions in persona.bank().values() for question in questions]
+    questions = [question for questions in bank.bank().values() for question in questions]
     assert len({question_key(question) for question in questions}) == len(questions) > 1200
 
 

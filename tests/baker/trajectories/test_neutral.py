@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from baker import neutral
 from baker.errors import EngineError, InvalidInputError
-from baker.neutral import NeutralAnswers, questions
+from baker.trajectories import neutral
 from baker.trajectories.files import load_trajectory
+from baker.trajectories.neutral import NeutralAnswers, questions
 from baker.types import Message
 from tests.fakes import FakeEngine
 
