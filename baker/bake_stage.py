@@ -19,14 +19,9 @@ from typing import Any
 
 import msgspec
 
-from baker import (
-    checkpoint_rows,
-    events,
-    trainer,
-    training_state,
-)
+from baker import checkpoint_rows
 from baker.checkpoint_service import Bake, CheckpointService, Result, student_of
-from baker.config.bake import IN_PARTS, BakeConfig
+from baker.config.bake import BakeConfig
 from baker.errors import (
     InvalidInputError,
     NeedsRoomError,
@@ -43,7 +38,10 @@ from baker.storage.job import Job
 from baker.storage.job_inputs import BakeInputs
 from baker.storage.models_folder import student_folder
 from baker.storage.one_thread import OneThread
-from baker.train_spec import BEFORE_ROUNDS, Round, TrainSpec
+from baker.training import events, launcher
+from baker.training import state as training_state
+from baker.training.launcher import devices_for
+from baker.training.spec import BEFORE_ROUNDS, Round, TrainSpec
 from baker.trajectories.collate import Mix
 from baker.trajectories.mix import linked_mix
 from baker.trajectories.neutral import NeutralAnswers
@@ -73,17 +71,6 @@ class BakeSettings(msgspec.Struct, frozen=True):
     allows_wandb: bool
     top_logprobs: int
     """K, of the teacher's judgements."""
-
-
-def devices_for(config: BakeConfig) -> int:
-    """Of the GPUs there are, as many as get a trajectory of each step, or all where the weights are parted among them;
-    1 without any."""
-    from baker.ranks import visible_gpus  # loads torch, which of this service only a bake needs
-
-    gpus = visible_gpus()
-    if config.deepspeed.zero_optimization.stage < IN_PARTS:
-        gpus = min(gpus, config.micro_batch_size * config.gradient_accumulation_steps)
-    return max(1, gpus)
 
 
 class BakeStage:
@@ -213,7 +200,7 @@ class BakeStage:
                 await bake.warn(f"training takes a copy of the engine's weights of its own: {error}")
             else:
                 return await self._train_on(lent, spec, bake.folder, listener)
-        return await trainer.train(spec, bake.folder, listener.hear)
+        return await launcher.train(spec, bake.folder, listener.hear)
 
     async def _train_on(
         self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: "_Listener"
@@ -222,7 +209,7 @@ class BakeStage:
         await asyncio.to_thread(write_bytes, file, lent.handles)
         try:
             spec = msgspec.structs.replace(spec, engine_weights=str(file))
-            return await trainer.train(spec, folder, listener.hear, lent.gone)
+            return await launcher.train(spec, folder, listener.hear, lent.gone)
         finally:
             file.unlink(missing_ok=True)
 
@@ -230,7 +217,7 @@ class BakeStage:
         """While the engine sleeps. Requests wait for it, or are told to come back."""
         try:
             await self._base.sleep()
-            return await trainer.train(
+            return await launcher.train(
                 msgspec.structs.replace(spec, engine_share=0.0, is_engine_asleep=True), folder, listener.hear
             )
         finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from baker import checkpoint_rows, events
+from baker import checkpoint_rows
 from baker.adapters.files import content_hash
 from baker.config.bake import BakeConfig
 from baker.errors import AdapterError, EngineError, TrainingError
@@ -21,6 +21,7 @@ from baker.status import Loss
 from baker.storage.job import Job
 from baker.storage.job_inputs import BakeInputs
 from baker.storage.one_thread import OneThread
+from baker.training import events
 from baker.types import Checkpoint
 
 

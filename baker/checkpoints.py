@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from baker import events, lora
+from baker import lora
 from baker.adapters.files import PARITY, content_hash
 from baker.adapters.parity import ParityCertificate, PinnedSequence
 from baker.batches import length_of, make_batch, shorten
@@ -12,6 +12,7 @@ from baker.config.checkpoint import CheckpointConfig
 from baker.ranks import ALONE, Ranks
 from baker.storage.files import new_folder, write_json
 from baker.student import Student
+from baker.training import events
 from baker.types import Trajectory
 
 PINNED_SEQUENCES = 4

@@ -3,12 +3,14 @@
 import time
 from pathlib import Path
 
-from baker import events, training_state
-from baker.loop import Emit, Loop
+from baker.loop import Loop
 from baker.metrics import Metrics
 from baker.ranks import ALONE, Ranks
-from baker.train_spec import TrainSpec
-from baker.training_state import TrainingState
+from baker.training import events
+from baker.training import state as training_state
+from baker.training.events import Emit
+from baker.training.spec import TrainSpec
+from baker.training.state import TrainingState
 
 MAX_SHARE = 0.02
 """Of the training time: where a state takes long to write, it is written less often."""

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from baker import events
 from baker.batches import Batch, length_of, make_batch, plan_epoch, read_together
 from baker.config.bake import BakeConfig, epochs_for
 from baker.config.optimizer import SchedulerConfig
@@ -29,14 +28,14 @@ from baker.spread import like, whole
 from baker.status import NEGLIGIBLE_KL, Loss
 from baker.student import Compared, Student, total
 from baker.teacher_states import TeacherStates
-from baker.train_spec import BEFORE_ROUNDS, Round
-from baker.training_state import Standing, TrainingState
+from baker.training import events
+from baker.training.events import Emit
+from baker.training.spec import BEFORE_ROUNDS, Round
+from baker.training.state import Standing, TrainingState
 from baker.types import Trajectory
 
 FLOAT16_LOSS_SCALE = 1024.0
 """float16 has no gradient below 6e-8, and few digits below 6e-5. A power of two, so it is undone exactly."""
-
-Emit = Callable[[events.TrainEvent], None]
 
 
 class Stopped(Exception):  # noqa: N818  # no error: somebody asked for it

@@ -14,18 +14,19 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from baker import events, lora, memory
+from baker import lora, memory
 from baker.batches import as_taught, length_of, make_batch
 from baker.config.bake import IN_PARTS, epochs_for
 from baker.engine_weights import from_engine, open_lent
 from baker.errors import NeedsRoomError, NotLentError, StageError
-from baker.loop import Emit
 from baker.memory import MIB, Need
 from baker.ranks import Ranks
 from baker.spread import WHOLE, replicated, sharded
 from baker.status import MemoryPlan, MemoryWay
 from baker.student import Base, Student, dtype_of, load_base, pick_device
-from baker.train_spec import TrainSpec
+from baker.training import events
+from baker.training.events import Emit
+from baker.training.spec import TrainSpec
 from baker.types import Trajectory
 
 WORTH_COMPILING = 3e16

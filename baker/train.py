@@ -37,22 +37,19 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from baker import (
-    curves,
-    events,
-    placement,
-    training_state,
-    waiting,
-)
+from baker import curves, placement, waiting
 from baker.batches import cut
 from baker.checkpoints import CheckpointWriter, is_due
 from baker.errors import BakeryError, StageError, TrainingError
 from baker.keeper import Keeper
-from baker.loop import Emit, Loop, Stopped
+from baker.loop import Loop, Stopped
 from baker.metrics import Metrics, wandb_run
 from baker.ranks import ALONE, Ranks, is_alone, is_first, joined
 from baker.status import NEGLIGIBLE_KL
-from baker.train_spec import TrainSpec
+from baker.training import events
+from baker.training import state as training_state
+from baker.training.events import Emit
+from baker.training.spec import TrainSpec
 from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 

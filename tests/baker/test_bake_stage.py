@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from baker import events, promotion, trainer
+from baker import promotion
 from baker.errors import (
     AdapterError,
     ConflictError,
@@ -32,7 +32,8 @@ from baker.status import (
 )
 from baker.storage.home import job_folder
 from baker.storage.job import Job
-from baker.train_spec import TrainSpec
+from baker.training import events, launcher
+from baker.training.spec import TrainSpec
 from baker.trajectories.files import load_trajectory
 from baker.types import Checkpoint, MovedBy
 from tests.baker.test_jobs import POLICY, USER, Service, running
@@ -110,7 +111,7 @@ class Training:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch) -> Training:
     training = Training(2, 4, 5)
-    monkeypatch.setattr(trainer, "train", training)
+    monkeypatch.setattr(launcher, "train", training)
     return training
 
 
@@ -193,7 +194,7 @@ async def test_a_training_on_the_engine_s_weights_waits_for_the_next_engine_and_
         return await training(spec, folder, on_event)
 
     monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(trainer, "train", train)
+    monkeypatch.setattr(launcher, "train", train)
     monkeypatch.setattr(FakeEngine, "lends_weights", True)
     monkeypatch.setattr(FakeEngine, "lend_weights", lend_weights)
     async with running(make_service(tmp_path, Publisher())) as service:
@@ -244,7 +245,7 @@ async def test_what_does_not_fit_beside_the_engine_trains_while_it_sleeps(
             raise TrainingError("the loss did not fall")
         return await training(spec, folder, on_event)
 
-    monkeypatch.setattr(trainer, "train", train)
+    monkeypatch.setattr(launcher, "train", train)
     monkeypatch.setattr(FakeEngine, "sleep_share", 0.5)
     async with running(make_service(tmp_path, publisher := Publisher())) as service:
         job = await bake(service)

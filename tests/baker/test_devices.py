@@ -13,14 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baker import events, trainer, training_state
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.errors import TrainerLostError
 from baker.loop import Stopped
 from baker.storage.files import read_lines, write_json
 from baker.train import train
-from baker.train_spec import TrainSpec
-from baker.trainer import torchrun
+from baker.training import events, launcher
+from baker.training import state as training_state
+from baker.training.launcher import torchrun
+from baker.training.spec import TrainSpec
 from tests.baker.test_train import warnings_of, write_spec
 from tests.baker.tiny import make_trajectories, save_model
 
@@ -138,14 +139,14 @@ async def test_two_processes_train_as_one_would_and_are_taken_up_again_when_one_
             os.kill(victim, signal.SIGKILL)
 
     with pytest.raises(TrainerLostError, match="before it was done"):
-        await trainer.train(spec, tmp_path, kill_one)
+        await launcher.train(spec, tmp_path, kill_one)
     assert not any(isinstance(event, events.Failed) for event in heard), "the other one's trouble is its echo"
     again: list[events.TrainEvent] = []
 
     async def hear(event: events.TrainEvent) -> None:
         again.append(event)
 
-    saved = await trainer.train(resumed(spec), tmp_path, hear)
+    saved = await launcher.train(resumed(spec), tmp_path, hear)
     assert [made.step for made in saved] == [4, 8, 12, STEPS]
     steps = [event.step for event in again if isinstance(event, events.Stepped)]
     assert steps == list(range(steps[0], STEPS + 1)) and steps[0] >= 6

@@ -10,12 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baker import (
-    events,
-    lora,
-    memory,
-    training_state,
-)
+from baker import lora, memory
 from baker.batches import as_taught, length_of, make_batch, read_together
 from baker.config.bake import bake_config
 from baker.loop import Stopped
@@ -25,6 +20,8 @@ from baker.ranks import ALONE
 from baker.student import Student
 from baker.teacher_states import TeacherStates
 from baker.train import train
+from baker.training import events
+from baker.training import state as training_state
 from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 from tests.baker.test_losses import plain_divergence

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from baker import events, loop, lora
+from baker import loop, lora
 from baker.batches import make_batch
 from baker.config.bake import bake_config
 from baker.config.optimizer import SchedulerConfig
@@ -14,6 +14,7 @@ from baker.losses import forward_kl
 from baker.metrics import Metrics
 from baker.storage.files import read_lines
 from baker.student import Lesson, Student
+from baker.training import events
 from baker.types import Trajectory
 from tests.baker.tiny import make_model, make_trajectories, with_teacher
 

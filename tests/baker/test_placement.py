@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from baker import events, memory, placement, training_state
+from baker import memory, placement
 from baker.batches import length_of
 from baker.config.bake import bake_config
 from baker.errors import NeedsRoomError, StageError
@@ -18,6 +18,8 @@ from baker.placement import Layout, Room
 from baker.ranks import Ranks
 from baker.status import MemoryWay
 from baker.train import train
+from baker.training import events
+from baker.training import state as training_state
 from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import make_trajectories, save_model
 

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from baker import events, placement
+from baker import placement
 from baker import train as trainer
 from baker.adapters.files import ADAPTER_WEIGHTS, check_adapter, content_hash
 from baker.adapters.parity import read_parity
@@ -23,7 +23,8 @@ from baker.status import KLChange
 from baker.storage.files import write_json
 from baker.student import load_base, pick_dtype
 from baker.train import judge, train
-from baker.train_spec import TrainSpec
+from baker.training import events
+from baker.training.spec import TrainSpec
 from baker.trajectories.files import save_trajectory
 from baker.types import Trajectory
 from tests.baker.tiny import make_model, make_trajectories, save_model, with_teacher

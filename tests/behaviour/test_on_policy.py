@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from baker import bake_stage, events, training_state
+from baker import bake_stage
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.config.bake import bake_config
 from baker.config.data import OnPolicyConfig
@@ -24,7 +24,9 @@ from baker.status import JobState, Progress, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import Job
 from baker.train import train
-from baker.train_spec import Round, TrainSpec
+from baker.training import events
+from baker.training import state as training_state
+from baker.training.spec import Round, TrainSpec
 from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.trajectories.on_policy import (
     Answering,

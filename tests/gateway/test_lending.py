@@ -13,12 +13,12 @@ import msgspec
 import pytest
 import torch
 
-from baker import events, trainer
 from baker.engine_weights import Lent, from_engine, open_lent
 from baker.errors import EngineError, NotLentError
 from baker.storage.files import write_bytes
 from baker.student import SDPA, from_files
-from baker.train_spec import TrainSpec
+from baker.training import events, launcher
+from baker.training.spec import TrainSpec
 from gateway.engine import Engine, EngineSettings
 from gateway.engine.lending import handles_of
 from tests.baker.test_train import run, warnings_of, write_spec
@@ -171,7 +171,7 @@ async def test_a_training_on_them_gives_the_same_adapter_and_leaves_the_engine_a
         async def hear(event: events.TrainEvent, heard: list[events.TrainEvent] = heard) -> None:
             heard.append(event)
 
-        saved = await trainer.train(spec, tmp_path / name, hear)
+        saved = await launcher.train(spec, tmp_path / name, hear)
         assert (weights_needed(heard) == 0) is (lent is not None)
         assert not [warning for warning in warnings_of(heard) if "copy" in warning]
         made.append(saved[-1].sha256)
@@ -236,7 +236,7 @@ async def test_a_training_ends_with_the_engine_whose_weights_it_uses(
 
     async with asyncio.timeout(120):
         with pytest.raises(EngineError, match="whose weights the training used"):
-            await trainer.train(spec, tmp_path / "train", hear, lent.gone)
+            await launcher.train(spec, tmp_path / "train", hear, lent.gone)
     assert weights_needed(heard) == 0
     assert not list((tmp_path / "train/out").glob("*"))
     with pytest.raises(EngineError):

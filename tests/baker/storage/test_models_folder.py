@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from baker import events, promotion, trainer
+from baker import promotion
 from baker.batches import make_batch
 from baker.errors import ConflictError, InvalidInputError
 from baker.jobs import Jobs
@@ -17,6 +17,7 @@ from baker.model_card import model_card
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.models_folder import StudentModels
+from baker.training import events, launcher
 from tests.baker.test_bake_stage import Publisher, Training, bake, ended, make_service, steps_kept
 from tests.baker.test_jobs import POLICY, USER, Service, running
 from tests.baker.test_train import run, write_spec
@@ -94,7 +95,7 @@ async def test_its_adapter_is_kept_for_download_and_never_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = Training(2, 5)
-    monkeypatch.setattr(trainer, "train", training)
+    monkeypatch.setattr(launcher, "train", training)
     publisher = Publisher(5)
     async with running(service_of(tmp_path, publisher)) as service:
         job = await bake(service, **SMALL)
@@ -121,7 +122,7 @@ async def test_its_adapter_is_kept_for_download_and_never_served(
 
 
 async def test_what_it_can_t_learn_is_refused_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "train", Training(1))
+    monkeypatch.setattr(launcher, "train", Training(1))
     async with running(service_of(tmp_path, Publisher())) as service:
         await bake(service)
         for model, reason in (
@@ -135,12 +136,12 @@ async def test_what_it_can_t_learn_is_refused_before_it_runs(tmp_path: Path, mon
 
 
 async def test_a_bake_that_was_served_before_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "train", Training(3))
+    monkeypatch.setattr(launcher, "train", Training(3))
     publisher = Publisher()
     async with running(service_of(tmp_path, publisher)) as service:
         await bake(service)
         await service.catalog(_fail_last_bake)
-        monkeypatch.setattr(trainer, "train", Training(2))
+        monkeypatch.setattr(launcher, "train", Training(2))
         settings = {"datasets": [{"target": "target"}], **SMALL}
         await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", settings, may_change=True)
         await service.jobs.start(Stage.BAKE, USER, "repo", "bake")

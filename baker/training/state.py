@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from baker.errors import StageError
-from baker.events import Drifted, Evaluated
 from baker.status import Loss
 from baker.storage.files import new_folder
+from baker.training.events import Drifted, Evaluated
 
 KEPT = 2
 _JSON, _ARRAYS = "state.json", "arrays.safetensors"

@@ -13,10 +13,17 @@ from pathlib import Path
 
 import msgspec
 
-from baker import events
-from baker.errors import EngineError, NeedsRoomError, StageError, TrainerLostError, TrainingError
+from baker.config.bake import IN_PARTS, BakeConfig
+from baker.errors import (
+    EngineError,
+    NeedsRoomError,
+    StageError,
+    TrainerLostError,
+    TrainingError,
+)
 from baker.storage.files import write_json
-from baker.train_spec import TrainSpec
+from baker.training import events
+from baker.training.spec import TrainSpec
 
 NICENESS = 5  # serving goes first where both share a core, and leaves a quarter of it
 STOP_SECONDS = 30  # to end a batch and write the training state; the service's own end waits for it
@@ -75,6 +82,17 @@ async def train(
 def torchrun(devices: int) -> list[str]:
     """Python's options that start a module so many times, on this machine."""
     return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
+
+
+def devices_for(config: BakeConfig) -> int:
+    """Of the GPUs there are, as many as get a trajectory of each step, or all where the weights are parted among them;
+    1 without any."""
+    from baker.ranks import visible_gpus  # loads torch, which of this service only a bake needs
+
+    gpus = visible_gpus()
+    if config.deepspeed.zero_optimization.stage < IN_PARTS:
+        gpus = min(gpus, config.micro_batch_size * config.gradient_accumulation_steps)
+    return max(1, gpus)
 
 
 async def _follow(

@@ -3,6 +3,8 @@
 The process that started it reads them without torch.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from baker.status import Loss, MemoryPlan, Progress
@@ -100,6 +102,8 @@ class Done(Event, frozen=True, tag="done"):
 
 
 TrainEvent = Planned | Started | Resumed | Stepped | Evaluated | Drifted | Warned | Saved | Kept | Failed | Done
+
+Emit = Callable[[TrainEvent], None]
 
 _DECODER: msgspec.json.Decoder[TrainEvent] = msgspec.json.Decoder(TrainEvent)
 

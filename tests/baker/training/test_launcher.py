@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from baker import events, trainer
 from baker.adapters.files import check_adapter
 from baker.adapters.parity import read_parity
 from baker.errors import EngineError, StageError
+from baker.training import events, launcher
 from tests.baker.test_train import write_spec
 from tests.baker.tiny import save_model
 
@@ -29,7 +29,7 @@ async def test_the_process_s_checkpoints_come_back_in_order_and_its_events_one_b
     async def hear(event: events.TrainEvent) -> None:
         heard.append(event)
 
-    saved = await trainer.train(spec, tmp_path, hear)
+    saved = await launcher.train(spec, tmp_path, hear)
     assert [made.step for made in saved] == [9, 18, 24]
     assert [event for event in heard if isinstance(event, events.Saved)] == saved
     for made in saved:
@@ -47,7 +47,7 @@ async def test_the_process_s_complaint_is_the_error(tmp_path: Path) -> None:
         return
 
     with pytest.raises(StageError, match="gone can't be loaded"):
-        await trainer.train(spec, tmp_path, ignore)
+        await launcher.train(spec, tmp_path, ignore)
 
 
 async def test_a_training_that_took_a_copy_does_not_end_with_the_engine(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ async def test_a_training_that_took_a_copy_does_not_end_with_the_engine(tmp_path
     async def gone() -> None:
         await has_stepped.wait()
 
-    saved = await trainer.train(spec, tmp_path, hear, gone)
+    saved = await launcher.train(spec, tmp_path, hear, gone)
     assert [made.is_last for made in saved] == [True]
     assert any("takes a copy" in event.message for event in heard if isinstance(event, events.Warned))
 
@@ -83,4 +83,4 @@ async def test_what_a_training_says_whose_weights_went_away_is_not_its_fault(tmp
         await asyncio.sleep(0.1)
 
     with pytest.raises(EngineError, match="whose weights the training used"):
-        await trainer.train(spec, tmp_path, hear, gone)
+        await launcher.train(spec, tmp_path, hear, gone)

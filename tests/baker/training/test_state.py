@@ -4,11 +4,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from baker import training_state
 from baker.errors import StageError
-from baker.events import Evaluated
 from baker.status import Loss
-from baker.training_state import Standing, TrainingState, find, read, step_of, write
+from baker.training import state as training_state
+from baker.training.events import Evaluated
+from baker.training.state import (
+    Standing,
+    TrainingState,
+    find,
+    read,
+    step_of,
+    write,
+)
 
 SAME, OTHER = "a" * 64, "b" * 64
 
