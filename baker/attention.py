@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from baker.packing import Packing, Range, Segment
+from baker.training.data.packing import Packing, Range, Segment
 
 try:
     from torch.nn.attention.varlen import varlen_attn

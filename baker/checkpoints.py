@@ -7,12 +7,12 @@ from pathlib import Path
 from baker import lora
 from baker.adapters.files import PARITY, content_hash
 from baker.adapters.parity import ParityCertificate, PinnedSequence
-from baker.batches import length_of, make_batch, shorten
 from baker.config.checkpoint import CheckpointConfig
-from baker.ranks import ALONE, Ranks
 from baker.storage.files import new_folder, write_json
 from baker.student import Student
 from baker.training import events
+from baker.training.data.batches import length_of, make_batch, shorten
+from baker.training.devices.ranks import ALONE, Ranks
 from baker.types import Trajectory
 
 PINNED_SEQUENCES = 4

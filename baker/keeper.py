@@ -5,9 +5,9 @@ from pathlib import Path
 
 from baker.loop import Loop
 from baker.metrics import Metrics
-from baker.ranks import ALONE, Ranks
 from baker.training import events
 from baker.training import state as training_state
+from baker.training.devices.ranks import ALONE, Ranks
 from baker.training.events import Emit
 from baker.training.spec import TrainSpec
 from baker.training.state import TrainingState

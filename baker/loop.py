@@ -15,20 +15,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from baker.batches import Batch, length_of, make_batch, plan_epoch, read_together
 from baker.config.bake import BakeConfig, epochs_for
 from baker.config.optimizer import SchedulerConfig
 from baker.errors import TrainingError
+from baker.free_memory import peak_bytes
 from baker.losses import Measure
-from baker.memory import READ_ROWS, peak_bytes
 from baker.metrics import Metrics
-from baker.ranks import ALONE, Ranks
-from baker.shares import share
-from baker.spread import like, whole
 from baker.status import NEGLIGIBLE_KL, Loss
 from baker.student import Compared, Student, total
 from baker.teacher_states import TeacherStates
 from baker.training import events
+from baker.training.data.batches import (
+    READ_ROWS,
+    Batch,
+    length_of,
+    make_batch,
+    plan_epoch,
+    read_together,
+)
+from baker.training.data.work_split import share
+from baker.training.devices.parallel import like, whole
+from baker.training.devices.ranks import ALONE, Ranks
 from baker.training.events import Emit
 from baker.training.spec import BEFORE_ROUNDS, Round
 from baker.training.state import Standing, TrainingState

@@ -27,8 +27,8 @@ from baker.adapters.files import (
     read_adapter_config,
 )
 from baker.errors import AdapterError
-from baker.spread import whole
 from baker.storage.files import write_bytes, write_json
+from baker.training.devices.parallel import whole
 
 ALL_LINEAR = "all-linear"
 _ADAPTER = "default"  # PEFT's name for the one adapter

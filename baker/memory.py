@@ -5,8 +5,6 @@ like Llama (Qwen, Mistral, SmolLM); what a layer needs for a moment is small bes
 """
 
 import json
-import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +12,9 @@ from typing import Any, NamedTuple
 from baker.config.bake import BakeConfig
 from baker.config.model import LoraConfig
 from baker.errors import StageError
+from baker.training.data.batches import READ_ROWS, READ_TOKENS
 
 MIB = 2**20
-CONTAINER = Path("/sys/fs/cgroup")
-"""What a process in a container sees of its own control group (version 2)."""
 RUNTIME_BYTES = {"cpu": 430 * MIB, "cuda": 700 * MIB}
 """Of a process that has loaded torch, transformers and peft (CPU, measured); of a CUDA context and its libraries."""
 LOGITS_BYTES = {"cpu": 3 * 64 * MIB, "cuda": 3 * 256 * MIB}
@@ -26,8 +23,6 @@ takes. On a GPU, measures other than the forward KL take up to 800 MiB more."""
 ADAM_BYTES = 16  # a trained weight, its gradient and two moments, in float32
 TEACHER_BYTES = 1 << 30
 """Most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000 response tokens."""
-READ_ROWS, READ_TOKENS = 8, 4096
-"""Rows that are read together without gradients, by the teacher or to evaluate, and their tokens."""
 MIDDLE_PARTS = 5
 """Of the depth: layers 6, 12, 18 and 24 of 30 are compared with the teacher's, and the last."""
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -180,37 +175,3 @@ def _adapter_weights(shape: Shape, wanted: LoraConfig) -> int:
     names = {name.strip().rpartition(".")[2] for name in (targets.split(",") if isinstance(targets, str) else targets)}
     meant = [sides for name, sides in shape.linear.items() if name in names] or list(shape.linear.values())
     return shape.layers * wanted.r * sum(inputs + outputs for inputs, outputs in meant)
-
-
-def free_bytes() -> int | None:
-    """Main memory that may still be taken, of the machine and of the container; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return min([*found, *_left_in(CONTAINER)], default=None)
-
-
-def _left_in(container: Path) -> list[int]:
-    """What the limit of a control group leaves, if there is one. Cached files give way, so they count as free."""
-    try:
-        limit, used = ((container / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        lines = (container / "memory.stat").read_text().splitlines()
-    except OSError:
-        return []
-    if limit == "max":
-        return []
-    cached = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
-    return [max(0, int(limit) - int(used) + cached)]
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has held at once."""
-    try:
-        # Not ru_maxrss: a process inherits that of the one that started it.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
-    except OSError:  # not Linux
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

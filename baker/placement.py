@@ -15,16 +15,17 @@ import msgspec
 import torch
 
 from baker import lora, memory
-from baker.batches import as_taught, length_of, make_batch
 from baker.config.bake import IN_PARTS, epochs_for
 from baker.engine_weights import from_engine, open_lent
 from baker.errors import NeedsRoomError, NotLentError, StageError
+from baker.free_memory import free_bytes
 from baker.memory import MIB, Need
-from baker.ranks import Ranks
-from baker.spread import WHOLE, replicated, sharded
 from baker.status import MemoryPlan, MemoryWay
 from baker.student import Base, Student, dtype_of, load_base, pick_device
 from baker.training import events
+from baker.training.data.batches import as_taught, length_of, make_batch
+from baker.training.devices.parallel import WHOLE, replicated, sharded
+from baker.training.devices.ranks import Ranks
 from baker.training.events import Emit
 from baker.training.spec import TrainSpec
 from baker.types import Trajectory
@@ -213,7 +214,7 @@ def _room(spec: TrainSpec, device: torch.device, ranks: Ranks) -> Room | None:
         free, whole = torch.cuda.mem_get_info(device)
         asleep = min(whole, free + int(spec.engine_share * whole))
         return Room(int(ranks.least(free)), int(ranks.least(asleep)))
-    free = memory.free_bytes()
+    free = free_bytes()
     if free is None:
         return None
     each = int(ranks.least(free // ranks.here))

@@ -19,7 +19,6 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from baker.attention import PACKED, as_taken
-from baker.batches import Batch, as_taught, make_batch
 from baker.errors import StageError, TrainingError
 from baker.losses import (
     FORWARD_KL,
@@ -33,8 +32,9 @@ from baker.losses import (
     relative_distance,
 )
 from baker.memory import MIDDLE_PARTS
-from baker.packing import LEAST_SHARED, pack
-from baker.spread import WHOLE, Spread, layers_of
+from baker.training.data.batches import Batch, as_taught, make_batch
+from baker.training.data.packing import LEAST_SHARED, pack
+from baker.training.devices.parallel import WHOLE, Spread, layers_of
 from baker.types import Trajectory
 
 SDPA = "sdpa"

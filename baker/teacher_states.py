@@ -11,9 +11,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from baker.batches import as_taught, read_together
 from baker.memory import TEACHER_BYTES
 from baker.student import Student
+from baker.training.data.batches import as_taught, read_together
 from baker.types import Trajectory
 
 

@@ -17,9 +17,9 @@ if __name__ == "__main__":
     # Ctrl-C in the terminal is for the service, which ends this process in its own time.
     if os.getpgrp() != os.getpid():
         os.setpgrp()
-    from baker import waiting  # loads no torch, which reads what is set there
+    from baker.training.devices import openmp  # loads no torch, which reads what is set there
 
-    waiting.prepare()
+    openmp.prepare()
 
 import argparse
 import shutil
@@ -37,17 +37,24 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from baker import curves, placement, waiting
-from baker.batches import cut
+from baker import curves, placement
 from baker.checkpoints import CheckpointWriter, is_due
 from baker.errors import BakeryError, StageError, TrainingError
 from baker.keeper import Keeper
 from baker.loop import Loop, Stopped
 from baker.metrics import Metrics, wandb_run
-from baker.ranks import ALONE, Ranks, is_alone, is_first, joined
 from baker.status import NEGLIGIBLE_KL
 from baker.training import events
 from baker.training import state as training_state
+from baker.training.data.batches import cut
+from baker.training.devices import openmp
+from baker.training.devices.ranks import (
+    ALONE,
+    Ranks,
+    is_alone,
+    is_first,
+    joined,
+)
 from baker.training.events import Emit
 from baker.training.spec import TrainSpec
 from baker.trajectories.files import load_trajectory
@@ -71,7 +78,7 @@ def main(arguments: list[str], is_stopping: Callable[[], bool] = lambda: False) 
         threading.Thread(target=_end_with_parent, daemon=True).start()
     emit = _take_stdout()
     try:
-        with joined() as ranks, waiting.considerate():
+        with joined() as ranks, openmp.considerate():
             train(_read_spec(options.spec), emit if ranks.is_first else _ignore, is_stopping, ranks)
     except Stopped:
         _end_by_sigterm()

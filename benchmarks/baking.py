@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baker import waiting
 from baker.questions import bank
+from baker.training.devices import openmp
 from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Prompt, Stimulus, Trajectory
 from benchmarks import _models
@@ -206,7 +206,7 @@ def train_ours(
     with (
         tempfile.TemporaryDirectory() as folder,
         Metrics(Path(folder) / "metrics.jsonl", None) as metrics,
-        waiting.considerate(),
+        openmp.considerate(),
     ):
         loop = Loop(student, config, rows, {}, metrics, lambda event: None)
         clock = Clock()
@@ -272,7 +272,7 @@ def main() -> None:
     parser.add_argument("--skip-peer", action="store_true", help="ours alone")
     parser.add_argument("--json", type=Path, help="also write the results there")
     options = parser.parse_args()
-    waiting.prepare()
+    openmp.prepare()
     model = _models.chosen(options)
     drawn = bank.drawn(bank.bank(), seed=1)
     held_out_questions, questions = drawn[: options.held_out], drawn[options.held_out :][: options.trajectories]

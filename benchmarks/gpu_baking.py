@@ -18,10 +18,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from baker import lora
-from baker.batches import Batch, make_batch
 from baker.config.data import DataConfig
 from baker.student import Student
 from baker.teacher_states import TeacherStates
+from baker.training.data.batches import Batch, make_batch
 from baker.types import Trajectory
 
 SHAPES = {

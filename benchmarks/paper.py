@@ -34,10 +34,10 @@ import msgspec
 import torch
 from torch import Tensor
 
-from baker import waiting
 from baker.conversation import context_messages
 from baker.model_names import at_strength
 from baker.questions import bank
+from baker.training.devices import openmp
 from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Checkpoint, Prompt, Stimulus, Trajectory
 from benchmarks import _models
@@ -372,7 +372,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder for plots, results.json, answers.json, adapters"
     )
     options = parser.parse_args()
-    waiting.prepare()
+    openmp.prepare()
     options.out.mkdir(parents=True, exist_ok=True)
     model = _models.chosen(options)
     drawn = bank.drawn(bank.bank(), seed=1)

@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from baker import waiting
 from baker.questions import bank
+from baker.training.devices import openmp
 from benchmarks import _models
 from benchmarks.baking import YODA, Measured, alone, cpu_name, roll_out, train_ours
 
@@ -43,7 +43,7 @@ def main() -> None:
     _models.add_options(parser)
     parser.add_argument("--json", type=Path, help="also write the results there")
     options = parser.parse_args()
-    waiting.prepare()
+    openmp.prepare()
     model = _models.chosen(options)
     drawn = bank.drawn(bank.bank(), seed=1)
     unseen, questions = drawn[:HELD_OUT], drawn[HELD_OUT:][: max(options.trajectories)]

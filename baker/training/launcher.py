@@ -87,7 +87,7 @@ def torchrun(devices: int) -> list[str]:
 def devices_for(config: BakeConfig) -> int:
     """Of the GPUs there are, as many as get a trajectory of each step, or all where the weights are parted among them;
     1 without any."""
-    from baker.ranks import visible_gpus  # loads torch, which of this service only a bake needs
+    from baker.training.devices.ranks import visible_gpus  # loads torch, which of this service only a bake needs
 
     gpus = visible_gpus()
     if config.deepspeed.zero_optimization.stage < IN_PARTS:

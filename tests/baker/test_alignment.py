@@ -12,7 +12,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from baker.batches import make_batch
+from baker.training.data.batches import make_batch
 from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Checkpoint, Distribution, Message, Prompt, Said, Sample, SampleRequest, Stimulus, StopReason
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from baker import lora
-from baker.batches import make_batch
 from baker.student import Student
+from baker.training.data.batches import make_batch
 from tests.baker.test_full_teacher import gradient_of, shaken
 from tests.baker.tiny import make_model, make_trajectories
 

@@ -11,17 +11,22 @@ import torch
 from torch import Tensor
 
 from baker import lora, memory
-from baker.batches import as_taught, length_of, make_batch, read_together
 from baker.config.bake import bake_config
 from baker.loop import Stopped
 from baker.losses import FORWARD_KL, Measure
 from baker.placement import load
-from baker.ranks import ALONE
 from baker.student import Student
 from baker.teacher_states import TeacherStates
 from baker.train import train
 from baker.training import events
 from baker.training import state as training_state
+from baker.training.data.batches import (
+    as_taught,
+    length_of,
+    make_batch,
+    read_together,
+)
+from baker.training.devices.ranks import ALONE
 from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 from tests.baker.test_losses import plain_divergence
@@ -175,7 +180,7 @@ def test_a_bake_learns_from_it_and_eval_kl_is_that_of_the_kept_tokens(
         recomputes=True,
         taught=[length_of(as_taught(row)) for row in rows],
     )
-    monkeypatch.setattr(memory, "free_bytes", lambda: need.to_take)
+    monkeypatch.setattr("baker.placement.free_bytes", lambda: need.to_take)
     again = run(spec)
     assert any("computed again" in warning for warning in warnings_of(again))
     assert saved_by(again).sha256 == saved_by(full).sha256, "with activations computed again"

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from baker import lora, losses
 from baker.attention import Lengths, as_taken, packed_attention
-from baker.batches import make_batch
 from baker.engine_weights import from_engine, open_lent
-from baker.packing import pack
 from baker.student import SDPA, Student, from_files, load_base
+from baker.training.data.batches import make_batch
+from baker.training.data.packing import pack
 from gateway.engine.lending import handles_of
 from tests.baker.test_full_teacher import gradient_of, shaken
 from tests.baker.tiny import make_model, make_trajectories, save_model

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from baker import lora, teacher_states
-from baker.batches import make_batch
 from baker.student import Student
 from baker.teacher_states import TeacherStates
+from baker.training.data.batches import make_batch
 from tests.baker.test_full_teacher import gradient_of, shaken
 from tests.baker.test_student import ScaledLlama
 from tests.baker.tiny import make_model, make_trajectories

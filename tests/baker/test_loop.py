@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from baker import loop, lora
-from baker.batches import make_batch
 from baker.config.bake import bake_config
 from baker.config.optimizer import SchedulerConfig
 from baker.loop import Loop, schedule
@@ -15,6 +14,7 @@ from baker.metrics import Metrics
 from baker.storage.files import read_lines
 from baker.student import Lesson, Student
 from baker.training import events
+from baker.training.data.batches import make_batch
 from baker.types import Trajectory
 from tests.baker.tiny import make_model, make_trajectories, with_teacher
 

@@ -7,10 +7,10 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from baker import student as students
-from baker.batches import make_batch
 from baker.errors import StageError, TrainingError
 from baker.losses import Measure, divergence, forward_kl
 from baker.student import Student, load_base, pick_dtype, total
+from baker.training.data.batches import make_batch
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, save_model
 
 CPU = torch.device("cpu")

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from baker import promotion
-from baker.batches import make_batch
 from baker.errors import ConflictError, InvalidInputError
 from baker.jobs import Jobs
 from baker.losses import forward_kl
@@ -18,6 +17,7 @@ from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.models_folder import StudentModels
 from baker.training import events, launcher
+from baker.training.data.batches import make_batch
 from tests.baker.test_bake_stage import Publisher, Training, bake, ended, make_service, steps_kept
 from tests.baker.test_jobs import POLICY, USER, Service, running
 from tests.baker.test_train import run, write_spec

@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baker.memory import READ_ROWS, READ_TOKENS
-from baker.packing import Packing, pack
+from baker.training.data.packing import Packing, pack
 from baker.types import Trajectory
+
+READ_ROWS, READ_TOKENS = 8, 4096
+"""Rows that are read together without gradients, by the teacher or to evaluate, and their tokens."""
+
 
 SORT_WINDOW = 16  # batches sorted together by length: 1 to 4 % of padding, and their rows still mix by chance
 

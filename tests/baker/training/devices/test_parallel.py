@@ -9,10 +9,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from baker import lora
-from baker.batches import make_batch
-from baker.ranks import Ranks
-from baker.spread import WHOLE, Spread, like, replicated, sharded, whole
 from baker.student import Student
+from baker.training.data.batches import make_batch
+from baker.training.devices.parallel import (
+    WHOLE,
+    Spread,
+    like,
+    replicated,
+    sharded,
+    whole,
+)
+from baker.training.devices.ranks import Ranks
 from tests.baker.tiny import make_model, make_trajectories
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from baker import waiting
+from baker.training.devices import openmp
 from tests.service import ROOT
 
 WAIT_SECONDS = 60
@@ -29,7 +29,7 @@ def two_threads() -> None:
 
 
 def test_a_crowd_holds_more_threads_than_cpus_until_it_leaves(two_threads: None) -> None:
-    before, crowd = pool(), waiting.Crowd()
+    before, crowd = pool(), openmp.Crowd()
     crowd.gather()
     crowd.gather()
     assert pool() - before >= len(os.sched_getaffinity(0)), "with the two that compute, more than there are CPUs"
@@ -45,7 +45,7 @@ def test_a_crowd_holds_more_threads_than_cpus_until_it_leaves(two_threads: None)
 
 @pytest.mark.parametrize(
     ("environment", "spins"),
-    [({}, waiting.SPINS), ({"OMP_WAIT_POLICY": "PASSIVE"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")],
+    [({}, openmp.SPINS), ({"OMP_WAIT_POLICY": "PASSIVE"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")],
 )
 def test_what_the_operator_has_set_stays(
     environment: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
@@ -55,7 +55,7 @@ def test_what_the_operator_has_set_stays(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    waiting.prepare()
+    openmp.prepare()
     assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
@@ -66,7 +66,7 @@ def test_the_settings_come_before_torch() -> None:
 
 def test_threads_sleep_while_the_cores_are_wanted_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watch's own decisions, on what Linux would say."""
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(openmp, "LOOK_SECONDS", 0.001)
     waited, crowded = [0.0], threading.Event()
     log: list[str] = []
 
@@ -75,10 +75,10 @@ def test_threads_sleep_while_the_cores_are_wanted_and_no_longer(monkeypatch: pyt
         return waited[0]
 
     gathered, left = threading.Event(), threading.Event()
-    monkeypatch.setattr(waiting, "seconds_waited", seconds_waited)
-    monkeypatch.setattr(waiting.Crowd, "gather", lambda self: (log.append("gather"), gathered.set()))
-    monkeypatch.setattr(waiting.Crowd, "leave", lambda self: (log.append("leave"), left.set()))
-    with waiting.considerate():
+    monkeypatch.setattr(openmp, "seconds_waited", seconds_waited)
+    monkeypatch.setattr(openmp.Crowd, "gather", lambda self: (log.append("gather"), gathered.set()))
+    monkeypatch.setattr(openmp.Crowd, "leave", lambda self: (log.append("leave"), left.set()))
+    with openmp.considerate():
         assert left.wait(WAIT_SECONDS) and not gathered.is_set(), "free cores are left at once"
         left.clear()
         crowded.set()
@@ -90,15 +90,15 @@ def test_threads_sleep_while_the_cores_are_wanted_and_no_longer(monkeypatch: pyt
 
 
 def test_linux_tells_how_long_threads_wait_for_a_core() -> None:
-    before = waiting.seconds_waited()
+    before = openmp.seconds_waited()
     work = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * len(os.sched_getaffinity(0)))
     ]
     try:
         deadline = time.monotonic() + WAIT_SECONDS
-        while waiting.seconds_waited() < before + 0.05 and time.monotonic() < deadline:
+        while openmp.seconds_waited() < before + 0.05 and time.monotonic() < deadline:
             sum(range(10_000))  # this process computes, and is kept waiting
-        assert waiting.seconds_waited() >= before + 0.05
+        assert openmp.seconds_waited() >= before + 0.05
     finally:
         for process in work:
             process.kill()

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from baker.ranks import Ranks
+from baker.training.devices.ranks import Ranks
 
 
 class Spread(NamedTuple):

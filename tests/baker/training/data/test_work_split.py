@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker.shares import share
+from baker.training.data.work_split import share
 
 
 @given(
