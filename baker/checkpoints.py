@@ -4,15 +4,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from baker import lora
 from baker.adapters.files import PARITY, content_hash
 from baker.adapters.parity import ParityCertificate, PinnedSequence
 from baker.config.checkpoint import CheckpointConfig
 from baker.storage.files import new_folder, write_json
-from baker.student import Student
 from baker.training import events
 from baker.training.data.batches import length_of, make_batch, shorten
 from baker.training.devices.ranks import ALONE, Ranks
+from baker.training.model import lora
+from baker.training.model.student import Student
 from baker.types import Trajectory
 
 PINNED_SEQUENCES = 4

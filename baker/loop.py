@@ -19,11 +19,8 @@ from baker.config.bake import BakeConfig, epochs_for
 from baker.config.optimizer import SchedulerConfig
 from baker.errors import TrainingError
 from baker.free_memory import peak_bytes
-from baker.losses import Measure
 from baker.metrics import Metrics
 from baker.status import NEGLIGIBLE_KL, Loss
-from baker.student import Compared, Student, total
-from baker.teacher_states import TeacherStates
 from baker.training import events
 from baker.training.data.batches import (
     READ_ROWS,
@@ -37,6 +34,9 @@ from baker.training.data.work_split import share
 from baker.training.devices.parallel import like, whole
 from baker.training.devices.ranks import ALONE, Ranks
 from baker.training.events import Emit
+from baker.training.model.divergences import Measure
+from baker.training.model.student import Compared, Student, total
+from baker.training.model.teacher_states import TeacherStates
 from baker.training.spec import BEFORE_ROUNDS, Round
 from baker.training.state import Standing, TrainingState
 from baker.types import Trajectory

@@ -13,6 +13,8 @@ from baker.config.bake import BakeConfig
 from baker.config.model import LoraConfig
 from baker.errors import StageError
 from baker.training.data.batches import READ_ROWS, READ_TOKENS
+from baker.training.model.student import MIDDLE_PARTS
+from baker.training.model.teacher_states import TEACHER_BYTES
 
 MIB = 2**20
 RUNTIME_BYTES = {"cpu": 430 * MIB, "cuda": 700 * MIB}
@@ -21,10 +23,6 @@ LOGITS_BYTES = {"cpu": 3 * 64 * MIB, "cuda": 3 * 256 * MIB}
 """Both sides' logits of a chunk of `losses.CHUNK_BYTES` or `GPU_CHUNK_BYTES`, in float32 at most, and what a tile of it
 takes. On a GPU, measures other than the forward KL take up to 800 MiB more."""
 ADAM_BYTES = 16  # a trained weight, its gradient and two moments, in float32
-TEACHER_BYTES = 1 << 30
-"""Most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000 response tokens."""
-MIDDLE_PARTS = 5
-"""Of the depth: layers 6, 12, 18 and 24 of 30 are compared with the teacher's, and the last."""
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 

@@ -14,19 +14,26 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from baker import lora, memory
+from baker import memory
 from baker.config.bake import IN_PARTS, epochs_for
-from baker.engine_weights import from_engine, open_lent
 from baker.errors import NeedsRoomError, NotLentError, StageError
 from baker.free_memory import free_bytes
 from baker.memory import MIB, Need
 from baker.status import MemoryPlan, MemoryWay
-from baker.student import Base, Student, dtype_of, load_base, pick_device
 from baker.training import events
 from baker.training.data.batches import as_taught, length_of, make_batch
 from baker.training.devices.parallel import WHOLE, replicated, sharded
 from baker.training.devices.ranks import Ranks
 from baker.training.events import Emit
+from baker.training.model import lora
+from baker.training.model.base import (
+    Base,
+    dtype_of,
+    load_base,
+    pick_device,
+)
+from baker.training.model.engine_weights import from_engine, open_lent
+from baker.training.model.student import Student
 from baker.training.spec import TrainSpec
 from baker.types import Trajectory
 

@@ -139,7 +139,7 @@ class Meter:
             self._teacher = [self._logits(row.teacher_ids, row) for row in rows]
 
     def kl(self) -> float:
-        from baker.losses import full_kl
+        from baker.training.model.losses import full_kl
 
         was_training = self._model.training
         self._model.eval()
@@ -187,11 +187,12 @@ def train_ours(
 ) -> Measured:
     import torch
 
-    from baker import lora
     from baker.config.bake import bake_config
     from baker.loop import Loop
     from baker.metrics import Metrics
-    from baker.student import Student, load_base, pick_device
+    from baker.training.model import lora
+    from baker.training.model.base import load_base, pick_device
+    from baker.training.model.student import Student
 
     config = bake_config(overrides, bake_config({"data": {"teacher": "full"}}))  # as a bake of its own base has it
     torch.manual_seed(config.seed)

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baker import lora
 from baker.config.data import DataConfig
-from baker.student import Student
-from baker.teacher_states import TeacherStates
 from baker.training.data.batches import Batch, make_batch
+from baker.training.model import lora
+from baker.training.model.student import Student
+from baker.training.model.teacher_states import TeacherStates
 from baker.types import Trajectory
 
 SHAPES = {

@@ -122,8 +122,8 @@ def _own_answer(server: Server, name: str, row: Trajectory, seed: int) -> Trajec
 
 
 def measure(model: Path, adapter: Path, held_out: list[Trajectory], own: list[Trajectory]) -> Measured:
-    from baker import lora
-    from baker.student import load_base, pick_device
+    from baker.training.model import lora
+    from baker.training.model.base import load_base, pick_device
 
     base = load_base(model, pick_device()).model
     config = json.loads((adapter / "adapter_config.json").read_text())

@@ -176,11 +176,12 @@ def train(
 
     Writes the adapter after each of `SHARES` of the steps to `folder`/`name`-<share>.
     """
-    from baker import lora
     from baker.config.bake import bake_config
     from baker.loop import Loop
     from baker.metrics import Metrics
-    from baker.student import Student, load_base, pick_device
+    from baker.training.model import lora
+    from baker.training.model.base import load_base, pick_device
+    from baker.training.model.student import Student
 
     config = bake_config(overrides).settled(is_own_teacher=teacher == parent)
     torch.manual_seed(config.seed)
@@ -207,8 +208,8 @@ def train(
 
 def measure(model: Path, folder: Path, heard: dict[str, list[Answer]]) -> dict[str, Found]:
     """The numbers of each of `VOICES`, by the weights themselves: no engine, no sampling but the answers'."""
-    from baker.losses import full_kl
-    from baker.student import load_base, pick_device
+    from baker.training.model.base import load_base, pick_device
+    from baker.training.model.losses import full_kl
 
     base: Any = load_base(model, pick_device()).model.eval()
     reference = heard[PROMPTED.label]
@@ -239,8 +240,8 @@ def _context(voice: Voice, answer: Answer) -> list[int]:
 
 def scaled(model: Path, adapter: Path, strength: float) -> Any:
     """The base model with `strength` times the adapter's update, by PEFT's own factor: the engine's is another."""
-    from baker import lora
-    from baker.student import load_base, pick_device
+    from baker.training.model import lora
+    from baker.training.model.base import load_base, pick_device
 
     speaker = lora.attach(load_base(model, pick_device()).model, rank=RANK, alpha=RANK, parent=adapter).model
     for module in speaker.modules():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from baker import lora
-from baker.student import Student
 from baker.training.data.batches import make_batch
+from baker.training.model import lora
+from baker.training.model.student import Student
 from tests.baker.test_full_teacher import gradient_of, shaken
 from tests.baker.tiny import make_model, make_trajectories
 

@@ -10,13 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from baker import lora, memory
+from baker import memory
 from baker.config.bake import bake_config
 from baker.loop import Stopped
-from baker.losses import FORWARD_KL, Measure
 from baker.placement import load
-from baker.student import Student
-from baker.teacher_states import TeacherStates
 from baker.train import train
 from baker.training import events
 from baker.training import state as training_state
@@ -27,12 +24,16 @@ from baker.training.data.batches import (
     read_together,
 )
 from baker.training.devices.ranks import ALONE
+from baker.training.model import lora
+from baker.training.model.divergences import FORWARD_KL, Measure
+from baker.training.model.student import Student
+from baker.training.model.teacher_states import TeacherStates
 from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
-from tests.baker.test_losses import plain_divergence
-from tests.baker.test_student import ScaledLlama
 from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, save_model, with_teacher
+from tests.baker.training.model.test_losses import plain_divergence
+from tests.baker.training.model.test_student import ScaledLlama
 
 FULL = {"data": {"teacher": "full"}}
 ROWS = make_trajectories(5)
@@ -233,7 +234,7 @@ def test_the_teacher_reads_each_row_once_in_a_whole_bake(
     kept = run(write_spec(tmp_path / "kept", base, epochs=3, **FULL))
     assert len(read) == len(set(read)) > 0
     read.clear()
-    monkeypatch.setattr("baker.teacher_states.TEACHER_BYTES", 0)
+    monkeypatch.setattr("baker.training.model.teacher_states.TEACHER_BYTES", 0)
     anew = run(write_spec(tmp_path / "anew", base, epochs=3, **FULL))
     assert not read, "there is no room for them"
     lasts = [[event.eval_kl for event in heard if isinstance(event, events.Evaluated)][-1] for heard in (kept, anew)]

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baker import lora, losses
-from baker.attention import Lengths, as_taken, packed_attention
-from baker.engine_weights import from_engine, open_lent
-from baker.student import SDPA, Student, from_files, load_base
 from baker.training.data.batches import make_batch
 from baker.training.data.packing import pack
+from baker.training.model import lora, losses
+from baker.training.model.attention import Lengths, as_taken, packed_attention
+from baker.training.model.base import SDPA, from_files, load_base
+from baker.training.model.engine_weights import from_engine, open_lent
+from baker.training.model.student import Student
 from gateway.engine.lending import handles_of
 from tests.baker.test_full_teacher import gradient_of, shaken
 from tests.baker.tiny import make_model, make_trajectories, save_model

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from baker import lora, teacher_states
-from baker.student import Student
-from baker.teacher_states import TeacherStates
 from baker.training.data.batches import make_batch
+from baker.training.model import lora, teacher_states
+from baker.training.model.student import Student
+from baker.training.model.teacher_states import TeacherStates
 from tests.baker.test_full_teacher import gradient_of, shaken
-from tests.baker.test_student import ScaledLlama
 from tests.baker.tiny import make_model, make_trajectories
+from tests.baker.training.model.test_student import ScaledLlama
 
 ROWS = make_trajectories(11)
 WEIGHT = 3.0

@@ -5,16 +5,17 @@ from typing import Any
 import pytest
 import torch
 
-from baker import loop, lora
+from baker import loop
 from baker.config.bake import bake_config
 from baker.config.optimizer import SchedulerConfig
 from baker.loop import Loop, schedule
-from baker.losses import forward_kl
 from baker.metrics import Metrics
 from baker.storage.files import read_lines
-from baker.student import Lesson, Student
 from baker.training import events
 from baker.training.data.batches import make_batch
+from baker.training.model import lora
+from baker.training.model.losses import forward_kl
+from baker.training.model.student import Lesson, Student
 from baker.types import Trajectory
 from tests.baker.tiny import make_model, make_trajectories, with_teacher
 

@@ -12,7 +12,7 @@ from baker.config.bake import bake_config
 from baker.errors import StageError
 from baker.free_memory import _left_in, free_bytes
 from baker.memory import MIB, RUNTIME_BYTES, estimate, read_shape, token_bytes
-from baker.student import load_base
+from baker.training.model.base import load_base
 from tests.baker.tiny import make_model, save_model
 
 CHILD = """

@@ -21,9 +21,9 @@ from baker.config.bake import bake_config
 from baker.errors import BakeryError, StageError, TrainingError
 from baker.status import KLChange
 from baker.storage.files import write_json
-from baker.student import load_base, pick_dtype
 from baker.train import judge, train
 from baker.training import events
+from baker.training.model.base import load_base, pick_dtype
 from baker.training.spec import TrainSpec
 from baker.trajectories.files import save_trajectory
 from baker.types import Trajectory

@@ -13,11 +13,11 @@ import msgspec
 import pytest
 import torch
 
-from baker.engine_weights import Lent, from_engine, open_lent
 from baker.errors import EngineError, NotLentError
 from baker.storage.files import write_bytes
-from baker.student import SDPA, from_files
 from baker.training import events, launcher
+from baker.training.model.base import SDPA, from_files
+from baker.training.model.engine_weights import Lent, from_engine, open_lent
 from baker.training.spec import TrainSpec
 from gateway.engine import Engine, EngineSettings
 from gateway.engine.lending import handles_of

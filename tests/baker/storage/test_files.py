@@ -154,7 +154,7 @@ def test_content_hash_depends_on_both_files_and_their_border(tmp_path: Path) -> 
 
 def test_what_the_server_imports_brings_no_torch() -> None:
     code = (
-        "import sys, baker.artifacts, baker.adapter_files, baker.events, baker.train_spec;"
+        "import sys, baker.storage.files, baker.adapters.files, baker.training.events, baker.training.spec;"
         "print(*{'torch', 'peft', 'transformers', 'vllm'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout == b"\n"

@@ -11,13 +11,13 @@ import torch
 from baker import promotion
 from baker.errors import ConflictError, InvalidInputError
 from baker.jobs import Jobs
-from baker.losses import forward_kl
 from baker.model_card import model_card
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.models_folder import StudentModels
 from baker.training import events, launcher
 from baker.training.data.batches import make_batch
+from baker.training.model.losses import forward_kl
 from tests.baker.test_bake_stage import Publisher, Training, bake, ended, make_service, steps_kept
 from tests.baker.test_jobs import POLICY, USER, Service, running
 from tests.baker.test_train import run, write_spec

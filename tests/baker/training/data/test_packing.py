@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM
 
-from baker import attention, lora
-from baker.attention import PACKED, packed_attention
-from baker.student import Student
 from baker.training.data import packing
 from baker.training.data.batches import make_batch
 from baker.training.data.packing import Packing, pack
+from baker.training.model import attention, lora
+from baker.training.model.attention import PACKED, packed_attention
+from baker.training.model.student import Student
 from baker.types import Trajectory
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, with_teacher
 

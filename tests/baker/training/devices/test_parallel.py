@@ -8,8 +8,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from baker import lora
-from baker.student import Student
 from baker.training.data.batches import make_batch
 from baker.training.devices.parallel import (
     WHOLE,
@@ -20,6 +18,8 @@ from baker.training.devices.parallel import (
     whole,
 )
 from baker.training.devices.ranks import Ranks
+from baker.training.model import lora
+from baker.training.model.student import Student
 from tests.baker.tiny import make_model, make_trajectories
 
 CPU = torch.device("cpu")

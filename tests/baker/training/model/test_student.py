@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from baker import student as students
 from baker.errors import StageError, TrainingError
-from baker.losses import Measure, divergence, forward_kl
-from baker.student import Student, load_base, pick_dtype, total
 from baker.training.data.batches import make_batch
+from baker.training.model.base import _FLASH_ATTENTIONS, _load_with, from_files, load_base, pick_dtype
+from baker.training.model.divergences import Measure
+from baker.training.model.losses import divergence, forward_kl
+from baker.training.model.student import Student, total
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, save_model
 
 CPU = torch.device("cpu")
@@ -101,12 +102,9 @@ def test_an_attention_that_can_t_be_loaded_is_replaced_with_a_warning(tmp_path: 
 def test_an_attention_that_the_model_or_the_machine_lacks_after_all_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(students._FLASH_ATTENTIONS, "flash_attention_2", lambda: True)
+    monkeypatch.setitem(_FLASH_ATTENTIONS, "flash_attention_2", lambda: True)
     folder = save_model(tmp_path / "model")
-    assert (
-        students._load_with("flash_attention_2", folder, torch.device("cuda"), torch.bfloat16, students.from_files)
-        is None
-    )
+    assert _load_with("flash_attention_2", folder, torch.device("cuda"), torch.bfloat16, from_files) is None
 
 
 def test_damaged_weights_are_noticed() -> None:

@@ -11,10 +11,12 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from baker.memory import TEACHER_BYTES
-from baker.student import Student
 from baker.training.data.batches import as_taught, read_together
+from baker.training.model.student import Student
 from baker.types import Trajectory
+
+TEACHER_BYTES = 1 << 30
+"""Most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000 response tokens."""
 
 
 class TeacherStates:

@@ -8,9 +8,11 @@ from peft.tuners.lora import Linear as PeftLinear
 from safetensors.torch import load_file
 from torch import Tensor
 
-from baker import lora
 from baker.adapters.files import ADAPTER_WEIGHTS, check_adapter, content_hash, read_adapter_config
 from baker.errors import AdapterError
+from baker.training.model import lora
+from baker.training.model.lora_layer import FastLoraLinear
+from baker.training.model.lora_targets import resolve_targets
 from tests.baker.tiny import VOCABULARY, make_model
 
 IDS = torch.arange(3, 15).reshape(2, 6)
@@ -73,7 +75,7 @@ def test_adapter_weights_are_float32_over_a_bfloat16_base() -> None:
     ],
 )
 def test_target_modules_may_be_spelled_in_four_ways(asked: str | list[str], found: list[str]) -> None:
-    assert lora.resolve_targets(make_model(), asked) == found
+    assert resolve_targets(make_model(), asked) == found
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,7 @@ def test_the_fast_layer_computes_what_peft_s_does(
         return result.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     fast, fast_gradients = outcome()
-    monkeypatch.setattr(lora.FastLoraLinear, "forward", PeftLinear.forward)
+    monkeypatch.setattr(FastLoraLinear, "forward", PeftLinear.forward)
     plain, plain_gradients = outcome()
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.1}
     torch.testing.assert_close(fast, plain, **tolerance)

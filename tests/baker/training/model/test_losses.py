@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baker import losses
-from baker.losses import (
-    FORWARD_KL,
-    Measure,
+from baker.training.model import losses
+from baker.training.model.divergences import FORWARD_KL, Measure
+from baker.training.model.losses import (
     compare,
     divergence,
     forward_kl,

@@ -13,12 +13,20 @@ the divergence itself needs, so both are computed at once, in place of the logit
 taken as 1 - (sum of q_k): that difference is noise where K tokens hold nearly all of the mass.
 """
 
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from baker.training.model.divergences import (
+    FORWARD_KL,
+    Comparison,
+    Measure,
+    compare_in_place,
+    divergence_in_place,
+    full_divergence_in_place,
+)
 
 CHUNK_BYTES = 64 << 20
 """Of a product with the head at a time, as if in float32: hundreds of positions, yet small beside any model."""
@@ -28,45 +36,14 @@ TILE_BYTES = 4 << 20
 """Of it that is worked on at a time in float32 on a CPU: what stays in its caches takes a third of the time (144
 positions of SmolLM2 over the whole vocabulary, the products included: 53 ms against 140). GPUs take a fourth of a
 chunk."""
-_LEAST_LOGPROB = -1e4  # stands for -inf, whose product with a mass of 0 is NaN
 _LEAST_SQUARE = 1e-6
-_LEAST_REST = math.log(1e-6)
-"""Under any measure but the forward KL, neither side's rest counts as less: the teacher's is 1 minus a float32 sum,
-and what is below is rounding, which a reverse divergence or a high temperature would blow up."""
 
-
-class Measure(NamedTuple):
-    """Which divergence of teacher p and student q is meant."""
-
-    beta: float = 0.0
-    """0 is the forward KL(p || q), 1 the reverse KL(q || p), what lies between the generalised Jensen-Shannon
-    divergence with the mixture m = beta p + (1 - beta) q, divided by beta (1 - beta):
-
-        KL(p || m) / (1 - beta) + KL(q || m) / beta
-
-    Undivided (arXiv:2306.13649) it vanishes towards both ends; so, it goes over into the two KLs, and any beta
-    has the same curvature where p is near q: a learning rate that is right for one is right for all."""
-    temperature: float = 1.0
-    """Above 0: p and q become p ** (1 / temperature), normalised over the J buckets. The result is not multiplied by
-    temperature ** 2, as one does to match gradients: AdamW's steps do not depend on the scale of the loss."""
-
-
-FORWARD_KL = Measure()
 
 _Part = Callable[[Tensor, slice], Tensor]
 """Takes float32 logits of some positions of a chunk, and which these are. Returns: the divergence of each; its gradient
 takes the logits' place."""
 _Parts = Callable[[slice], _Part]
 """Takes the positions of a chunk."""
-
-
-class Comparison(NamedTuple):
-    """Teacher and student at N positions, without gradient."""
-
-    nats: Tensor
-    """The sum of the forward KL: float32 scalar."""
-    agreed: Tensor
-    """Positions where both have the same likeliest token: int64 scalar."""
 
 
 def forward_kl(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Tensor:
@@ -142,7 +119,7 @@ def full_head_divergence(
 def compare(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Comparison:
     """What an evaluation wants to know of all positions. Args and raises: as `forward_kl`."""
     _check(student_logits_NV, ids_NK, teacher_logprobs_NK)
-    return _compare_in_place(student_logits_NV.to(torch.float32, copy=True), ids_NK, teacher_logprobs_NK)
+    return compare_in_place(student_logits_NV.to(torch.float32, copy=True), ids_NK, teacher_logprobs_NK)
 
 
 def head_compare(hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Comparison:
@@ -155,7 +132,7 @@ def head_compare(hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_log
             logits_NV = _logits(hidden_ND[here], head_VD)
             chunk_ids_NK, chunk_NK = ids_NK[here], teacher_logprobs_NK[here]
             for some in _tiles(logits_NV):
-                part = _compare_in_place(logits_NV[some].float(), chunk_ids_NK[some], chunk_NK[some])
+                part = compare_in_place(logits_NV[some].float(), chunk_ids_NK[some], chunk_NK[some])
                 nats += part.nats
                 agreed += part.agreed
     return Comparison(nats, agreed)
@@ -258,82 +235,9 @@ class _HeadDivergence(torch.autograd.Function):  # type: ignore[misc]
         return gradient_ND * grad.to(gradient_ND.dtype), None, None
 
 
-def _compare_in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor) -> Comparison:
-    """`logits_NV` is of no use afterwards."""
-    likeliest_N1 = ids_NK.gather(-1, teacher_NK.argmax(-1, keepdim=True))
-    agreed = (logits_NV.argmax(-1, keepdim=True) == likeliest_N1).sum()
-    return Comparison(_in_place(logits_NV, ids_NK, teacher_NK, FORWARD_KL).sum(), agreed)
-
-
 def _part_of_kept(ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> _Part:
-    return lambda logits_NV, some: _in_place(logits_NV, ids_NK[some], teacher_NK[some], measure)
+    return lambda logits_NV, some: divergence_in_place(logits_NV, ids_NK[some], teacher_NK[some], measure)
 
 
 def _part_of_all(teacher_logits_NV: Tensor, measure: Measure) -> _Part:
-    return lambda logits_NV, some: _in_place_of_all(logits_NV, teacher_logits_NV[some].float(), measure)
-
-
-def _in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> Tensor:
-    """The divergence of each position; `logits_NV` (float32) becomes its gradient."""
-    teacher_NK = teacher_NK.float().clamp(min=_LEAST_LOGPROB)
-    # Rounding can lift the K tokens' mass above 1, and the divergence then below 0.
-    teacher_NK = teacher_NK - teacher_NK.logsumexp(-1, keepdim=True).clamp(min=0.0)
-    kept_NK = logits_NV.gather(-1, ids_NK)
-    if ids_NK.shape[-1] == logits_NV.shape[-1]:  # all tokens kept: there is no rest
-        divergence_N, gradient_NK = _compare(teacher_NK, kept_NK.log_softmax(-1), measure)
-        logits_NV.scatter_(-1, ids_NK, gradient_NK)
-        return divergence_N
-
-    least = _LEAST_LOGPROB if measure == FORWARD_KL else _LEAST_REST
-    p_rest_N1 = (-torch.expm1(teacher_NK.logsumexp(-1, keepdim=True))).clamp(min=0.0)
-    logits_NV.scatter_(-1, ids_NK, -torch.inf)
-    greatest_N1 = logits_NV.amax(-1, keepdim=True)
-    rest_NV = logits_NV.sub_(greatest_N1).exp_()
-    mass_N1 = rest_NV.sum(-1, keepdim=True)
-    log_rest_N1 = mass_N1.log() + greatest_N1
-    log_p_NJ = torch.cat([teacher_NK, p_rest_N1.log().clamp(min=least)], -1)
-    log_q_NJ = torch.cat([kept_NK, log_rest_N1], -1).log_softmax(-1)
-    log_q_NJ[:, -1].clamp_(min=least)
-    divergence_N, gradient_NJ = _compare(log_p_NJ, log_q_NJ, measure)
-    rest_NV.mul_(gradient_NJ[:, -1:] / mass_N1)
-    rest_NV.scatter_(-1, ids_NK, gradient_NJ[:, :-1])
-    return divergence_N
-
-
-def _in_place_of_all(logits_NV: Tensor, teacher_logits_NV: Tensor, measure: Measure) -> Tensor:
-    """The same where every token is a bucket."""
-    log_p_NV, log_q_NV = teacher_logits_NV.log_softmax(-1), logits_NV.log_softmax(-1)
-    if measure != FORWARD_KL:
-        divergence_N, gradient_NV = _compare(log_p_NV, log_q_NV, measure)
-        logits_NV.copy_(gradient_NV)
-        return divergence_N
-    p_NV = log_p_NV.exp()  # `_compare` in place
-    torch.exp(log_q_NV, out=logits_NV).sub_(p_NV)
-    return log_p_NV.sub_(log_q_NV).mul_(p_NV).sum(-1)
-
-
-def _compare(log_p_NJ: Tensor, log_q_NJ: Tensor, measure: Measure) -> tuple[Tensor, Tensor]:
-    """The divergence of each position (N,), and its gradient by log q before that was normalised (N, J)."""
-    if measure == FORWARD_KL:
-        p_NJ = log_p_NJ.exp()
-        return (p_NJ * (log_p_NJ - log_q_NJ)).sum(-1), log_q_NJ.exp() - p_NJ
-    # Beta near 0 or 1 divides the rounding by it: hence float64, a tile at a time.
-    log_p_NJ = (log_p_NJ.double() / measure.temperature).log_softmax(-1)
-    log_q_NJ = (log_q_NJ.double() / measure.temperature).log_softmax(-1)
-    divergence_N, gradient_NJ = _compare_by_beta(log_p_NJ, log_q_NJ, measure.beta)
-    return divergence_N.float(), (gradient_NJ / measure.temperature).float()
-
-
-def _compare_by_beta(log_p_NJ: Tensor, log_q_NJ: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    p_NJ, q_NJ = log_p_NJ.exp(), log_q_NJ.exp()
-    if beta == 0.0:
-        return (p_NJ * (log_p_NJ - log_q_NJ)).sum(-1), q_NJ - p_NJ
-    if beta == 1.0:
-        log_m_NJ, forward_N = log_p_NJ, 0.0
-    else:
-        log_m_NJ = torch.logaddexp(log_p_NJ + math.log(beta), log_q_NJ + math.log1p(-beta))
-        forward_N = (p_NJ * (log_p_NJ - log_m_NJ)).sum(-1) / (1.0 - beta)
-    # The derivative by log q_j is this itself: what m adds to it cancels between the two KLs.
-    reverse_NJ = q_NJ * (log_q_NJ - log_m_NJ) / beta
-    reverse_N = reverse_NJ.sum(-1)
-    return forward_N + reverse_N, reverse_NJ - q_NJ * reverse_N[:, None]
+    return lambda logits_NV, some: full_divergence_in_place(logits_NV, teacher_logits_NV[some].float(), measure)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from baker.errors import NotLentError
-from baker.student import from_files
+from baker.training.model.base import from_files
 
 COMPARED = 1 << 25
 """Numbers at a time."""

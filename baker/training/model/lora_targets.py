@@ -1,0 +1,69 @@
+"""Which modules `target_modules` means."""
+
+import re
+from collections.abc import Sequence
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from baker.adapters.files import (
+    FORBIDDEN_TARGETS,
+)
+from baker.errors import AdapterError
+
+ALL_LINEAR = "all-linear"
+
+_NAMES = re.compile(r"[\w.,\s-]*")
+
+
+def resolve_targets(model: PreTrainedModel, target_modules: str | list[str]) -> list[str]:
+    """The names of linear layers that are meant, sorted: the last parts of their names, or all of them.
+
+    Args:
+        target_modules: `all-linear`, names (also as one string, with commas), or else a regular expression that whole
+            names of modules match, as PEFT has it.
+    Raises: AdapterError naming what the model lacks, what is no linear layer, and embeddings and lm_head.
+    """
+    head = model.get_output_embeddings()
+    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head}
+    if isinstance(target_modules, str) and target_modules.strip().lower() == ALL_LINEAR:
+        return sorted({name.rpartition(".")[2] for name in linear} - FORBIDDEN_TARGETS)
+    if isinstance(target_modules, str) and not _NAMES.fullmatch(target_modules):
+        return _matching(model, target_modules, linear)
+    names = target_modules.split(",") if isinstance(target_modules, str) else target_modules
+    names = sorted({name.strip() for name in names} - {""})
+    if not names:
+        raise AdapterError(f"target_modules is empty: name modules, or say {ALL_LINEAR!r}")
+    refused = [name for name in names if FORBIDDEN_TARGETS.intersection(name.split("."))]
+    if refused:
+        raise AdapterError(f"target_modules: adapters on {', '.join(refused)} are not served faithfully: remove them")
+    missing = [name for name in names if not any(is_named(module, [name]) for module in linear)]
+    if missing:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise AdapterError(f"target_modules: the model has no linear layer {', '.join(missing)}; it has {known}")
+    return names
+
+
+def _matching(model: PreTrainedModel, pattern: str, linear: set[str]) -> list[str]:
+    """The whole names of linear layers that match `pattern`."""
+    try:
+        matched = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
+    except re.error as error:
+        raise AdapterError(f"target_modules {pattern!r} is no regular expression: {error}") from error
+    refused = [name for name in matched if FORBIDDEN_TARGETS.intersection(name.split("."))]
+    if refused:
+        raise AdapterError(
+            f"target_modules {pattern!r} matches {', '.join(refused)}: adapters there are not served faithfully"
+        )
+    targets = sorted(linear.intersection(matched))
+    if not targets:
+        raise AdapterError(
+            f"target_modules {pattern!r} matches no linear layer: a regular expression must match whole names, such "
+            f"as {min(linear)}"
+        )
+    return targets
+
+
+def is_named(module: str, names: Sequence[str]) -> bool:
+    """Whether `module` is one of `names`, each the whole of its name or the last parts."""
+    return any(f".{module}".endswith(f".{name}") for name in names)
