@@ -188,11 +188,11 @@ def train_ours(
     import torch
 
     from baker.config.bake import bake_config
-    from baker.loop import Loop
-    from baker.metrics import Metrics
     from baker.training.model import lora
     from baker.training.model.base import load_base, pick_device
     from baker.training.model.student import Student
+    from baker.training.run.loop import Loop
+    from baker.training.run.metrics import Metrics
 
     config = bake_config(overrides, bake_config({"data": {"teacher": "full"}}))  # as a bake of its own base has it
     torch.manual_seed(config.seed)

@@ -177,11 +177,11 @@ def train(
     Writes the adapter after each of `SHARES` of the steps to `folder`/`name`-<share>.
     """
     from baker.config.bake import bake_config
-    from baker.loop import Loop
-    from baker.metrics import Metrics
     from baker.training.model import lora
     from baker.training.model.base import load_base, pick_device
     from baker.training.model.student import Student
+    from baker.training.run.loop import Loop
+    from baker.training.run.metrics import Metrics
 
     config = bake_config(overrides).settled(is_own_teacher=teacher == parent)
     torch.manual_seed(config.seed)

@@ -31,7 +31,7 @@ STOP_SECONDS = 15.0
 PATIENCE_SECONDS = 300
 STALL_SECONDS = 12.0
 STREAMS = 32
-NO_ENGINE = re.compile("resource_tracker|baker.train")
+NO_ENGINE = re.compile("resource_tracker|baker.training.run")
 """Processes that are no engine's."""
 ADAPTER = "repo/bake"
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}

@@ -56,7 +56,7 @@ async def train(
             sys.executable,
             *(torchrun(spec.devices) if spec.devices > 1 else []),
             "-m",
-            "baker.train",
+            "baker.training.run",
             str(spec_file),
             "--watch-stdin",  # ends by itself when this process is killed
             # Ctrl-C in the terminal is for the service. Not `process_group`, which uvloop refuses; alone, the training

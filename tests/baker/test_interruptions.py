@@ -18,8 +18,8 @@ from baker.storage.files import read_lines
 from baker.storage.job import Job
 from tests.baker.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.test_jobs import USER, Service, running
-from tests.baker.test_train import is_running
 from tests.baker.tiny import make_model
+from tests.baker.training.run.test_train import is_running
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +74,7 @@ def trainer() -> psutil.Process | None:
     """The training process, if one runs."""
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "baker.train" in child.cmdline():
+            if "baker.training.run" in child.cmdline():
                 return child
     return None
 

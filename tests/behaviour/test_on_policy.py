@@ -19,13 +19,13 @@ from baker.config.bake import bake_config
 from baker.config.data import OnPolicyConfig
 from baker.config.unsupported import refusals
 from baker.errors import EngineError, InvalidInputError, RolloutError
-from baker.loop import Stopped
 from baker.status import JobState, Progress, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import Job
-from baker.train import train
 from baker.training import events
 from baker.training import state as training_state
+from baker.training.run.loop import Stopped
+from baker.training.run.train import train
 from baker.training.spec import Round, TrainSpec
 from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.trajectories.on_policy import (
@@ -44,9 +44,9 @@ from baker.types import (
 from tests.baker.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.test_interruptions import SECONDS, begin, kill_trainer, step_of, until
 from tests.baker.test_jobs import Service, decode, running
-from tests.baker.test_resume import Killed
-from tests.baker.test_train import TIME_DEPENDENT, is_running, write_spec
 from tests.baker.tiny import make_model, make_trajectories, save_model
+from tests.baker.training.run.test_train import TIME_DEPENDENT, is_running, write_spec
+from tests.behaviour.test_resume import Killed
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.anyio

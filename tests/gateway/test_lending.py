@@ -21,8 +21,8 @@ from baker.training.model.engine_weights import Lent, from_engine, open_lent
 from baker.training.spec import TrainSpec
 from gateway.engine import Engine, EngineSettings
 from gateway.engine.lending import handles_of
-from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import make_trajectories
+from tests.baker.training.run.test_train import run, warnings_of, write_spec
 from tests.gateway.engines import make_model
 
 pytestmark = pytest.mark.anyio

@@ -16,8 +16,8 @@ from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.types import Prompt
 from tests.baker.settings import settings_of
-from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import save_model
+from tests.baker.training.run.test_train import run, warnings_of, write_spec
 from tests.service import ROOT
 
 PAGE = (ROOT / "docs" / "bake-config.md").read_text()

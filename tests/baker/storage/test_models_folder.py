@@ -20,8 +20,8 @@ from baker.training.data.batches import make_batch
 from baker.training.model.losses import forward_kl
 from tests.baker.test_bake_stage import Publisher, Training, bake, ended, make_service, steps_kept
 from tests.baker.test_jobs import POLICY, USER, Service, running
-from tests.baker.test_train import run, write_spec
 from tests.baker.tiny import make_model, make_trajectories
+from tests.baker.training.run.test_train import run, write_spec
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from baker.adapters.files import check_adapter
 from baker.adapters.parity import read_parity
 from baker.errors import EngineError, StageError
 from baker.training import events, launcher
-from tests.baker.test_train import write_spec
 from tests.baker.tiny import save_model
+from tests.baker.training.run.test_train import write_spec
 
 pytestmark = pytest.mark.anyio
 

@@ -14,15 +14,15 @@ import msgspec
 import pytest
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY
-from baker.loop import Stopped
 from baker.storage.files import read_lines, write_json
-from baker.train import train
 from baker.training import events
 from baker.training import state as training_state
+from baker.training.run.loop import Stopped
+from baker.training.run.train import train
 from baker.training.spec import TrainSpec
 from baker.types import Trajectory
-from tests.baker.test_train import TIME_DEPENDENT, start, write_spec
 from tests.baker.tiny import make_trajectories, save_model
+from tests.baker.training.run.test_train import TIME_DEPENDENT, start, write_spec
 
 SETTINGS: dict[str, Any] = {
     "epochs": 20,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from baker import curves
 from baker.storage.files import append_lines
+from baker.training.run import curves
 
 
 def draw(folder: Path, rows: list[dict[str, object]]) -> Image.Image:

@@ -5,17 +5,18 @@ from typing import Any
 import pytest
 import torch
 
-from baker import loop
 from baker.config.bake import bake_config
 from baker.config.optimizer import SchedulerConfig
-from baker.loop import Loop, schedule
-from baker.metrics import Metrics
 from baker.storage.files import read_lines
 from baker.training import events
 from baker.training.data.batches import make_batch
 from baker.training.model import lora
 from baker.training.model.losses import forward_kl
 from baker.training.model.student import Lesson, Student
+from baker.training.run import loop
+from baker.training.run.loop import Loop
+from baker.training.run.metrics import Metrics
+from baker.training.run.schedule import schedule
 from baker.types import Trajectory
 from tests.baker.tiny import make_model, make_trajectories, with_teacher
 

@@ -7,39 +7,27 @@ none does, the engine may be put to sleep, or else the training is refused with 
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import torch
 
-from baker import memory
-from baker.config.bake import IN_PARTS, epochs_for
-from baker.errors import NeedsRoomError, NotLentError, StageError
+from baker.config.bake import IN_PARTS
+from baker.errors import NeedsRoomError, StageError
 from baker.free_memory import free_bytes
-from baker.memory import MIB, Need
 from baker.status import MemoryPlan, MemoryWay
 from baker.training import events
-from baker.training.data.batches import as_taught, length_of, make_batch
-from baker.training.devices.parallel import WHOLE, replicated, sharded
+from baker.training.data.batches import as_taught, length_of
 from baker.training.devices.ranks import Ranks
 from baker.training.events import Emit
-from baker.training.model import lora
 from baker.training.model.base import (
-    Base,
     dtype_of,
-    load_base,
-    pick_device,
 )
-from baker.training.model.engine_weights import from_engine, open_lent
-from baker.training.model.student import Student
+from baker.training.run import memory
+from baker.training.run.memory import MIB, Need
 from baker.training.spec import TrainSpec
 from baker.types import Trajectory
-
-WORTH_COMPILING = 3e16
-"""Operations. An H100 does them in 80 s, in 60 with compiled layers, and compiles for 16 s; the next
-training finds them in torch's cache."""
 
 
 class Layout(NamedTuple):
@@ -58,68 +46,6 @@ class Room(NamedTuple):
     free: int
     asleep: int
     """If the engine slept."""
-
-
-def load(
-    spec: TrainSpec, rows: Sequence[Trajectory], ranks: Ranks, emit: Emit, at_once: int | None = None
-) -> tuple[Student, lora.Attached]:
-    """The base with its new adapter, which starts as the parent's if there is one, ready to train on `rows`.
-
-    Args: at_once: most trajectories of a forward pass; None: as the config says. Memory may ask for fewer.
-    Raises: before anything is loaded, NeedsRoomError if it only fits while the engine sleeps, StageError if it does
-    not fit; then StageError for a base that can't be loaded, AdapterError for the parent's or the wanted adapter.
-    """
-    config, device = spec.config, pick_device()
-    wanted = config.model.baked_adapter_config
-    lent = None if spec.engine_weights is None else _borrow(spec, device, Path(spec.engine_weights), emit)
-    layout = _choose(spec, rows, device, ranks, emit, at_once, is_lent=lent is not None)
-    base = lent or _load_base(spec, device, is_moved=not layout.in_parts)
-    attached = lora.attach(
-        base.model,
-        rank=wanted.r,
-        alpha=wanted.lora_alpha,
-        dropout=wanted.lora_dropout,
-        target_modules=wanted.target_modules,
-        parent=None if spec.parent_adapter is None else Path(spec.parent_adapter),
-        remembers_parent=config.data.has_full_teacher,
-    )
-    if layout.in_parts:
-        spread = sharded(base.model, device, ranks)
-        lora.bring_parent(attached.model, device)
-    else:
-        spread = WHOLE if ranks.size == 1 else replicated(base.model, ranks)
-    for message in [*base.warnings, *attached.warnings]:
-        emit(events.Warned(message))
-    student = Student(base.model, spread, most_rows=layout.at_once)
-    student.as_teacher = partial(lora.as_parent, attached.model)
-    if layout.recomputes:
-        student.recompute_activations()
-    return student, attached
-
-
-def _load_base(spec: TrainSpec, device: torch.device, **how: Any) -> Base:
-    model = spec.config.model
-    return load_base(Path(spec.base_model), device, model.torch_dtype, model.attn_implementation, **how)
-
-
-def _borrow(spec: TrainSpec, device: torch.device, handles: Path, emit: Emit) -> Base | None:
-    """The base on the engine's weights, which takes next to nothing; None, and a warning, if that can't be."""
-    try:
-        return _load_base(spec, device, weights=partial(from_engine, open_lent(handles)))
-    except NotLentError as error:
-        emit(events.Warned(f"training takes a copy of the engine's weights of its own: {error}"))
-        return None
-
-
-def compile_if_worth(spec: TrainSpec, student: Student, rows: Sequence[Trajectory], emit: Emit) -> None:
-    """Of a long training on one GPU, compile the layers. Of several, all or none would have to: not tried."""
-    config = spec.config
-    passes = config.data.on_policy.epochs if spec.round.number else config.epochs or epochs_for(len(rows))
-    operations = 4 * student.model.num_parameters() * sum(map(length_of, rows)) * passes
-    if student.device.type != "cuda" or student.spread is not WHOLE or operations < WORTH_COMPILING:
-        return
-    if reason := student.compile_layers(make_batch(rows[: student.most_rows or config.micro_batch_size])):
-        emit(events.Warned(f"the model's layers can't be compiled for this GPU, so training takes longer: {reason}"))
 
 
 def _choose(

@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.errors import TrainerLostError
-from baker.loop import Stopped
 from baker.storage.files import read_lines, write_json
-from baker.train import train
 from baker.training import events, launcher
 from baker.training import state as training_state
 from baker.training.launcher import torchrun
+from baker.training.run.loop import Stopped
+from baker.training.run.train import train
 from baker.training.spec import TrainSpec
-from tests.baker.test_train import warnings_of, write_spec
 from tests.baker.tiny import make_trajectories, save_model
+from tests.baker.training.run.test_train import warnings_of, write_spec
 
 STEPS = 16
 SETTINGS: dict[str, Any] = {
@@ -96,7 +96,7 @@ def test_two_machines_train_as_one_process_would(tmp_path: Path, base: Path, alo
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     where = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port)]
-    torchrun, work = ["-m", "torch.distributed.run"], ["-m", "baker.train", str(tmp_path / "spec.json")]
+    torchrun, work = ["-m", "torch.distributed.run"], ["-m", "baker.training.run", str(tmp_path / "spec.json")]
     machines = [
         subprocess.Popen(
             [sys.executable, *torchrun, *where, "--node-rank", str(number), *work],
@@ -169,7 +169,7 @@ def test_a_model_in_parts_goes_on_from_one_process_and_one_goes_on_from_it(
         train(spec, lambda event: None, is_stopping)
     spec = resumed(spec)
     write_json(tmp_path / "spec.json", spec)
-    command = [sys.executable, *torchrun(2), "-m", "baker.train", str(tmp_path / "spec.json")]
+    command = [sys.executable, *torchrun(2), "-m", "baker.training.run", str(tmp_path / "spec.json")]
     heard: list[events.TrainEvent] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None

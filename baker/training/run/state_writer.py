@@ -3,12 +3,12 @@
 import time
 from pathlib import Path
 
-from baker.loop import Loop
-from baker.metrics import Metrics
 from baker.training import events
 from baker.training import state as training_state
 from baker.training.devices.ranks import ALONE, Ranks
 from baker.training.events import Emit
+from baker.training.run.loop import Loop
+from baker.training.run.metrics import Metrics
 from baker.training.spec import TrainSpec
 from baker.training.state import TrainingState
 

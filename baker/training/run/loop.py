@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from baker.config.bake import BakeConfig, epochs_for
-from baker.config.optimizer import SchedulerConfig
 from baker.errors import TrainingError
 from baker.free_memory import peak_bytes
-from baker.metrics import Metrics
 from baker.status import NEGLIGIBLE_KL, Loss
 from baker.training import events
 from baker.training.data.batches import (
@@ -37,6 +35,8 @@ from baker.training.events import Emit
 from baker.training.model.divergences import Measure
 from baker.training.model.student import Compared, Student, total
 from baker.training.model.teacher_states import TeacherStates
+from baker.training.run.metrics import Metrics
+from baker.training.run.schedule import schedule
 from baker.training.spec import BEFORE_ROUNDS, Round
 from baker.training.state import Standing, TrainingState
 from baker.types import Trajectory
@@ -440,21 +440,6 @@ class Loop:
     def _steps_for(self, rows: int) -> int:
         """One pass over so many."""
         return -(-rows // (self._config.micro_batch_size * self._config.gradient_accumulation_steps))
-
-
-def schedule(config: SchedulerConfig, step: int, total_steps: int) -> float:
-    """The share of the learning rate at `step` (1 is the first): a linear warmup, then as `config.curve` says."""
-    warmup = min(config.warmup_steps, total_steps - 1)
-    if step <= warmup:
-        return step / (warmup + 1)
-    done = (step - warmup - 1) / (total_steps - warmup)
-    match config.curve:
-        case "constant":
-            return 1.0
-        case "cosine":
-            return 0.5 * (1.0 + math.cos(math.pi * done))
-        case "linear":
-            return 1.0 - done
 
 
 def _batches(rows: Sequence[Trajectory]) -> list[Batch]:

@@ -10,11 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baker import memory
 from baker.config.bake import bake_config
-from baker.loop import Stopped
-from baker.placement import load
-from baker.train import train
 from baker.training import events
 from baker.training import state as training_state
 from baker.training.data.batches import (
@@ -28,12 +24,16 @@ from baker.training.model import lora
 from baker.training.model.divergences import FORWARD_KL, Measure
 from baker.training.model.student import Student
 from baker.training.model.teacher_states import TeacherStates
+from baker.training.run import memory
+from baker.training.run.builder import load
+from baker.training.run.loop import Stopped
+from baker.training.run.train import train
 from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
-from tests.baker.test_train import run, warnings_of, write_spec
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, save_model, with_teacher
 from tests.baker.training.model.test_losses import plain_divergence
 from tests.baker.training.model.test_student import ScaledLlama
+from tests.baker.training.run.test_train import run, warnings_of, write_spec
 
 FULL = {"data": {"teacher": "full"}}
 ROWS = make_trajectories(5)
@@ -181,7 +181,7 @@ def test_a_bake_learns_from_it_and_eval_kl_is_that_of_the_kept_tokens(
         recomputes=True,
         taught=[length_of(as_taught(row)) for row in rows],
     )
-    monkeypatch.setattr("baker.placement.free_bytes", lambda: need.to_take)
+    monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: need.to_take)
     again = run(spec)
     assert any("computed again" in warning for warning in warnings_of(again))
     assert saved_by(again).sha256 == saved_by(full).sha256, "with activations computed again"

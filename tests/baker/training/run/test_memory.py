@@ -11,17 +11,24 @@ import torch
 from baker.config.bake import bake_config
 from baker.errors import StageError
 from baker.free_memory import _left_in, free_bytes
-from baker.memory import MIB, RUNTIME_BYTES, estimate, read_shape, token_bytes
 from baker.training.model.base import load_base
+from baker.training.run.memory import (
+    MIB,
+    RUNTIME_BYTES,
+    estimate,
+    read_shape,
+    token_bytes,
+)
 from tests.baker.tiny import make_model, save_model
 
 CHILD = """
 import sys
 from pathlib import Path
 import torch
-from baker import lora
-from baker.batches import make_batch
-from baker.student import Student, load_base
+from baker.training.model import lora
+from baker.training.data.batches import make_batch
+from baker.training.model.base import load_base
+from baker.training.model.student import Student
 from tests.baker.tiny import make_trajectories
 student = Student(load_base(Path(sys.argv[1]), torch.device("cpu"), "bfloat16").model)
 adapter = lora.attach(student.model, rank=16, alpha=16).model
@@ -30,7 +37,7 @@ batch = make_batch(make_trajectories(2))
 for _ in range(2):
     student.divergence(batch).backward()
     optimizer.step()
-from baker.memory import peak_bytes
+from baker.free_memory import peak_bytes
 print(peak_bytes())
 """
 

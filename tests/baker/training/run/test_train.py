@@ -13,17 +13,18 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from baker import placement
-from baker import train as trainer
 from baker.adapters.files import ADAPTER_WEIGHTS, check_adapter, content_hash
 from baker.adapters.parity import read_parity
 from baker.config.bake import bake_config
 from baker.errors import BakeryError, StageError, TrainingError
 from baker.status import KLChange
 from baker.storage.files import write_json
-from baker.train import judge, train
 from baker.training import events
 from baker.training.model.base import load_base, pick_dtype
+from baker.training.run import __main__ as trainer
+from baker.training.run import builder
+from baker.training.run.train import train
+from baker.training.run.verdict import judge
 from baker.training.spec import TrainSpec
 from baker.trajectories.files import save_trajectory
 from baker.types import Trajectory
@@ -81,7 +82,7 @@ def run(spec: TrainSpec) -> list[events.TrainEvent]:
 
 
 def start(spec_file: Path, *options: str, **settings: Any) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "baker.train", str(spec_file), *options]
+    command = [sys.executable, "-m", "baker.training.run", str(spec_file), *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
 
 
@@ -179,7 +180,7 @@ def test_what_nobody_expected_is_an_event_too(
     write_spec(tmp_path, base)
     heard: list[events.TrainEvent] = []
     monkeypatch.setattr(trainer, "_take_stdout", lambda: heard.append)
-    monkeypatch.setattr(placement, "Student", lambda *how, **more: 1 / 0)
+    monkeypatch.setattr(builder, "Student", lambda *how, **more: 1 / 0)
     assert trainer.main([str(tmp_path / "spec.json")]) == 1
     assert heard[-1] == events.Failed("training stopped on ZeroDivisionError: division by zero", "INTERNAL_ERROR")
     assert "Traceback" in capsys.readouterr().err
@@ -209,7 +210,7 @@ def wait_for_a_step(lines: Any) -> None:
 def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path, base: Path) -> None:
     code = (
         "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'baker.train', sys.argv[1], '--watch-stdin'],"
+        "child = subprocess.Popen([sys.executable, '-m', 'baker.training.run', sys.argv[1], '--watch-stdin'],"
         " stdin=subprocess.PIPE)\n"
         "print(child.pid, file=sys.stderr, flush=True)\n"
         "child.wait()\n"

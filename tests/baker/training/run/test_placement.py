@@ -8,20 +8,26 @@ import msgspec
 import pytest
 import torch
 
-from baker import memory, placement
 from baker.config.bake import bake_config
 from baker.errors import NeedsRoomError, StageError
-from baker.loop import Stopped
-from baker.memory import MIB, Need, estimate, read_shape
-from baker.placement import Layout, Room
 from baker.status import MemoryWay
-from baker.train import train
 from baker.training import events
 from baker.training import state as training_state
 from baker.training.data.batches import length_of
 from baker.training.devices.ranks import Ranks
-from tests.baker.test_train import run, warnings_of, write_spec
+from baker.training.run import memory, placement
+from baker.training.run.builder import load
+from baker.training.run.loop import Stopped
+from baker.training.run.memory import (
+    MIB,
+    Need,
+    estimate,
+    read_shape,
+)
+from baker.training.run.placement import Layout, Room
+from baker.training.run.train import train
 from tests.baker.tiny import make_trajectories, save_model
+from tests.baker.training.run.test_train import run, warnings_of, write_spec
 
 CPU = torch.device("cpu")
 ROWS = make_trajectories(15)
@@ -80,7 +86,7 @@ def test_what_would_not_fit_is_computed_again_and_gives_the_same_adapter(
 ) -> None:
     bytes_of = []
     for name, free in (("roomy", 2**60), ("narrow", taken(need(base, recomputes=True)))):
-        monkeypatch.setattr("baker.placement.free_bytes", lambda free=free: free)
+        monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda free=free: free)
         heard = run(write_spec(tmp_path / name, base, ROWS, epochs=2))
         assert plans(heard) == [(MemoryWay.BESIDE, False, name == "narrow")]
         assert isinstance(heard[0], events.Planned) and heard[0].memory.free == free
@@ -96,12 +102,12 @@ def test_what_does_not_fit_at_all_is_refused_with_the_numbers_before_anything_is
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     least = need(base, recomputes=not settings, at_once=1)
-    monkeypatch.setattr("baker.placement.free_bytes", lambda: taken(least) - 1)
-    monkeypatch.setattr(placement, "load_base", lambda *how, **more: pytest.fail("it was loaded"))
+    monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: taken(least) - 1)
+    monkeypatch.setattr("baker.training.run.builder.load_base", lambda *how, **more: pytest.fail("it was loaded"))
     heard: list[events.TrainEvent] = []
     spec = write_spec(tmp_path, base, ROWS, **settings)
     with pytest.raises(StageError, match=r"lower data\.max_length") as refusal:
-        placement.load(spec, ROWS[3:], Ranks(), heard.append)
+        load(spec, ROWS[3:], Ranks(), heard.append)
     free = f"{taken(least) / MIB:,.0f} MiB are free"
     assert str(least) in refusal.value.message and free in refusal.value.message
     assert ("disable_activation_checkpoint" in refusal.value.message) == bool(settings)
@@ -129,7 +135,7 @@ def test_a_step_that_does_not_fit_is_computed_a_few_trajectories_at_a_time(
     losses = []
     for name, at_once in (("roomy", 6), ("narrow", 3), ("narrower", 1)):
         free = taken(need(base, recomputes=not settings, at_once=at_once)) if at_once < 6 else 2**60
-        monkeypatch.setattr("baker.placement.free_bytes", lambda free=free: free)
+        monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda free=free: free)
         heard = run(write_spec(tmp_path / name, base, ROWS, epochs=2, micro_batch_size=6, **settings))
         losses.append([event.loss for event in heard if isinstance(event, events.Stepped)])
         told = [warning for warning in warnings_of(heard) if f"{at_once} are computed at a time" in warning]
@@ -141,7 +147,7 @@ def test_a_step_that_does_not_fit_is_computed_a_few_trajectories_at_a_time(
 def test_a_machine_s_memory_is_shared_by_its_own_processes(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("baker.placement.free_bytes", lambda: 1000)
+    monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: 1000)
     spec = write_spec(tmp_path, base, ROWS)
     assert placement._room(spec, CPU, Alike(0, 6, here=2)) == Room(500, 500)
 
@@ -151,7 +157,9 @@ def test_a_training_that_is_taken_up_again_computes_as_many_at_a_time_as_before(
 ) -> None:
     """However much memory there is by then: the adapter is that of one that was never interrupted, to the byte."""
     settings = {"epochs": 2, "micro_batch_size": 6, "checkpoint": [{"state_every_n_seconds": 0}]}
-    monkeypatch.setattr("baker.placement.free_bytes", lambda: taken(need(base, recomputes=True, at_once=3)))
+    monkeypatch.setattr(
+        "baker.training.run.placement.free_bytes", lambda: taken(need(base, recomputes=True, at_once=3))
+    )
     made = []
     for name in ("whole", "interrupted"):
         spec = write_spec(tmp_path / name, base, ROWS, **settings)
@@ -168,7 +176,7 @@ def test_a_training_that_is_taken_up_again_computes_as_many_at_a_time_as_before(
             assert state is not None
             assert training_state.read(state).standing.at_once == 3
             spec = msgspec.structs.replace(spec, resume=str(state))
-            monkeypatch.setattr("baker.placement.free_bytes", lambda: 2**60)
+            monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: 2**60)
         train(spec, lambda event: None)
         made.append((tmp_path / name / "out/4/adapter_model.safetensors").read_bytes())
     assert made[0] == made[1]

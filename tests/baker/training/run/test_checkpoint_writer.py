@@ -1,7 +1,7 @@
 import pytest
 
-from baker.checkpoints import is_due
 from baker.config.checkpoint import CheckpointConfig
+from baker.training.run.checkpoint_writer import is_due
 
 
 def steps(*configs: CheckpointConfig, total: int = 12, per_epoch: int = 4) -> list[int]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from baker.config.bake import bake_config
-from baker.metrics import Metrics, Run, wandb_run
 from baker.storage.files import append_lines, read_lines
+from baker.training.run.metrics import Metrics, Run, wandb_run
 
 ASKED = bake_config({"wandb": {"enable": True, "project": "bread", "tags": ["a"]}})
 
@@ -75,12 +75,12 @@ def test_rows_that_a_full_disk_refuses_are_held_back_and_none_is_lost(
 
     with Metrics(path, on_trouble=complaints.append) as metrics:
         metrics.add({"iter": 1})
-        monkeypatch.setattr("baker.metrics.append_lines", full)
+        monkeypatch.setattr("baker.training.run.metrics.append_lines", full)
         metrics.add({"iter": 2})
         metrics.add({"iter": 3})
         metrics.add({"iter": 4})
         assert [row["iter"] for row in read_lines(path)] == [1, 2, 3, 4]
-        monkeypatch.setattr("baker.metrics.append_lines", lambda path, rows: full(path, []))
+        monkeypatch.setattr("baker.training.run.metrics.append_lines", lambda path, rows: full(path, []))
         metrics.add({"iter": 5})
         with pytest.raises(OSError, match="No space"):
             metrics.flush()

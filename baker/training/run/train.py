@@ -1,0 +1,155 @@
+"""A training run: trajectories -> checkpoints and metrics.
+
+Order of effects: read and check the data, load the model, evaluate, train (with a checkpoint where one is due, and the
+training state every so often), evaluate, judge; only then is the last checkpoint written. The same spec, data and
+machine give the same adapter, to the byte, however often the training was interrupted and taken up again. Several
+processes all do the same, each with its share of a step's rows.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+from baker.errors import StageError
+from baker.training import events
+from baker.training import state as training_state
+from baker.training.devices.ranks import (
+    ALONE,
+    Ranks,
+)
+from baker.training.events import Emit
+from baker.training.run import curves
+from baker.training.run.builder import compile_if_worth, load
+from baker.training.run.checkpoint_writer import CheckpointWriter, is_due
+from baker.training.run.loop import Loop, Stopped
+from baker.training.run.metrics import Metrics, wandb_run
+from baker.training.run.rows import check_vocabulary, read_data
+from baker.training.run.state_writer import Keeper
+from baker.training.run.verdict import judge
+from baker.training.spec import TrainSpec
+from baker.trajectories.files import load_trajectory
+
+
+def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE) -> None:
+    """Args: is_stopping: asked often; once it says so, the state is kept and the training ends.
+
+    Raises: TrainingError if the data does not fit the model or the loss does not fall; StageError for files that
+    can't be read; AdapterError for the parent's or the wanted adapter; OSError if the last checkpoint can't be
+    written; Stopped.
+    """
+    begin = time.monotonic()
+    config = spec.config
+    if spec.threads is not None:
+        torch.set_num_threads(max(1, spec.threads // ranks.here))
+    torch.manual_seed(config.seed)
+    state = None if spec.resume is None else training_state.read(Path(spec.resume))
+    ranks.by_first(lambda: _clear(spec, after=0 if state is None else state.standing.step))
+    rows, held_out = read_data(spec, emit)
+    neutral = [load_trajectory(Path(name)) for name in spec.neutral]
+    pinned = [*chain.from_iterable(held_out.values())] or rows
+    student, attached = load(spec, rows, ranks, emit, None if state is None else state.standing.at_once)
+    check_vocabulary([*rows, *pinned, *neutral], student.vocabulary)
+    compile_if_worth(spec, student, rows, emit)
+    with _metrics(spec, 0 if state is None else state.standing.rows, ranks, emit) as metrics:
+        has_parent = spec.parent_adapter is not None
+        loop = Loop(
+            student,
+            config,
+            rows,
+            held_out,
+            metrics,
+            emit,
+            is_stopping,
+            neutral,
+            has_parent=has_parent,
+            part=spec.round,
+            ranks=ranks,
+        )
+        writer = CheckpointWriter(attached, student, Path(spec.output), spec.base_model_name, pinned, ranks)
+        held_out_rows = sum(map(len, held_out.values()))
+        emit(events.Started(loop.total_steps, len(rows), held_out_rows, sum(p.numel() for p in loop.parameters)))
+        if state is not None:
+            loop.restore(state)
+            emit(events.Resumed(loop.step, loop.loss))
+            for saved in writer.written():
+                emit(saved)
+        _run(loop, spec, writer, Keeper(spec, loop, metrics, emit, ranks), emit)
+    if ranks.is_first and spec.draws_curves and (warning := curves.draw(Path(spec.metrics), spec.name)):
+        emit(events.Warned(warning))
+    emit(events.Done(loop.loss, time.monotonic() - begin))
+
+
+def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, keeper: Keeper, emit: Emit) -> None:
+    """Train to the end of the round, and write what is to stay."""
+    configs, first_step = spec.config.checkpoint, spec.round.first_step
+    try:
+        for step in loop.steps():
+            if step < loop.last_step and is_due(configs, step, loop.steps_per_epoch, first_step):
+                _write_on_the_way(writer, keeper, step, emit)
+            keeper.keep_if_due()
+    except Stopped:
+        keeper.keep()
+        raise
+    # The loss on other answers has another height, so those of rounds are not compared with the first ones.
+    warning = judge(loop.losses[: spec.round.taught_steps or None], loop.evaluations)
+    if not loop.is_last_round:
+        _hand_over(loop.last_step, writer, keeper, emit)
+        return
+    if warning:
+        emit(events.Warned(warning))
+    try:
+        emit(writer.write(loop.total_steps, is_last=True))
+    except OSError:
+        keeper.keep()  # what was trained need not be trained again
+        raise
+
+
+def _write_on_the_way(writer: CheckpointWriter, keeper: Keeper, step: int, emit: Emit) -> None:
+    """A checkpoint that a state is not behind of: who goes on from an older one would write another under its name."""
+    try:
+        saved = writer.write(step)
+    except OSError as error:
+        emit(events.Warned(f"checkpoint {step} can't be written ({error.strerror}): it is left out"))
+        return
+    if keeper.keep():
+        emit(saved)
+    else:
+        writer.remove(saved)
+        emit(events.Warned(f"checkpoint {step} is left out: the training state beside it can't be written"))
+
+
+def _hand_over(step: int, writer: CheckpointWriter, keeper: Keeper, emit: Emit) -> None:
+    """Write what the next round needs: the checkpoint that answers, and the state that it goes on from.
+
+    Raises: OSError; StageError if the state can't be written.
+    """
+    if step in (saved.step for saved in writer.written()):
+        return  # and told of, since a process before wrote it, and the state with it
+    saved = writer.write(step)
+    if not keeper.keep():
+        raise StageError("the training state can't be written, which the next round goes on from: mend that")
+    emit(saved)
+
+
+def _metrics(spec: TrainSpec, rows_before: int, ranks: Ranks, emit: Emit) -> Metrics:
+    if not ranks.is_first:
+        return Metrics(None)
+    run, warning = wandb_run(
+        spec.config, is_allowed=spec.allows_wandb, name=spec.name, folder=Path(spec.metrics).parent
+    )
+    if warning:
+        emit(events.Warned(warning))
+    return Metrics(Path(spec.metrics), run, rows_before, lambda message: emit(events.Warned(message)))
+
+
+def _clear(spec: TrainSpec, after: int) -> None:
+    """Remove what a run that was killed left: nobody was told of checkpoints after that step, the last it kept."""
+    for left in Path(spec.output).glob("*"):
+        if not left.name.isdigit() or int(left.name) > after:
+            shutil.rmtree(left)
+    if after == 0:
+        Path(spec.metrics).unlink(missing_ok=True)
