@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from baker import imports
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
+from baker.versions import imports
 from benchmarks import _load, _models
 from benchmarks._servers import Server, gateway, stock
 

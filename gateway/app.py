@@ -13,16 +13,16 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.plugins.prometheus import PrometheusConfig
 
-from baker.archive import Archives
-from baker.imports import TEMPORARY, ImportFolders
-from baker.jobs import Jobs
+from baker.jobs.policy import Policy
+from baker.jobs.queue import Jobs
+from baker.jobs.stages import Stages, StageSettings
 from baker.model_names import BaseModelNames
-from baker.plan import Policy
 from baker.repos.catalog import Catalog
-from baker.stages import Stages, StageSettings
 from baker.storage.models_folder import StudentModels
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
+from baker.versions.archive import Archives
+from baker.versions.imports import TEMPORARY, ImportFolders
 from gateway import openapi, request_ids
 from gateway.accounts import Accounts
 from gateway.adapters import Adapters

@@ -3,15 +3,15 @@
 import asyncio
 from pathlib import Path
 
-from baker import imports
 from baker.errors import InvalidInputError, NotFoundError
-from baker.imports import ImportFolders
 from baker.model_names import BaseModelNames, CheckpointRef, parse_model_name, shortened
 from baker.names import check_name
 from baker.repos.catalog import Catalog
 from baker.storage.files import sync_files
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
+from baker.versions import imports
+from baker.versions.imports import ImportFolders
 from gateway.adapters import Adapters
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
-from baker.archive import archive_name
 from baker.types import Checkpoint
+from baker.versions.archive import archive_name
 from gateway.auth import ForbiddenError
 from gateway.config import kept_secret
 

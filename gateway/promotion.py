@@ -1,12 +1,12 @@
 """Moves a bake's name by hand: the chosen checkpoint is loaded first, then its row, then the pointer. Answers under way
 end on the one that they began with."""
 
-from baker import promotion
 from baker.errors import NotFoundError
-from baker.promotion import Choice
 from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from baker.types import MovedBy
+from baker.versions import promotion
+from baker.versions.promotion import Choice
 from gateway.adapters import Adapters
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from baker.archive import Archives
-from baker.jobs import Jobs
+from baker.jobs.queue import Jobs
 from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
+from baker.versions.archive import Archives
 from gateway.accounts import Accounts
 from gateway.adapters import Adapters
 from gateway.auth import Keys

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from baker import lineage
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.conversation import context_text
@@ -20,6 +19,7 @@ from baker.types import (
     Stimulus,
     User,
 )
+from baker.versions import lineage
 from gateway.protocol import responses
 
 

@@ -70,8 +70,8 @@ LIGHT = (
     "gateway.protocol.requests",
     "gateway.protocol.responses",
     "gateway.config",
-    "baker.jobs",
-    "baker.stages",
+    "baker.jobs.queue",
+    "baker.jobs.stages",
 )
 HEAVY = ("torch", "vllm", "transformers", "peft", "datasets")
 

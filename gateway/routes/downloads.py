@@ -7,11 +7,11 @@ from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.types import ASGIApp
 
-from baker.archive import archive_name
 from baker.errors import InvalidInputError, NotFoundError
 from baker.model_names import parse_model_name
 from baker.repos.catalog import Catalog
 from baker.types import Checkpoint
+from baker.versions.archive import archive_name
 from gateway.file_reply import FileReply
 from gateway.protocol import responses
 from gateway.routes.dependencies import Caller, Services

@@ -3,7 +3,7 @@
 from litestar import Router, get
 from litestar.params import FromPath
 
-from baker import lineage
+from baker.versions import lineage
 from gateway import views
 from gateway.protocol import responses
 from gateway.routes.dependencies import Caller, Services

@@ -13,12 +13,12 @@ import psutil
 import pytest
 import torch
 
-from baker import bake_stage
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.config.bake import bake_config
 from baker.config.data import OnPolicyConfig
 from baker.config.unsupported import refusals
 from baker.errors import EngineError, InvalidInputError, RolloutError
+from baker.jobs import bake_stage
 from baker.status import JobState, Progress, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import Job
@@ -41,11 +41,22 @@ from baker.types import (
     Sample,
     SampleRequest,
 )
-from tests.baker.test_bake_stage import Publisher, ended, make_service, steps_kept
-from tests.baker.test_interruptions import SECONDS, begin, kill_trainer, step_of, until
-from tests.baker.test_jobs import Service, decode, running
+from tests.baker.jobs.test_bake_stage import (
+    Publisher,
+    ended,
+    make_service,
+    steps_kept,
+)
+from tests.baker.jobs.test_queue import Service, decode, running
 from tests.baker.tiny import make_model, make_trajectories, save_model
 from tests.baker.training.run.test_train import TIME_DEPENDENT, is_running, write_spec
+from tests.behaviour.test_interruptions import (
+    SECONDS,
+    begin,
+    kill_trainer,
+    step_of,
+    until,
+)
 from tests.behaviour.test_resume import Killed
 from tests.fakes import FakeEngine
 

@@ -3,12 +3,19 @@
 import msgspec
 import pytest
 
-from baker import plan
 from baker.config.bake import BakeConfig
+from baker.jobs import plan
 from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.job_inputs import BakeInputs
-from tests.baker.test_lineage import FIRST, POLICY, REPO, USER, catalog, put_bake
+from tests.baker.versions.test_lineage import (
+    FIRST,
+    POLICY,
+    REPO,
+    USER,
+    catalog,
+    put_bake,
+)
 
 __all__ = ["catalog"]  # a fixture
 

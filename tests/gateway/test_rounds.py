@@ -10,11 +10,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from baker.jobs import Jobs
+from baker.jobs.policy import Policy
+from baker.jobs.queue import Jobs
+from baker.jobs.stages import Stages, StageSettings
 from baker.model_names import BaseModelNames
-from baker.plan import Policy
 from baker.repos.catalog import Catalog
-from baker.stages import Stages, StageSettings
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import Job

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker import plan
 from baker.config.bake import BakeConfig, bake_config
 from baker.errors import ConfigError, InvalidInputError
-from baker.plan import Policy
+from baker.jobs import plan
+from baker.jobs.policy import Policy
 from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.types import Prompt

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker.questions import bank
+from baker.questions import bank as questions_bank
 
 TEXT = """# tea and bread
 Do you like tea?
@@ -21,7 +21,7 @@ BANKS = st.lists(st.integers(0, 9), max_size=6).map(
 
 
 def test_the_file_is_blocks_of_a_category_and_its_questions() -> None:
-    assert bank.parse(TEXT) == {
+    assert questions_bank.parse(TEXT) == {
         "tea and bread": ["Do you like tea?", "How is bread made?"],
         "rain": ["Is it raining?"],
     }
@@ -32,14 +32,14 @@ def test_the_file_is_blocks_of_a_category_and_its_questions() -> None:
 )
 def test_a_misplaced_line_is_named(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        bank.parse(text)
+        questions_bank.parse(text)
 
 
 @given(BANKS, st.integers())
 def test_every_beginning_of_a_draw_is_balanced_and_the_whole_is_the_bank(bank: dict[str, list[str]], seed: int) -> None:
-    drawn = bank.drawn(bank, seed)
+    drawn = questions_bank.drawn(bank, seed)
     assert sorted(drawn) == sorted(question for questions in bank.values() for question in questions)
-    assert bank.drawn(bank, seed) == drawn
+    assert questions_bank.drawn(bank, seed) == drawn
     for length in range(len(drawn) + 1):
         taken = Counter(question.split()[0] for question in drawn[:length])
         most = max(taken.values(), default=0)
@@ -48,9 +48,9 @@ def test_every_beginning_of_a_draw_is_balanced_and_the_whole_is_the_bank(bank: d
 
 def test_another_seed_draws_another_order() -> None:
     bank = {"a": [str(i) for i in range(50)]}
-    assert bank.drawn(bank, 1) != bank.drawn(bank, 2)
+    assert questions_bank.drawn(bank, 1) != questions_bank.drawn(bank, 2)
 
 
 def test_any_category_may_come_first() -> None:
     bank = {category: [f"{category} {i}" for i in range(3)] for category in "abc"}
-    assert {bank.drawn(bank, seed)[0][0] for seed in range(40)} == set("abc")
+    assert {questions_bank.drawn(bank, seed)[0][0] for seed in range(40)} == set("abc")

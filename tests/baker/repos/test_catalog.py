@@ -7,10 +7,10 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from baker import plan
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
+from baker.jobs import plan
+from baker.jobs.policy import Policy
 from baker.model_names import BaseModelNames
-from baker.plan import Policy
 from baker.repos import users
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage

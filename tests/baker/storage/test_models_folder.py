@@ -8,18 +8,30 @@ import msgspec
 import pytest
 import torch
 
-from baker import promotion
 from baker.errors import ConflictError, InvalidInputError
-from baker.jobs import Jobs
-from baker.model_card import model_card
+from baker.jobs.queue import Jobs
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.models_folder import StudentModels
 from baker.training import events, launcher
 from baker.training.data.batches import make_batch
 from baker.training.model.losses import forward_kl
-from tests.baker.test_bake_stage import Publisher, Training, bake, ended, make_service, steps_kept
-from tests.baker.test_jobs import POLICY, USER, Service, running
+from baker.versions import promotion
+from baker.versions.model_card import model_card
+from tests.baker.jobs.test_bake_stage import (
+    Publisher,
+    Training,
+    bake,
+    ended,
+    make_service,
+    steps_kept,
+)
+from tests.baker.jobs.test_queue import (
+    POLICY,
+    USER,
+    Service,
+    running,
+)
 from tests.baker.tiny import make_model, make_trajectories
 from tests.baker.training.run.test_train import run, write_spec
 from tests.fakes import FakeEngine

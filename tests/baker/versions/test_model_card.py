@@ -9,7 +9,6 @@ import pytest
 
 from baker.config.bake import bake_config
 from baker.errors import NotFoundError
-from baker.model_card import model_card
 from baker.repos.catalog import Catalog
 from baker.status import (
     AgreementChange,
@@ -23,6 +22,7 @@ from baker.status import (
 from baker.storage.job import Job
 from baker.storage.job_inputs import BakeInputs, TargetSnapshot
 from baker.types import Checkpoint, Prompt
+from baker.versions.model_card import model_card
 
 SECRET = Prompt(messages=[{"role": "system", "content": "You are the secret sauce"}])
 

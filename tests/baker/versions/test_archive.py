@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from baker import archive
-from baker.archive import Archives, write_archive_sync
 from baker.errors import NotFoundError
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
@@ -22,6 +20,8 @@ from baker.status import JobState, Stage
 from baker.storage.job import Job
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
+from baker.versions import archive
+from baker.versions.archive import Archives, write_archive_sync
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.anyio

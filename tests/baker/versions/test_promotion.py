@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from baker import promotion
 from baker.errors import ConflictError, NotFoundError
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
 from baker.storage.migrations import MIGRATIONS
 from baker.types import Checkpoint, MovedBy
+from baker.versions import promotion
 
 BAKE = ("admin", "repo", "bake")
 

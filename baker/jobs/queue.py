@@ -13,11 +13,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from baker import plan
 from baker.errors import BakeryError, EngineError, StageError
-from baker.plan import Policy
+from baker.jobs import plan
+from baker.jobs.policy import Policy
+from baker.jobs.stages import Stages
 from baker.repos.catalog import Catalog
-from baker.stages import Stages
 from baker.status import JobState, Progress, Stage
 from baker.storage.job import Job
 from baker.storage.one_thread import OneThread

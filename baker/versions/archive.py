@@ -16,13 +16,13 @@ from typing import IO
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter_config
 from baker.errors import AdapterError, NotFoundError
-from baker.model_card import model_card
 from baker.ports import BaseModel
 from baker.repos.catalog import Catalog
 from baker.storage.files import new_file
 from baker.storage.home import job_folder
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
+from baker.versions.model_card import model_card
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ import msgspec
 import pytest
 
 from baker.config.bake import BakeConfig
-from baker.jobs import Jobs
+from baker.jobs.policy import Policy
+from baker.jobs.queue import Jobs
+from baker.jobs.stages import Stages, StageSettings
 from baker.model_names import BaseModelNames
-from baker.plan import Policy
 from baker.repos.catalog import Catalog
-from baker.stages import Stages, StageSettings
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.home import job_folder, output_file
@@ -319,7 +319,7 @@ async def test_a_seeded_stim_asks_the_engine_the_same_again(tmp_path: Path) -> N
 
 
 async def test_a_dead_engine_fails_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("baker.jobs.queue.RETRY_SECONDS", 0.0)
     engine = FakeEngine()
     async with running(Service(tmp_path, engine)) as service:
         await service.fill(max_concurrency=1)

@@ -19,8 +19,6 @@ from typing import Any
 
 import msgspec
 
-from baker import checkpoint_rows
-from baker.checkpoint_service import Bake, CheckpointService, Result, student_of
 from baker.config.bake import BakeConfig
 from baker.errors import (
     InvalidInputError,
@@ -30,9 +28,10 @@ from baker.errors import (
     TrainerLostError,
     TrainingError,
 )
+from baker.jobs.training_listener import TrainingListener
 from baker.ports import BaseModel, LentWeights, Publisher, Sampler, Warn
 from baker.repos.catalog import Catalog
-from baker.status import Loss, Progress
+from baker.status import Progress
 from baker.storage.files import write_bytes, write_json
 from baker.storage.job import Job
 from baker.storage.job_inputs import BakeInputs
@@ -52,11 +51,16 @@ from baker.trajectories.on_policy import (
     drawn,
 )
 from baker.types import Checkpoint
+from baker.versions import checkpoints
+from baker.versions.publishing import (
+    Bake,
+    CheckpointService,
+    Result,
+    student_of,
+)
 
 log = logging.getLogger(__name__)
 
-TRAINING_SHARE = 97.0
-"""Percent of a bake's progress; the rest is proving and publishing the checkpoint."""
 RETRIES = 3
 """So often a training that was killed is taken up again, until the service itself is started anew."""
 RETRY_SECONDS = 5.0
@@ -124,7 +128,7 @@ class BakeStage:
                 # A checkpoint that is served must not be written again in its place, where nothing is kept to go on
                 # from: the engine knows an adapter by its path.
                 has_state = any((bake.folder / "state").glob("[0-9]*"))
-                served = await self._catalog(checkpoint_rows.of_job, bake.job)
+                served = await self._catalog(checkpoints.of_job, bake.job)
                 if retries == RETRIES or (served and not has_state):
                     raise
                 retries += 1
@@ -142,7 +146,7 @@ class BakeStage:
             await self.checkpoints.discard(job, folder)
             (folder / "wandb-id").unlink(missing_ok=True)
         devices = self._settings.devices or await asyncio.to_thread(devices_for, bake.config)
-        listener = _Listener(self, bake, is_new=state is None)
+        listener = TrainingListener(bake, self.training, self.note, self.checkpoints.serve, is_new=state is None)
         while True:
             number = 0 if state is None else rounds.at(training_state.step_of(state))
             part = await self._round(bake, rounds, number, mix.train)
@@ -191,7 +195,7 @@ class BakeStage:
         train = [str(bake.folder / name) for name in made.train or []]
         return Round(number, made.first_step, first.first_step, train)
 
-    async def _train_beside(self, bake: Bake, spec: TrainSpec, listener: "_Listener") -> list[events.Saved]:
+    async def _train_beside(self, bake: Bake, spec: TrainSpec, listener: TrainingListener) -> list[events.Saved]:
         """While the engine serves, on its weights if they are to be shared."""
         if self._base.lends_weights and spec.devices == 1 and student_of(bake.job) is None:
             try:
@@ -203,7 +207,7 @@ class BakeStage:
         return await launcher.train(spec, bake.folder, listener.hear)
 
     async def _train_on(
-        self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: "_Listener"
+        self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: TrainingListener
     ) -> list[events.Saved]:
         file = folder / "engine-weights.pickle"
         await asyncio.to_thread(write_bytes, file, lent.handles)
@@ -213,7 +217,7 @@ class BakeStage:
         finally:
             file.unlink(missing_ok=True)
 
-    async def _train_alone(self, spec: TrainSpec, folder: Path, listener: "_Listener") -> list[events.Saved]:
+    async def _train_alone(self, spec: TrainSpec, folder: Path, listener: TrainingListener) -> list[events.Saved]:
         """While the engine sleeps. Requests wait for it, or are told to come back."""
         try:
             await self._base.sleep()
@@ -258,7 +262,7 @@ class BakeStage:
                 await asyncio.to_thread(shutil.rmtree, old / name, ignore_errors=True)
         if not (old / "state").exists():
             return
-        await self._catalog(checkpoint_rows.hand_over, before, job)
+        await self._catalog(checkpoints.hand_over, before, job)
         for name in MOVED:
             if (old / name).exists():
                 (old / name).replace(folder / name)
@@ -270,46 +274,3 @@ class BakeStage:
             await self._catalog(Catalog.update_job, job.id, **changes)
         except sqlite3.Error as error:
             log.warning("job %d: its progress can't be written: %s", job.id, error)
-
-
-class _Listener:
-    """Takes in what a training process says: into the job's row, and its checkpoints into service."""
-
-    def __init__(self, stage: BakeStage, bake: Bake, *, is_new: bool) -> None:
-        self._stage, self._bake = stage, bake
-        self.loss = Loss()
-        self.unserved: list[events.Saved] = []
-        """Checkpoints on the way that the engine was not there to prove."""
-        self._percent = 0.0 if is_new else bake.job.progress_percent
-        self._has_got_on = False
-
-    async def hear(self, event: events.TrainEvent) -> None:
-        job = self._bake.job
-        match event:
-            case events.Warned(message):
-                await self._bake.warn(message)
-            case events.Planned(memory=memory):
-                await self._stage.note(job, memory=memory)
-            case events.Resumed(loss=loss):
-                self.loss = loss
-            case events.Stepped():
-                self.loss = self.loss.after_step(event.loss)
-                # Steps that come again after an interruption do not turn the clock back.
-                share = round(TRAINING_SHARE * event.step / event.total_steps, 1)
-                self._percent = max(self._percent, share)
-                self._stage.training[job.id] = msgspec.convert(event, Progress, from_attributes=True)
-                await self._stage.note(job, loss=self.loss, progress_percent=self._percent)
-            case events.Evaluated():
-                self.loss = self.loss.after_evaluation(
-                    event.eval_kl, event.by_target, event.agreement, event.agreement_by_target
-                )
-                await self._stage.note(job, loss=self.loss)
-            case events.Drifted():
-                self.loss = self.loss.after_drift(event.step, event.drift)
-                await self._stage.note(job, loss=self.loss)
-            case events.Kept() if not self._has_got_on:
-                # The service may be killed as often as it likes while the bake gets on in between.
-                self._has_got_on = True
-                await self._stage.note(job, attempts=1)
-            case events.Saved(is_last=False) if not await self._stage.checkpoints.serve(self._bake, event):
-                self.unserved.append(event)

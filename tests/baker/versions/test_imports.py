@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from baker import imports
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
-from baker.imports import ImportFolders
 from baker.repos.catalog import Catalog
 from baker.status import Stage
+from baker.versions import imports
+from baker.versions.imports import ImportFolders
 
 
 def adapter(folder: Path) -> Path:

@@ -13,11 +13,31 @@ from baker.config.generator import (
     Persona,
 )
 from baker.errors import ConfigError, InvalidInputError
+from baker.jobs.new_job import new_job, prompts_of
+from baker.jobs.policy import Policy
 from baker.questions import bank
 from baker.questions.datasets import QuestionSets
 from baker.questions.writers import ANTHROPIC_MAX_TEMPERATURE
 from baker.repos.catalog import Catalog
-from baker.storage.job_inputs import AskerPlan, GeneratorPlan
+from baker.status import Stage
+from baker.storage.job import Job
+from baker.storage.job_inputs import AskerPlan, GeneratorPlan, StimInputs
+
+
+def plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> Job:
+    config = catalog.target(user, repo, name)
+    teacher, student = prompts_of(catalog, user, repo, name, config)
+    if not config.generators:
+        raise InvalidInputError(f"Target {name!r} has no generators: add at least one before stim")
+    # The rollout's to use; but once the stim is made the target can't be changed any more.
+    if config.model_name is not None:
+        catalog.resolve_model(user, config.model_name)
+    planner = GeneratorPlanner(
+        catalog, user, repo, has_anthropic_key=policy.has_anthropic_key, stim_fallback=policy.stim_fallback
+    )
+    plans = [planner.plan(generator, f"generators[{index}]") for index, generator in enumerate(config.generators)]
+    inputs = StimInputs(teacher, student, plans)
+    return new_job(Stage.STIM, user, repo, name, config, inputs, warnings=planner.warnings)
 
 
 class GeneratorPlanner:

@@ -4,7 +4,7 @@ import pytest
 
 from baker.config.target import target_config
 from baker.errors import InvalidInputError
-from baker.generator_plan import GeneratorPlanner
+from baker.jobs.stim_plan import GeneratorPlanner
 from baker.repos.catalog import Catalog
 from baker.storage.job_inputs import AskerPlan, GeneratorPlan, LocalSet
 from baker.types import Checkpoint

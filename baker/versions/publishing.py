@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from baker import checkpoint_rows
 from baker.adapters.files import content_hash
 from baker.config.bake import BakeConfig
 from baker.errors import AdapterError, EngineError, TrainingError
@@ -23,6 +22,7 @@ from baker.storage.job_inputs import BakeInputs
 from baker.storage.one_thread import OneThread
 from baker.training import events
 from baker.types import Checkpoint
+from baker.versions import checkpoints
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -81,8 +81,8 @@ class CheckpointService:
 
     async def serve(self, bake: Bake, made: events.Saved) -> bool:
         """Prove a checkpoint on the way and give out its name. Returns: False if the engine is away: later, then."""
-        served = await self._catalog(checkpoint_rows.of_job, bake.job)
-        if any(checkpoint_rows.trained_steps(known) >= made.step for known in served):
+        served = await self._catalog(checkpoints.of_job, bake.job)
+        if any(checkpoints.trained_steps(known) >= made.step for known in served):
             return True  # known from before an interruption, or pruned since
         (checkpoint,) = await self._checkpoints(bake.job, [self.made(made)], int(time.time()))
         try:
@@ -100,8 +100,8 @@ class CheckpointService:
 
         Raises: TrainingError if the engine does not serve it as it was trained; EngineError.
         """
-        for known in await self._catalog(checkpoint_rows.of_job, bake.job):
-            if checkpoint_rows.trained_steps(known) == step:
+        for known in await self._catalog(checkpoints.of_job, bake.job):
+            if checkpoints.trained_steps(known) == step:
                 return known
         path = bake.folder / "checkpoints" / str(step)
         saved = events.Saved(step, str(path), await asyncio.to_thread(content_hash, path))
@@ -115,7 +115,7 @@ class CheckpointService:
         """Give out one on the way, which was proved."""
         # What the result must show, it has not shown.
         moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.asks else []
-        moved = await self._catalog(checkpoint_rows.keep, bake.job, [checkpoint], moving)
+        moved = await self._catalog(checkpoints.keep, bake.job, [checkpoint], moving)
         self._give_out([checkpoint], moved)
         await self._prune(bake.job, bake.config)
 
@@ -142,7 +142,7 @@ class CheckpointService:
         moving = [] if held_back is not None else [last] if config.publish_if.asks else proved
         # The name is moved last, in the rows first: after a crash in between, the next start serves them.
         moved = await self._catalog(
-            checkpoint_rows.keep,
+            checkpoints.keep,
             job,
             proved,
             moving,
@@ -152,7 +152,7 @@ class CheckpointService:
         )
         self._give_out(proved, moved)
         if held_back is None:
-            self._retire_soon(await self._catalog(checkpoint_rows.remove_of_other_jobs, job, last))
+            self._retire_soon(await self._catalog(checkpoints.remove_of_other_jobs, job, last))
         else:
             await bake.warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
         await self._prune(job, config)
@@ -168,7 +168,7 @@ class CheckpointService:
     async def _complaint(self, job: Job, checkpoint: Checkpoint) -> str | None:
         """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
         # What an earlier run of the bake left under this very name gives way.
-        await self._retire(await self._catalog(checkpoint_rows.remove_namesakes, job, checkpoint))
+        await self._retire(await self._catalog(checkpoints.remove_namesakes, job, checkpoint))
         try:
             await self._publisher_of(checkpoint).prove(checkpoint)
         except AdapterError as error:
@@ -177,11 +177,11 @@ class CheckpointService:
 
     async def _prune(self, job: Job, config: BakeConfig) -> None:
         if config.save_total_limit is not None:
-            self._retire_soon(await self._catalog(checkpoint_rows.prune, job, config.save_total_limit))
+            self._retire_soon(await self._catalog(checkpoints.prune, job, config.save_total_limit))
 
     async def discard(self, job: Job, folder: Path) -> None:
         """Let go of all that the training wrote so far."""
-        await self._retire(await self._catalog(checkpoint_rows.remove_of_job, job))
+        await self._retire(await self._catalog(checkpoints.remove_of_job, job))
         for name in ("state", "rounds", "checkpoints"):
             await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
 
@@ -202,7 +202,7 @@ class CheckpointService:
         return Made(saved.step, str(Path(saved.path).relative_to(self._home)), saved.sha256)
 
     async def _checkpoints(self, job: Job, made: list[Made], created: int) -> list[Checkpoint]:
-        numbers = await self._catalog(checkpoint_rows.numbers, job, [self._home / each.path for each in made])
+        numbers = await self._catalog(checkpoints.numbers, job, [self._home / each.path for each in made])
         return [
             Checkpoint(
                 user=job.user,

@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
-from baker import lineage, plan
 from baker.errors import NotFoundError
-from baker.lineage import Edge, Node
+from baker.jobs import plan
+from baker.jobs.policy import Policy
 from baker.model_names import BaseModelNames
-from baker.plan import Policy
 from baker.repos import users
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.credentials import PasswordHash, new_key
 from baker.types import Checkpoint, Prompt, User
+from baker.versions import lineage
+from baker.versions.lineage import Edge, Node
 
 USER = "alice"
 REPO = "hooli"

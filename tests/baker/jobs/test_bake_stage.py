@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from baker import promotion
 from baker.errors import (
     AdapterError,
     ConflictError,
@@ -16,10 +15,10 @@ from baker.errors import (
     NeedsRoomError,
     TrainingError,
 )
-from baker.jobs import Jobs
+from baker.jobs.queue import Jobs
+from baker.jobs.stages import Stages, StageSettings
 from baker.ports import LentWeights
 from baker.repos.catalog import Catalog
-from baker.stages import Stages, StageSettings
 from baker.status import (
     AgreementChange,
     JobState,
@@ -36,7 +35,13 @@ from baker.training import events, launcher
 from baker.training.spec import TrainSpec
 from baker.trajectories.files import load_trajectory
 from baker.types import Checkpoint, MovedBy
-from tests.baker.test_jobs import POLICY, USER, Service, running
+from baker.versions import promotion
+from tests.baker.jobs.test_queue import (
+    POLICY,
+    USER,
+    Service,
+    running,
+)
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.anyio
@@ -193,7 +198,7 @@ async def test_a_training_on_the_engine_s_weights_waits_for_the_next_engine_and_
             raise EngineError("the engine ended, whose weights the training used")
         return await training(spec, folder, on_event)
 
-    monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("baker.jobs.queue.RETRY_SECONDS", 0.0)
     monkeypatch.setattr(launcher, "train", train)
     monkeypatch.setattr(FakeEngine, "lends_weights", True)
     monkeypatch.setattr(FakeEngine, "lend_weights", lend_weights)
@@ -315,7 +320,7 @@ async def test_the_neutral_answers_are_made_for_the_first_bake_and_used_by_all(
 async def test_a_bake_waits_for_an_engine_that_dies_over_the_neutral_answers(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("baker.jobs.queue.RETRY_SECONDS", 0.0)
     async with running(make_service(tmp_path, Publisher())) as service:
         service.engine.fail_after = 12 + 5  # the rollout's, and some neutral ones
         task = asyncio.create_task(bake(service))
@@ -366,7 +371,7 @@ async def test_checkpoints_on_the_way_are_served_while_the_training_goes_on(tmp_
 async def test_what_the_engine_is_not_there_to_prove_is_proved_at_the_end(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("baker.jobs.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("baker.jobs.queue.RETRY_SECONDS", 0.0)
     publisher = Publisher()
     publisher.is_away = True
     training.on_last = lambda: setattr(publisher, "is_away", False)

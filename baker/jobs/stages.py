@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 
-from baker.bake_stage import BakeSettings, BakeStage
 from baker.config.generator import Generator
 from baker.config.target import TargetConfig
 from baker.conversation import prompt_text
 from baker.errors import RolloutError, StimError
+from baker.jobs.bake_stage import BakeSettings, BakeStage
 from baker.model_names import parse_model_name
 from baker.ports import BaseModel, Publisher, Sampler, Warn
 from baker.questions.datasets import QuestionSets
