@@ -11,7 +11,7 @@ from pathlib import Path
 def main() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["users"]:
-        from gateway.users_command import run
+        from gateway.cli.users import run
 
         sys.exit(run(arguments[1:], os.environ, Path.cwd()))
     from gateway.server import serve

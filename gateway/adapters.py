@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from baker.adapters import parity
 from baker.adapters.files import check_adapter
 from baker.adapters.parity import PinnedSequence, read_parity
-from baker.errors import AdapterError, NotFoundError
+from baker.errors import AdapterError
 from baker.model_names import (
     STRENGTH_RULE,
     BaseModelNames,
@@ -27,6 +27,7 @@ from baker.model_names import (
     split_strength,
 )
 from baker.types import Checkpoint
+from gateway.errors import UnknownModelError
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,6 @@ class AdapterEngine(Protocol):
     def rename(self, name: str, new_name: str, path: Path) -> None: ...
 
     async def score(self, context_ids: list[int], response_ids: list[int], adapter: str | None) -> list[float]: ...
-
-
-class UnknownModelError(NotFoundError):
-    """No model of that name is served to this user."""
 
 
 class Model(NamedTuple):

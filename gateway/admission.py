@@ -7,7 +7,8 @@ themselves, and go on while clients are turned away.
 import time
 from collections.abc import Callable
 
-from gateway.limits import KeyUse, Limits, OverloadedError
+from gateway.errors import OverloadedError
+from gateway.limits import KeyUse, Limits
 
 RETRY_SECONDS = 5
 """When to come back to a service that is full: some answers have ended by then."""

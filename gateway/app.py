@@ -23,18 +23,18 @@ from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from baker.versions.archive import Archives
 from baker.versions.imports import TEMPORARY, ImportFolders
-from gateway import openapi, request_ids
-from gateway.accounts import Accounts
+from gateway.access.accounts import Accounts
+from gateway.access.auth import Keys
+from gateway.access.signed_links import Links
 from gateway.adapters import Adapters
 from gateway.admission import Admission
-from gateway.auth import Keys
 from gateway.config import Settings
 from gateway.delivery import Patience
 from gateway.engine import Engine, Handlers
-from gateway.http_errors import bread_error
+from gateway.http import openapi, request_ids
+from gateway.http.errors import bread_error
 from gateway.imports import Imports
 from gateway.limits import Limits
-from gateway.links import Links
 from gateway.promotion import Promotion
 from gateway.request_log import RequestLog
 from gateway.routes import (

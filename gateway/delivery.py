@@ -16,20 +16,22 @@ from typing import Any, NamedTuple
 
 from litestar.types import Message, Receive, Scope, Send
 
-from baker.errors import BakeryError
 from gateway.engine import Reply, StreamReply
+from gateway.errors import ClientLeftError, RequestTimeoutError
 from gateway.exchange import Exchange, Outcome
-from gateway.streaming import EVENT_STREAM_HEADERS, ClientLeftError, WholeReply, disconnected, encoded, send_events
+from gateway.http.asgi import (
+    EVENT_STREAM_HEADERS,
+    WholeReply,
+    disconnected,
+    encoded,
+    send_events,
+)
 
 COMMENT = b": keep-alive\n\n"
 FAREWELL_SECONDS = 5.0
 """How long a client may take to read that its stream is over."""
 
 Tokens = tuple[int, int] | None
-
-
-class RequestTimeoutError(BakeryError):
-    code = "REQUEST_TIMEOUT"
 
 
 class Patience(NamedTuple):

@@ -4,7 +4,7 @@ import time
 from enum import StrEnum
 
 from baker.types import Checkpoint
-from gateway.auth import Caller
+from gateway.access.auth import Caller
 from gateway.engine.usage import Usage
 
 

@@ -7,29 +7,9 @@ ends, so they may overdraw their bucket, and the key then waits until it is abov
 from collections.abc import Callable
 from typing import NamedTuple
 
-from baker.errors import BakeryError
+from gateway.errors import RateLimitedError
 
 MINUTE = 60.0
-
-
-class LimitError(BakeryError):
-    """Too much was asked for; `headers` say when to come back."""
-
-    def __init__(self, message: str, headers: dict[str, str]) -> None:
-        super().__init__(message)
-        self.headers = headers
-
-
-class RateLimitedError(LimitError):
-    """By one key."""
-
-    code = "RATE_LIMITED"
-
-
-class OverloadedError(LimitError):
-    """By all together."""
-
-    code = "OVERLOADED"
 
 
 class Limits(NamedTuple):

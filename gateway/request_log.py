@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from typing import Any
 
 from gateway.exchange import Exchange, Outcome
@@ -11,7 +10,6 @@ log = logging.getLogger(__name__)
 
 MAX_PROMPT = 10_000
 """Characters of a prompt that are logged, if the operator wants prompts in the log at all."""
-TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class RequestLog:
@@ -40,38 +38,3 @@ class RequestLog:
         if self._with_prompts:
             fields["prompt"] = json.dumps(exchange.prompt, ensure_ascii=False)[:MAX_PROMPT]
         log.info("request", extra={"fields": fields})
-
-
-class TextFormatter(logging.Formatter):
-    """Lines for people; the fields of structured ones in logfmt: `name=value`, quoted as in JSON where need be."""
-
-    def __init__(self) -> None:
-        super().__init__(TEXT_FORMAT)
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        fields: dict[str, Any] = getattr(record, "fields", {})
-        pairs = [f"{name}={_logfmt(value)}" for name, value in fields.items() if value is not None]
-        return " ".join([super().formatMessage(record), *pairs])
-
-
-class JsonFormatter(logging.Formatter):
-    """Each line an object: `time` (UTC), `level`, `logger`, `message`, a structured line's fields, and `error`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {
-            "time": f"{seconds}.{int(record.msecs):03}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-def _logfmt(value: Any) -> str:
-    text = str(value)
-    is_plain = text.isascii() and text.isprintable() and not set(text) & set(' "=\\') and text != ""
-    return text if is_plain else json.dumps(text, ensure_ascii=False)

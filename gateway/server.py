@@ -21,11 +21,12 @@ import uvloop
 from baker.errors import BakeryError, ConfigError
 from baker.model_names import BaseModelNames
 from gateway import embedded_model
+from gateway.access.secrets import KEY_FILE, master_key, write_env_file
 from gateway.app import build_app, build_services
-from gateway.config import KEY_FILE, Settings, master_key, read_settings, write_env_file
-from gateway.connections import Connection
+from gateway.config import Settings, read_settings
 from gateway.engine import Engine, EngineSettings
-from gateway.request_log import JsonFormatter, TextFormatter
+from gateway.http.connections import Connection
+from gateway.observability.log_format import JsonFormatter, TextFormatter
 
 KEEP_ALIVE_SECONDS = 65  # longer than the clients' own connection pools keep one
 MAX_OPEN_FILES = 65_536

@@ -7,13 +7,13 @@ from baker.jobs.queue import Jobs
 from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from baker.versions.archive import Archives
-from gateway.accounts import Accounts
+from gateway.access.accounts import Accounts
+from gateway.access.auth import Keys
+from gateway.access.signed_links import Links
 from gateway.adapters import Adapters
-from gateway.auth import Keys
 from gateway.config import Settings
 from gateway.engine import Engine, Handlers
 from gateway.imports import Imports
-from gateway.links import Links
 from gateway.promotion import Promotion
 from gateway.supervisor import Supervisor
 from gateway.traffic import Traffic

@@ -7,17 +7,22 @@ from typing import Any
 from litestar import Request
 from litestar.types import ASGIApp
 
+from gateway.access.auth import Caller
 from gateway.admission import Admission
-from gateway.auth import Caller
-from gateway.delivery import Delivery, Patience, RequestTimeoutError, Tokens, Wire
+from gateway.delivery import (
+    Delivery,
+    Patience,
+    Tokens,
+    Wire,
+)
 from gateway.engine import Reply, StreamReply
 from gateway.engine.request_body import parse
+from gateway.errors import OverloadedError, RequestTimeoutError
 from gateway.exchange import Exchange, Outcome
-from gateway.limits import OverloadedError
-from gateway.request_ids import request_id
+from gateway.http.asgi import WholeReply
+from gateway.http.request_ids import request_id
 from gateway.request_log import RequestLog
 from gateway.request_metrics import RequestMetrics
-from gateway.streaming import WholeReply
 
 Work = Callable[[Exchange, dict[str, Any]], Awaitable[Reply | StreamReply]]
 """Answers the fields of a body; says in the exchange which model it is."""

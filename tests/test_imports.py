@@ -66,7 +66,7 @@ NEVER: dict[str, tuple[str, ...]] = {
     "example_bake_gavin_belson.py": ("gateway", "baker"),
 }
 LIGHT = (
-    "gateway.users_command",
+    "gateway.cli.users",
     "gateway.protocol.requests",
     "gateway.protocol.responses",
     "gateway.config",

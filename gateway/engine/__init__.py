@@ -28,10 +28,11 @@
 Importing the package does not import vllm; starting the engine does.
 """
 
-from gateway.engine.canary import CanaryError
-from gateway.engine.handlers import Handlers, Reply, StreamReply
+from gateway.engine.handlers import Handlers, StreamReply
 from gateway.engine.llm import Engine
 from gateway.engine.settings import EngineSettings
 from gateway.engine.sleep import ASLEEP
+from gateway.errors import CanaryError
+from gateway.protocol.replies import Reply
 
 __all__ = ["ASLEEP", "CanaryError", "Engine", "EngineSettings", "Handlers", "Reply", "StreamReply"]

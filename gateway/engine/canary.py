@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from baker.errors import AdapterError, EngineError
+from baker.errors import AdapterError
+from gateway.errors import CanaryError
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,6 @@ NEW_TOKENS = 8
 MEAN_TOLERANCE_NATS = 0.1
 TOKEN_TOLERANCE_NATS = 0.5
 WEIGHTS_FILE = "adapter_model.safetensors"
-
-
-class CanaryError(EngineError):
-    """The engine runs, and answers otherwise than before."""
 
 
 class Answer(msgspec.Struct, frozen=True):

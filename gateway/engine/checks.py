@@ -5,7 +5,7 @@ Everything else about a request is vLLM's to judge. Knows no vLLM.
 
 from typing import Any
 
-from baker.errors import InvalidInputError
+from gateway.errors import FieldRefusedError
 
 MAX_CHOICES = 4096
 """Of one grammar: 20,000 took 24 s of the engine's time, and everybody waited."""
@@ -34,14 +34,6 @@ TEXTS = frozenset(
     | {"response_format", "structured_outputs", "text", "output_config"}
 )
 """Fields whose numbers stay text: conversations and schemas."""
-
-
-class FieldRefusedError(InvalidInputError):
-    """A field's value that is not given to vLLM."""
-
-    def __init__(self, param: str | None, message: str) -> None:
-        super().__init__(message)
-        self.param = param
 
 
 def check(kind: str, fields: dict[str, Any], *, max_n: int) -> None:

@@ -23,7 +23,9 @@ from gateway.engine.llm import Engine
 from gateway.engine.process import GONE
 from gateway.engine.surface import Kind
 from gateway.engine.usage import Usage
-from gateway.error_shapes import Shape, error_body, error_events
+from gateway.errors import FieldRefusedError
+from gateway.protocol.errors import Shape, error_body, error_events
+from gateway.protocol.replies import Reply
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +35,6 @@ KEPT_HEADERS = ("x-request-id", "x-session-id", "traceparent", "tracestate")
 """The request headers that vLLM may see. It also knows one that jumps the queue and one that picks a replica."""
 MAX_REQUEST_ID = 128
 INTERNAL = "the engine could not finish this answer; the service's log has the details"
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """A finished answer: JSON."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str] = {}
 
 
 class StreamReply(AsyncGenerator[bytes, None]):
@@ -228,7 +222,7 @@ class Handlers:
         from gateway.engine.sampling import complaint
 
         match error:
-            case checks.FieldRefusedError():
+            case FieldRefusedError():
                 return Refusal(400, error.message, error.param)
             case EngineError():
                 return Refusal(503, error.message)

@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any
 from baker.errors import AdapterError, EngineError, InvalidInputError, NotLentError
 from baker.ports import LentWeights
 from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
-from gateway.engine import canary, plain_chat, sleep, usage
+from gateway.engine import (
+    canary,
+    plain_chat,
+    sleep,
+    usage,
+)
 from gateway.engine.adapters import BASE, AdapterCounts, AdapterTable, Lease
 from gateway.engine.loader import LoraLoader, lora_request
 from gateway.engine.owner import OWNER_VARIABLE

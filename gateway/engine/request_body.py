@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from baker.errors import InvalidInputError
-from gateway.engine.checks import FieldRefusedError
+from gateway.errors import FieldRefusedError
 
 MAX_NESTED = 200_000
 """Lists and objects in a body. Millions fit into its bytes, and reading them would keep everybody waiting."""

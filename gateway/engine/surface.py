@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from gateway.engine.usage import Usage
-from gateway.error_shapes import Framing, Shape
+from gateway.protocol.errors import Framing, Shape
 
 
 class Kind(NamedTuple):

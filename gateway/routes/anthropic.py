@@ -5,7 +5,7 @@ from litestar.datastructures import State
 from litestar.types import ASGIApp
 
 from gateway.engine import surface
-from gateway.http_errors import anthropic_error
+from gateway.http.errors import anthropic_error
 from gateway.routes import inference
 from gateway.routes.dependencies import Caller, Services
 

@@ -2,7 +2,8 @@
 
 from litestar.di import NamedDependency
 
-from gateway import auth, services
+from gateway import services
+from gateway.access import auth
 
 Services = NamedDependency[services.Services]
 Caller = NamedDependency[auth.Caller]

@@ -12,7 +12,7 @@ from baker.model_names import parse_model_name
 from baker.repos.catalog import Catalog
 from baker.types import Checkpoint
 from baker.versions.archive import archive_name
-from gateway.file_reply import FileReply
+from gateway.http.file_reply import FileReply
 from gateway.protocol import responses
 from gateway.routes.dependencies import Caller, Services
 from gateway.routes.guards import PUBLIC

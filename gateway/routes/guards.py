@@ -7,7 +7,8 @@ from litestar.handlers import BaseRouteHandler
 
 from baker.errors import InvalidInputError
 from baker.repos.catalog import Catalog
-from gateway.auth import Caller, ForbiddenError, act_as, user_named
+from gateway.access.auth import Caller, act_as, user_named
+from gateway.errors import ForbiddenError
 from gateway.services import Services
 
 PUBLIC = {"public": True}

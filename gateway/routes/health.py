@@ -5,7 +5,7 @@ from litestar.datastructures import State
 from msgspec import UNSET
 
 import gateway
-from gateway import metrics
+from gateway.observability import metrics
 from gateway.protocol import responses
 from gateway.routes.dependencies import Services
 from gateway.routes.guards import PUBLIC

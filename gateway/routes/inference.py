@@ -7,14 +7,14 @@ from litestar import Request
 from litestar.datastructures import State
 from litestar.types import ASGIApp
 
-from gateway.auth import Caller
+from gateway.access.auth import Caller
 from gateway.delivery import Wire
 from gateway.engine import Reply, StreamReply
 from gateway.engine.request_body import model_of
 from gateway.engine.surface import Kind
-from gateway.error_shapes import error_events
 from gateway.exchange import Exchange
-from gateway.http_errors import as_reply, shaped
+from gateway.http.errors import as_reply, shaped
+from gateway.protocol.errors import error_events
 from gateway.services import Services
 
 

@@ -4,7 +4,7 @@ from litestar import Response, Router, post
 from litestar.params import JSONBody
 
 from baker.errors import InvalidInputError
-from gateway.http_errors import openai_error
+from gateway.http.errors import openai_error
 from gateway.protocol import requests
 from gateway.routes.dependencies import Caller, Services
 from gateway.routes.guards import require_master

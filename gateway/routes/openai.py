@@ -9,7 +9,7 @@ from baker.errors import InvalidInputError, NotFoundError
 from gateway.adapters import Model
 from gateway.engine import surface
 from gateway.engine.request_body import model_of, parse
-from gateway.http_errors import openai_error
+from gateway.http.errors import openai_error
 from gateway.protocol import responses
 from gateway.routes import inference
 from gateway.routes.dependencies import Caller, Services

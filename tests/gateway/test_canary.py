@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from baker.errors import AdapterError
-from gateway.engine.canary import Answer, Canary, CanaryError
+from gateway.engine.canary import Answer, Canary
+from gateway.errors import CanaryError
 
 pytestmark = pytest.mark.anyio
 

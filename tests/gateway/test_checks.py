@@ -14,10 +14,10 @@ from gateway.engine.checks import (
     MAX_STOPS,
     MAX_TOKENIZED,
     MAX_TOOLS,
-    FieldRefusedError,
     check,
     grammar_field,
 )
+from gateway.errors import FieldRefusedError
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 TURN = {"role": "user", "content": "Hello"}

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from baker.errors import ConfigError
-from gateway.config import Settings, environment_name, master_key, read_settings, write_env_file
+from gateway.access.secrets import master_key, write_env_file
+from gateway.config import Settings, environment_name, read_settings
 
 
 def test_an_option_goes_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import openai
 import pytest
 
 from baker.errors import EngineError
+from gateway.access.auth import Caller
 from gateway.app import build_app
-from gateway.auth import Caller
 from gateway.delivery import Delivery, Patience, Wire
 from gateway.engine import Reply, StreamReply
 from gateway.engine.adapters import Lease

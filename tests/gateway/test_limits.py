@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.admission import Admission
-from gateway.limits import KeyUse, Limits, OverloadedError, RateLimitedError
+from gateway.errors import OverloadedError, RateLimitedError
+from gateway.limits import KeyUse, Limits
 
 
 class Clock:

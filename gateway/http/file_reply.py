@@ -15,7 +15,8 @@ from typing import IO
 from litestar.types import Receive, Scope, Send
 
 from baker.errors import NotFoundError
-from gateway.streaming import ClientLeftError, encoded, unless_client_leaves
+from gateway.errors import ClientLeftError
+from gateway.http.asgi import encoded, unless_client_leaves
 
 BLOCK_BYTES = 1 << 18
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})", re.IGNORECASE)

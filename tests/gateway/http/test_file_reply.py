@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from baker.errors import NotFoundError
-from gateway import file_reply
-from gateway.file_reply import FileReply, UnsatisfiableRangeError, parse_range
+from gateway.http import file_reply
+from gateway.http.file_reply import FileReply, UnsatisfiableRangeError, parse_range
 
 pytestmark = pytest.mark.anyio
 

@@ -27,14 +27,19 @@ from baker.errors import (
     NotFoundError,
     StageError,
 )
-from gateway.adapters import UnknownModelError
-from gateway.auth import ForbiddenError, UnauthorizedError
-from gateway.delivery import RequestTimeoutError
 from gateway.engine import Reply
-from gateway.engine.checks import FieldRefusedError
-from gateway.error_shapes import Shape, error_body
-from gateway.limits import LimitError, OverloadedError, RateLimitedError
-from gateway.streaming import ClientLeftError
+from gateway.errors import (
+    ClientLeftError,
+    FieldRefusedError,
+    ForbiddenError,
+    LimitError,
+    OverloadedError,
+    RateLimitedError,
+    RequestTimeoutError,
+    UnauthorizedError,
+    UnknownModelError,
+)
+from gateway.protocol.errors import Shape, error_body
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from baker.types import Checkpoint
 from baker.versions.archive import archive_name
-from gateway.auth import ForbiddenError
-from gateway.config import kept_secret
+from gateway.access.secrets import kept_secret
+from gateway.errors import ForbiddenError
 
 SIGNING_KEY_FILE = "signing.key"
 PATH = "/v1/files/weights"

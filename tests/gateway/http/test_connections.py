@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gateway import connections
-from gateway.connections import MAX_HEAD_BYTES, Connection
+from gateway.http import connections
+from gateway.http.connections import MAX_HEAD_BYTES, Connection
 from tests.asgi_server import served
 
 SECONDS = 60.0

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from litestar.testing import TestClient
 
-from gateway import users_command
 from gateway.app import build_app
+from gateway.cli import users
 from tests.gateway.conftest import KEY, services_in
 from tests.service import ROOT
 
@@ -26,7 +26,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
         def run(*arguments: str, key: str = KEY) -> tuple[int, str, str]:
             monkeypatch.setattr(sys, "stdin", io.StringIO("correct horse\n"))
-            code = users_command.run(arguments, {"BREAD_API_KEY": key}, tmp_path, transport)
+            code = users.run(arguments, {"BREAD_API_KEY": key}, tmp_path, transport)
             shown = capsys.readouterr()
             return code, shown.out, shown.err
 
@@ -97,9 +97,9 @@ def test_options_go_before_the_environment_and_that_before_the_file(tmp_path: Pa
     transport, environment = httpx.MockTransport(answer), {"BREAD_API_KEY": "environment"}
     given = ["--base-url", "http://option:2/", "--api-key", "option"]
     for arguments in (["list"], [*given, "list"], ["list", *given]):
-        assert users_command.run(arguments, environment, tmp_path, transport) == 0
+        assert users.run(arguments, environment, tmp_path, transport) == 0
     (tmp_path / ".env").unlink()
-    assert users_command.run(["list"], environment, tmp_path, transport) == 0
+    assert users.run(["list"], environment, tmp_path, transport) == 0
     assert asked == [
         ("http://file:1", "Bearer environment"),
         ("http://option:2", "Bearer option"),
@@ -125,14 +125,14 @@ def test_what_is_no_service_is_said(
             raise reply
         return reply
 
-    assert users_command.run(["list"], {"BREAD_API_KEY": "k"}, tmp_path, httpx.MockTransport(answer)) == 1
+    assert users.run(["list"], {"BREAD_API_KEY": "k"}, tmp_path, httpx.MockTransport(answer)) == 1
     assert word in capsys.readouterr().err
 
 
 def test_without_a_key_or_a_url_nobody_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert users_command.run(["list"], {}, tmp_path) == 1
+    assert users.run(["list"], {}, tmp_path) == 1
     assert "BREAD_API_KEY" in capsys.readouterr().err
-    assert users_command.run(["--api-key", "k", "--base-url", "http://host:many", "list"], {}, tmp_path) == 1
+    assert users.run(["--api-key", "k", "--base-url", "http://host:many", "list"], {}, tmp_path) == 1
     assert "'http://host:many'" in capsys.readouterr().err
 
 

@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 
 from litestar.types import Receive, Scope, Send
 
+from gateway.errors import ClientLeftError
+
 Result = TypeVar("Result")
 
 EVENT_STREAM_HEADERS = {
@@ -14,10 +16,6 @@ EVENT_STREAM_HEADERS = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",  # nginx would collect the events
 }
-
-
-class ClientLeftError(Exception):
-    """Nobody is there to answer."""
 
 
 async def unless_client_leaves(receive: Receive, work: Awaitable[Result]) -> Result:

@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from baker.types import Checkpoint
-from gateway.auth import ForbiddenError
-from gateway.links import Links
+from gateway.access.signed_links import Links
+from gateway.errors import ForbiddenError
 
 CHECKPOINT = Checkpoint("alice", "repo", "bake", 21, Path(), "0" * 64, 0, 1)
 NOW = 1_790_000_000.5

@@ -3,7 +3,7 @@
 import json
 import logging
 
-from gateway.request_log import JsonFormatter, TextFormatter
+from gateway.observability.log_format import JsonFormatter, TextFormatter
 
 
 def record(**fields: object) -> logging.LogRecord:

@@ -14,7 +14,7 @@ from baker.repos.catalog import Catalog
 from baker.storage.credentials import Key, hash_password_sync, new_key
 from baker.storage.one_thread import OneThread
 from baker.types import User
-from gateway.auth import Keys
+from gateway.access.auth import Keys
 
 Result = TypeVar("Result")
 

@@ -6,18 +6,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from baker.errors import BakeryError, InvalidInputError, NotFoundError
+from baker.errors import InvalidInputError, NotFoundError
 from baker.names import MASTER_USER
 from baker.storage.credentials import Key, split_key
 from baker.types import User
-
-
-class UnauthorizedError(BakeryError):
-    code = "UNAUTHORIZED"
-
-
-class ForbiddenError(BakeryError):
-    code = "FORBIDDEN"
+from gateway.errors import ForbiddenError, UnauthorizedError
 
 
 class Caller(msgspec.Struct, frozen=True):
