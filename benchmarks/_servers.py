@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import psutil
 
-from gateway.engine.settings import EngineSettings, arguments, set_environment
+from gateway.engine.core.settings import EngineSettings, arguments, set_environment
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 300

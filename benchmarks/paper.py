@@ -42,7 +42,13 @@ from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Checkpoint, Prompt, Stimulus, Trajectory
 from benchmarks import _models
 from benchmarks.baking import RANK, TOP_LOGPROBS, YODA, alone, cpu_name
-from gateway.engine import Engine, EngineSettings, Handlers, Reply, surface
+from gateway.engine import (
+    Engine,
+    EngineSettings,
+    Handlers,
+    Reply,
+)
+from gateway.engine.requests import kinds
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Of a bake's steps, after which its adapter is kept; the last is the bake."""
@@ -154,7 +160,7 @@ class Study:
             "seed": seed,
             "return_token_ids": True,
         }
-        reply = await self._handlers.serve(surface.COMPLETION, fields, {}, model=name)
+        reply = await self._handlers.serve(kinds.COMPLETION, fields, {}, model=name)
         assert isinstance(reply, Reply) and reply.status == 200, reply
         (choice,) = msgspec.json.decode(reply.body)["choices"]
         return Answer(bare, prompted, choice["token_ids"], choice["text"])

@@ -31,6 +31,7 @@ from gateway.admission import Admission
 from gateway.config import Settings
 from gateway.delivery import Patience
 from gateway.engine import Engine, Handlers
+from gateway.engine.core.supervisor import Supervisor
 from gateway.http import openapi, request_ids
 from gateway.http.errors import bread_error
 from gateway.imports import Imports
@@ -51,7 +52,6 @@ from gateway.routes import (
     targets,
 )
 from gateway.services import Services
-from gateway.supervisor import Supervisor
 from gateway.traffic import Traffic
 
 MIB = 1 << 20

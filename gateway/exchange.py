@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from baker.types import Checkpoint
 from gateway.access.auth import Caller
-from gateway.engine.usage import Usage
+from gateway.engine.core.usage import Usage
 
 
 class Outcome(StrEnum):

@@ -13,9 +13,9 @@ from gateway.access.signed_links import Links
 from gateway.adapters import Adapters
 from gateway.config import Settings
 from gateway.engine import Engine, Handlers
+from gateway.engine.core.supervisor import Supervisor
 from gateway.imports import Imports
 from gateway.promotion import Promotion
-from gateway.supervisor import Supervisor
 from gateway.traffic import Traffic
 
 

@@ -16,7 +16,7 @@ from gateway.delivery import (
     Wire,
 )
 from gateway.engine import Reply, StreamReply
-from gateway.engine.request_body import parse
+from gateway.engine.requests.body import parse
 from gateway.errors import OverloadedError, RequestTimeoutError
 from gateway.exchange import Exchange, Outcome
 from gateway.http.asgi import WholeReply

@@ -10,7 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
 
-pytest_plugins = ["tests.gateway.engines"]
+pytest_plugins = ["tests.gateway.application", "tests.gateway.engines"]
 
 # Machines that test are busy with other things too: how long an example took says nothing about the code.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,7 +10,7 @@ import numpy as np
 from baker.errors import EngineError, InvalidInputError, NotLentError
 from baker.ports import LentWeights
 from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
-from gateway.engine.adapters import AdapterCounts
+from gateway.engine.adapters.slots import AdapterCounts
 
 END_OF_TURN = 2
 

@@ -28,10 +28,11 @@
 Importing the package does not import vllm; starting the engine does.
 """
 
-from gateway.engine.handlers import Handlers, StreamReply
-from gateway.engine.llm import Engine
-from gateway.engine.settings import EngineSettings
-from gateway.engine.sleep import ASLEEP
+from gateway.engine.core.engine import Engine
+from gateway.engine.core.settings import EngineSettings
+from gateway.engine.core.sleep import ASLEEP
+from gateway.engine.requests.handlers import Handlers
+from gateway.engine.requests.stream import StreamReply
 from gateway.errors import CanaryError
 from gateway.protocol.replies import Reply
 

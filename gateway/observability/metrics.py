@@ -22,8 +22,8 @@ from baker.status import (
 )
 from baker.storage.job import Job
 from baker.storage.store import JobCount
+from gateway.engine.core.supervisor import Death
 from gateway.services import Services
-from gateway.supervisor import Death
 
 VLLM_SERIES_WITH_NAMES = b"vllm:lora_requests_info"
 """Its labels list the adapters that run and wait."""

@@ -10,8 +10,8 @@ from litestar.types import ASGIApp
 from gateway.access.auth import Caller
 from gateway.delivery import Wire
 from gateway.engine import Reply, StreamReply
-from gateway.engine.request_body import model_of
-from gateway.engine.surface import Kind
+from gateway.engine.requests.body import model_of
+from gateway.engine.requests.kinds import Kind
 from gateway.exchange import Exchange
 from gateway.http.errors import as_reply, shaped
 from gateway.protocol.errors import error_events

@@ -7,8 +7,8 @@ from litestar.types import ASGIApp
 
 from baker.errors import InvalidInputError, NotFoundError
 from gateway.adapters import Model
-from gateway.engine import surface
-from gateway.engine.request_body import model_of, parse
+from gateway.engine.requests import kinds
+from gateway.engine.requests.body import model_of, parse
 from gateway.http.errors import openai_error
 from gateway.protocol import responses
 from gateway.routes import inference
@@ -18,19 +18,19 @@ from gateway.routes.dependencies import Caller, Services
 @post("/v1/chat/completions", status_code=200)
 async def chat_completions(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """Answer a conversation, whole or as server-sent events."""
-    return await inference.answer(request, services, caller, surface.CHAT)
+    return await inference.answer(request, services, caller, kinds.CHAT)
 
 
 @post("/v1/completions", status_code=200)
 async def completions(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """Continue a text, whole or as server-sent events."""
-    return await inference.answer(request, services, caller, surface.COMPLETION)
+    return await inference.answer(request, services, caller, kinds.COMPLETION)
 
 
 @post("/v1/responses", status_code=200)
 async def create_response(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """Answer an input, whole or as server-sent events. Nothing is stored."""
-    return await inference.answer(request, services, caller, surface.RESPONSES)
+    return await inference.answer(request, services, caller, kinds.RESPONSES)
 
 
 @get("/v1/responses/{response:str}")
@@ -48,13 +48,13 @@ async def cancel_response(response: FromPath[str]) -> None:
 @post(["/tokenize", "/v1/tokenize"], status_code=200)
 async def tokenize(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """The token ids of a text or a conversation."""
-    return await inference.answer(request, services, caller, surface.TOKENIZE)
+    return await inference.answer(request, services, caller, kinds.TOKENIZE)
 
 
 @post(["/detokenize", "/v1/detokenize"], status_code=200)
 async def detokenize(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """The text of token ids."""
-    return await inference.answer(request, services, caller, surface.DETOKENIZE)
+    return await inference.answer(request, services, caller, kinds.DETOKENIZE)
 
 
 @post("/v1/embeddings", status_code=200)

@@ -19,7 +19,7 @@ from baker.training.model.attention import Lengths, as_taken, packed_attention
 from baker.training.model.base import SDPA, from_files, load_base
 from baker.training.model.engine_weights import from_engine, open_lent
 from baker.training.model.student import Student
-from gateway.engine.lending import handles_of
+from gateway.engine.worker.lending import handles_of
 from tests.baker.tiny import make_model, make_trajectories, save_model
 from tests.behaviour.test_full_teacher import gradient_of, shaken
 

@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from baker.types import Checkpoint
 from gateway.engine import Engine, EngineSettings
-from gateway.engine.settings import set_environment
+from gateway.engine.core.settings import set_environment
 
 MODEL_NAME = "test/tiny"
 WINDOW = 512

@@ -6,7 +6,7 @@ Handles of shared memory then stand for those of CUDA's, and can be opened by pr
 import torch.multiprocessing
 from vllm.model_executor.layers import utils
 
-from gateway.engine.worker import WorkerExtension
+from gateway.engine.worker.extension import WorkerExtension
 
 __all__ = ["WorkerExtension"]
 

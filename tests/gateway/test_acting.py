@@ -4,7 +4,7 @@ import pytest
 
 from baker.types import Checkpoint
 from gateway.services import Services
-from tests.gateway.conftest import Client, add_user, holding
+from tests.gateway.application import Client, add_user, holding
 
 pytestmark = pytest.mark.anyio
 

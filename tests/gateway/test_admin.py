@@ -10,7 +10,14 @@ import pytest
 
 from baker.status import JobState
 from gateway.services import Services
-from tests.gateway.conftest import Client, add_user, finish_bake, holding, make_bake, new_user
+from tests.gateway.application import (
+    Client,
+    add_user,
+    finish_bake,
+    holding,
+    make_bake,
+    new_user,
+)
 
 pytestmark = pytest.mark.anyio
 

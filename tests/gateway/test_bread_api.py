@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from gateway.services import Services
-from tests.gateway.conftest import Client, finish_bake, make_bake, new_user
+from tests.gateway.application import (
+    Client,
+    finish_bake,
+    make_bake,
+    new_user,
+)
 
 pytestmark = pytest.mark.anyio
 

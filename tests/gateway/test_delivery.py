@@ -20,13 +20,19 @@ from gateway.access.auth import Caller
 from gateway.app import build_app
 from gateway.delivery import Delivery, Patience, Wire
 from gateway.engine import Reply, StreamReply
-from gateway.engine.adapters import Lease
-from gateway.engine.surface import Kind
-from gateway.engine.usage import Usage
+from gateway.engine.adapters.slots import Lease
+from gateway.engine.core.usage import Usage
+from gateway.engine.requests.kinds import Kind
 from gateway.exchange import Exchange, Outcome
 from gateway.services import Services
 from tests.asgi_server import served
-from tests.gateway.conftest import KEY, Client, client_of, holding, services_in
+from tests.gateway.application import (
+    KEY,
+    Client,
+    client_of,
+    holding,
+    services_in,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import pytest
 
 from gateway.services import Services
-from tests.gateway.conftest import Client, add_user, client_of, finish_bake, holding, make_bake, services_in, weights
+from tests.gateway.application import (
+    Client,
+    add_user,
+    client_of,
+    finish_bake,
+    holding,
+    make_bake,
+    services_in,
+    weights,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -21,10 +21,18 @@ from litestar.routes import HTTPRoute
 from baker.status import JobState
 from baker.storage.files import append_line
 from gateway.engine import Reply
-from gateway.engine.surface import Kind
+from gateway.engine.requests.kinds import Kind
 from gateway.protocol import requests
 from gateway.services import Services
-from tests.gateway.conftest import Client, add_user, client_of, finish_bake, holding, new_user, services_in
+from tests.gateway.application import (
+    Client,
+    add_user,
+    client_of,
+    finish_bake,
+    holding,
+    new_user,
+    services_in,
+)
 
 pytestmark = pytest.mark.anyio
 

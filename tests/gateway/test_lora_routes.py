@@ -10,7 +10,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from gateway.services import Services
-from tests.gateway.conftest import Client, add_user, client_of, finish_bake, holding, make_bake, services_in
+from tests.gateway.application import (
+    Client,
+    add_user,
+    client_of,
+    finish_bake,
+    holding,
+    make_bake,
+    services_in,
+)
 
 pytestmark = pytest.mark.anyio
 

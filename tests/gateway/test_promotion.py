@@ -11,7 +11,15 @@ from baker.errors import EngineError
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from gateway.services import Services
-from tests.gateway.conftest import Client, add_user, client_of, finish_bake, holding, make_bake, services_in
+from tests.gateway.application import (
+    Client,
+    add_user,
+    client_of,
+    finish_bake,
+    holding,
+    make_bake,
+    services_in,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,12 @@ import pytest
 
 from baker.status import JobState
 from gateway.services import Services
-from tests.gateway.conftest import Client, add_user, finish_bake, make_bake
+from tests.gateway.application import (
+    Client,
+    add_user,
+    finish_bake,
+    make_bake,
+)
 
 pytestmark = pytest.mark.anyio
 

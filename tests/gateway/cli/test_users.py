@@ -12,7 +12,7 @@ from litestar.testing import TestClient
 
 from gateway.app import build_app
 from gateway.cli import users
-from tests.gateway.conftest import KEY, services_in
+from tests.gateway.application import KEY, services_in
 from tests.service import ROOT
 
 Command = Callable[..., tuple[int, str, str]]

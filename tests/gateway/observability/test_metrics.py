@@ -9,7 +9,7 @@ import pytest
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Loss, Progress
 from gateway.services import Services
-from tests.gateway.conftest import Client, finish_bake, make_bake
+from tests.gateway.application import Client, finish_bake, make_bake
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,133 @@
+"""The requests that vLLM can serve, kind by kind: their form, who answers them, and how an answer is written.
+
+The only place that names vLLM's handlers; `handlers.py` is the same for all of them.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, NamedTuple
+
+from gateway.engine.core.usage import Usage
+from gateway.protocol.errors import Framing, Shape
+
+
+class Kind(NamedTuple):
+    name: str
+    prompt: str
+    """The field that holds what the model reads."""
+    shape: Shape = "openai"
+    framing: Framing = "openai"
+    opens_with: tuple[str, ...] = ()
+    """What is in the events that a stream begins with before the model has said anything."""
+    opens_early: bool = False
+    """True: these come before the engine has seen the request, and can refuse it."""
+    needs_adapter: bool = True
+    """False: every version of the model answers the same."""
+
+
+CHAT = Kind("chat", "messages", opens_with=('"delta":{"role":"assistant","content":""',))
+COMPLETION = Kind("completion", "prompt")
+RESPONSES = Kind(
+    "responses",
+    "input",
+    framing="responses",
+    opens_with=("event: response.created\n", "event: response.in_progress\n"),
+    opens_early=True,
+)
+MESSAGES = Kind("messages", "messages", shape="anthropic", framing="anthropic", opens_with=("event: message_start\n",))
+COUNT_TOKENS = Kind("count_tokens", "messages", shape="anthropic", needs_adapter=False)
+TOKENIZE = Kind("tokenize", "prompt", needs_adapter=False)
+DETOKENIZE = Kind("detokenize", "tokens", needs_adapter=False)
+
+PIECE = 64
+"""Items of a response's input whose form is checked at once."""
+ERROR_EVENTS = ('data: {"error":', "event: error\n")
+
+
+async def read(kind: Kind, fields: dict[str, Any]) -> Any:
+    """vLLM's form of the request. Raises: pydantic.ValidationError, and what vLLM's validators raise."""
+    form_of_it = form(kind, fields)
+    items = fields.get("input")
+    if kind is RESPONSES and isinstance(items, list):
+        # A wrong item takes 3 ms, since it is compared with thirty forms: the first is found without the rest.
+        for start in range(0, len(items) - PIECE, PIECE):
+            form_of_it.model_validate({"input": items[start : start + PIECE]})
+            await asyncio.sleep(0)
+    if kind is RESPONSES:  # null is what leaves a field out, but vLLM's own answers can't hold it everywhere
+        fields = {name: value for name, value in fields.items() if value is not None}
+    return form_of_it.model_validate(fields)
+
+
+def form(kind: Kind, fields: dict[str, Any]) -> Any:
+    """The pydantic model of the request."""
+    from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+    from vllm.entrypoints.serve.tokenize.protocol import (
+        DetokenizeRequest,
+        TokenizeChatRequest,
+        TokenizeCompletionRequest,
+    )
+
+    forms = {
+        CHAT: ChatCompletionRequest,
+        COMPLETION: CompletionRequest,
+        RESPONSES: ResponsesRequest,
+        MESSAGES: AnthropicMessagesRequest,
+        COUNT_TOKENS: AnthropicCountTokensRequest,
+        TOKENIZE: TokenizeChatRequest if "messages" in fields else TokenizeCompletionRequest,
+        DETOKENIZE: DetokenizeRequest,
+    }
+    return forms[kind]
+
+
+async def answer(kind: Kind, serving: Any, request: Any, raw: Any) -> Any:
+    """What vLLM's handler answers: an ErrorResponse, a whole answer, or an async generator of events.
+
+    Args:
+        serving: vLLM's state object.
+        raw: what handlers look at of the HTTP request: `headers` and `state`.
+    """
+    handlers = {
+        CHAT: ("openai_serving_chat", "create_chat_completion"),
+        COMPLETION: ("openai_serving_completion", "create_completion"),
+        RESPONSES: ("openai_serving_responses", "create_responses"),
+        MESSAGES: ("anthropic_serving_messages", "create_messages"),
+        COUNT_TOKENS: ("anthropic_serving_messages", "count_tokens"),
+        TOKENIZE: ("serving_tokenization", "create_tokenize"),
+        DETOKENIZE: ("serving_tokenization", "create_detokenize"),
+    }
+    owner, method = handlers[kind]
+    return await getattr(getattr(serving, owner), method)(request, raw)
+
+
+def whole(kind: Kind, result: Any, usage: Usage) -> bytes:
+    """The JSON of a whole answer."""
+    if kind is RESPONSES:
+        _note(result, usage)
+    if kind.shape == "anthropic":
+        text: str = result.model_dump_json(exclude_none=True)
+    else:
+        text = result.model_dump_json(by_alias=kind is RESPONSES)
+    return text.encode()
+
+
+def events(kind: Kind, result: AsyncGenerator[Any, None], usage: Usage) -> AsyncGenerator[str, None]:
+    """The server-sent events of a stream, as text."""
+    return _framed(result, usage) if kind is RESPONSES else result
+
+
+async def _framed(result: AsyncGenerator[Any, None], usage: Usage) -> AsyncGenerator[str, None]:
+    async with aclosing(result):
+        async for event in result:
+            if event.type in ("response.completed", "response.incomplete"):
+                _note(event.response, usage)
+            yield f"event: {event.type}\ndata: {event.model_dump_json(by_alias=True)}\n\n"
+
+
+def _note(response: Any, usage: Usage) -> None:
+    """vLLM's other handlers leave the count in the state of the HTTP request."""
+    if response.usage is not None:
+        usage.finish(response.usage.input_tokens, response.usage.output_tokens)

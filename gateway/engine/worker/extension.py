@@ -1,0 +1,36 @@
+"""vLLM's worker imports this module (`--worker-extension-cls`) before it builds the model: in a process of its own, or
+on CPUs in the engine core's.
+
+Importing it is what counts: vLLM gives a worker no other hook that early. Nothing else may import it.
+"""
+
+from vllm.platforms import current_platform
+
+from gateway.engine.worker import (
+    grammars,
+    lending,
+    logits,
+    owner,
+    strength,
+    weights,
+)
+
+
+class WorkerExtension:
+    """Mixed into vLLM's worker: its methods can be called through `collective_rpc`."""
+
+    def lend_weights(self) -> bytes | str:
+        return lending.handles_of(self)
+
+
+owner.end_with_owner()
+strength.scale_by_name()
+weights.refuse_non_finite()
+logits.leave_logits_alone()
+grammars.compile_beside_the_engine()
+if current_platform.is_cpu():
+    from gateway.engine.worker import cpu_logprobs, cpu_lora, cpu_norms
+
+    cpu_lora.install()
+    cpu_logprobs.install()
+    cpu_norms.install()

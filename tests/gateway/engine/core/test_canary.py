@@ -1,0 +1,105 @@
+"""What a new engine must answer to be believed."""
+
+from pathlib import Path
+
+import pytest
+
+from baker.errors import AdapterError
+from gateway.engine.core.canary import Answer, Canary
+from gateway.errors import CanaryError
+
+pytestmark = pytest.mark.anyio
+
+BASE = Answer(read=[-1.0, -2.0, -3.0], said=[7, 8, 9], said_logprobs=[-0.5, -0.7, -0.9])
+BAKED = Answer(read=[-4.0, -1.0, -0.1], said=[1, 2, 3], said_logprobs=[-0.1, -0.2, -0.3])
+
+
+class Asked:
+    """An engine that answers as it is told to."""
+
+    def __init__(self, base: Answer = BASE, baked: Answer = BAKED, refusal: AdapterError | None = None) -> None:
+        self.answers = {None: base, "repo/bake/1": baked}
+        self.refusal = refusal
+        self.loaded: list[str] = []
+
+    async def ask(self, adapter: str | None) -> Answer:
+        return self.answers[adapter]
+
+    async def load(self, name: str, path: Path) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.loaded.append(name)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+async def recorded(adapter: Path | None = None) -> Canary:
+    canary, engine = Canary(), Asked()
+    await canary.check(engine.ask, engine.load)
+    if adapter is not None:
+        assert canary.wants_adapter
+        await canary.record_adapter("repo/bake/1", adapter, engine.ask)
+    return canary
+
+
+async def test_an_engine_that_answers_as_before_passes(adapter: Path) -> None:
+    canary, engine = await recorded(adapter), Asked()
+    assert not canary.wants_adapter
+    await canary.check(engine.ask, engine.load)
+    assert engine.loaded == ["repo/bake/1"]
+
+
+async def test_rounding_passes_and_a_near_tie_too() -> None:
+    canary = await recorded()
+    rounded = Answer(read=[-1.05, -1.95, -3.1], said=[7, 5, 5], said_logprobs=[-0.45, -0.71, -9.0])
+    engine = Asked(rounded)
+    await canary.check(engine.ask, engine.load)
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (Answer([-1.0, -2.0, -3.5], BASE.said, BASE.said_logprobs), "0.167 nats a token"),
+        (Answer([-1.0, -2.0, float("nan")], BASE.said, BASE.said_logprobs), "nan nats a token"),
+        (Answer(BASE.read, [7, 8, 4], [-0.5, -0.7, -2.0]), "token 4"),
+        (Answer(BASE.read, BASE.said, [-0.5, float("nan"), -0.9]), "place 1"),
+    ],
+)
+async def test_other_answers_of_the_base_model_are_an_error(answer: Answer, complaint: str) -> None:
+    canary, engine = await recorded(), Asked(answer)
+    with pytest.raises(CanaryError, match=f"the base model .*{complaint}"):
+        await canary.check(engine.ask, engine.load)
+    await canary.check(Asked().ask, Asked().load)
+
+
+async def test_other_answers_of_the_adapter_are_an_error(adapter: Path) -> None:
+    canary, engine = await recorded(adapter), Asked(baked=BASE)
+    with pytest.raises(CanaryError, match="repo/bake/1"):
+        await canary.check(engine.ask, engine.load)
+
+
+def _change(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
+
+
+def _remove(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+
+
+@pytest.mark.parametrize("damage", [_change, _remove])
+async def test_an_adapter_whose_files_changed_says_nothing_of_the_engine(adapter: Path, damage: object) -> None:
+    canary, engine = await recorded(adapter), Asked(baked=BASE)
+    assert callable(damage)
+    damage(adapter)
+    await canary.check(engine.ask, engine.load)
+    assert canary.wants_adapter, "another one takes its place"
+
+
+async def test_an_adapter_that_is_refused_says_nothing_of_the_engine(adapter: Path) -> None:
+    canary, engine = await recorded(adapter), Asked(refusal=AdapterError("its rank is too high"))
+    await canary.check(engine.ask, engine.load)
+    assert canary.wants_adapter
