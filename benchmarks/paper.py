@@ -42,12 +42,7 @@ from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
 from baker.types import Checkpoint, Prompt, Stimulus, Trajectory
 from benchmarks import _models
 from benchmarks.baking import RANK, TOP_LOGPROBS, YODA, alone, cpu_name
-from gateway.engine import (
-    Engine,
-    EngineSettings,
-    Handlers,
-    Reply,
-)
+from gateway.engine import Engine, EngineSettings, Handlers, Reply
 from gateway.engine.requests import kinds
 
 SHARES = (0.125, 0.25, 0.5, 1.0)

@@ -26,33 +26,22 @@ from baker.versions.imports import TEMPORARY, ImportFolders
 from gateway.access.accounts import Accounts
 from gateway.access.auth import Keys
 from gateway.access.signed_links import Links
-from gateway.adapters import Adapters
-from gateway.admission import Admission
 from gateway.config import Settings
-from gateway.delivery import Patience
 from gateway.engine import Engine, Handlers
 from gateway.engine.core.supervisor import Supervisor
 from gateway.http import openapi, request_ids
 from gateway.http.errors import bread_error
-from gateway.imports import Imports
-from gateway.limits import Limits
-from gateway.promotion import Promotion
-from gateway.request_log import RequestLog
-from gateway.routes import (
-    admin,
-    anthropic,
-    bakes,
-    downloads,
-    guards,
-    health,
-    lineage,
-    lora,
-    openai,
-    repos,
-    targets,
-)
+from gateway.inference.admission import Admission
+from gateway.inference.delivery import Patience
+from gateway.inference.pipeline import Traffic
+from gateway.inference.rate_limits import Limits
+from gateway.inference.request_log import RequestLog
+from gateway.routes import anthropic, guards, health, lora, openai
+from gateway.routes.bread import admin, bakes, downloads, lineage, repos, targets
 from gateway.services import Services
-from gateway.traffic import Traffic
+from gateway.serving.imports import Imports
+from gateway.serving.promotion import Promotion
+from gateway.serving.registry import Adapters
 
 MIB = 1 << 20
 COUNTED_ELSEWHERE = "^(/v1)?/(chat/completions|completions|responses|messages|messages/count_tokens|(de)?tokenize)$"

@@ -20,13 +20,13 @@ import uvloop
 
 from baker.errors import BakeryError, ConfigError
 from baker.model_names import BaseModelNames
-from gateway import embedded_model
 from gateway.access.secrets import KEY_FILE, master_key, write_env_file
 from gateway.app import build_app, build_services
 from gateway.config import Settings, read_settings
 from gateway.engine import Engine, EngineSettings
 from gateway.http.connections import Connection
 from gateway.observability.log_format import JsonFormatter, TextFormatter
+from gateway.serving.base_model import choose_base_model
 
 KEEP_ALIVE_SECONDS = 65  # longer than the clients' own connection pools keep one
 MAX_OPEN_FILES = 65_536
@@ -46,7 +46,7 @@ def serve(arguments: Sequence[str]) -> int:
         with _only_service_of(home):
             _set_up_logging(settings)
             _allow_open_files()
-            engine_settings, base = _base_model(settings, home)
+            engine_settings, base = choose_base_model(settings, home)
             return uvloop.run(_serve(settings, home, folder, engine_settings, base))
     except (BakeryError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
@@ -159,48 +159,6 @@ class _Server(uvicorn.Server):
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
-
-
-def _base_model(settings: Settings, home: Path) -> tuple[EngineSettings, BaseModelNames]:
-    """What the engine is to serve; the embedded model is made ready if none is configured."""
-    if settings.model:
-        path, name, stands_in = Path(settings.model), settings.model_name or settings.model, False
-        if not path.is_dir():
-            path = _cached(settings.model)
-    else:
-        if not embedded_model.is_prepared(home):
-            print("Making the embedded model ready: once, about 20 seconds.", flush=True)
-        path = embedded_model.prepare(home)
-        name, stands_in = settings.model_name or embedded_model.MODEL_NAME, True
-    engine_settings = EngineSettings(
-        model=path,
-        name=name,
-        max_model_len=settings.max_model_len or None,
-        max_loras=settings.max_loras,
-        max_cpu_loras=settings.max_cpu_loras,
-        max_lora_rank=settings.max_lora_rank,
-        kv_cache_gib=settings.kv_cache_gib or None,
-        gpu_memory_utilization=settings.gpu_memory_utilization,
-        max_logprobs=max(64, settings.top_logprobs),
-        tool_call_parser=settings.tool_call_parser or None,
-        reasoning_parser={"": None, "none": ""}.get(settings.reasoning_parser, settings.reasoning_parser),
-        lends_weights=settings.share_weights == "on",
-        extra_args=settings.vllm_args.split(),
-    )
-    return engine_settings, BaseModelNames(served=name, stands_in=stands_in)
-
-
-def _cached(name: str) -> Path:
-    """The folder of a model in Hugging Face's cache; fetched if it is not there and the hub can be reached."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise ConfigError(
-            f"--model {name!r} is neither a folder nor a model that can be fetched from Hugging Face: {error}"
-        ) from error
 
 
 def _port(server: uvicorn.Server) -> int:

@@ -10,13 +10,13 @@ from baker.versions.archive import Archives
 from gateway.access.accounts import Accounts
 from gateway.access.auth import Keys
 from gateway.access.signed_links import Links
-from gateway.adapters import Adapters
 from gateway.config import Settings
 from gateway.engine import Engine, Handlers
 from gateway.engine.core.supervisor import Supervisor
-from gateway.imports import Imports
-from gateway.promotion import Promotion
-from gateway.traffic import Traffic
+from gateway.inference.pipeline import Traffic
+from gateway.serving.imports import Imports
+from gateway.serving.promotion import Promotion
+from gateway.serving.registry import Adapters
 
 
 class Services(NamedTuple):

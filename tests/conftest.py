@@ -39,11 +39,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first: beside it there is room for the rest."""
     longest = (
-        "tests/test_first_bake.py",
+        "tests/behaviour/test_first_bake",
         "tests/clients/",
         "tests/gateway/",
+        "tests/behaviour/engine/",
+        "tests/behaviour/test_survival",
         "tests/test_",
-        "tests/baker/test_devices",
+        "tests/behaviour/test_devices",
     )
 
     def place(item: pytest.Item) -> int:

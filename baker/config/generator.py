@@ -9,12 +9,7 @@ from typing import Any, ClassVar, get_args
 import msgspec
 
 from baker.config import question_templates
-from baker.config.ranges import (
-    Positive,
-    Questions,
-    Seed,
-    Temperature,
-)
+from baker.config.ranges import Positive, Questions, Seed, Temperature
 from baker.errors import ConfigError
 from baker.names import check_name
 

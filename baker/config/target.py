@@ -9,12 +9,7 @@ import msgspec
 
 from baker.config.generator import Generator, given_fields
 from baker.config.overrides import convert
-from baker.config.ranges import (
-    Answers,
-    Positive,
-    Seed,
-    Temperature,
-)
+from baker.config.ranges import Answers, Positive, Seed, Temperature
 
 RESERVED_KWARGS = ("model", "messages", "stream")
 

@@ -20,14 +20,7 @@ from typing import Any
 import msgspec
 
 from baker.config.bake import BakeConfig
-from baker.errors import (
-    InvalidInputError,
-    NeedsRoomError,
-    NotLentError,
-    RolloutError,
-    TrainerLostError,
-    TrainingError,
-)
+from baker.errors import InvalidInputError, NeedsRoomError, NotLentError, RolloutError, TrainerLostError, TrainingError
 from baker.jobs.training_listener import TrainingListener
 from baker.ports import BaseModel, LentWeights, Publisher, Sampler, Warn
 from baker.repos.catalog import Catalog
@@ -44,20 +37,10 @@ from baker.training.spec import BEFORE_ROUNDS, Round, TrainSpec
 from baker.trajectories.collate import Mix
 from baker.trajectories.mix import linked_mix
 from baker.trajectories.neutral import NeutralAnswers
-from baker.trajectories.on_policy import (
-    Answering,
-    Rounds,
-    answer,
-    drawn,
-)
+from baker.trajectories.on_policy import Answering, Rounds, answer, drawn
 from baker.types import Checkpoint
 from baker.versions import checkpoints
-from baker.versions.publishing import (
-    Bake,
-    CheckpointService,
-    Result,
-    student_of,
-)
+from baker.versions.publishing import Bake, CheckpointService, Result, student_of
 
 log = logging.getLogger(__name__)
 

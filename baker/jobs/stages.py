@@ -29,24 +29,14 @@ from baker.questions.stim import expected_stimuli, stim
 from baker.questions.writers import AnthropicAsker, Asker, ServedAsker
 from baker.repos.catalog import Catalog
 from baker.status import Progress, Stage
-from baker.storage.files import (
-    append_line,
-    append_lines,
-    read_lines,
-    repair_lines,
-)
+from baker.storage.files import append_line, append_lines, read_lines, repair_lines
 from baker.storage.home import job_folder, output_file
 from baker.storage.job import Job
 from baker.storage.job_inputs import AskerPlan, BakeInputs, GeneratorPlan, RolloutInputs, StimInputs
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import save_trajectory
 from baker.trajectories.neutral import NeutralAnswers
-from baker.trajectories.rollout import (
-    Rolled,
-    RolloutSettings,
-    rollout,
-    trajectory_name,
-)
+from baker.trajectories.rollout import Rolled, RolloutSettings, rollout, trajectory_name
 from baker.types import Checkpoint, Stimulus
 
 

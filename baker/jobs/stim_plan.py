@@ -4,14 +4,7 @@ Blocks, like the catalog it reads: see `threads.OneThread`.
 """
 
 from baker.config import question_templates
-from baker.config.generator import (
-    Asking,
-    Custom,
-    FromDataset,
-    Generator,
-    Hardcoded,
-    Persona,
-)
+from baker.config.generator import Asking, Custom, FromDataset, Generator, Hardcoded, Persona
 from baker.errors import ConfigError, InvalidInputError
 from baker.jobs.new_job import new_job, prompts_of
 from baker.jobs.policy import Policy

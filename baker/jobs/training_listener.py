@@ -6,9 +6,7 @@ import msgspec
 
 from baker.status import Loss, Progress
 from baker.training import events
-from baker.versions.publishing import (
-    Bake,
-)
+from baker.versions.publishing import Bake
 
 TRAINING_SHARE = 97.0
 """Percent of a bake's progress; the rest is proving and publishing the checkpoint."""

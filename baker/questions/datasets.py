@@ -8,12 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from baker.errors import InvalidInputError, StimError
-from baker.questions.dataset_files import (
-    READERS,
-    Rows,
-    questions_in,
-    read_questions,
-)
+from baker.questions.dataset_files import READERS, Rows, questions_in, read_questions
 from baker.storage.job_inputs import HubSet, LocalSet, QuestionSet
 
 FOLDER = "datasets"

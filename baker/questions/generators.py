@@ -12,13 +12,7 @@ from string import Template
 from typing import NamedTuple
 
 from baker.config import question_templates
-from baker.config.generator import (
-    Asking,
-    FromDataset,
-    Generator,
-    Hardcoded,
-    Persona,
-)
+from baker.config.generator import Asking, FromDataset, Generator, Hardcoded, Persona
 from baker.errors import StimError
 from baker.ports import Warn
 from baker.questions import bank

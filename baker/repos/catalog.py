@@ -28,12 +28,7 @@ from baker.names import MASTER_USER, check_name
 from baker.status import JobState, Stage
 from baker.storage.job import Job
 from baker.storage.store import NamedTable, Row, Store
-from baker.types import (
-    Checkpoint,
-    Message,
-    Prompt,
-    Repo,
-)
+from baker.types import Checkpoint, Message, Prompt, Repo
 
 DEFAULT_TEMPLATE = "default"
 TARGET_STAGES = (Stage.STIM, Stage.ROLLOUT)

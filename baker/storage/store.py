@@ -18,13 +18,7 @@ from baker.status import JobState, Stage
 from baker.storage.credentials import Key, PasswordHash
 from baker.storage.job import Job
 from baker.storage.migrations import MIGRATIONS
-from baker.types import (
-    Checkpoint,
-    MovedBy,
-    Prompt,
-    Repo,
-    User,
-)
+from baker.types import Checkpoint, MovedBy, Prompt, Repo, User
 
 ConfigTable = Literal["targets", "bakes"]
 NamedTable = Literal["prompts", "targets", "bakes", "templates"]

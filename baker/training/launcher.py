@@ -14,13 +14,7 @@ from pathlib import Path
 import msgspec
 
 from baker.config.bake import IN_PARTS, BakeConfig
-from baker.errors import (
-    EngineError,
-    NeedsRoomError,
-    StageError,
-    TrainerLostError,
-    TrainingError,
-)
+from baker.errors import EngineError, NeedsRoomError, StageError, TrainerLostError, TrainingError
 from baker.storage.files import write_json
 from baker.training import events
 from baker.training.spec import TrainSpec

@@ -24,12 +24,7 @@ from baker.errors import StageError
 from baker.ports import BaseModel, Sampler
 from baker.storage.files import new_folder
 from baker.trajectories.files import load_trajectory, save_trajectory
-from baker.trajectories.rollout import (
-    Rolled,
-    RolloutSettings,
-    rollout,
-    trajectory_name,
-)
+from baker.trajectories.rollout import Rolled, RolloutSettings, rollout, trajectory_name
 from baker.types import Prompt, Stimulus
 
 FILE = "neutral_questions.txt"

@@ -10,17 +10,7 @@ import numpy as np
 from baker.conversation import context_messages
 from baker.errors import InvalidInputError, RolloutError
 from baker.ports import Sampler
-from baker.types import (
-    Checkpoint,
-    Distribution,
-    Message,
-    Prompt,
-    Said,
-    Sample,
-    SampleRequest,
-    Stimulus,
-    Trajectory,
-)
+from baker.types import Checkpoint, Distribution, Message, Prompt, Said, Sample, SampleRequest, Stimulus, Trajectory
 
 MOST_AT_ONCE = 256
 """As many sequences as the engine takes into a batch; more would only wait in it, before requests of others."""

@@ -14,12 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 
 import gateway
 from baker.repos.catalog import Catalog
-from baker.status import (
-    JobState,
-    Loss,
-    Progress,
-    Stage,
-)
+from baker.status import JobState, Loss, Progress, Stage
 from baker.storage.job import Job
 from baker.storage.store import JobCount
 from gateway.engine.core.supervisor import Death

@@ -8,14 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from baker.status import (
-    AgreementChange,
-    Collation,
-    JobState,
-    KLChange,
-    MemoryPlan,
-    Progress,
-)
+from baker.status import AgreementChange, Collation, JobState, KLChange, MemoryPlan, Progress
 from baker.types import Message
 
 

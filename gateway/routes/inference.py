@@ -8,12 +8,12 @@ from litestar.datastructures import State
 from litestar.types import ASGIApp
 
 from gateway.access.auth import Caller
-from gateway.delivery import Wire
 from gateway.engine import Reply, StreamReply
 from gateway.engine.requests.body import model_of
 from gateway.engine.requests.kinds import Kind
-from gateway.exchange import Exchange
 from gateway.http.errors import as_reply, shaped
+from gateway.inference.delivery import Wire
+from gateway.inference.model_request import Exchange
 from gateway.protocol.errors import error_events
 from gateway.services import Services
 

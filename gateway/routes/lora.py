@@ -6,9 +6,9 @@ from litestar.params import JSONBody
 from baker.errors import InvalidInputError
 from gateway.http.errors import openai_error
 from gateway.protocol import requests
+from gateway.routes.bread.cleanup import clean_up
 from gateway.routes.dependencies import Caller, Services
 from gateway.routes.guards import require_master
-from gateway.routes.removal import clean_up
 
 
 @post("/load_lora_adapter", status_code=200, media_type="text/plain")

@@ -6,13 +6,13 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from baker.errors import InvalidInputError, NotFoundError
-from gateway.adapters import Model
 from gateway.engine.requests import kinds
 from gateway.engine.requests.body import model_of, parse
 from gateway.http.errors import openai_error
 from gateway.protocol import responses
 from gateway.routes import inference
 from gateway.routes.dependencies import Caller, Services
+from gateway.serving.pointers import Model
 
 
 @post("/v1/chat/completions", status_code=200)

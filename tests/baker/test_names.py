@@ -6,14 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baker.errors import ConfigError
-from baker.model_names import (
-    CheckpointRef,
-    at_all_strengths,
-    at_strength,
-    nearest,
-    parse_model_name,
-    split_strength,
-)
+from baker.model_names import CheckpointRef, at_all_strengths, at_strength, nearest, parse_model_name, split_strength
 from baker.names import check_name, path_of
 
 

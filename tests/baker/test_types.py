@@ -3,12 +3,7 @@ import math
 import msgspec
 import pytest
 
-from baker.status import (
-    NEGLIGIBLE_KL,
-    AgreementChange,
-    KLChange,
-    Loss,
-)
+from baker.status import NEGLIGIBLE_KL, AgreementChange, KLChange, Loss
 
 
 def test_the_summary_of_a_bake_s_steps() -> None:

@@ -13,12 +13,7 @@ from torch import Tensor
 from baker.config.bake import bake_config
 from baker.training import events
 from baker.training import state as training_state
-from baker.training.data.batches import (
-    as_taught,
-    length_of,
-    make_batch,
-    read_together,
-)
+from baker.training.data.batches import as_taught, length_of, make_batch, read_together
 from baker.training.devices.ranks import ALONE
 from baker.training.model import lora
 from baker.training.model.divergences import FORWARD_KL, Measure

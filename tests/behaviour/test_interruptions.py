@@ -16,12 +16,7 @@ from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import Job
-from tests.baker.jobs.test_bake_stage import (
-    Publisher,
-    ended,
-    make_service,
-    steps_kept,
-)
+from tests.baker.jobs.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.jobs.test_queue import USER, Service, running
 from tests.baker.tiny import make_model
 from tests.baker.training.run.test_train import is_running

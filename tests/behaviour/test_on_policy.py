@@ -28,35 +28,13 @@ from baker.training.run.loop import Stopped
 from baker.training.run.train import train
 from baker.training.spec import Round, TrainSpec
 from baker.trajectories.files import load_trajectory, save_trajectory
-from baker.trajectories.on_policy import (
-    Answering,
-    Judged,
-    Rounds,
-    answer,
-    drawn,
-)
-from baker.types import (
-    Checkpoint,
-    Distribution,
-    Sample,
-    SampleRequest,
-)
-from tests.baker.jobs.test_bake_stage import (
-    Publisher,
-    ended,
-    make_service,
-    steps_kept,
-)
+from baker.trajectories.on_policy import Answering, Judged, Rounds, answer, drawn
+from baker.types import Checkpoint, Distribution, Sample, SampleRequest
+from tests.baker.jobs.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.jobs.test_queue import Service, decode, running
 from tests.baker.tiny import make_model, make_trajectories, save_model
 from tests.baker.training.run.test_train import TIME_DEPENDENT, is_running, write_spec
-from tests.behaviour.test_interruptions import (
-    SECONDS,
-    begin,
-    kill_trainer,
-    step_of,
-    until,
-)
+from tests.behaviour.test_interruptions import SECONDS, begin, kill_trainer, step_of, until
 from tests.behaviour.test_resume import Killed
 from tests.fakes import FakeEngine
 

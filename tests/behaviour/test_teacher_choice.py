@@ -8,14 +8,7 @@ from baker.jobs import plan
 from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.job_inputs import BakeInputs
-from tests.baker.versions.test_lineage import (
-    FIRST,
-    POLICY,
-    REPO,
-    USER,
-    catalog,
-    put_bake,
-)
+from tests.baker.versions.test_lineage import FIRST, POLICY, REPO, USER, catalog, put_bake
 
 __all__ = ["catalog"]  # a fixture
 

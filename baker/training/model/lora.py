@@ -17,13 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from baker.adapters.files import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    AdapterConfig,
-    check_adapter,
-    read_adapter_config,
-)
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, check_adapter, read_adapter_config
 from baker.errors import AdapterError
 from baker.storage.files import write_bytes, write_json
 from baker.training.devices.parallel import whole

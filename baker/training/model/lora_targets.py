@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 from transformers import PreTrainedModel
 
-from baker.adapters.files import (
-    FORBIDDEN_TARGETS,
-)
+from baker.adapters.files import FORBIDDEN_TARGETS
 from baker.errors import AdapterError
 
 ALL_LINEAR = "all-linear"

@@ -15,11 +15,7 @@ from baker.training.devices.parallel import WHOLE, replicated, sharded
 from baker.training.devices.ranks import Ranks
 from baker.training.events import Emit
 from baker.training.model import lora
-from baker.training.model.base import (
-    Base,
-    load_base,
-    pick_device,
-)
+from baker.training.model.base import Base, load_base, pick_device
 from baker.training.model.engine_weights import from_engine, open_lent
 from baker.training.model.student import Student
 from baker.training.run.placement import _choose

@@ -20,14 +20,7 @@ from baker.errors import TrainingError
 from baker.free_memory import peak_bytes
 from baker.status import NEGLIGIBLE_KL, Loss
 from baker.training import events
-from baker.training.data.batches import (
-    READ_ROWS,
-    Batch,
-    length_of,
-    make_batch,
-    plan_epoch,
-    read_together,
-)
+from baker.training.data.batches import READ_ROWS, Batch, length_of, make_batch, plan_epoch, read_together
 from baker.training.data.work_split import share
 from baker.training.devices.parallel import like, whole
 from baker.training.devices.ranks import ALONE, Ranks

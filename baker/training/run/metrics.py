@@ -12,12 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from baker.config.bake import BakeConfig
-from baker.storage.files import (
-    append_lines,
-    read_lines,
-    repair_lines,
-    write_bytes,
-)
+from baker.storage.files import append_lines, read_lines, repair_lines, write_bytes
 
 WANDB_SECONDS = 60
 """Longest wait for its servers, at the start and at the end: a bake takes minutes."""

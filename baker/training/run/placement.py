@@ -21,9 +21,7 @@ from baker.training import events
 from baker.training.data.batches import as_taught, length_of
 from baker.training.devices.ranks import Ranks
 from baker.training.events import Emit
-from baker.training.model.base import (
-    dtype_of,
-)
+from baker.training.model.base import dtype_of
 from baker.training.run import memory
 from baker.training.run.memory import MIB, Need
 from baker.training.spec import TrainSpec

@@ -17,10 +17,7 @@ import torch
 from baker.errors import StageError
 from baker.training import events
 from baker.training import state as training_state
-from baker.training.devices.ranks import (
-    ALONE,
-    Ranks,
-)
+from baker.training.devices.ranks import ALONE, Ranks
 from baker.training.events import Emit
 from baker.training.run import curves
 from baker.training.run.builder import compile_if_worth, load

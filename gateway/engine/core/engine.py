@@ -21,12 +21,7 @@ from baker.errors import AdapterError, EngineError, InvalidInputError, NotLentEr
 from baker.ports import LentWeights
 from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
 from gateway.engine.adapters.loader import LoraLoader, lora_request
-from gateway.engine.adapters.slots import (
-    BASE,
-    AdapterCounts,
-    AdapterTable,
-    Lease,
-)
+from gateway.engine.adapters.slots import BASE, AdapterCounts, AdapterTable, Lease
 from gateway.engine.core import canary, sleep, usage
 from gateway.engine.core.process import EngineProcess, build
 from gateway.engine.core.settings import EngineSettings, set_environment

@@ -6,14 +6,7 @@ Importing it is what counts: vLLM gives a worker no other hook that early. Nothi
 
 from vllm.platforms import current_platform
 
-from gateway.engine.worker import (
-    grammars,
-    lending,
-    logits,
-    owner,
-    strength,
-    weights,
-)
+from gateway.engine.worker import grammars, lending, logits, owner, strength, weights
 
 
 class WorkerExtension:

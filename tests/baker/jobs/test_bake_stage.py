@@ -7,28 +7,12 @@ from typing import Any
 
 import pytest
 
-from baker.errors import (
-    AdapterError,
-    ConflictError,
-    EngineError,
-    InvalidInputError,
-    NeedsRoomError,
-    TrainingError,
-)
+from baker.errors import AdapterError, ConflictError, EngineError, InvalidInputError, NeedsRoomError, TrainingError
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
 from baker.ports import LentWeights
 from baker.repos.catalog import Catalog
-from baker.status import (
-    AgreementChange,
-    JobState,
-    KLChange,
-    Loss,
-    MemoryPlan,
-    MemoryWay,
-    Stage,
-    TargetShare,
-)
+from baker.status import AgreementChange, JobState, KLChange, Loss, MemoryPlan, MemoryWay, Stage, TargetShare
 from baker.storage.home import job_folder
 from baker.storage.job import Job
 from baker.training import events, launcher
@@ -36,12 +20,7 @@ from baker.training.spec import TrainSpec
 from baker.trajectories.files import load_trajectory
 from baker.types import Checkpoint, MovedBy
 from baker.versions import promotion
-from tests.baker.jobs.test_queue import (
-    POLICY,
-    USER,
-    Service,
-    running,
-)
+from tests.baker.jobs.test_queue import POLICY, USER, Service, running
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.anyio

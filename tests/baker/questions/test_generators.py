@@ -5,22 +5,10 @@ from itertools import count
 
 import pytest
 
-from baker.config.generator import (
-    Custom,
-    FromDataset,
-    Hardcoded,
-    OneshotQs,
-    Persona,
-)
+from baker.config.generator import Custom, FromDataset, Hardcoded, OneshotQs, Persona
 from baker.errors import StimError
 from baker.questions import bank
-from baker.questions.generators import (
-    SEEDS,
-    Batches,
-    QuestionSource,
-    generate,
-    hardcoded_questions,
-)
+from baker.questions.generators import SEEDS, Batches, QuestionSource, generate, hardcoded_questions
 from baker.questions.parsing import question_key
 from baker.questions.writers import Answer
 

@@ -1,11 +1,6 @@
 import hashlib
 
-from baker.storage.credentials import (
-    hash_password_sync,
-    new_key,
-    new_salt,
-    split_key,
-)
+from baker.storage.credentials import hash_password_sync, new_key, new_salt, split_key
 
 
 def test_a_key_fits_its_own_secret_alone() -> None:

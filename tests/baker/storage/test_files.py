@@ -11,14 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash
 from baker.errors import StageError
-from baker.storage.files import (
-    append_line,
-    append_lines,
-    new_folder,
-    read_lines,
-    repair_lines,
-    write_json,
-)
+from baker.storage.files import append_line, append_lines, new_folder, read_lines, repair_lines, write_json
 from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.types import Trajectory
 

@@ -18,20 +18,8 @@ from baker.training.data.batches import make_batch
 from baker.training.model.losses import forward_kl
 from baker.versions import promotion
 from baker.versions.model_card import model_card
-from tests.baker.jobs.test_bake_stage import (
-    Publisher,
-    Training,
-    bake,
-    ended,
-    make_service,
-    steps_kept,
-)
-from tests.baker.jobs.test_queue import (
-    POLICY,
-    USER,
-    Service,
-    running,
-)
+from tests.baker.jobs.test_bake_stage import Publisher, Training, bake, ended, make_service, steps_kept
+from tests.baker.jobs.test_queue import POLICY, USER, Service, running
 from tests.baker.tiny import make_model, make_trajectories
 from tests.baker.training.run.test_train import run, write_spec
 from tests.fakes import FakeEngine

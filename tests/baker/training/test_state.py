@@ -8,14 +8,7 @@ from baker.errors import StageError
 from baker.status import Loss
 from baker.training import state as training_state
 from baker.training.events import Evaluated
-from baker.training.state import (
-    Standing,
-    TrainingState,
-    find,
-    read,
-    step_of,
-    write,
-)
+from baker.training.state import Standing, TrainingState, find, read, step_of, write
 
 SAME, OTHER = "a" * 64, "b" * 64
 

@@ -10,15 +10,7 @@ import pytest
 from baker.config.bake import bake_config
 from baker.errors import NotFoundError
 from baker.repos.catalog import Catalog
-from baker.status import (
-    AgreementChange,
-    Collation,
-    JobState,
-    KLChange,
-    Loss,
-    Stage,
-    TargetShare,
-)
+from baker.status import AgreementChange, Collation, JobState, KLChange, Loss, Stage, TargetShare
 from baker.storage.job import Job
 from baker.storage.job_inputs import BakeInputs, TargetSnapshot
 from baker.types import Checkpoint, Prompt

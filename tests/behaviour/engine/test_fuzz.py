@@ -21,15 +21,7 @@ from baker.model_names import BaseModelNames
 from gateway.app import build_app, build_services
 from gateway.config import Settings
 from gateway.engine import Engine
-from gateway.engine.requests.kinds import (
-    CHAT,
-    COMPLETION,
-    DETOKENIZE,
-    MESSAGES,
-    RESPONSES,
-    TOKENIZE,
-    Kind,
-)
+from gateway.engine.requests.kinds import CHAT, COMPLETION, DETOKENIZE, MESSAGES, RESPONSES, TOKENIZE, Kind
 from tests.behaviour.engine.bodies import PATHS, bodies
 from tests.gateway.engines import MODEL_NAME
 

@@ -22,8 +22,8 @@ from baker.storage.one_thread import OneThread
 from baker.trajectories.files import load_trajectory
 from baker.trajectories.on_policy import Rounds
 from baker.types import Prompt, Trajectory
-from gateway.adapters import Adapters
 from gateway.engine import Engine
+from gateway.serving.registry import Adapters
 from tests.gateway.engines import MODEL_NAME
 
 pytestmark = pytest.mark.anyio

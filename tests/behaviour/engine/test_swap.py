@@ -13,10 +13,10 @@ from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
-from gateway.adapters import Adapters
 from gateway.engine import Engine, Handlers, StreamReply
 from gateway.engine.requests import kinds
-from gateway.promotion import Promotion
+from gateway.serving.promotion import Promotion
+from gateway.serving.registry import Adapters
 from tests.gateway.engines import MODEL_NAME, make_forcing_adapter
 
 pytestmark = pytest.mark.anyio

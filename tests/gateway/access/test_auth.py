@@ -5,12 +5,7 @@ import pytest
 from baker.errors import InvalidInputError, NotFoundError
 from baker.storage.credentials import new_key
 from baker.types import User
-from gateway.access.auth import (
-    Caller,
-    Keys,
-    act_as,
-    user_named,
-)
+from gateway.access.auth import Caller, Keys, act_as, user_named
 from gateway.errors import ForbiddenError, UnauthorizedError
 
 ADMIN = Caller("admin", is_master=True)

@@ -3,13 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baker.training.data.batches import (
-    cut,
-    length_of,
-    make_batch,
-    plan_epoch,
-    shorten,
-)
+from baker.training.data.batches import cut, length_of, make_batch, plan_epoch, shorten
 from baker.types import Trajectory
 
 

@@ -9,14 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from baker.training.data.batches import make_batch
-from baker.training.devices.parallel import (
-    WHOLE,
-    Spread,
-    like,
-    replicated,
-    sharded,
-    whole,
-)
+from baker.training.devices.parallel import WHOLE, Spread, like, replicated, sharded, whole
 from baker.training.devices.ranks import Ranks
 from baker.training.model import lora
 from baker.training.model.student import Student

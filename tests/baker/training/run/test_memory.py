@@ -12,13 +12,7 @@ from baker.config.bake import bake_config
 from baker.errors import StageError
 from baker.free_memory import _left_in, free_bytes
 from baker.training.model.base import load_base
-from baker.training.run.memory import (
-    MIB,
-    RUNTIME_BYTES,
-    estimate,
-    read_shape,
-    token_bytes,
-)
+from baker.training.run.memory import MIB, RUNTIME_BYTES, estimate, read_shape, token_bytes
 from tests.baker.tiny import make_model, save_model
 
 CHILD = """

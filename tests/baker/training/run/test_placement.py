@@ -18,12 +18,7 @@ from baker.training.devices.ranks import Ranks
 from baker.training.run import memory, placement
 from baker.training.run.builder import load
 from baker.training.run.loop import Stopped
-from baker.training.run.memory import (
-    MIB,
-    Need,
-    estimate,
-    read_shape,
-)
+from baker.training.run.memory import MIB, Need, estimate, read_shape
 from baker.training.run.placement import Layout, Room
 from baker.training.run.train import train
 from tests.baker.tiny import make_trajectories, save_model

@@ -20,12 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from baker.errors import AdapterError, EngineError, InvalidInputError, NotFoundError
 from baker.types import Checkpoint, Sample, SampleRequest, StopReason
-from gateway.engine import (
-    CanaryError,
-    Engine,
-    EngineSettings,
-    Handlers,
-)
+from gateway.engine import CanaryError, Engine, EngineSettings, Handlers
 from gateway.engine.core import sleep
 from gateway.engine.core.canary import Answer, Canary
 from gateway.engine.core.process import EngineProcess
@@ -437,7 +432,7 @@ def test_a_cpu_gets_a_short_window_and_a_gpu_the_models_own(tmp_path: Path) -> N
 def test_no_process_of_the_engine_outlives_its_server() -> None:
     """A server, its engine core and a worker, each a shell of itself; the server is killed with -9."""
     worker = (
-        "import time; from gateway.engine.owner import end_with_owner; end_with_owner(); "
+        "import time; from gateway.engine.worker.owner import end_with_owner; end_with_owner(); "
         "print('watching', flush=True); time.sleep(60)"
     )
     core = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"

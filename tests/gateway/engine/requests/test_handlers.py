@@ -11,12 +11,7 @@ import pytest
 
 from baker.errors import InvalidInputError
 from baker.types import SampleRequest
-from gateway.engine import (
-    Engine,
-    Handlers,
-    Reply,
-    StreamReply,
-)
+from gateway.engine import Engine, Handlers, Reply, StreamReply
 from gateway.engine.core.engine import _serving_state
 from gateway.engine.requests import kinds
 from gateway.engine.requests.body import model_of, parse

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gateway.engine import Engine
+from tests.service import ROOT
 
 SLOTS, RANK, WIDTH_IN, SLICES = 4, 8, 32, (24, 16, 16)
 
@@ -157,7 +158,7 @@ def test_vllm_still_gives_base_rows_the_last_adapter() -> None:
 def test_our_patch_for_vllm_mends_it(tmp_path: Path) -> None:
     from vllm.lora.punica_wrapper import punica_cpu
 
-    patch = Path(__file__).parents[2] / "docs/vllm-cpu-lora.patch"
+    patch = ROOT / "docs/vllm-cpu-lora.patch"
     file = tmp_path / "vllm/lora/punica_wrapper/punica_cpu.py"
     file.parent.mkdir(parents=True)
     file.write_text(inspect.getsource(punica_cpu))

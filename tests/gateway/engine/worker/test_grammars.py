@@ -12,12 +12,7 @@ import pytest
 from baker.types import SampleRequest
 from gateway.engine import Engine
 from gateway.engine.worker import grammars
-from gateway.engine.worker.grammars import (
-    MAX_LEFT_BEHIND,
-    NICENESS,
-    PATIENCE_SECONDS,
-    Compiler,
-)
+from gateway.engine.worker.grammars import MAX_LEFT_BEHIND, NICENESS, PATIENCE_SECONDS, Compiler
 
 SECONDS = 60.0
 """For threads that have nothing to wait for."""

@@ -11,15 +11,10 @@ from safetensors.torch import load_file, save_file
 from baker.errors import AdapterError, NotFoundError
 from baker.model_names import BaseModelNames
 from baker.types import Checkpoint
-from gateway.adapters import Adapters
-from gateway.engine import (
-    Engine,
-    Handlers,
-    Reply,
-    StreamReply,
-)
+from gateway.engine import Engine, Handlers, Reply, StreamReply
 from gateway.engine.requests import kinds
 from gateway.engine.requests.kinds import Kind
+from gateway.serving.registry import Adapters
 from tests.gateway.engines import MODEL_NAME, make_adapter
 
 pytestmark = pytest.mark.anyio

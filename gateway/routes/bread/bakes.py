@@ -1,0 +1,162 @@
+"""Bakes: their configs, their training and its metrics."""
+
+import asyncio
+from typing import Any
+
+from litestar import Response, Router, delete, get, post, put
+from litestar.params import FromPath, JSONBody
+
+from baker.config.bake import BakeConfig
+from baker.errors import NotFoundError
+from baker.repos.catalog import Catalog, LiveFirst
+from baker.status import Stage
+from baker.storage.files import read_lines
+from baker.storage.home import PICTURE_SUFFIX, output_file
+from baker.storage.job import Job
+from gateway.protocol import requests, responses
+from gateway.routes.bread import batches, views
+from gateway.routes.bread.cleanup import clean_up
+from gateway.routes.bread.targets import WAIT_SECONDS, IdempotencyKey
+from gateway.routes.dependencies import Caller, Services
+
+
+@get("/")
+async def list_bakes(services: Services, caller: Caller, repo: FromPath[str]) -> responses.BakeList:
+    names = await services.catalog(Catalog.names, "bakes", caller.user, repo)
+    return responses.BakeList(bakes=names, items=[responses.BakeItem(bake_name=name) for name in names])
+
+
+@post("/")
+async def create_bake(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeCreate]
+) -> Response[responses.Bake]:
+    made = await services.catalog(
+        Catalog.put_bake, caller.user, repo, data.bake_name, data.template, data.overrides or {}, may_change=False
+    )
+    return Response(await _status(services, caller, repo, data.bake_name), status_code=201 if made.is_new else 200)
+
+
+@post("/batch", status_code=200)
+async def create_bakes(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
+) -> responses.Batch:
+    """Make bakes; what fails is listed with its reason."""
+    items = batches.configs(caller.user, repo, "bake", data.bakes, may_change=False)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
+
+
+@put("/batch")
+async def set_bakes(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
+) -> responses.Batch:
+    """Make bakes, or change them as far as they may be."""
+    items = batches.configs(caller.user, repo, "bake", data.bakes, may_change=True)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
+
+
+@put("/{bake:str}")
+async def set_bake(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.BakeSet]
+) -> responses.Bake:
+    await services.catalog(
+        Catalog.put_bake, caller.user, repo, bake, data.template, data.overrides or {}, may_change=True
+    )
+    return await _status(services, caller, repo, bake)
+
+
+@get("/{bake:str}")
+async def get_bake(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> responses.Bake:
+    return await _status(services, caller, repo, bake)
+
+
+@post(["/{bake:str}", "/{bake:str}/start"], status_code=200)
+async def run_bake(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], key: IdempotencyKey = None
+) -> responses.Bake:
+    job = await services.jobs.start(Stage.BAKE, caller.user, repo, bake, key)
+    await services.jobs.wait(job, WAIT_SECONDS)
+    return await _status(services, caller, repo, bake)
+
+
+@post("/{bake:str}/cancel", status_code=200)
+async def cancel_bake(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> responses.Bake:
+    """End its training now. Its checkpoints are served on; running it again, unchanged, goes on from there."""
+    await services.jobs.cancel(Stage.BAKE, caller.user, repo, bake)
+    return await _status(services, caller, repo, bake)
+
+
+@post("/{bake:str}/promote", status_code=200)
+async def promote_checkpoint(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.Promote]
+) -> responses.Bake:
+    """Let the bake's name mean this checkpoint of it, from the next request on."""
+    await services.promotion.promote(caller.user, repo, bake, data.checkpoint)
+    return await _status(services, caller, repo, bake)
+
+
+@post("/{bake:str}/rollback", status_code=200)
+async def roll_back(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> responses.Bake:
+    """Let the bake's name mean what it meant before it was last moved on. Sent again, it changes nothing more."""
+    await services.promotion.roll_back(caller.user, repo, bake)
+    return await _status(services, caller, repo, bake)
+
+
+@delete("/{bake:str}", status_code=200)
+async def delete_bake(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
+) -> Response[responses.Deleted]:
+    """The names stop being served at once; what runs on them ends in its own time, and then the files go."""
+    removed = await services.catalog(Catalog.delete_bake, caller.user, repo, bake)
+    withdrawn = services.adapters.withdraw(caller.user, repo, bake)
+    return Response(
+        responses.Deleted(message=f"Bake {bake!r} deleted"), background=clean_up(services, withdrawn, removed)
+    )
+
+
+@get("/{bake:str}/metrics")
+async def bake_metrics(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
+) -> list[dict[str, Any]]:
+    job = await services.catalog(Catalog.latest_job, Stage.BAKE, caller.user, repo, bake)
+    return [] if job is None else views.metrics(await asyncio.to_thread(read_lines, output_file(services.home, job)))
+
+
+@get("/{bake:str}/metrics.png", media_type="image/png")
+async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> bytes:
+    """The same as curves, drawn when the training is done."""
+    job = await services.catalog(Catalog.latest_job, Stage.BAKE, caller.user, repo, bake)
+    picture = None if job is None else output_file(services.home, job).with_suffix(PICTURE_SUFFIX)
+    if picture is None or not picture.exists():
+        raise NotFoundError(f"The curves of bake {bake!r} are not drawn yet: they are when its training is done")
+    return await asyncio.to_thread(picture.read_bytes)
+
+
+async def _status(services: Services, caller: Caller, repo: str, bake: str) -> responses.Bake:
+    config, job, checkpoints = await services.catalog(_read, caller.user, repo, bake)
+    return views.bake(bake, config, job, checkpoints, services.jobs.training)
+
+
+def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, Job | None, LiveFirst]:
+    config = catalog.bake(user, repo, bake)
+    return config, catalog.latest_job(Stage.BAKE, user, repo, bake), catalog.live_first(user, repo, bake)
+
+
+ROUTER = Router(
+    "/v1/repo/{repo:str}/bakes",
+    route_handlers=[
+        list_bakes,
+        create_bake,
+        create_bakes,
+        set_bakes,
+        set_bake,
+        get_bake,
+        run_bake,
+        cancel_bake,
+        promote_checkpoint,
+        roll_back,
+        delete_bake,
+        bake_metrics,
+        bake_curves,
+    ],
+    tags=["bakes"],
+)

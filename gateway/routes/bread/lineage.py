@@ -1,0 +1,35 @@
+"""Where bakes come from: the tree of a repo, what a bake depends on, and how to make it again."""
+
+from litestar import Router, get
+from litestar.params import FromPath
+
+from baker.versions import lineage
+from gateway.protocol import responses
+from gateway.routes.bread import views
+from gateway.routes.dependencies import Caller, Services
+
+
+@get("/recipe/{bake:str}/dependency-graph")
+async def dependency_graph(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
+) -> responses.DependencyGraph:
+    """The bake, its parents, their targets and prompts, and who depends on whom."""
+    return views.dependency_graph(await services.catalog(lineage.recipe, caller.user, repo, bake))
+
+
+@get("/recipe/{bake:str}/recreation-plan")
+async def recreation_plan(
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
+) -> responses.RecreationPlan:
+    """The calls that make the bake again, in an order in which they can be done."""
+    recipe = await services.catalog(lineage.recipe, caller.user, repo, bake)
+    return views.recreation_plan(recipe, lineage.recreation_plan(recipe, bake))
+
+
+@get("/tree")
+async def tree(services: Services, caller: Caller, repo: FromPath[str]) -> responses.Tree:
+    """All bakes of the repo, and who began where."""
+    return views.tree(await services.catalog(lineage.tree, caller.user, repo))
+
+
+ROUTER = Router("/v1/repo/{repo:str}", route_handlers=[dependency_graph, recreation_plan, tree], tags=["lineage"])

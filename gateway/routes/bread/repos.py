@@ -1,0 +1,139 @@
+"""Repos and their prompts."""
+
+from typing import Annotated
+
+from litestar import Response, Router, delete, get, post, put
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from baker import types
+from baker.repos.catalog import Catalog
+from gateway.protocol import requests, responses
+from gateway.routes.bread import batches, views
+from gateway.routes.bread.cleanup import clean_up
+from gateway.routes.dependencies import Caller, Services
+
+Offset = Annotated[int, QueryParameter(ge=0)]
+Limit = Annotated[int | None, QueryParameter(ge=1)]
+
+
+@get("/")
+async def list_repos(
+    services: Services,
+    caller: Caller,
+    include_metadata: FromQuery[bool] = False,
+    offset: Offset = 0,
+    limit: Limit = None,
+) -> responses.RepoList | responses.RepoPage:
+    repos = [views.repo(repo) for repo in await services.catalog(Catalog.repos, caller.user)]
+    if not include_metadata:
+        return responses.RepoList(repos=[repo.repo_name for repo in repos], items=repos)
+    page = repos[offset:] if limit is None else repos[offset : offset + limit]
+    return responses.RepoPage(
+        repos=page,
+        offset=offset,
+        limit=max(1, len(repos)) if limit is None else limit,
+        has_more=offset + len(page) < len(repos),
+        total=len(repos),
+        items=page,
+    )
+
+
+@post("/")
+async def create_repo(services: Services, caller: Caller, data: JSONBody[requests.RepoPut]) -> Response[responses.Repo]:
+    made = await services.catalog(Catalog.put_repo, caller.user, data.repo_name, data.base_model)
+    return Response(views.repo(made.value), status_code=201 if made.is_new else 200)
+
+
+@put("/")
+async def set_repo(services: Services, caller: Caller, data: JSONBody[requests.RepoPut]) -> responses.Repo:
+    made = await services.catalog(Catalog.put_repo, caller.user, data.repo_name, data.base_model)
+    return views.repo(made.value)
+
+
+@get("/{repo:str}")
+async def get_repo(services: Services, caller: Caller, repo: FromPath[str]) -> responses.Repo:
+    return views.repo(await services.catalog(Catalog.repo, caller.user, repo))
+
+
+@delete("/{repo:str}", status_code=200)
+async def delete_repo(services: Services, caller: Caller, repo: FromPath[str]) -> Response[responses.Deleted]:
+    """Remove the repo and all in it. Its models' names stop at once; see `clean_up` for the rest."""
+    removed = await services.catalog(Catalog.delete_repo, caller.user, repo)
+    withdrawn = services.adapters.withdraw(caller.user, repo)
+    return Response(
+        responses.Deleted(message=f"Repo {repo!r} deleted"), background=clean_up(services, withdrawn, removed)
+    )
+
+
+@get("/{repo:str}/prompts")
+async def list_prompts(services: Services, caller: Caller, repo: FromPath[str]) -> responses.PromptList:
+    names = await services.catalog(Catalog.names, "prompts", caller.user, repo)
+    return responses.PromptList(prompts=names, items=[responses.PromptItem(prompt_name=name) for name in names])
+
+
+@post("/{repo:str}/prompts")
+async def create_prompt(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptCreate]
+) -> Response[responses.Prompt]:
+    value = types.Prompt(messages=data.messages, tools=data.tools)
+    made = await services.catalog(Catalog.put_prompt, caller.user, repo, data.prompt_name, value, may_change=False)
+    return Response(views.prompt(data.prompt_name, made.value), status_code=201 if made.is_new else 200)
+
+
+@put("/{repo:str}/prompts/{prompt:str}")
+async def set_prompt(
+    services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str], data: JSONBody[requests.PromptSet]
+) -> responses.Prompt:
+    value = types.Prompt(messages=data.messages, tools=data.tools)
+    made = await services.catalog(Catalog.put_prompt, caller.user, repo, prompt, value, may_change=True)
+    return views.prompt(prompt, made.value)
+
+
+@post("/{repo:str}/prompts/batch", status_code=200)
+async def create_prompts(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
+) -> responses.Batch:
+    """Make prompts, or change them; what fails is listed with its reason."""
+    return await services.catalog(batches.put_each, caller.user, repo, batches.prompts(caller.user, repo, data.prompts))
+
+
+@put("/{repo:str}/prompts/batch")
+async def set_prompts(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
+) -> responses.Batch:
+    return await services.catalog(batches.put_each, caller.user, repo, batches.prompts(caller.user, repo, data.prompts))
+
+
+@get("/{repo:str}/prompts/{prompt:str}")
+async def get_prompt(
+    services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str]
+) -> responses.Prompt:
+    return views.prompt(prompt, await services.catalog(Catalog.prompt, caller.user, repo, prompt))
+
+
+@delete("/{repo:str}/prompts/{prompt:str}", status_code=200)
+async def delete_prompt(
+    services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str]
+) -> responses.Deleted:
+    await services.catalog(Catalog.delete_prompt, caller.user, repo, prompt)
+    return responses.Deleted(message=f"Prompt {prompt!r} deleted")
+
+
+ROUTER = Router(
+    "/v1/repo",
+    route_handlers=[
+        list_repos,
+        create_repo,
+        set_repo,
+        get_repo,
+        delete_repo,
+        list_prompts,
+        create_prompt,
+        set_prompt,
+        create_prompts,
+        set_prompts,
+        get_prompt,
+        delete_prompt,
+    ],
+    tags=["repos"],
+)

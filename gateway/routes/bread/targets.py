@@ -1,0 +1,201 @@
+"""Targets, their stim and their rollout."""
+
+import asyncio
+from typing import Annotated, Any
+
+from litestar import Response, Router, delete, get, post, put
+from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+
+from baker.repos.catalog import Catalog
+from baker.status import Stage
+from baker.storage.files import read_lines
+from baker.storage.home import output_file
+from baker.storage.job import Job
+from gateway.protocol import requests, responses
+from gateway.routes.bread import batches, views
+from gateway.routes.bread.cleanup import remove_folders
+from gateway.routes.dependencies import Caller, Services
+
+Offset = Annotated[int, QueryParameter(ge=0)]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+IdempotencyKey = Annotated[str | None, HeaderParameter(name="Idempotency-Key")]
+
+WAIT_SECONDS = 1.5
+"""A run call waits so long for a stage that ends at once: its client would sleep 30 s before it asks again."""
+
+
+@get("/")
+async def list_targets(services: Services, caller: Caller, repo: FromPath[str]) -> responses.TargetList:
+    names = await services.catalog(Catalog.names, "targets", caller.user, repo)
+    return responses.TargetList(targets=names, items=[responses.TargetItem(target_name=name) for name in names])
+
+
+@post("/")
+async def create_target(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetCreate]
+) -> Response[responses.Target]:
+    made = await services.catalog(
+        Catalog.put_target,
+        caller.user,
+        repo,
+        data.target_name,
+        data.template,
+        data.overrides or {},
+        may_change=False,
+    )
+    return Response(views.target(data.target_name, made.value), status_code=201 if made.is_new else 200)
+
+
+@post("/batch", status_code=200)
+async def create_targets(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
+) -> responses.Batch:
+    """Make targets; what fails is listed with its reason."""
+    items = batches.configs(caller.user, repo, "target", data.targets, may_change=False)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
+
+
+@put("/batch")
+async def set_targets(
+    services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
+) -> responses.Batch:
+    """Make targets, or change them as far as they may be."""
+    items = batches.configs(caller.user, repo, "target", data.targets, may_change=True)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
+
+
+@put("/{target:str}")
+async def set_target(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], data: JSONBody[requests.TargetSet]
+) -> responses.Target:
+    made = await services.catalog(
+        Catalog.put_target, caller.user, repo, target, data.template, data.overrides or {}, may_change=True
+    )
+    return views.target(target, made.value)
+
+
+@get("/{target:str}")
+async def get_target(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
+) -> responses.Target:
+    return views.target(target, await services.catalog(Catalog.target, caller.user, repo, target))
+
+
+@delete("/{target:str}", status_code=200)
+async def delete_target(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
+) -> responses.Deleted:
+    await remove_folders(services, await services.catalog(Catalog.delete_target, caller.user, repo, target))
+    return responses.Deleted(message=f"Target {target!r} deleted")
+
+
+@post("/{target:str}/stim", status_code=200)
+async def run_stim(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], key: IdempotencyKey = None
+) -> responses.JobStatus:
+    return await _run(services, caller, Stage.STIM, repo, target, key)
+
+
+@post("/{target:str}/stim/cancel", status_code=200)
+async def cancel_stim(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
+) -> responses.JobStatus:
+    """End it now. What it has made stays readable; running it again begins anew."""
+    return views.job_status(await services.jobs.cancel(Stage.STIM, caller.user, repo, target))
+
+
+@get("/{target:str}/stim")
+async def stim_status(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
+) -> responses.JobStatus:
+    return views.job_status(await _job(services, caller, Stage.STIM, repo, target))
+
+
+@get("/{target:str}/stim/output")
+async def stim_output(
+    services: Services,
+    caller: Caller,
+    repo: FromPath[str],
+    target: FromPath[str],
+    offset: Offset = 0,
+    limit: Limit = 100,
+) -> responses.OutputPage:
+    job = await _job(services, caller, Stage.STIM, repo, target)
+    stimuli = await _rows(services, job, offset, limit)
+    return views.output_page(job, [] if job is None else views.stimuli(job, stimuli), offset, limit)
+
+
+@post("/{target:str}/rollout", status_code=200)
+async def run_rollout(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], key: IdempotencyKey = None
+) -> responses.JobStatus:
+    return await _run(services, caller, Stage.ROLLOUT, repo, target, key)
+
+
+@post("/{target:str}/rollout/cancel", status_code=200)
+async def cancel_rollout(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
+) -> responses.JobStatus:
+    """End it now. What it has made stays readable; running it again begins anew."""
+    return views.job_status(await services.jobs.cancel(Stage.ROLLOUT, caller.user, repo, target))
+
+
+@get("/{target:str}/rollout")
+async def rollout_status(
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
+) -> responses.JobStatus:
+    return views.job_status(await _job(services, caller, Stage.ROLLOUT, repo, target))
+
+
+@get("/{target:str}/rollout/output")
+async def rollout_output(
+    services: Services,
+    caller: Caller,
+    repo: FromPath[str],
+    target: FromPath[str],
+    offset: Offset = 0,
+    limit: Limit = 100,
+) -> responses.OutputPage:
+    job = await _job(services, caller, Stage.ROLLOUT, repo, target)
+    return views.output_page(job, await _rows(services, job, offset, limit), offset, limit)
+
+
+async def _run(
+    services: Services, caller: Caller, stage: Stage, repo: str, target: str, key: str | None
+) -> responses.JobStatus:
+    job = await services.jobs.start(stage, caller.user, repo, target, key)
+    return views.job_status(await services.jobs.wait(job, WAIT_SECONDS))
+
+
+async def _job(services: Services, caller: Caller, stage: Stage, repo: str, target: str) -> Job | None:
+    return await services.catalog(Catalog.latest_job, stage, caller.user, repo, target)
+
+
+async def _rows(services: Services, job: Job | None, offset: int, limit: int) -> list[dict[str, Any]]:
+    """Never more than the job has counted, so that `lines` and the pages agree."""
+    if job is None or offset >= job.lines:
+        return []
+    return await asyncio.to_thread(read_lines, output_file(services.home, job), offset, min(limit, job.lines - offset))
+
+
+ROUTER = Router(
+    "/v1/repo/{repo:str}/targets",
+    route_handlers=[
+        list_targets,
+        create_target,
+        create_targets,
+        set_targets,
+        set_target,
+        get_target,
+        delete_target,
+        run_stim,
+        cancel_stim,
+        stim_status,
+        stim_output,
+        run_rollout,
+        cancel_rollout,
+        rollout_status,
+        rollout_output,
+    ],
+    tags=["targets"],
+)

@@ -1,0 +1,214 @@
+"""From the baker's values to what goes over the wire."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from baker.config.bake import BakeConfig
+from baker.config.target import TargetConfig
+from baker.conversation import context_text
+from baker.repos.catalog import LiveFirst
+from baker.status import JobState, Loss, Progress
+from baker.storage.credentials import Key
+from baker.storage.job import Job
+from baker.types import Prompt, Repo, Stimulus, User
+from baker.versions import lineage
+from gateway.protocol import responses
+
+
+def user_created(value: User, key: str | None) -> responses.UserCreated:
+    return responses.UserCreated(
+        user_id=value.id, user_alias=value.alias, user_email=value.email, api_key=UNSET if key is None else key
+    )
+
+
+def user(value: User, keys: list[Key]) -> responses.User:
+    return responses.User(
+        user_id=value.id,
+        user_alias=value.alias,
+        user_email=value.email,
+        created=value.created,
+        keys=[responses.Key(key_id=key.id, created=key.created) for key in keys],
+    )
+
+
+def repo(value: Repo) -> responses.Repo:
+    return responses.Repo(repo_name=value.name, base_model=value.base_model)
+
+
+def prompt(name: str, value: Prompt) -> responses.Prompt:
+    return responses.Prompt(prompt_name=name, messages=value.messages, tools=value.tools)
+
+
+def target(name: str, value: TargetConfig) -> responses.Target:
+    return responses.Target(target_name=name, config=_target_config(msgspec.to_builtins(value)))
+
+
+def job_status(job: Job | None) -> responses.JobStatus:
+    return responses.JobStatus(**_job_fields(job))
+
+
+def output_page(job: Job | None, rows: list[dict[str, Any]], offset: int, limit: int) -> responses.OutputPage:
+    has_more = job is not None and offset + len(rows) < job.lines
+    return responses.OutputPage(**_job_fields(job), offset=offset, limit=limit, has_more=has_more, output=rows)
+
+
+def stimuli(job: Job, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a stim's output. Args: rows: as they stand in the job's file."""
+    student = msgspec.convert(job.inputs.get("student", {}), Prompt)
+    return [_stimulus(msgspec.convert(row, Stimulus), student) for row in rows]
+
+
+def _stimulus(value: Stimulus, student: Prompt) -> dict[str, Any]:
+    row = {
+        "stimulus_id": value.id,
+        "question": value.text,
+        "stimulus": value.text,
+        "generator": value.generator,
+    }
+    if value.is_conditioned:
+        row["trajectory_override_stimulus"] = context_text(student, value.text)
+    return row
+
+
+def bake(
+    name: str,
+    config: BakeConfig,
+    job: Job | None,
+    made: LiveFirst,
+    training: Mapping[int, Progress],
+) -> responses.Bake:
+    """Args: training: of all bakes that train now, by their job's number."""
+    checkpoints = made.checkpoints
+    status = JobState.NOT_STARTED if job is None else job.state
+    is_complete = status is JobState.COMPLETE
+    return responses.Bake(
+        bake_name=name,
+        status=status,
+        message=str(status),
+        job_id=None if job is None else job.id,
+        id=None if job is None else job.id,
+        progress_percent=None if job is None else job.progress_percent,
+        error=None if job is None else job.error,
+        warnings=[] if job is None else job.warnings,
+        config=msgspec.to_builtins(config),
+        model_name=[known.name for known in checkpoints if known.is_served] if is_complete else None,
+        live_checkpoint=None if made.live is None or not made.live.is_served else made.live.step,
+        held_back=None if job is None else job.held_back,
+        checkpoint=checkpoints[0].step if checkpoints else None,
+        checkpoints=[checkpoint.step for checkpoint in checkpoints],
+        loss=None if job is None or job.loss is None else _loss(job.loss),
+        eval_kl_by_target={} if job is None or job.loss is None else job.loss.eval_kl_by_target,
+        agreement_by_target={} if job is None or job.loss is None else job.loss.agreement_by_target,
+        training=None if job is None else training.get(job.id),
+        collation=None if job is None else job.collation,
+        memory=None if job is None else job.memory,
+    )
+
+
+def _loss(value: Loss) -> responses.Loss:
+    return msgspec.convert(value, responses.Loss, from_attributes=True)
+
+
+def metrics(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row with `loss` and `lr`, which scripts read without asking: rows of evaluations have those of the step
+    before them, those before training of the first step. Until that is done there is none to show.
+    """
+    last = next((row for row in rows if "loss" in row), None)
+    if last is None:
+        return []
+    shown = []
+    for row in rows:
+        last = row if "loss" in row else last
+        shown.append({**row, "loss": last["loss"], "lr": last["lr"]})
+    return shown
+
+
+def dependency_graph(value: lineage.Recipe) -> responses.DependencyGraph:
+    return responses.DependencyGraph(
+        base_model=value.base_model,
+        bakes=value.bakes,
+        targets={name: config for name, config in value.targets.items() if config is not None},
+        prompts={name: None if text is None else f"prompts/{name}.yml" for name, text in value.prompts.items()},
+        edges=[_edge(edge) for edge in value.edges],
+    )
+
+
+def recreation_plan(value: lineage.Recipe, steps: Sequence[lineage.Step]) -> responses.RecreationPlan:
+    made = {kind: [step.resource.name for step in steps if step.action == f"create_{kind}"] for kind in lineage.KINDS}
+    return responses.RecreationPlan(
+        base_model=value.base_model,
+        total_steps=len(steps),
+        steps=[
+            responses.PlanStep(
+                step=number,
+                action=step.action,
+                resource_type=step.resource.kind,
+                resource_name=step.resource.name,
+                dependencies=step.dependencies,
+                config=step.config,
+                type=step.resource.kind,
+                name=step.resource.name,
+            )
+            for number, step in enumerate(steps, start=1)
+        ],
+        resources=responses.PlanResources(
+            prompts=made["prompt"],
+            targets=made["target"],
+            bakes=[
+                responses.PlanBake(
+                    bake_name=name,
+                    model_names=value.model_names[name],
+                    name=name,
+                    model_name=next(iter(value.model_names[name]), None),
+                )
+                for name in made["bake"]
+            ],
+        ),
+    )
+
+
+def tree(value: lineage.Tree) -> responses.Tree:
+    return responses.Tree(
+        base_model=value.base_model,
+        bakes={
+            name: responses.TreeBake(
+                status=branch.status,
+                model_name=branch.model_names,
+                checkpoints=branch.steps,
+                config=branch.config,
+            )
+            for name, branch in value.bakes.items()
+        },
+        edges=[_edge(edge) for edge in value.edges],
+    )
+
+
+def _edge(edge: lineage.Edge) -> responses.EdgeRow:
+    return [*edge.source, *edge.needed]
+
+
+def _job_fields(job: Job | None) -> dict[str, Any]:
+    if job is None:
+        nothing = dict.fromkeys(("job_id", "id", "progress_percent", "total_expected", "error", "config", "parameters"))
+        return {"status": JobState.NOT_STARTED, "lines": 0, "warnings": [], **nothing}
+    config = _target_config(job.config)
+    return {
+        "status": job.state,
+        "lines": job.lines,
+        "job_id": job.id,
+        "id": job.id,
+        "progress_percent": job.progress_percent,
+        "total_expected": job.total_expected,
+        "error": job.error,
+        "warnings": job.warnings,
+        "config": config,
+        "parameters": config,
+    }
+
+
+def _target_config(config: dict[str, Any]) -> dict[str, Any]:
+    # Clients of 1.0 read the prompts by their first names.
+    return {**config, "u": config["teacher_prompt"], "v": config["student_prompt"]}

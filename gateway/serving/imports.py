@@ -1,0 +1,81 @@
+"""Takes in adapters that were trained elsewhere: checked, tried in the engine, kept, served."""
+
+import asyncio
+from pathlib import Path
+
+from baker.errors import InvalidInputError, NotFoundError
+from baker.model_names import BaseModelNames, CheckpointRef, parse_model_name, shortened
+from baker.names import check_name
+from baker.repos.catalog import Catalog
+from baker.storage.files import sync_files
+from baker.storage.one_thread import OneThread
+from baker.types import Checkpoint
+from baker.versions import imports
+from baker.versions.imports import ImportFolders
+from gateway.serving.registry import Adapters
+
+
+class Imports:
+    def __init__(
+        self,
+        home: Path,
+        catalog: OneThread[Catalog],
+        adapters: Adapters,
+        base: BaseModelNames,
+        folders: ImportFolders,
+    ) -> None:
+        self._home = home
+        self._catalog = catalog
+        self._adapters = adapters
+        self._base = base
+        self._folders = folders
+
+    async def load(self, user: str, name: str, path: str, *, in_place: bool) -> Checkpoint:
+        """Serve the PEFT adapter in `path` as `name`, from now on and after every restart.
+
+        The name moves last: whatever is wrong, it means what it meant before.
+        Raises: InvalidInputError, NotFoundError, ConflictError, AdapterError; EngineError if it can't be tried now.
+        """
+        ref, owner = self._named(user, name)
+        check_name(ref.repo, "repo")
+        check_name(ref.bake, "bake")
+        await self._catalog(imports.check_name_is_free, owner, ref.repo, ref.bake, may_replace=in_place)
+        source = await asyncio.to_thread(self._folders.find, path)
+        files = await asyncio.to_thread(imports.copied, source, self._home)
+        try:
+            # What is on the disk is waited for while the engine is asked.
+            has_effect, _ = await asyncio.gather(self._adapters.probe(files), asyncio.to_thread(sync_files, files))
+            told = imports.warnings_of(files, str(source), self._base.served, has_effect=has_effect)
+            checkpoint = await self._catalog(
+                imports.keep, owner, ref.repo, ref.bake, files, str(source), told, may_replace=in_place
+            )
+            self._adapters.publish_probed(files, checkpoint)
+        finally:
+            await self._adapters.forget_probed(files)
+            await asyncio.to_thread(imports.discard, files)
+        return checkpoint
+
+    async def unload(self, user: str, name: str) -> tuple[list[Checkpoint], list[int]]:
+        """Remove an adapter that `load` brought, with all its versions.
+
+        Returns: the checkpoints that may still be answering, and the jobs whose folders may go when they don't.
+        Raises: NotFoundError, InvalidInputError, ConflictError.
+        """
+        ref, owner = self._named(user, name)
+        removed = await self._catalog(imports.remove, owner, ref.repo, ref.bake)
+        return self._adapters.withdraw(owner, ref.repo, ref.bake), removed
+
+    def _named(self, user: str, name: str) -> tuple[CheckpointRef, str]:
+        """The bake that is meant, and its owner."""
+        shown = shortened(name)
+        if self._base.is_served(name):
+            raise InvalidInputError(f"The lora adapter {shown!r} conflicts with a served base model.")
+        ref = parse_model_name(name)
+        if ref is None or ref.step is not None:
+            raise InvalidInputError(
+                f"lora_name is {shown!r}: write repo/bake or user/repo/bake; versions get their numbers here"
+            )
+        owner = ref.owner(user)
+        if owner is None:
+            raise NotFoundError(f"The lora adapter {shown!r} cannot be found.")
+        return ref, owner

@@ -1,0 +1,94 @@
+"""Which checkpoints each bake has, and which one its name points to."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from baker.types import Checkpoint
+
+
+class Model(NamedTuple):
+    """A model as clients see it."""
+
+    name: str
+    """In answers the version's own name, with its strength if that isn't 1; in lists also the bake's."""
+    checkpoint: Checkpoint | None
+    """None: the base model."""
+
+
+class Versions:
+    """One bake's finished checkpoints, and which of them its name points to."""
+
+    def __init__(self) -> None:
+        self._by_step: dict[int, Checkpoint] = {}
+        """Oldest first."""
+        self._moves: dict[int, None] = {}
+        """Steps that the name was moved to, the latest last: that is where it points."""
+
+    def __len__(self) -> int:
+        return len(self._by_step)
+
+    @property
+    def live(self) -> Checkpoint | None:
+        step = next(reversed(self._moves), None)
+        return None if step is None else self._by_step[step]
+
+    @property
+    def newest_first(self) -> list[Checkpoint]:
+        return list(reversed(self._by_step.values()))
+
+    def find(self, step: int) -> Checkpoint | None:
+        return self._by_step.get(step)
+
+    def add(self, checkpoint: Checkpoint) -> None:
+        """As the newest, in place of another one of its name."""
+        known = self.find(checkpoint.step)
+        if known is None or known.path != checkpoint.path:
+            self._drop(checkpoint.step)
+            self._by_step[checkpoint.step] = checkpoint
+
+    def point_to(self, step: int) -> None:
+        self._moves.pop(step, None)
+        self._moves[step] = None
+
+    def remove(self, checkpoint: Checkpoint) -> None:
+        """If it is there still: another one of its name stays. A name that pointed to it goes back to where it was."""
+        if (known := self.find(checkpoint.step)) is not None and known.path == checkpoint.path:
+            self._drop(checkpoint.step)
+
+    def _drop(self, step: int) -> None:
+        self._by_step.pop(step, None)
+        self._moves.pop(step, None)
+
+
+class Bakes:
+    """One user's bakes."""
+
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, str], Versions] = {}
+
+    def of(self, checkpoint: Checkpoint) -> Versions:
+        """Those of its bake, to change."""
+        return self.versions.setdefault((checkpoint.repo, checkpoint.bake), Versions())
+
+    def remove(self, checkpoint: Checkpoint) -> None:
+        key = (checkpoint.repo, checkpoint.bake)
+        if (versions := self.versions.get(key)) is None:
+            return
+        versions.remove(checkpoint)
+        if not versions:
+            del self.versions[key]
+
+    def find(self, repo: str, bake: str, step: int | None) -> Checkpoint | None:
+        """Args: step: None means the one that the bake's name points to."""
+        versions = self.versions.get((repo, bake), Versions())
+        return versions.live if step is None else versions.find(step)
+
+    def newest_first(self) -> list[Versions]:
+        """The bake that was last changed first."""
+        return sorted(self.versions.values(), key=lambda versions: versions.newest_first[0].job_id, reverse=True)
+
+    def names(self) -> Iterator[str]:
+        for (repo, bake), versions in reversed(self.versions.items()):
+            if versions.live is not None:
+                yield f"{repo}/{bake}"
+            yield from (checkpoint.name for checkpoint in versions.newest_first)

@@ -1,0 +1,36 @@
+"""Moves a bake's name by hand: the chosen checkpoint is loaded first, then its row, then the pointer. Answers under way
+end on the one that they began with."""
+
+from baker.errors import NotFoundError
+from baker.repos.catalog import Catalog
+from baker.storage.one_thread import OneThread
+from baker.types import MovedBy
+from baker.versions import promotion
+from baker.versions.promotion import Choice
+from gateway.serving.registry import Adapters
+
+
+class Promotion:
+    def __init__(self, catalog: OneThread[Catalog], adapters: Adapters) -> None:
+        self._catalog, self._adapters = catalog, adapters
+
+    async def promote(self, user: str, repo: str, bake: str, step: int) -> None:
+        """Let `repo/bake` mean that checkpoint. Raises: NotFoundError; AdapterError; EngineError."""
+        await self._move(await self._catalog(promotion.named, user, repo, bake, step), MovedBy.PROMOTE)
+
+    async def roll_back(self, user: str, repo: str, bake: str) -> None:
+        """Let `repo/bake` mean what it meant before. Raises: as `promote`; ConflictError if it meant nothing."""
+        await self._move(await self._catalog(promotion.before, user, repo, bake), MovedBy.ROLLBACK)
+
+    async def _move(self, choice: Choice, by: MovedBy) -> None:
+        checkpoint = choice.checkpoint
+        if choice.is_live:
+            return
+        await self._adapters.prepare(checkpoint)
+        try:
+            await self._catalog(promotion.move, checkpoint, by)
+        except NotFoundError:
+            await self._adapters.unload([checkpoint])
+            raise
+        # Nothing is awaited in between, so that names move here in the order of their rows.
+        self._adapters.publish(checkpoint)

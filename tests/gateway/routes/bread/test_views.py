@@ -1,0 +1,119 @@
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aibread.types import BakeResponse
+
+from baker.config.bake import BakeConfig
+from baker.repos.catalog import LiveFirst
+from baker.status import Collation, JobState, KLChange, Loss, MemoryPlan, MemoryWay, Progress, Stage, TargetShare
+from baker.storage.job import Job
+from baker.types import Checkpoint
+from gateway.protocol import responses
+from gateway.routes.bread import views
+
+COLLATION = Collation(
+    total=8,
+    held_out=3,
+    targets={
+        "a": TargetShare(weight=3, share=0.75, trajectories=6, available=18, held_out=2),
+        "b": TargetShare(weight=1, share=0.25, trajectories=2, available=1, held_out=1),
+    },
+)
+LOSS = Loss(latest_loss=0.1, final_loss=0.1, min_loss=0.1, max_loss=0.4, eval_kl_by_target={"a": KLChange(0.5, 0.1)})
+JOB = Job(
+    id=14,
+    stage=Stage.BAKE,
+    user="alice",
+    repo="repo",
+    name="bake",
+    state=JobState.COMPLETE,
+    config={},
+    inputs={},
+    loss=LOSS,
+    collation=COLLATION,
+    memory=MemoryPlan(
+        MemoryWay.BESIDE, {"weights": 300, "runtime": 100}, 400, 1000, devices=2, in_parts=True, recomputes=False
+    ),
+)
+
+
+def checkpoint(step: int) -> Checkpoint:
+    return Checkpoint(
+        user="alice", repo="repo", bake="bake", step=step, path=Path(), sha256="", created=0, job_id=JOB.id
+    )
+
+
+def test_a_bake_s_answer_names_all_its_checkpoints_and_says_how_its_targets_were_mixed() -> None:
+    body = msgspec.to_builtins(
+        views.bake("bake", BakeConfig(), JOB, LiveFirst(checkpoint(21), [checkpoint(21), checkpoint(14)]), {})
+    )
+    assert body["model_name"] == ["alice/repo/bake/21", "alice/repo/bake/14"]
+    assert (body["live_checkpoint"], body["checkpoint"], body["checkpoints"]) == (21, 21, [21, 14])
+    assert body["collation"] == {
+        "total": 8,
+        "held_out": 3,
+        "targets": {
+            "a": {"weight": 3, "share": 0.75, "trajectories": 6, "available": 18, "held_out": 2},
+            "b": {"weight": 1, "share": 0.25, "trajectories": 2, "available": 1, "held_out": 1},
+        },
+    }
+    assert body["loss"] == {"latest_loss": 0.1, "final_loss": 0.1, "min_loss": 0.1, "max_loss": 0.4}
+    assert body["eval_kl_by_target"] == {"a": {"before": 0.5, "after": 0.1}}
+    assert body["memory"] == {
+        "way": "beside",
+        "needed": {"weights": 300, "runtime": 100},
+        "total": 400,
+        "free": 1000,
+        "devices": 2,
+        "in_parts": True,
+        "recomputes": False,
+        "is_lent": False,
+    }
+
+
+def test_a_bake_that_was_held_back_still_names_what_there_is() -> None:
+    """bgit goes on from the first name of a bake that is complete."""
+    job = msgspec.structs.replace(JOB, held_back="drift 0.5 nats per token, publish_if.max_drift 0.1")
+    body = msgspec.to_builtins(views.bake("bake", BakeConfig(), job, LiveFirst(None, [checkpoint(21)]), {}))
+    assert (body["status"], body["live_checkpoint"], body["held_back"]) == ("complete", None, job.held_back)
+    assert (body["model_name"], body["checkpoint"]) == (["alice/repo/bake/21"], 21)
+
+
+def test_the_published_client_reads_a_bake_s_answer() -> None:
+    made = LiveFirst(checkpoint(21), [checkpoint(21)])
+    body = msgspec.json.decode(msgspec.json.encode(views.bake("bake", BakeConfig(), JOB, made, {})))
+    read: Any = BakeResponse.model_validate(body)
+    assert read.api_model_name == ["alice/repo/bake/21"] and read.loss is not None and read.loss["min_loss"] == 0.1
+    assert read.collation["targets"]["b"]["share"] == 0.25
+    assert read.eval_kl_by_target["a"]["after"] == 0.1
+
+
+def test_what_a_loss_holds_is_told_either_within_it_or_beside_it() -> None:
+    """A field that is new to the baker must not get lost on the way."""
+    told = {*responses.Loss.__struct_fields__, *responses.Bake.__struct_fields__}
+    assert set(Loss.__struct_fields__) <= told
+
+
+def test_every_metrics_row_has_what_scripts_index() -> None:
+    """A chart of `loss` over `iter` is drawn without asking which row is an evaluation's."""
+    steps = [{"iter": number, "epoch": 0.5, "loss": 1.0 / number, "lr": 0.1 * number} for number in (1, 2, 3)]
+    before, after = ({"iter": number, "epoch": 0.0, "eval_loss": 0.5} for number in (0, 3))
+    shown = views.metrics([before, *steps, after])
+    assert shown == [{**before, "loss": 1.0, "lr": 0.1}, *steps, {**after, "loss": 1.0 / 3, "lr": 0.1 * 3}]
+    assert views.metrics([before]) == views.metrics([]) == []
+
+
+def test_a_bake_that_was_never_run_has_no_collation() -> None:
+    assert views.bake("bake", BakeConfig(), None, LiveFirst(None, []), {}).collation is None
+
+
+def test_a_bake_that_runs_says_where_its_training_stands_and_which_checkpoints_are_served() -> None:
+    progress = Progress(5, 21, 0.5, 0.1, 1e-3, 0.2, 900.0, eta_seconds=12.5, memory_bytes=1 << 30)
+    running = msgspec.structs.replace(JOB, state=JobState.RUNNING)
+    answer = views.bake("bake", BakeConfig(), running, LiveFirst(None, [checkpoint(4)]), {JOB.id: progress})
+    body = msgspec.to_builtins(answer)
+    assert body["training"]["step"] == 5 and body["training"]["eta_seconds"] == 12.5
+    assert (body["checkpoint"], body["checkpoints"]) == (4, [4])
+    assert body["model_name"] is None, "clients take a name for the end of the bake"
+    assert views.bake("bake", BakeConfig(), running, LiveFirst(None, []), {}).training is None

