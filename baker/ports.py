@@ -8,7 +8,7 @@ from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleR
 
 
 class Sampler(Protocol):
-    """Text with the distribution that it was drawn from. Ready once `BaseModel.wait_ready` has returned."""
+    """Text with the distribution that it was drawn from. Ready once `ServedModel.wait_ready` has returned."""
 
     @property
     def renders_tools(self) -> bool:
@@ -51,7 +51,7 @@ class LentWeights(NamedTuple):
     """Returns when their engine has ended."""
 
 
-class BaseModel(Protocol):
+class ServedModel(Protocol):
     """The one base model that the engine serves."""
 
     @property

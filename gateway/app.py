@@ -41,7 +41,7 @@ from gateway.routes.bread import admin, bakes, downloads, lineage, repos, target
 from gateway.services import Services
 from gateway.serving.imports import Imports
 from gateway.serving.promotion import Promotion
-from gateway.serving.registry import Adapters
+from gateway.serving.registry import Registry
 
 MIB = 1 << 20
 COUNTED_ELSEWHERE = "^(/v1)?/(chat/completions|completions|responses|messages|messages/count_tokens|(de)?tokenize)$"
@@ -52,7 +52,7 @@ ROLLOUT_MAX_TOKENS, EMBEDDED_ROLLOUT_MAX_TOKENS = 1024, 192
 def build_services(settings: Settings, home: Path, key: str, engine: Engine, base: BaseModelNames) -> Services:
     """Open the store and wire the owners of things; nothing runs yet."""
     catalog = OneThread(lambda: Catalog(home, base), "store")
-    adapters = Adapters(engine, base)
+    adapters = Registry(engine, base)
     stage_settings = StageSettings(
         top_logprobs=settings.top_logprobs,
         anthropic_api_key=settings.anthropic_api_key or None,

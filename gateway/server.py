@@ -92,7 +92,7 @@ async def _serve(
     failures: list[BaseException] = []
 
     def on_ready() -> None:
-        _leave_the_past_to_itself()
+        _freeze_gc()
         # Not base_url: a .env from an earlier start may name another port.
         url = f"http://{settings.host}:{_port(server)}"
         write_env_file(folder, key, settings.base_url or url)
@@ -127,7 +127,7 @@ async def _serve(
     return 1 if failures or not server.started else 0
 
 
-def _leave_the_past_to_itself() -> None:
+def _freeze_gc() -> None:
     """Spare the garbage collector what is there by now, vLLM's modules above all: all streams wait while it looks."""
     gc.collect()
     gc.freeze()

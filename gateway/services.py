@@ -16,7 +16,7 @@ from gateway.engine.core.supervisor import Supervisor
 from gateway.inference.pipeline import Traffic
 from gateway.serving.imports import Imports
 from gateway.serving.promotion import Promotion
-from gateway.serving.registry import Adapters
+from gateway.serving.registry import Registry
 
 
 class Services(NamedTuple):
@@ -26,7 +26,7 @@ class Services(NamedTuple):
     accounts: Accounts
     catalog: OneThread[Catalog]
     jobs: Jobs
-    adapters: Adapters
+    adapters: Registry
     imports: Imports
     promotion: Promotion
     archives: Archives

@@ -45,7 +45,7 @@ class PublishConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Most KL(base || baked) on neutral questions, in nats per token."""
 
     @property
-    def asks(self) -> bool:
+    def is_set(self) -> bool:
         return self.min_recovered is not None or self.max_drift is not None
 
     def complaint(self, loss: Loss) -> str | None:

@@ -22,7 +22,7 @@ import msgspec
 from baker.config.bake import BakeConfig
 from baker.errors import InvalidInputError, NeedsRoomError, NotLentError, RolloutError, TrainerLostError, TrainingError
 from baker.jobs.training_listener import TrainingListener
-from baker.ports import BaseModel, LentWeights, Publisher, Sampler, Warn
+from baker.ports import LentWeights, Publisher, Sampler, ServedModel, Warn
 from baker.repos.catalog import Catalog
 from baker.status import Progress
 from baker.storage.files import write_bytes, write_json
@@ -66,7 +66,7 @@ class BakeStage:
         home: Path,
         catalog: OneThread[Catalog],
         sampler: Sampler,
-        base: BaseModel,
+        base: ServedModel,
         publisher: Publisher,
         neutral: NeutralAnswers,
         settings: BakeSettings,

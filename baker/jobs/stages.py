@@ -22,17 +22,17 @@ from baker.conversation import prompt_text
 from baker.errors import RolloutError, StimError
 from baker.jobs.bake_stage import BakeSettings, BakeStage
 from baker.model_names import parse_model_name
-from baker.ports import BaseModel, Publisher, Sampler, Warn
+from baker.ports import Publisher, Sampler, ServedModel, Warn
 from baker.questions.datasets import QuestionSets
 from baker.questions.generators import QuestionSource
 from baker.questions.stim import expected_stimuli, stim
-from baker.questions.writers import AnthropicAsker, Asker, ServedAsker
+from baker.questions.writers import AnthropicWriter, ServedWriter, Writer
 from baker.repos.catalog import Catalog
 from baker.status import Progress, Stage
 from baker.storage.files import append_line, append_lines, read_lines, repair_lines
 from baker.storage.home import job_folder, output_file
 from baker.storage.job import Job
-from baker.storage.job_inputs import AskerPlan, BakeInputs, GeneratorPlan, RolloutInputs, StimInputs
+from baker.storage.job_inputs import BakeInputs, GeneratorPlan, RolloutInputs, StimInputs, WriterPlan
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import save_trajectory
 from baker.trajectories.neutral import NeutralAnswers
@@ -58,7 +58,7 @@ class Stages:
         home: Path,
         catalog: OneThread[Catalog],
         sampler: Sampler,
-        base: BaseModel,
+        base: ServedModel,
         publisher: Publisher,
         settings: StageSettings,
     ) -> None:
@@ -120,18 +120,18 @@ class Stages:
         return QuestionSource(
             generator=generator,
             prompt_text=teacher_text,
-            asker=None if planned.asker is None else await self._asker(planned.asker),
+            writer=None if planned.writer is None else await self._writer(planned.writer),
             template=planned.template,
             written=planned.written,
             read_dataset=read,
         )
 
-    async def _asker(self, planned: AskerPlan) -> Asker:
+    async def _writer(self, planned: WriterPlan) -> Writer:
         if planned.kind == "anthropic":
             if self._settings.anthropic_api_key is None:
                 raise StimError(f"{planned.model!r} needs an Anthropic key: set ANTHROPIC_API_KEY and run stim again")
-            return AnthropicAsker(planned.model, self._settings.anthropic_api_key, self._settings.anthropic_base_url)
-        return ServedAsker(self._sampler, planned.model, await self._checkpoint(planned.checkpoint))
+            return AnthropicWriter(planned.model, self._settings.anthropic_api_key, self._settings.anthropic_base_url)
+        return ServedWriter(self._sampler, planned.model, await self._checkpoint(planned.checkpoint))
 
     async def _rollout(self, job: Job, folder: Path) -> None:
         config = msgspec.convert(job.config, TargetConfig)

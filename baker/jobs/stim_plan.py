@@ -14,7 +14,7 @@ from baker.questions.writers import ANTHROPIC_MAX_TEMPERATURE
 from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.job import Job
-from baker.storage.job_inputs import AskerPlan, GeneratorPlan, StimInputs
+from baker.storage.job_inputs import GeneratorPlan, StimInputs, WriterPlan
 
 
 def plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> Job:
@@ -57,7 +57,7 @@ class GeneratorPlanner:
                     raise InvalidInputError(f"{where} is hardcoded and has no questions: add them")
                 return GeneratorPlan()
             case Asking():
-                return GeneratorPlan(asker=self._asker(generator, where), template=self._template(generator, where))
+                return GeneratorPlan(writer=self._writer(generator, where), template=self._template(generator, where))
             case Persona():
                 return self._persona(generator, where)
             case FromDataset():
@@ -74,28 +74,28 @@ class GeneratorPlanner:
                 f"{where}: there is no Anthropic key for {model!r}, so its questions come from the built-in bank"
             )
         elif model is not None:
-            return GeneratorPlan(asker=self._asker(generator, where), written=max(generator.numq // 2, short))
+            return GeneratorPlan(writer=self._writer(generator, where), written=max(generator.numq // 2, short))
         # A bank's question is better than what a small stand-in writes: it writes only what is missing.
-        return GeneratorPlan(asker=self._asker(generator, where), written=short) if short else GeneratorPlan()
+        return GeneratorPlan(writer=self._writer(generator, where), written=short) if short else GeneratorPlan()
 
     def _is_out_of_reach(self, model: str) -> bool:
         return _is_anthropic(model) and not self._has_anthropic_key
 
-    def _asker(self, generator: Asking | Persona, where: str) -> AskerPlan:
+    def _writer(self, generator: Asking | Persona, where: str) -> WriterPlan:
         model = generator.model
         if model is None:
-            return AskerPlan("served", self._catalog.base.served)
+            return WriterPlan("served", self._catalog.base.served)
         if self._is_out_of_reach(model):
             return self._stand_in(model, where)
         if _is_anthropic(model):
             self._warn_of_anthropic(generator, where)
-            return AskerPlan("anthropic", model)
+            return WriterPlan("anthropic", model)
         resolved = self._catalog.resolve_model(self._user, model)
         if resolved.warning is not None:
             self.warnings.append(f"{where}: {resolved.warning}")
-        return AskerPlan("served", model, None if resolved.checkpoint is None else resolved.checkpoint.name)
+        return WriterPlan("served", model, None if resolved.checkpoint is None else resolved.checkpoint.name)
 
-    def _stand_in(self, model: str, where: str) -> AskerPlan:
+    def _stand_in(self, model: str, where: str) -> WriterPlan:
         served = self._catalog.base.served
         if not self._stim_fallback:
             raise InvalidInputError(
@@ -105,7 +105,7 @@ class GeneratorPlanner:
         self.warnings.append(
             f"{where}: there is no Anthropic key, so {served!r} writes the questions in place of {model!r}"
         )
-        return AskerPlan("served", served)
+        return WriterPlan("served", served)
 
     def _warn_of_anthropic(self, generator: Asking | Persona, where: str) -> None:
         temperature = generator.temperature

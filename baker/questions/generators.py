@@ -17,7 +17,7 @@ from baker.errors import StimError
 from baker.ports import Warn
 from baker.questions import bank
 from baker.questions.parsing import parse_questions, question_key
-from baker.questions.writers import Asker
+from baker.questions.writers import Writer
 
 Batches = AsyncIterator[list[str]]
 
@@ -69,11 +69,11 @@ class QuestionSource(NamedTuple):
     generator: Generator
     prompt_text: str = ""
     """The teacher prompt as plain text."""
-    asker: Asker | None = None
+    writer: Writer | None = None
     template: str | None = None
     """Asks for questions in place of the built-in text."""
     written: int = 0
-    """How many of a persona's questions the asker is to write."""
+    """How many of a persona's questions the writer is to write."""
     read_dataset: Callable[[], list[str]] | None = None
     """Blocks. All questions of the dataset; raises StimError."""
 
@@ -87,8 +87,8 @@ def generate(source: QuestionSource, made: Sequence[str], warn: Warn) -> Batches
         case Hardcoded() as generator:
             return hardcoded_batches(generator, made)
         case Asking() as generator:
-            assert source.asker is not None
-            return asked_batches(generator, source.asker, source.prompt_text, source.template, made)
+            assert source.writer is not None
+            return asked_batches(generator, source.writer, source.prompt_text, source.template, made)
         case Persona() as generator:
             return persona_batches(generator, source, made, warn)
         case FromDataset() as generator:
@@ -105,7 +105,7 @@ async def hardcoded_batches(generator: Hardcoded, made: Sequence[str]) -> Batche
 
 
 def asked_batches(
-    generator: Asking, asker: Asker, prompt_text: str, template: str | None, made: Sequence[str]
+    generator: Asking, writer: Writer, prompt_text: str, template: str | None, made: Sequence[str]
 ) -> Batches:
     """What a model writes, until there are exactly `generator.numq` distinct questions."""
 
@@ -115,7 +115,7 @@ def asked_batches(
         topic = TOPICS[call % len(TOPICS)]
         return QUESTION_TEMPLATE.substitute(prompt_u=prompt_text or "(none)", numq=asked, topic=topic)
 
-    return written_batches(generator, asker, render, generator.numq, made)
+    return written_batches(generator, writer, render, generator.numq, made)
 
 
 async def persona_batches(generator: Persona, source: QuestionSource, made: Sequence[str], warn: Warn) -> Batches:
@@ -124,12 +124,12 @@ async def persona_batches(generator: Persona, source: QuestionSource, made: Sequ
     in_bank = {question_key(question) for question in drawn}
     known = {question_key(question) for question in made}
     yield _new(drawn[: generator.numq - source.written], known, generator.numq)
-    if source.asker is not None:
+    if source.writer is not None:
         render = _variations(source.prompt_text, drawn, generator.seed)
         written = [question for question in made if question_key(question) not in in_bank]
         count = generator.numq - len(known) + len(written)
         try:
-            async for batch in written_batches(generator, source.asker, render, count, written, in_bank):
+            async for batch in written_batches(generator, source.writer, render, count, written, in_bank):
                 known.update(map(question_key, batch))
                 yield batch
         except StimError as error:
@@ -188,7 +188,7 @@ def _shuffled(read: Callable[[], list[str]], seed: int) -> list[str]:
 
 async def written_batches(
     generator: Asking | Persona,
-    asker: Asker,
+    writer: Writer,
     render: Callable[[int, int], str],
     count: int,
     made: Sequence[str],
@@ -206,11 +206,11 @@ async def written_batches(
     calls, barren = len(made), 0
     while len(known) < count:
         missing = count - len(known)
-        asked = min(asker.questions_per_call, missing)
-        width = min(CALLS_AT_ONCE, math.ceil(missing / asker.questions_per_call) * asker.calls_per_need)
+        asked = min(writer.questions_per_call, missing)
+        width = min(CALLS_AT_ONCE, math.ceil(missing / writer.questions_per_call) * writer.calls_per_need)
         answers = await asyncio.gather(
             *(
-                asker.ask(
+                writer.ask(
                     render(call, asked),
                     temperature=TEMPERATURE if generator.temperature is None else generator.temperature,
                     max_tokens=generator.max_tokens or TOKENS_PER_QUESTION * (asked + 2),
@@ -228,7 +228,7 @@ async def written_batches(
         barren = 0 if batch else barren + width
         if barren >= BARREN_CALLS:
             raise StimError(
-                f"{generator.type}: {asker.name!r} wrote {len(known)} distinct questions of the {count} asked for "
+                f"{generator.type}: {writer.name!r} wrote {len(known)} distinct questions of the {count} asked for "
                 f"in {calls - len(made)} calls, and nothing new in the last {barren}: lower numq, raise the "
                 "temperature, or name a stronger model"
             )

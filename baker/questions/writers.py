@@ -20,7 +20,7 @@ class Answer(NamedTuple):
     """True if the answer ran into max_tokens, so its last line is not whole."""
 
 
-class Asker(Protocol):
+class Writer(Protocol):
     """A model that writes questions."""
 
     @property
@@ -39,7 +39,7 @@ class Asker(Protocol):
         ...
 
 
-class ServedAsker:
+class ServedWriter:
     """A model served here."""
 
     # A small model loses the thread in long lists; a large one loses little by being asked more often.
@@ -69,7 +69,7 @@ class ServedAsker:
         return Answer(sample.text, sample.stop_reason is StopReason.LENGTH)
 
 
-class AnthropicAsker:
+class AnthropicWriter:
     """A model at Anthropic, or at a server that speaks its messages protocol, which has no seeds."""
 
     questions_per_call = 50

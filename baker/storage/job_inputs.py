@@ -24,7 +24,7 @@ class HubSet(msgspec.Struct, frozen=True, tag="hub"):
 QuestionSet = LocalSet | HubSet
 
 
-class AskerPlan(msgspec.Struct, frozen=True):
+class WriterPlan(msgspec.Struct, frozen=True):
     """Which model writes a generator's questions."""
 
     kind: Literal["anthropic", "served"]
@@ -34,7 +34,7 @@ class AskerPlan(msgspec.Struct, frozen=True):
 
 
 class GeneratorPlan(msgspec.Struct, frozen=True, omit_defaults=True):
-    asker: AskerPlan | None = None
+    writer: WriterPlan | None = msgspec.field(default=None, name="asker")
     """None if no model is asked."""
     template: str | None = None
     """The text, as it was when the job was asked for."""

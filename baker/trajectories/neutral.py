@@ -21,7 +21,7 @@ import msgspec
 
 from baker.conversation import context_messages
 from baker.errors import StageError
-from baker.ports import BaseModel, Sampler
+from baker.ports import Sampler, ServedModel
 from baker.storage.files import new_folder
 from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.trajectories.rollout import Rolled, RolloutSettings, rollout, trajectory_name
@@ -41,7 +41,7 @@ def questions() -> list[str]:
 
 
 class NeutralAnswers:
-    def __init__(self, home: Path, sampler: Sampler, base: BaseModel, top_logprobs: int) -> None:
+    def __init__(self, home: Path, sampler: Sampler, base: ServedModel, top_logprobs: int) -> None:
         self._folder = home / "neutral"
         self._sampler, self._base, self._top_logprobs = sampler, base, top_logprobs
         self._making = asyncio.Lock()

@@ -16,7 +16,7 @@ from typing import IO
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter_config
 from baker.errors import AdapterError, NotFoundError
-from baker.ports import BaseModel
+from baker.ports import ServedModel
 from baker.repos.catalog import Catalog
 from baker.storage.files import new_file
 from baker.storage.home import job_folder
@@ -42,7 +42,7 @@ def archive_name(bake: str, step: int) -> str:
 class Archives:
     """Makes each archive once, when it is first asked for."""
 
-    def __init__(self, home: Path, catalog: OneThread[Catalog], base: BaseModel) -> None:
+    def __init__(self, home: Path, catalog: OneThread[Catalog], base: ServedModel) -> None:
         self._home = home
         self._catalog = catalog
         self._base = base

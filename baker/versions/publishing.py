@@ -114,7 +114,7 @@ class CheckpointService:
     async def _keep(self, bake: Bake, checkpoint: Checkpoint) -> None:
         """Give out one on the way, which was proved."""
         # What the result must show, it has not shown.
-        moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.asks else []
+        moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.is_set else []
         moved = await self._catalog(checkpoints.keep, bake.job, [checkpoint], moving)
         self._give_out([checkpoint], moved)
         await self._prune(bake.job, bake.config)
@@ -139,7 +139,7 @@ class CheckpointService:
                 await bake.warn(f"{complaint}; it is left out")
         proved.append(last)
         held_back = config.publish_if.complaint(result.loss)
-        moving = [] if held_back is not None else [last] if config.publish_if.asks else proved
+        moving = [] if held_back is not None else [last] if config.publish_if.is_set else proved
         # The name is moved last, in the rows first: after a crash in between, the next start serves them.
         moved = await self._catalog(
             checkpoints.keep,

@@ -19,7 +19,7 @@ from litestar.types import Message, Receive, Scope, Send
 from gateway.engine import Reply, StreamReply
 from gateway.errors import ClientLeftError, RequestTimeoutError
 from gateway.http.asgi import EVENT_STREAM_HEADERS, WholeReply, disconnected, encoded, send_events
-from gateway.inference.model_request import Exchange, Outcome
+from gateway.inference.model_request import ModelRequest, Outcome
 
 COMMENT = b": keep-alive\n\n"
 FAREWELL_SECONDS = 5.0
@@ -53,7 +53,7 @@ class Delivery:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: ModelRequest,
         patience: Patience,
         wire: Wire,
         headers: Callable[[], dict[str, str]],

@@ -34,7 +34,7 @@ class Outcome(StrEnum):
         )
 
 
-class Exchange:
+class ModelRequest:
     def __init__(self, request_id: str, route: str, caller: Caller) -> None:
         self.id = request_id
         self.route = route

@@ -15,11 +15,11 @@ from gateway.http.asgi import WholeReply
 from gateway.http.request_ids import request_id
 from gateway.inference.admission import Admission
 from gateway.inference.delivery import Delivery, Patience, Tokens, Wire
-from gateway.inference.model_request import Exchange, Outcome
+from gateway.inference.model_request import ModelRequest, Outcome
 from gateway.inference.request_log import RequestLog
 from gateway.inference.request_metrics import RequestMetrics
 
-Work = Callable[[Exchange, dict[str, Any]], Awaitable[Reply | StreamReply]]
+Work = Callable[[ModelRequest, dict[str, Any]], Awaitable[Reply | StreamReply]]
 """Answers the fields of a body; says in the exchange which model it is."""
 PROMPT_FIELDS = ("messages", "prompt", "input", "system", "instructions")
 
@@ -40,7 +40,7 @@ class Traffic:
 
     async def answer(self, request: Request[Any, Any, Any], caller: Caller, wire: Wire, work: Work) -> ASGIApp:
         """The answer to a model request, or what is wrong with it, as its family of clients reads it."""
-        exchange = Exchange(request_id(request.scope), request.scope["path_template"], caller)
+        exchange = ModelRequest(request_id(request.scope), request.scope["path_template"], caller)
         try:
             place = self.admission.enter(caller.key)
         except Exception as error:
@@ -70,13 +70,13 @@ class Traffic:
         except TimeoutError:
             raise RequestTimeoutError(f"The body did not arrive within {self._patience.answer:g} s") from None
 
-    def _refusal(self, exchange: Exchange, wire: Wire, error: Exception, headers: dict[str, str]) -> ASGIApp:
+    def _refusal(self, exchange: ModelRequest, wire: Wire, error: Exception, headers: dict[str, str]) -> ASGIApp:
         reply = wire.reply(error)
         exchange.status = reply.status
         is_full = isinstance(error, OverloadedError)
         self._end(exchange, Outcome.OVERLOADED if is_full else Outcome.of_status(reply.status))
         return WholeReply(reply.status, reply.body, {**headers, **reply.headers})
 
-    def _end(self, exchange: Exchange, outcome: Outcome) -> None:
+    def _end(self, exchange: ModelRequest, outcome: Outcome) -> None:
         self.metrics.count(exchange, outcome)
         self._log.write(exchange, outcome)

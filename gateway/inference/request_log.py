@@ -4,7 +4,7 @@ import json
 import logging
 from typing import Any
 
-from gateway.inference.model_request import Exchange, Outcome
+from gateway.inference.model_request import ModelRequest, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ class RequestLog:
     def __init__(self, *, with_prompts: bool) -> None:
         self._with_prompts = with_prompts
 
-    def write(self, exchange: Exchange, outcome: Outcome) -> None:
+    def write(self, exchange: ModelRequest, outcome: Outcome) -> None:
         if not log.isEnabledFor(logging.INFO):
             return
         read, written = exchange.usage.tokens or (None, None)

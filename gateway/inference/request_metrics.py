@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from gateway.inference.admission import Admission
-from gateway.inference.model_request import Exchange, Outcome
+from gateway.inference.model_request import ModelRequest, Outcome
 
 MAX_BAKES = 200
 OTHER = "other"
@@ -51,7 +51,7 @@ class RequestMetrics:
             "bread_bake_tokens", "Tokens of prompts to a bake and its answers.", ["bake", "direction"], registry=master
         )
 
-    def count(self, exchange: Exchange, outcome: Outcome) -> None:
+    def count(self, exchange: ModelRequest, outcome: Outcome) -> None:
         """A request that has ended."""
         labels = (exchange.route, exchange.kind)
         self._requests.labels(*labels, outcome).inc()

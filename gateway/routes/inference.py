@@ -13,7 +13,7 @@ from gateway.engine.requests.body import model_of
 from gateway.engine.requests.kinds import Kind
 from gateway.http.errors import as_reply, shaped
 from gateway.inference.delivery import Wire
-from gateway.inference.model_request import Exchange
+from gateway.inference.model_request import ModelRequest
 from gateway.protocol.errors import error_events
 from gateway.services import Services
 
@@ -21,7 +21,7 @@ from gateway.services import Services
 async def answer(request: Request[None, None, State], services: Services, caller: Caller, kind: Kind) -> ASGIApp:
     """Answer a request of this kind, whole or as server-sent events."""
 
-    async def work(exchange: Exchange, fields: dict[str, Any]) -> Reply | StreamReply:
+    async def work(exchange: ModelRequest, fields: dict[str, Any]) -> Reply | StreamReply:
         exchange.asked = model_of(fields)
         model = services.adapters.resolve(exchange.asked, caller.user)
         exchange.served, exchange.checkpoint = model.name, model.checkpoint

@@ -12,7 +12,7 @@ from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from baker.versions import imports
 from baker.versions.imports import ImportFolders
-from gateway.serving.registry import Adapters
+from gateway.serving.registry import Registry
 
 
 class Imports:
@@ -20,7 +20,7 @@ class Imports:
         self,
         home: Path,
         catalog: OneThread[Catalog],
-        adapters: Adapters,
+        adapters: Registry,
         base: BaseModelNames,
         folders: ImportFolders,
     ) -> None:

@@ -7,11 +7,11 @@ from baker.storage.one_thread import OneThread
 from baker.types import MovedBy
 from baker.versions import promotion
 from baker.versions.promotion import Choice
-from gateway.serving.registry import Adapters
+from gateway.serving.registry import Registry
 
 
 class Promotion:
-    def __init__(self, catalog: OneThread[Catalog], adapters: Adapters) -> None:
+    def __init__(self, catalog: OneThread[Catalog], adapters: Registry) -> None:
         self._catalog, self._adapters = catalog, adapters
 
     async def promote(self, user: str, repo: str, bake: str, step: int) -> None:

@@ -54,7 +54,7 @@ class AdapterEngine(Protocol):
     async def score(self, context_ids: list[int], response_ids: list[int], adapter: str | None) -> list[float]: ...
 
 
-class Adapters:
+class Registry:
     def __init__(self, engine: AdapterEngine, base: BaseModelNames) -> None:
         self._engine = engine
         self._base = base

@@ -280,8 +280,8 @@ async def test_alices_bakes_can_not_be_built_upon(tmp_path: Path, form: str) -> 
 async def build_upon(client: Client, of: Names, form: str) -> list[httpx.Response]:
     model, repo = form.format(**of._asdict()), "/v1/repo/shared"
     answers = [await client.post("/v1/repo", json={"repo_name": "built", "base_model": model})]
-    asker = {"type": "oneshot_qs", "model": model}
-    for stage, overrides in (("rollout", {"model_name": model}), ("stim", {"generators": [asker]})):
+    writer = {"type": "oneshot_qs", "model": model}
+    for stage, overrides in (("rollout", {"model_name": model}), ("stim", {"generators": [writer]})):
         made = await client.put(f"{repo}/targets/built", json={"template": "target", "overrides": overrides})
         assert made.status_code == 200, made.text
         if stage == "rollout":

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from anthropic import Anthropic
 
-from baker.questions.writers import AnthropicAsker
+from baker.questions.writers import AnthropicWriter
 from tests.gateway.engines import MODEL_NAME
 from tests.service import RunningGateway
 
@@ -87,7 +87,7 @@ def test_a_wrong_key_and_a_wrong_path_have_it_too(gateway: RunningGateway) -> No
 @pytest.mark.anyio
 async def test_a_question_generator_can_ask_a_served_model(gateway: RunningGateway) -> None:
     """With ANTHROPIC_BASE_URL set to a gateway, and its key."""
-    asker = AnthropicAsker(MODEL_NAME, gateway.key, gateway.url)
-    answer = await asker.ask("Write a question", temperature=0.5, max_tokens=12, seed=None)
+    writer = AnthropicWriter(MODEL_NAME, gateway.key, gateway.url)
+    answer = await writer.ask("Write a question", temperature=0.5, max_tokens=12, seed=None)
     assert answer.text and answer.is_cut
-    await asker._client.close()
+    await writer._client.close()

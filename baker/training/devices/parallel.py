@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from baker.training.devices.ranks import Ranks
 
 
-class Spread(NamedTuple):
+class Parallel(NamedTuple):
     """How the model is called. Gradients are the mean of the processes'; `size` times a part is its share of a sum."""
 
     through: Callable[..., Any]
@@ -31,7 +31,7 @@ class Spread(NamedTuple):
     """Every process must call it as often as the others."""
 
 
-WHOLE = Spread(lambda part, *arguments: part(*arguments))
+WHOLE = Parallel(lambda part, *arguments: part(*arguments))
 """On one device."""
 
 
@@ -44,13 +44,13 @@ class Root(nn.Module):  # type: ignore[misc]  # torch's types are not read
         return part(*arguments)
 
 
-def replicated(model: PreTrainedModel, ranks: Ranks) -> Spread:
+def replicated(model: PreTrainedModel, ranks: Ranks) -> Parallel:
     """Args: model: the same in each process already. Copying it from the first would touch each page of its file."""
     module = DistributedDataParallel(Root(model), init_sync=False)
-    return Spread(module, module.no_sync, ranks.size)
+    return Parallel(module, module.no_sync, ranks.size)
 
 
-def sharded(model: PreTrainedModel, device: torch.device, ranks: Ranks) -> Spread:
+def sharded(model: PreTrainedModel, device: torch.device, ranks: Ranks) -> Parallel:
     """Each layer of the decoder is brought together when its turn comes, forwards and backwards, and let go after it;
     embeddings, head and last norm stay together through a step.
 
@@ -62,7 +62,7 @@ def sharded(model: PreTrainedModel, device: torch.device, ranks: Ranks) -> Sprea
         fully_shard(layer, mesh=mesh)
     fully_shard(root, mesh=mesh)
     # Gradients meet in each pass: kept apart, they would have to be whole on every device.
-    return Spread(root, nullcontext, ranks.size, in_parts=True)
+    return Parallel(root, nullcontext, ranks.size, in_parts=True)
 
 
 def layers_of(model: PreTrainedModel) -> nn.ModuleList:

@@ -99,7 +99,7 @@ def as_parent(model: PeftModel) -> Iterator[None]:
             layer.is_parent = False
 
 
-def bring_parent(model: PeftModel, device: torch.device) -> None:
+def move_parent_copy(model: PeftModel, device: torch.device) -> None:
     """To where a model was brought that lies in parts now; the copy of its parent stays whole."""
     for layer in _layers(model):
         if layer.parent is not None:

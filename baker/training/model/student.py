@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from baker.errors import TrainingError
 from baker.training.data.batches import Batch, as_taught, make_batch
 from baker.training.data.packing import LEAST_SHARED, pack
-from baker.training.devices.parallel import WHOLE, Spread, layers_of
+from baker.training.devices.parallel import WHOLE, Parallel, layers_of
 from baker.training.model.attention import PACKED, as_taken
 from baker.training.model.base import SDPA
 from baker.training.model.divergences import FORWARD_KL, Measure
@@ -85,17 +85,17 @@ def total(parts: Iterable[Compared]) -> Compared:
 class Student:
     """A base model, adapted in place or not, and its divergence from the teacher. Holds no state of its own."""
 
-    def __init__(self, model: PreTrainedModel, spread: Spread = WHOLE, most_rows: int | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, parallel: Parallel = WHOLE, most_rows: int | None = None) -> None:
         """Args: most_rows: of a training's forward pass, as memory allows; None: as many as it is given."""
         self.model = model.eval()
-        self.spread = spread
+        self.parallel = parallel
         self.most_rows = most_rows
         self.device = model.device
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self._decoder: nn.Module = model.get_decoder()
         self._head: nn.Module = model.get_output_embeddings()
-        self._has_plain_head: bool = spread.through(self._is_head_plain)
-        self.is_packed: bool = spread.through(self._packs)
+        self._has_plain_head: bool = parallel.through(self._is_head_plain)
+        self.is_packed: bool = parallel.through(self._packs)
         depth = int(model.config.num_hidden_layers)
         self.middle = sorted({depth * part // MIDDLE_PARTS for part in range(1, MIDDLE_PARTS)} - {0})
         """The layers that may be drawn to the teacher's."""
@@ -115,7 +115,7 @@ class Student:
         """What is minimised on the batch: the divergence, and `hidden_weight` times the distance of the middle layers
         from the teacher's. The latter only where the batch holds the teacher's side and the head is plain.
         """
-        result: Lesson = self.spread.through(self._lesson, batch, measure, hidden_weight)
+        result: Lesson = self.parallel.through(self._lesson, batch, measure, hidden_weight)
         return result
 
     def _lesson(self, batch: Batch, measure: Measure, hidden_weight: float) -> Lesson:
@@ -179,7 +179,7 @@ class Student:
         self.model.eval()
         batch = batch.to(self.device)
         with torch.no_grad(), self._as_written():
-            result: Compared = self.spread.through(self._compare, batch)
+            result: Compared = self.parallel.through(self._compare, batch)
         return result
 
     def _compare(self, batch: Batch) -> Compared:
@@ -195,7 +195,7 @@ class Student:
         self.model.eval()
         batch = batch.to(self.device)
         with torch.no_grad(), self._as_written():
-            logprobs_NV = self.spread.through(self._logits, batch).float().log_softmax(-1)
+            logprobs_NV = self.parallel.through(self._logits, batch).float().log_softmax(-1)
         logprobs_N1 = logprobs_NV.gather(-1, batch.response_ids_N[:, None])
         return [float(value) for value in logprobs_N1.squeeze(-1).cpu()]
 

@@ -51,13 +51,13 @@ def load(
         remembers_parent=config.data.has_full_teacher,
     )
     if layout.in_parts:
-        spread = sharded(base.model, device, ranks)
-        lora.bring_parent(attached.model, device)
+        parallel = sharded(base.model, device, ranks)
+        lora.move_parent_copy(attached.model, device)
     else:
-        spread = WHOLE if ranks.size == 1 else replicated(base.model, ranks)
+        parallel = WHOLE if ranks.size == 1 else replicated(base.model, ranks)
     for message in [*base.warnings, *attached.warnings]:
         emit(events.Warned(message))
-    student = Student(base.model, spread, most_rows=layout.at_once)
+    student = Student(base.model, parallel, most_rows=layout.at_once)
     student.as_teacher = partial(lora.as_parent, attached.model)
     if layout.recomputes:
         student.recompute_activations()
@@ -83,7 +83,7 @@ def compile_if_worth(spec: TrainSpec, student: Student, rows: Sequence[Trajector
     config = spec.config
     passes = config.data.on_policy.epochs if spec.round.number else config.epochs or epochs_for(len(rows))
     operations = 4 * student.model.num_parameters() * sum(map(length_of, rows)) * passes
-    if student.device.type != "cuda" or student.spread is not WHOLE or operations < WORTH_COMPILING:
+    if student.device.type != "cuda" or student.parallel is not WHOLE or operations < WORTH_COMPILING:
         return
     if reason := student.compile_layers(make_batch(rows[: student.most_rows or config.micro_batch_size])):
         emit(events.Warned(f"the model's layers can't be compiled for this GPU, so training takes longer: {reason}"))

@@ -55,7 +55,7 @@ class Step(NamedTuple):
     """Tokens of the longest row."""
 
 
-class Begun(NamedTuple):
+class StepInFlight(NamedTuple):
     """A step that the device may still work on."""
 
     begin: float
@@ -97,7 +97,7 @@ class Loop:
         self._loss_scale = FLOAT16_LOSS_SCALE if student.model.dtype == torch.float16 else 1.0
         self._hidden_weight = config.data.hidden_weight
         layers = student.middle if self._hidden_weight else ()
-        is_kept = config.data.has_full_teacher and not student.spread.in_parts
+        is_kept = config.data.has_full_teacher and not student.parallel.in_parts
         has_states = is_kept and TeacherStates.fit(student, rows, layers)
         self._lengths = [length_of(row) for row in rows]
         first_pass = [rows[index] for group in self._plan(0) for index in group]
@@ -150,9 +150,9 @@ class Loop:
             work = self._steps_of(*divmod(self.step - self._round.first_step, self.steps_per_epoch))
             following = next(work, None)
             while (current := following) is not None:
-                begun = self._begin_step(current)
+                in_flight = self._begin_step(current)
                 following = next(work, None)  # meanwhile a GPU computes
-                self._end_step(current, begun)
+                self._end_step(current, in_flight)
                 self._evaluate()
                 yield self.step
 
@@ -260,7 +260,7 @@ class Loop:
             return make_batch(rows)._replace(teacher_states_NLD=self._teacher.of(rows))
         return make_batch(rows, has_teacher=self._config.data.has_full_teacher)
 
-    def _begin_step(self, work: Step) -> Begun:
+    def _begin_step(self, work: Step) -> StepInFlight:
         """All that the device has to do; `_end_step` waits for its results."""
         begin = time.monotonic()
         self._student.model.train()
@@ -270,13 +270,13 @@ class Loop:
         losses = self._backward(work)
         norm = nn.utils.clip_grad_norm_(self.parameters, self._config.optimizer.max_grad_norm)
         self._optimizer.step()
-        return Begun(begin, rate, losses, norm)
+        return StepInFlight(begin, rate, losses, norm)
 
-    def _end_step(self, work: Step, begun: Begun) -> None:
+    def _end_step(self, work: Step, in_flight: StepInFlight) -> None:
         """Look at what came of it. Raises: TrainingError; what was trained is of no use then."""
         step = self.step + 1
-        (loss,) = self._ranks.sum([sum(share * float(nats) for share, nats in begun.losses)])
-        norm = float(whole(begun.norm))
+        (loss,) = self._ranks.sum([sum(share * float(nats) for share, nats in in_flight.losses)])
+        norm = float(whole(in_flight.norm))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise TrainingError(
                 f"step {step}: loss {loss}, gradient norm {norm}; lower optimizer.learning_rate "
@@ -288,7 +288,7 @@ class Loop:
         self.losses.append(loss)
         self.loss = self.loss.after_step(loss)
         self._random = self._random_state()
-        self._report(begun.rate, norm, work, time.monotonic() - begun.begin)
+        self._report(in_flight.rate, norm, work, time.monotonic() - in_flight.begin)
 
     def _backward(self, work: Step) -> list[tuple[float, Tensor]]:
         """Gradients of the mean over the step's response tokens. Returns: of each batch its share of that mean and its
@@ -300,10 +300,10 @@ class Loop:
         losses = []
         for index, batch in enumerate(work.batches):
             self._check_going_on()
-            with nullcontext() if index == len(work.batches) - 1 else self._student.spread.unsynced():
+            with nullcontext() if index == len(work.batches) - 1 else self._student.parallel.unsynced():
                 lesson = self._student.lesson(batch.to(self._student.device), self._measure, self._hidden_weight)
                 share = 1.0 / work.responses if index < work.counted else 0.0
-                (lesson.loss * (share * self._loss_scale * self._student.spread.size)).backward()
+                (lesson.loss * (share * self._loss_scale * self._student.parallel.size)).backward()
             losses.append((share, lesson.divergence.detach()))
         if self._loss_scale != 1.0:
             for parameter in self.parameters:

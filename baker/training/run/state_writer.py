@@ -16,7 +16,7 @@ MAX_SHARE = 0.02
 """Of the training time: where a state takes long to write, it is written less often."""
 
 
-class Keeper:
+class StateWriter:
     """All processes of a training ask it alike; the first one looks at the clock and writes."""
 
     def __init__(self, spec: TrainSpec, loop: Loop, metrics: Metrics, emit: Emit, ranks: Ranks = ALONE) -> None:

@@ -25,7 +25,7 @@ from baker.training.run.checkpoint_writer import CheckpointWriter, is_due
 from baker.training.run.loop import Loop, Stopped
 from baker.training.run.metrics import Metrics, wandb_run
 from baker.training.run.rows import check_vocabulary, read_data
-from baker.training.run.state_writer import Keeper
+from baker.training.run.state_writer import StateWriter
 from baker.training.run.verdict import judge
 from baker.training.spec import TrainSpec
 from baker.trajectories.files import load_trajectory
@@ -74,52 +74,52 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
             emit(events.Resumed(loop.step, loop.loss))
             for saved in writer.written():
                 emit(saved)
-        _run(loop, spec, writer, Keeper(spec, loop, metrics, emit, ranks), emit)
+        _run(loop, spec, writer, StateWriter(spec, loop, metrics, emit, ranks), emit)
     if ranks.is_first and spec.draws_curves and (warning := curves.draw(Path(spec.metrics), spec.name)):
         emit(events.Warned(warning))
     emit(events.Done(loop.loss, time.monotonic() - begin))
 
 
-def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, keeper: Keeper, emit: Emit) -> None:
+def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, state_writer: StateWriter, emit: Emit) -> None:
     """Train to the end of the round, and write what is to stay."""
     configs, first_step = spec.config.checkpoint, spec.round.first_step
     try:
         for step in loop.steps():
             if step < loop.last_step and is_due(configs, step, loop.steps_per_epoch, first_step):
-                _write_on_the_way(writer, keeper, step, emit)
-            keeper.keep_if_due()
+                _write_on_the_way(writer, state_writer, step, emit)
+            state_writer.keep_if_due()
     except Stopped:
-        keeper.keep()
+        state_writer.keep()
         raise
     # The loss on other answers has another height, so those of rounds are not compared with the first ones.
     warning = judge(loop.losses[: spec.round.taught_steps or None], loop.evaluations)
     if not loop.is_last_round:
-        _hand_over(loop.last_step, writer, keeper, emit)
+        _hand_over(loop.last_step, writer, state_writer, emit)
         return
     if warning:
         emit(events.Warned(warning))
     try:
         emit(writer.write(loop.total_steps, is_last=True))
     except OSError:
-        keeper.keep()  # what was trained need not be trained again
+        state_writer.keep()  # what was trained need not be trained again
         raise
 
 
-def _write_on_the_way(writer: CheckpointWriter, keeper: Keeper, step: int, emit: Emit) -> None:
+def _write_on_the_way(writer: CheckpointWriter, state_writer: StateWriter, step: int, emit: Emit) -> None:
     """A checkpoint that a state is not behind of: who goes on from an older one would write another under its name."""
     try:
         saved = writer.write(step)
     except OSError as error:
         emit(events.Warned(f"checkpoint {step} can't be written ({error.strerror}): it is left out"))
         return
-    if keeper.keep():
+    if state_writer.keep():
         emit(saved)
     else:
         writer.remove(saved)
         emit(events.Warned(f"checkpoint {step} is left out: the training state beside it can't be written"))
 
 
-def _hand_over(step: int, writer: CheckpointWriter, keeper: Keeper, emit: Emit) -> None:
+def _hand_over(step: int, writer: CheckpointWriter, state_writer: StateWriter, emit: Emit) -> None:
     """Write what the next round needs: the checkpoint that answers, and the state that it goes on from.
 
     Raises: OSError; StageError if the state can't be written.
@@ -127,7 +127,7 @@ def _hand_over(step: int, writer: CheckpointWriter, keeper: Keeper, emit: Emit) 
     if step in (saved.step for saved in writer.written()):
         return  # and told of, since a process before wrote it, and the state with it
     saved = writer.write(step)
-    if not keeper.keep():
+    if not state_writer.keep():
         raise StageError("the training state can't be written, which the next round goes on from: mend that")
     emit(saved)
 

@@ -1,4 +1,4 @@
-"""The engine: vLLM's AsyncLLM behind our own verbs; implements `baker.ports.Sampler` and `baker.ports.BaseModel`.
+"""The engine: vLLM's AsyncLLM behind our own verbs; implements `baker.ports.Sampler` and `baker.ports.ServedModel`.
 
 With its neighbours in this package it is the only place that imports vllm, and does so when it starts, not when it is
 imported: that takes ten seconds, and the environment must be set before. The HTTP side of serving is `handlers.py`.

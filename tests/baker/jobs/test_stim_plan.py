@@ -6,12 +6,12 @@ from baker.config.target import target_config
 from baker.errors import InvalidInputError
 from baker.jobs.stim_plan import GeneratorPlanner
 from baker.repos.catalog import Catalog
-from baker.storage.job_inputs import AskerPlan, GeneratorPlan, LocalSet
+from baker.storage.job_inputs import GeneratorPlan, LocalSet, WriterPlan
 from baker.types import Checkpoint
 
 USER = "admin"
 CLAUDE = "claude-sonnet-4-5-20250929"
-SERVED = AskerPlan("served", "fake/base")
+SERVED = WriterPlan("served", "fake/base")
 BANK = {"tea": [f"What about tea number {i}?" for i in range(10)]}
 TEMPLATE = "${numq} about ${prompt_u}"
 
@@ -72,7 +72,7 @@ def test_a_template_is_copied_and_checked_again(filled: Catalog) -> None:
     filled.store.put_template(USER, "repo", "free.txt", "Anything")
     for kind in ("oneshot_qs", "custom"):
         plan, warnings = planned(filled, kind, template_path="templates/q.txt")
-        assert (plan.asker, plan.template, warnings) == (SERVED, TEMPLATE, [])
+        assert (plan.writer, plan.template, warnings) == (SERVED, TEMPLATE, [])
     assert planned(filled, "custom", template_path="templates/free.txt")[0].template == "Anything"
     with pytest.raises(InvalidInputError, match=r"'templates/free.txt': the template lacks \$\{numq\}"):
         planned(filled, "oneshot_qs", template_path="templates/free.txt")
@@ -81,7 +81,7 @@ def test_a_template_is_copied_and_checked_again(filled: Catalog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "asker", "written", "warned"),
+    ("fields", "writer", "written", "warned"),
     [
         ({"numq": 10}, None, 0, None),
         ({"numq": 13}, SERVED, 3, None),
@@ -90,14 +90,14 @@ def test_a_template_is_copied_and_checked_again(filled: Catalog) -> None:
         ({"numq": 30, "model": "fake/base"}, SERVED, 20, None),
         ({"numq": 8, "model": CLAUDE}, None, 0, "questions come from the built-in bank"),
         ({"numq": 8, "model": CLAUDE, "fallback": False}, None, 0, "questions come from the built-in bank"),
-        ({"numq": 8, "model": CLAUDE, "key": True}, AskerPlan("anthropic", CLAUDE), 4, None),
+        ({"numq": 8, "model": CLAUDE, "key": True}, WriterPlan("anthropic", CLAUDE), 4, None),
     ],
 )
 def test_a_personas_questions_are_split_between_bank_and_model(
-    filled: Catalog, fields: dict[str, Any], asker: AskerPlan | None, written: int, warned: str | None
+    filled: Catalog, fields: dict[str, Any], writer: WriterPlan | None, written: int, warned: str | None
 ) -> None:
     plan, warnings = planned(filled, "persona", **fields)
-    assert (plan.asker, plan.written) == (asker, written)
+    assert (plan.writer, plan.written) == (writer, written)
     assert (len(warnings), (warned or "") in "".join(warnings)) == (int(warned is not None), True)
 
 
@@ -111,7 +111,7 @@ def test_a_baked_model_may_write_questions(filled: Catalog) -> None:
     path = filled.store.home / "8"
     filled.store.add_checkpoint(Checkpoint(USER, "repo", "bake", 8, path, sha256="0", created=0, job_id=1))
     plan, _ = planned(filled, "custom", model="repo/bake", template_content=None, template_path=put(filled))
-    assert plan.asker == AskerPlan("served", "repo/bake", "admin/repo/bake/8")
+    assert plan.writer == WriterPlan("served", "repo/bake", "admin/repo/bake/8")
 
 
 def put(catalog: Catalog) -> str:

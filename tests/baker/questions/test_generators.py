@@ -21,7 +21,7 @@ def small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("baker.questions.bank.bank", lambda: BANK)
 
 
-class FakeAsker:
+class FakeWriter:
     """Answers with what `reply` makes of the number of the call and of what it is asked."""
 
     name = "scripted"
@@ -41,11 +41,11 @@ class FakeAsker:
         return Answer(self.reply(len(self.texts) - 1, text), is_cut=False)
 
 
-def scripted(*answers: str) -> FakeAsker:
-    return FakeAsker(lambda call, _: answers[call % len(answers)])
+def scripted(*answers: str) -> FakeWriter:
+    return FakeWriter(lambda call, _: answers[call % len(answers)])
 
 
-def inventive() -> FakeAsker:
+def inventive() -> FakeWriter:
     """Writes nothing twice, and as much as it is asked for."""
     numbers = count()
 
@@ -53,7 +53,7 @@ def inventive() -> FakeAsker:
         asked = int(re.findall(r"from 1 to (\d+)", text)[-1])
         return "\n".join(f"{i + 1}. What is thing {next(numbers)}?" for i in range(asked))
 
-    return FakeAsker(reply)
+    return FakeWriter(reply)
 
 
 class Warnings(list[str]):
@@ -65,8 +65,8 @@ async def flat(batches: Batches) -> list[str]:
     return [text async for batch in batches for text in batch]
 
 
-async def written(numq: int, asker: FakeAsker, made: list[str]) -> list[str]:
-    return await flat(generate(QuestionSource(OneshotQs(numq=numq), "Be kind", asker), made, Warnings()))
+async def written(numq: int, writer: FakeWriter, made: list[str]) -> list[str]:
+    return await flat(generate(QuestionSource(OneshotQs(numq=numq), "Be kind", writer), made, Warnings()))
 
 
 @pytest.mark.parametrize(("numq", "taken"), [(None, 3), (2, 2), (9, 3)])
@@ -79,14 +79,14 @@ def test_hardcoded_takes_the_first_numq(numq: int | None, taken: int) -> None:
 
 @pytest.mark.anyio
 async def test_exactly_numq_distinct_questions_come_out() -> None:
-    asker = scripted("1. Is it one?\n2. Is it two?", "1. is it TWO\n2. Is it three?\n3. Is it four?")
-    assert await written(3, asker, []) == ["Is it one?", "Is it two?", "Is it three?"]
+    writer = scripted("1. Is it one?\n2. Is it two?", "1. is it TWO\n2. Is it three?\n3. Is it four?")
+    assert await written(3, writer, []) == ["Is it one?", "Is it two?", "Is it three?"]
 
 
 @pytest.mark.anyio
 async def test_what_was_made_before_is_not_made_again() -> None:
-    asker = scripted("1. Is it one?\n2. Is it two?\n3. Is it three?")
-    assert await written(3, asker, ["Is it one?"]) == ["Is it two?", "Is it three?"]
+    writer = scripted("1. Is it one?\n2. Is it two?\n3. Is it three?")
+    assert await written(3, writer, ["Is it one?"]) == ["Is it two?", "Is it three?"]
 
 
 @pytest.mark.anyio
@@ -98,18 +98,18 @@ async def test_a_model_that_repeats_itself_fails_and_says_how_far_it_got() -> No
 @pytest.mark.anyio
 async def test_a_template_is_asked_in_place_of_the_built_in_text() -> None:
     for generator in (OneshotQs(numq=4), Custom(numq=4)):
-        asker = inventive()
-        source = QuestionSource(generator, "Be kind", asker, "For $$5: from 1 to ${numq} about ${prompt_u} and $more")
+        writer = inventive()
+        source = QuestionSource(generator, "Be kind", writer, "For $$5: from 1 to ${numq} about ${prompt_u} and $more")
         assert len(await flat(generate(source, [], Warnings()))) == 4
-        assert set(asker.texts) == {"For $5: from 1 to 3 about Be kind and $more"}, "no topic is added"
+        assert set(writer.texts) == {"For $5: from 1 to 3 about Be kind and $more"}, "no topic is added"
 
 
 @pytest.mark.anyio
 async def test_the_same_seed_asks_the_same_and_each_call_has_a_seed_of_its_own() -> None:
     first, second = inventive(), inventive()
-    for asker in (first, second):
+    for writer in (first, second):
         generator = OneshotQs(numq=20, seed=100, temperature=0.5, max_tokens=77)
-        await flat(generate(QuestionSource(generator, "Be kind", asker), [], Warnings()))
+        await flat(generate(QuestionSource(generator, "Be kind", writer), [], Warnings()))
     assert (first.texts, first.seeds) == (second.texts, second.seeds)
     assert first.seeds == list(range(100, 100 + len(first.seeds)))
     assert len(first.seeds) > 1
@@ -118,25 +118,25 @@ async def test_the_same_seed_asks_the_same_and_each_call_has_a_seed_of_its_own()
 
 @pytest.mark.anyio
 async def test_a_run_that_goes_on_does_not_repeat_the_seeds_of_the_calls_before() -> None:
-    asker = inventive()
+    writer = inventive()
     made = [f"Was there number {i}?" for i in range(6)]
-    await flat(generate(QuestionSource(OneshotQs(numq=9, seed=0), "", asker), made, Warnings()))
-    assert asker.seeds == [6]
+    await flat(generate(QuestionSource(OneshotQs(numq=9, seed=0), "", writer), made, Warnings()))
+    assert writer.seeds == [6]
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("seed", [-1, SEEDS - 1, 1 << 80])
 async def test_any_whole_number_becomes_a_seed_that_engines_take(seed: int) -> None:
-    asker = inventive()
-    await flat(generate(QuestionSource(OneshotQs(numq=6, seed=seed), "", asker), [], Warnings()))
-    assert all(isinstance(sent, int) and 0 <= sent < SEEDS for sent in asker.seeds)
+    writer = inventive()
+    await flat(generate(QuestionSource(OneshotQs(numq=6, seed=seed), "", writer), [], Warnings()))
+    assert all(isinstance(sent, int) and 0 <= sent < SEEDS for sent in writer.seeds)
 
 
 @pytest.mark.anyio
 async def test_without_a_seed_none_is_sent() -> None:
-    asker = inventive()
-    await written(6, asker, [])
-    assert set(asker.seeds) == {None}
+    writer = inventive()
+    await written(6, writer, [])
+    assert set(writer.seeds) == {None}
 
 
 # A persona's questions
@@ -156,14 +156,14 @@ async def test_a_persona_without_a_model_draws_from_the_bank() -> None:
 
 @pytest.mark.anyio
 async def test_half_of_a_personas_questions_are_variations_that_its_model_writes() -> None:
-    asker, warnings = inventive(), Warnings()
-    source = QuestionSource(Persona(numq=12, model="x", seed=3), "Be kind", asker, written=6)
+    writer, warnings = inventive(), Warnings()
+    source = QuestionSource(Persona(numq=12, model="x", seed=3), "Be kind", writer, written=6)
     questions = await flat(generate(source, [], warnings))
     assert len(set(questions)) == 12
     assert len(set(questions) & set(ALL)) == 6
-    assert set(asker.settings) == {(1.0, 160)}
-    assert asker.seeds == [3, 4]
-    for text in asker.texts:
+    assert set(writer.settings) == {(1.0, 160)}
+    assert writer.seeds == [3, 4]
+    for text in writer.texts:
         assert "Be kind" in text
         assert sum(f"- {question}\n" in text for question in ALL) == 2, "it is shown half as many as it is to write"
     assert warnings == []
@@ -175,7 +175,7 @@ async def test_a_model_that_copies_the_bank_has_written_nothing_and_the_bank_giv
         return "\n".join(question.upper() for question in ALL if question in text)
 
     warnings = Warnings()
-    source = QuestionSource(Persona(numq=20), "", FakeAsker(copy), written=10)
+    source = QuestionSource(Persona(numq=20), "", FakeWriter(copy), written=10)
     questions = await flat(generate(source, [], warnings))
     assert len(set(questions)) == 20
     assert set(questions) <= set(ALL)

@@ -5,7 +5,7 @@ import pytest
 from baker.config.generator import OneshotQs
 from baker.errors import StimError
 from baker.questions.generators import asked_batches
-from baker.questions.writers import AnthropicAsker, ServedAsker
+from baker.questions.writers import AnthropicWriter, ServedWriter
 from tests.anthropic_server import AnthropicServer, anthropic_server
 from tests.fakes import FakeEngine
 
@@ -13,7 +13,7 @@ from tests.fakes import FakeEngine
 @pytest.mark.anyio
 async def test_a_served_model_gets_the_settings_as_they_are() -> None:
     engine = FakeEngine(reply=lambda text: f"1. Heard {text}")
-    answer = await ServedAsker(engine, "fake/base", None).ask("Anything", temperature=0.25, max_tokens=99, seed=7)
+    answer = await ServedWriter(engine, "fake/base", None).ask("Anything", temperature=0.25, max_tokens=99, seed=7)
     assert (answer.text, answer.is_cut) == ("1. Heard user: Anything", False)
     asked = engine.requests[0]
     assert (asked.temperature, asked.max_tokens, asked.seed, asked.adapter) == (0.25, 99, 7, None)
@@ -21,9 +21,9 @@ async def test_a_served_model_gets_the_settings_as_they_are() -> None:
 
 @pytest.mark.anyio
 async def test_a_question_that_the_served_model_cannot_take_fails_the_stim() -> None:
-    asker = ServedAsker(FakeEngine(), "fake/base", None)
+    writer = ServedWriter(FakeEngine(), "fake/base", None)
     with pytest.raises(StimError, match="'fake/base' could not be asked"):
-        await asker.ask("UNRENDERABLE", temperature=1.0, max_tokens=10, seed=None)
+        await writer.ask("UNRENDERABLE", temperature=1.0, max_tokens=10, seed=None)
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def anthropic() -> Iterator[AnthropicServer]:
 
 @pytest.mark.anyio
 async def test_an_anthropic_model_writes_exactly_numq_questions(anthropic: AnthropicServer) -> None:
-    asker = AnthropicAsker("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
-    batches = asked_batches(OneshotQs(numq=50), asker, "Be kind", None, [])
+    writer = AnthropicWriter("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
+    batches = asked_batches(OneshotQs(numq=50), writer, "Be kind", None, [])
     questions = [text async for batch in batches for text in batch]
     assert len(set(questions)) == len(questions) == 50
     assert {request["model"] for request in anthropic.requests} == {"claude-sonnet-5-5"}
@@ -46,17 +46,17 @@ async def test_an_anthropic_model_writes_exactly_numq_questions(anthropic: Anthr
 
 @pytest.mark.anyio
 async def test_a_temperature_is_sent_only_if_it_is_not_anthropics_own(anthropic: AnthropicServer) -> None:
-    asker = AnthropicAsker("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
+    writer = AnthropicWriter("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
     for temperature in (1.0, 0.25, 1.5):
-        await asker.ask("Anything", temperature=temperature, max_tokens=10, seed=None)
+        await writer.ask("Anything", temperature=temperature, max_tokens=10, seed=None)
     assert [request.get("temperature") for request in anthropic.requests] == [None, 0.25, None]
 
 
 @pytest.mark.anyio
 async def test_a_busy_anthropic_is_asked_again(anthropic: AnthropicServer) -> None:
     anthropic.failures = [(529, "overloaded_error"), (429, "rate_limit_error")]
-    asker = AnthropicAsker("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
-    assert "number" in (await asker.ask("Anything", temperature=1.0, max_tokens=10, seed=None)).text
+    writer = AnthropicWriter("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
+    assert "number" in (await writer.ask("Anything", temperature=1.0, max_tokens=10, seed=None)).text
     assert len(anthropic.requests) == 3
 
 
@@ -69,6 +69,6 @@ async def test_what_anthropic_refuses_is_an_error_that_says_so(
     anthropic: AnthropicServer, key: str, failure: tuple[int, str] | None, words: str
 ) -> None:
     anthropic.failures = [] if failure is None else [failure]
-    asker = AnthropicAsker("claude-old", key, anthropic.url)
+    writer = AnthropicWriter("claude-old", key, anthropic.url)
     with pytest.raises(StimError, match=words):
-        await asker.ask("Anything", temperature=1.0, max_tokens=10, seed=None)
+        await writer.ask("Anything", temperature=1.0, max_tokens=10, seed=None)

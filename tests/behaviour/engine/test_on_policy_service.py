@@ -23,7 +23,7 @@ from baker.trajectories.files import load_trajectory
 from baker.trajectories.on_policy import Rounds
 from baker.types import Prompt, Trajectory
 from gateway.engine import Engine
-from gateway.serving.registry import Adapters
+from gateway.serving.registry import Registry
 from tests.gateway.engines import MODEL_NAME
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ TAUGHT, LAST = 30, 33
 SECONDS = 300
 
 
-async def bake(home: Path, engine: Engine, adapters: Adapters, names: BaseModelNames) -> Job:
+async def bake(home: Path, engine: Engine, adapters: Registry, names: BaseModelNames) -> Job:
     catalog = OneThread(lambda: Catalog(home, names), "store")
     settings = StageSettings(top_logprobs=8, trainer_threads=1)
     policy = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=engine.max_lora_rank)
@@ -75,7 +75,7 @@ async def test_the_newest_checkpoint_answers_and_the_prompted_base_judges(
     tmp_path: Path, engine: Engine, tiny_model: Path
 ) -> None:
     names = BaseModelNames(MODEL_NAME, stands_in=True)
-    adapters = Adapters(engine, names)
+    adapters = Registry(engine, names)
     job = await bake(tmp_path, engine, adapters, names)
     assert (job.state, job.error) == (JobState.COMPLETE, None)
     newest = adapters.resolve("repo/rounds", "admin").checkpoint

@@ -16,7 +16,7 @@ from baker.types import Checkpoint
 from gateway.engine import Engine, Handlers, StreamReply
 from gateway.engine.requests import kinds
 from gateway.serving.promotion import Promotion
-from gateway.serving.registry import Adapters
+from gateway.serving.registry import Registry
 from tests.gateway.engines import MODEL_NAME, make_forcing_adapter
 
 pytestmark = pytest.mark.anyio
@@ -39,11 +39,11 @@ def make(engine: Engine, tiny_model: Path, tmp_path: Path) -> Iterator[Make]:
     yield _make
 
 
-def registry(engine: Engine) -> Adapters:
-    return Adapters(engine, BaseModelNames(served=MODEL_NAME, stands_in=False))
+def registry(engine: Engine) -> Registry:
+    return Registry(engine, BaseModelNames(served=MODEL_NAME, stands_in=False))
 
 
-async def answer(engine: Engine, adapters: Adapters, name: str, max_tokens: int = TOKENS) -> tuple[int, str]:
+async def answer(engine: Engine, adapters: Registry, name: str, max_tokens: int = TOKENS) -> tuple[int, str]:
     """As the route does it. Returns: the step that the name meant when the request came, and what was streamed."""
     model = adapters.resolve(name, "admin")
     assert model.checkpoint is not None

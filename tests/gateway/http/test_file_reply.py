@@ -85,7 +85,7 @@ def remove(file: Path) -> None:
     file.unlink(missing_ok=True)
 
 
-class Exchange:
+class ModelRequest:
     """What a server hears from the app, and a client that stays until it is told to leave."""
 
     def __init__(self) -> None:
@@ -108,8 +108,8 @@ class Exchange:
             self.is_complete = not message["more_body"]
 
 
-async def fetch(path: Path, method: str = "GET", **headers: str) -> Exchange:
-    exchange = Exchange()
+async def fetch(path: Path, method: str = "GET", **headers: str) -> ModelRequest:
+    exchange = ModelRequest()
     asked = {name.replace("_", "-"): value for name, value in headers.items()}
     scope: Any = {"type": "http"}
     await FileReply(path, "a.tar.gz", "application/gzip", method, asked)(scope, exchange.receive, exchange.send)
@@ -163,7 +163,7 @@ async def test_a_large_file_is_sent_in_blocks(file: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(file_reply, "BLOCK_BYTES", 1000)
     sizes = []
 
-    class Counting(Exchange):
+    class Counting(ModelRequest):
         async def send(self, message: Any) -> None:
             await super().send(message)
             sizes.append(len(message.get("body", b"")))
@@ -179,7 +179,7 @@ async def test_a_large_file_is_sent_in_blocks(file: Path, monkeypatch: pytest.Mo
 async def test_a_file_that_goes_meanwhile_is_sent_to_its_end(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_reply, "BLOCK_BYTES", 1000)
 
-    class Removing(Exchange):
+    class Removing(ModelRequest):
         async def send(self, message: Any) -> None:
             remove(file)
             await super().send(message)
@@ -195,7 +195,7 @@ async def test_a_file_that_goes_meanwhile_is_sent_to_its_end(file: Path, monkeyp
 async def test_nothing_is_read_for_a_client_that_left(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_reply, "BLOCK_BYTES", 1)
 
-    class Leaving(Exchange):
+    class Leaving(ModelRequest):
         async def send(self, message: Any) -> None:
             await super().send(message)
             if len(self.body) == 3:

@@ -23,7 +23,7 @@ from gateway.engine.adapters.slots import Lease
 from gateway.engine.core.usage import Usage
 from gateway.engine.requests.kinds import Kind
 from gateway.inference.delivery import Delivery, Patience, Wire
-from gateway.inference.model_request import Exchange, Outcome
+from gateway.inference.model_request import ModelRequest, Outcome
 from gateway.services import Services
 from tests.asgi_server import served
 from tests.gateway.application import KEY, Client, client_of, holding, services_in
@@ -379,8 +379,8 @@ async def test_an_id_that_is_not_well_formed_is_replaced(
 WIRE = Wire(lambda error: Reply(500, str(error).encode()), lambda body: b"data: " + body + b"\n\ndata: [DONE]\n\n")
 
 
-def new_exchange() -> Exchange:
-    return Exchange("id", "/route", Caller("admin", is_master=True))
+def new_exchange() -> ModelRequest:
+    return ModelRequest("id", "/route", Caller("admin", is_master=True))
 
 
 async def forever(closed: asyncio.Event) -> None:

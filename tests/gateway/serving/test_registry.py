@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from baker.errors import AdapterError, NotFoundError
 from baker.model_names import BaseModelNames
 from baker.types import Checkpoint
-from gateway.serving.registry import Adapters
+from gateway.serving.registry import Registry
 
 pytestmark = pytest.mark.anyio
 
@@ -65,8 +65,8 @@ def make(tmp_path: Path) -> Callable[..., Checkpoint]:
     return _make
 
 
-def registry(engine: LoraEngine) -> Adapters:
-    return Adapters(engine, BaseModelNames(served="Org/Base", stands_in=True))
+def registry(engine: LoraEngine) -> Registry:
+    return Registry(engine, BaseModelNames(served="Org/Base", stands_in=True))
 
 
 @pytest.mark.parametrize("name", ["repo/bake", "admin/repo/bake", "repo/bake/9", "admin/repo/bake/9"])
@@ -139,7 +139,7 @@ async def test_another_users_models_are_neither_found_nor_named(make: Callable[.
 
 async def test_the_embedded_model_answers_to_the_names_of_our_users_scripts() -> None:
     assert registry(LoraEngine()).resolve("Qwen/Qwen3-32B", "admin").name == "Org/Base"
-    strict = Adapters(LoraEngine(), BaseModelNames(served="Org/Base", stands_in=False))
+    strict = Registry(LoraEngine(), BaseModelNames(served="Org/Base", stands_in=False))
     with pytest.raises(NotFoundError):
         strict.resolve("Qwen/Qwen3-32B", "admin")
 

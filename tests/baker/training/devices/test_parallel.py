@@ -9,14 +9,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from baker.training.data.batches import make_batch
-from baker.training.devices.parallel import WHOLE, Spread, like, replicated, sharded, whole
+from baker.training.devices.parallel import WHOLE, Parallel, like, replicated, sharded, whole
 from baker.training.devices.ranks import Ranks
 from baker.training.model import lora
 from baker.training.model.student import Student
 from tests.baker.tiny import make_model, make_trajectories
 
 CPU = torch.device("cpu")
-SPREADS: dict[str, Callable[..., Spread]] = {
+SPREADS: dict[str, Callable[..., Parallel]] = {
     "replicated": lambda model: replicated(model, Ranks()),
     "sharded": lambda model: sharded(model, CPU, Ranks()),
 }
@@ -30,7 +30,7 @@ def group() -> Iterator[None]:
 
 
 def gradients(
-    spread: Callable[..., Spread], *, recomputes: bool = False, has_teacher: bool = False
+    parallel: Callable[..., Parallel], *, recomputes: bool = False, has_teacher: bool = False
 ) -> tuple[Student, list[Tensor]]:
     """Of three batches, all but the last of them unsynced."""
     model = make_model().requires_grad_(False)
@@ -39,13 +39,13 @@ def gradients(
     with torch.no_grad():
         for weight in (p for p in attached.model.parameters() if p.requires_grad):
             weight.normal_(std=0.1)
-    student = Student(model, spread(model))
+    student = Student(model, parallel(model))
     student.as_teacher = partial(lora.as_parent, attached.model)
     if recomputes:
         student.recompute_activations()
     student.model.train()
     for rows in (make_trajectories(3, seed=1), make_trajectories(3, seed=2)):
-        with student.spread.unsynced():
+        with student.parallel.unsynced():
             student.divergence(make_batch(rows, has_teacher=has_teacher)).backward()
     student.divergence(make_batch(make_trajectories(2), has_teacher=has_teacher)).backward()
     return student, [whole(p.grad) for p in model.parameters() if p.requires_grad]

@@ -14,7 +14,7 @@ from baker.types import Checkpoint
 from gateway.engine import Engine, Handlers, Reply, StreamReply
 from gateway.engine.requests import kinds
 from gateway.engine.requests.kinds import Kind
-from gateway.serving.registry import Adapters
+from gateway.serving.registry import Registry
 from tests.gateway.engines import MODEL_NAME, make_adapter
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +64,7 @@ def streamed(event: bytes) -> str:
     return choice["delta"].get("content") or ""
 
 
-async def ask(engine: Engine, adapters: Adapters, name: str, fields: dict[str, Any], kind: Kind = kinds.CHAT) -> Any:
+async def ask(engine: Engine, adapters: Registry, name: str, fields: dict[str, Any], kind: Kind = kinds.CHAT) -> Any:
     """As the route does it."""
     model = adapters.resolve(name, "admin")
     assert model.checkpoint is not None
@@ -168,8 +168,8 @@ async def test_the_worker_loads_no_strength_that_is_none(engine: Engine, tmp_pat
     assert engine.is_ready
 
 
-def registry(engine: Engine, *checkpoints: Checkpoint) -> Adapters:
-    adapters = Adapters(engine, BaseModelNames(served=MODEL_NAME, stands_in=False))
+def registry(engine: Engine, *checkpoints: Checkpoint) -> Registry:
+    adapters = Registry(engine, BaseModelNames(served=MODEL_NAME, stands_in=False))
     for checkpoint in checkpoints:
         adapters.publish(checkpoint)
     return adapters
