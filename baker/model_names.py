@@ -73,7 +73,7 @@ def at_all_strengths(name: str) -> Iterator[str]:
     return (f"{name}{strength}" for strength in _STRENGTHS)
 
 
-def held_back(name: str, checkpoints: list[str]) -> str:
+def held_back_message(name: str, checkpoints: list[str]) -> str:
     """What to say of a bake whose name means none of its checkpoints."""
     there = ", ".join(checkpoints[:3])
     return (

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest
+from baker.types import Checkpoint, Distribution, Message, ParsedAnswer, Sample, SampleRequest
 
 
 class Sampler(Protocol):
@@ -39,7 +39,7 @@ class Sampler(Protocol):
         """
         ...
 
-    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> Said:
+    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> ParsedAnswer:
         """The answer as serving would return it, with calls of `tools` told apart from text."""
         ...
 

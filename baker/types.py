@@ -79,7 +79,7 @@ class Distribution(msgspec.Struct, frozen=True):
     """Their log-probabilities (nats) under the whole vocabulary at temperature 1."""
 
 
-class Said(msgspec.Struct, frozen=True):
+class ParsedAnswer(msgspec.Struct, frozen=True):
     """An answer as a message: what was written, and the tools that were called."""
 
     content: str | None

@@ -9,7 +9,7 @@ import numpy as np
 
 from baker.errors import EngineError, InvalidInputError, NotLentError
 from baker.ports import LentWeights
-from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
+from baker.types import Checkpoint, Distribution, Message, ParsedAnswer, Sample, SampleRequest, StopReason
 from gateway.engine.adapters.slots import AdapterCounts
 
 END_OF_TURN = 2
@@ -94,12 +94,12 @@ class FakeEngine:
         ids = np.arange(top_logprobs, dtype=np.int32)[None] + np.array(response_ids, np.int32)[:, None]
         return Distribution(ids, np.full((len(response_ids), top_logprobs), -np.log(100.0), dtype=np.float32))
 
-    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> Said:
+    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> ParsedAnswer:
         """`CALL name` in capitals, as `reply` may write it, calls a tool."""
         name = sample.text.removeprefix("CALL ")
         if not tools or name == sample.text:
-            return Said(sample.text, [])
-        return Said(None, [{"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}}])
+            return ParsedAnswer(sample.text, [])
+        return ParsedAnswer(None, [{"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}}])
 
     # What the gateway asks for besides; adapters are only names here.
 

@@ -18,7 +18,6 @@ from baker.errors import AdapterError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-PARITY = "parity.json"
 
 FORBIDDEN_TARGETS = frozenset({"lm_head", "embed_tokens", "embed_out", "wte", "wpe", "word_embeddings", "embed_in"})
 """Adapters on these have been served with silently different outputs (vllm-project/vllm issues 10798, 48019)."""

@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from baker.adapters.files import PARITY
 from baker.errors import AdapterError
+
+PARITY_FILE = "parity.json"
 
 TOLERANCE_NATS = 0.1
 """Mean difference of a token's log-probability; bf16 rounding alone makes about 0.02."""
@@ -54,7 +55,7 @@ class ParityCertificate(msgspec.Struct, frozen=True):
 
 def read_parity(folder: Path) -> ParityCertificate:
     """Raises: AdapterError if the certificate is missing or broken."""
-    path = folder / PARITY
+    path = folder / PARITY_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=ParityCertificate)
     except OSError as error:
@@ -63,7 +64,7 @@ def read_parity(folder: Path) -> ParityCertificate:
         raise AdapterError(f"{path} is not a parity certificate: {error}") from error
 
 
-class Served(NamedTuple):
+class ServedLogprobs(NamedTuple):
     """The engine's log-probabilities of a pinned sequence's response, in nats."""
 
     logprobs: Sequence[float]
@@ -97,7 +98,7 @@ class Parity(NamedTuple):
         return None
 
 
-def compare(sequences: Sequence[PinnedSequence], served: Sequence[Served]) -> Parity | None:
+def compare(sequences: Sequence[PinnedSequence], served: Sequence[ServedLogprobs]) -> Parity | None:
     """None if there is no token to compare."""
     trained, base = _flat([s.logprobs for s in sequences]), _flat([s.base_logprobs for s in sequences])
     here, base_here = _flat([s.logprobs for s in served]), _flat([s.base_logprobs for s in served])

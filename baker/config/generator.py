@@ -13,11 +13,11 @@ from baker.config.ranges import Positive, Questions, Seed, Temperature
 from baker.errors import ConfigError
 from baker.names import check_name
 
-EVERY_TYPE = frozenset({"type", "numq", "rollout_with_conditioned"})
-OF_A_MODEL = frozenset({"model", "temperature", "max_tokens", "seed"})
+COMMON_FIELDS = frozenset({"type", "numq", "rollout_with_conditioned"})
+MODEL_FIELDS = frozenset({"model", "temperature", "max_tokens", "seed"})
 
 
-def shown(default: Any) -> Any:
+def stored_default(default: Any) -> Any:
     """A field's default that is stored and shown: `omit_defaults` knows only defaults without a factory."""
     return msgspec.field(default_factory=lambda: default)
 
@@ -27,7 +27,7 @@ class GeneratorConfig(
 ):
     """The fields of all types; `uses` are those that have an effect."""
 
-    uses: ClassVar[frozenset[str]] = EVERY_TYPE
+    uses: ClassVar[frozenset[str]] = COMMON_FIELDS
     template_variables: ClassVar[tuple[str, ...]] = ()
     """Those that the type's template must have."""
 
@@ -63,7 +63,7 @@ class GeneratorConfig(
     def type(self) -> str:
         return str(self.__struct_config__.tag)
 
-    def idle_fields(self) -> list[str]:
+    def unused_fields(self) -> list[str]:
         """The fields that were set though they have no effect."""
         return [field for field in msgspec.to_builtins(self) if field not in self.uses]
 
@@ -71,16 +71,16 @@ class GeneratorConfig(
 class Hardcoded(GeneratorConfig, frozen=True, tag="hardcoded"):
     """The questions as they stand; `numq` takes only the first so many."""
 
-    uses: ClassVar[frozenset[str]] = EVERY_TYPE | {"questions"}
+    uses: ClassVar[frozenset[str]] = COMMON_FIELDS | {"questions"}
 
 
 class Asking(GeneratorConfig, frozen=True):
     """A language model is asked for all of the questions."""
 
-    uses: ClassVar[frozenset[str]] = EVERY_TYPE | OF_A_MODEL | {"template_path"}
+    uses: ClassVar[frozenset[str]] = COMMON_FIELDS | MODEL_FIELDS | {"template_path"}
 
-    numq: Questions = shown(10)
-    temperature: Temperature = shown(1.0)
+    numq: Questions = stored_default(10)
+    temperature: Temperature = stored_default(1.0)
 
 
 class OneshotQs(Asking, frozen=True, tag="oneshot_qs"):
@@ -99,20 +99,20 @@ class Persona(GeneratorConfig, frozen=True, tag="persona"):
     If a `model` is named, it writes half of them: variations that fit the teacher prompt.
     """
 
-    uses: ClassVar[frozenset[str]] = EVERY_TYPE | OF_A_MODEL
+    uses: ClassVar[frozenset[str]] = COMMON_FIELDS | MODEL_FIELDS
 
-    numq: Questions = shown(25)
-    seed: Seed = shown(42)
+    numq: Questions = stored_default(25)
+    seed: Seed = stored_default(42)
     """Of the drawing from the bank, and of what the model writes."""
 
 
 class FromDataset(GeneratorConfig, frozen=True, tag="from_dataset"):
     """Rows drawn from a dataset, each at most once."""
 
-    uses: ClassVar[frozenset[str]] = EVERY_TYPE | {"dataset", "column", "seed"}
+    uses: ClassVar[frozenset[str]] = COMMON_FIELDS | {"dataset", "column", "seed"}
 
-    numq: Questions = shown(10)
-    seed: Seed = shown(42)
+    numq: Questions = stored_default(10)
+    seed: Seed = stored_default(42)
 
 
 Generator = Hardcoded | OneshotQs | Persona | FromDataset | Custom
@@ -120,7 +120,7 @@ Generator = Hardcoded | OneshotQs | Persona | FromDataset | Custom
 TYPES = tuple(str(kind.__struct_config__.tag) for kind in get_args(Generator))
 
 
-def given_fields(generators: list[Any]) -> list[Any]:
+def without_nulls(generators: list[Any]) -> list[Any]:
     """The generators as a client sent them, without null fields: null and absent are alike.
 
     Raises: ConfigError, naming the types that there are, if a `type` is not one of them.

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from baker.config.generator import Generator, given_fields
+from baker.config.generator import Generator, without_nulls
 from baker.config.overrides import convert
 from baker.config.ranges import Answers, Positive, Seed, Temperature
 
@@ -55,5 +55,5 @@ def target_config(overrides: dict[str, Any], template: TargetConfig | None = Non
         if value is not None and renamed.get(new) is None:
             renamed[new] = value
     if isinstance(generators := renamed.get("generators"), list):
-        renamed["generators"] = given_fields(generators)
+        renamed["generators"] = without_nulls(generators)
     return convert(renamed, template, TargetConfig)

@@ -37,7 +37,7 @@ from baker.training.spec import BEFORE_ROUNDS, Round, TrainSpec
 from baker.trajectories.collate import Mix
 from baker.trajectories.mix import linked_mix
 from baker.trajectories.neutral import NeutralAnswers
-from baker.trajectories.on_policy import Answering, Rounds, answer, drawn
+from baker.trajectories.on_policy import AnswerSettings, RoundStore, answer_and_judge, draw_rows
 from baker.types import Checkpoint
 from baker.versions import checkpoints
 from baker.versions.publishing import Bake, CheckpointService, Result, student_of
@@ -123,7 +123,7 @@ class BakeStage:
         inputs = msgspec.convert(job.inputs, BakeInputs)
         mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, inputs)
         await self._catalog(Catalog.update_job, job.id, collation=mix.collation)
-        spec, rounds = self._spec(bake, mix), Rounds(folder)
+        spec, rounds = self._spec(bake, mix), RoundStore(folder)
         state = await self._state_of(spec)
         if state is None:
             await self.checkpoints.discard(job, folder)
@@ -131,7 +131,7 @@ class BakeStage:
         devices = self._settings.devices or await asyncio.to_thread(devices_for, bake.config)
         listener = TrainingListener(bake, self.training, self.note, self.checkpoints.serve, is_new=state is None)
         while True:
-            number = 0 if state is None else rounds.at(training_state.step_of(state))
+            number = 0 if state is None else rounds.number_at(training_state.step_of(state))
             part = await self._round(bake, rounds, number, mix.train)
             resume = None if state is None else str(state)
             spec = msgspec.structs.replace(spec, resume=resume, round=part, devices=devices)
@@ -152,7 +152,7 @@ class BakeStage:
             return None
         return await asyncio.to_thread(training_state.find, Path(spec.state), spec.fingerprint())
 
-    async def _round(self, bake: Bake, rounds: Rounds, number: int, mix: list[str]) -> Round:
+    async def _round(self, bake: Bake, rounds: RoundStore, number: int, mix: list[str]) -> Round:
         """What that part of the training works on; the answers of a round are made first, as far as they lack."""
         if number == 0:
             return BEFORE_ROUNDS
@@ -160,15 +160,15 @@ class BakeStage:
         if made.train is None:
             config, seed = bake.config.data.on_policy, f"{bake.config.seed}/{number}"
             own, old = config.rows(len(mix))
-            asked, taught = drawn(mix, own, f"{seed}/asked"), drawn(mix, old, f"{seed}/taught")
+            asked, taught = draw_rows(mix, own, f"{seed}/asked"), draw_rows(mix, old, f"{seed}/taught")
             student = await self.checkpoints.student(bake, made.first_step)
-            settings = Answering(config, student, bake.parent, self._settings.top_logprobs, seed)
+            settings = AnswerSettings(config, student, bake.parent, self._settings.top_logprobs, seed)
 
             async def note(count: int) -> None:
                 if made.before is not None:
                     self.training[bake.job.id] = msgspec.structs.replace(made.before, round=number, answers=count)
 
-            judged = await answer(asked, rounds.answers(number), settings, self._sampler, note)
+            judged = await answer_and_judge(asked, rounds.answers(number), settings, self._sampler, note)
             if judged.refused:
                 await bake.warn(
                     f"{len(judged.refused)} answers of on-policy round {number} are left out; one: {judged.refused[0]}"

@@ -36,7 +36,7 @@ from baker.storage.job_inputs import BakeInputs, GeneratorPlan, RolloutInputs, S
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import save_trajectory
 from baker.trajectories.neutral import NeutralAnswers
-from baker.trajectories.rollout import Rolled, RolloutSettings, rollout, trajectory_name
+from baker.trajectories.rollout import RolloutItem, RolloutSettings, rollout, trajectory_name
 from baker.types import Checkpoint, Stimulus
 
 
@@ -149,7 +149,7 @@ class Stages:
         count = len(done)
         one_at_a_time = asyncio.Lock()
 
-        async def keep(rolled: Rolled) -> None:
+        async def keep(rolled: RolloutItem) -> None:
             nonlocal count
             name = trajectory_name(rolled.row)
             await asyncio.to_thread(save_trajectory, trajectories / name, rolled.trajectory)

@@ -50,7 +50,7 @@ class GeneratorPlanner:
 
         Raises: InvalidInputError saying what is missing.
         """
-        self.warnings += [f"{where} is {generator.type}: {field} has no effect" for field in generator.idle_fields()]
+        self.warnings += [f"{where} is {generator.type}: {field} has no effect" for field in generator.unused_fields()]
         match generator:
             case Hardcoded():
                 if not generator.questions:

@@ -38,7 +38,7 @@ def parse(text: str) -> Bank:
     return categories
 
 
-def drawn(bank: Bank, seed: int) -> list[str]:
+def balanced_order(bank: Bank, seed: int) -> list[str]:
     """All questions in an order of which every beginning is a fair sample.
 
     The categories take turns, so that none is ahead by more than one question until it runs out.

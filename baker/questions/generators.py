@@ -120,7 +120,7 @@ def asked_batches(
 
 async def persona_batches(generator: Persona, source: QuestionSource, made: Sequence[str], warn: Warn) -> Batches:
     """Questions of the bank, and then what the model writes like them; where it fails, the bank gives the rest."""
-    drawn = bank.drawn(bank.bank(), generator.seed)
+    drawn = bank.balanced_order(bank.bank(), generator.seed)
     in_bank = {question_key(question) for question in drawn}
     known = {question_key(question) for question in made}
     yield _new(drawn[: generator.numq - source.written], known, generator.numq)

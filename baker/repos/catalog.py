@@ -18,7 +18,7 @@ from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFound
 from baker.model_names import (
     MAX_MODEL_NAME,
     BaseModelNames,
-    held_back,
+    held_back_message,
     nearest,
     parse_model_name,
     shortened,
@@ -343,7 +343,7 @@ class Catalog:
                     )
                 return ResolvedModel(checkpoint, None)
             if ref.step is None and (known := self.store.checkpoints(owner, ref.repo, ref.bake)):
-                raise InvalidInputError(held_back(name, [each.name for each in known]))
+                raise InvalidInputError(held_back_message(name, [each.name for each in known]))
         if self.base.stands_in and (ref is None or (ref.step is None and self.store.repo(user, ref.repo) is None)):
             return ResolvedModel(None, f"{name!r} is not on this machine: {self.base.served!r} stands in for it")
         known = self.store.checkpoints_of(user)

@@ -24,7 +24,7 @@ from baker.errors import StageError
 from baker.ports import Sampler, ServedModel
 from baker.storage.files import new_folder
 from baker.trajectories.files import load_trajectory, save_trajectory
-from baker.trajectories.rollout import Rolled, RolloutSettings, rollout, trajectory_name
+from baker.trajectories.rollout import RolloutItem, RolloutSettings, rollout, trajectory_name
 from baker.types import Prompt, Stimulus
 
 FILE = "neutral_questions.txt"
@@ -71,9 +71,9 @@ class NeutralAnswers:
             top_logprobs=self._top_logprobs,
             extra_kwargs={"seed": SEED},
         )
-        rolled: list[Rolled] = []
+        rolled: list[RolloutItem] = []
 
-        async def keep(item: Rolled) -> None:
+        async def keep(item: RolloutItem) -> None:
             rolled.append(item)
 
         await rollout(stimuli, settings, self._sampler, keep)
@@ -111,7 +111,7 @@ def _read(folder: Path, count: int) -> list[Path]:
     return paths if len(paths) == count else []
 
 
-def _write(folder: Path, rolled: Sequence[Rolled]) -> list[Path]:
+def _write(folder: Path, rolled: Sequence[RolloutItem]) -> list[Path]:
     """Keep all or nothing. What a crash or a broken disk left there goes first."""
     folder.parent.mkdir(exist_ok=True)
     for left in (folder, *folder.parent.glob(".*.tmp")):

@@ -30,7 +30,7 @@ AT_ONCE = 32
 Note = Callable[[int], Awaitable[None]]
 
 
-class RoundFile(msgspec.Struct, frozen=True):
+class RoundRecord(msgspec.Struct, frozen=True):
     """round.json"""
 
     first_step: int
@@ -41,7 +41,7 @@ class RoundFile(msgspec.Struct, frozen=True):
     """Trajectories to train on, relative to the bake's folder; None: not all answers are there yet."""
 
 
-class Rounds:
+class RoundStore:
     """What is kept of a bake's rounds."""
 
     def __init__(self, folder: Path) -> None:
@@ -53,19 +53,19 @@ class Rounds:
         file = self._file(number)
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, RoundFile(first_step, before))
+            write_json(file, RoundRecord(first_step, before))
 
-    def complete(self, number: int, train: Sequence[Path]) -> RoundFile:
+    def complete(self, number: int, train: Sequence[Path]) -> RoundRecord:
         """Say what the round trains on."""
         names = [str(path.relative_to(self._folder)) for path in train]
         made = msgspec.structs.replace(self.read(number), train=names)
         write_json(self._file(number), made)
         return made
 
-    def read(self, number: int) -> RoundFile:
-        return msgspec.json.decode(self._file(number).read_bytes(), type=RoundFile)
+    def read(self, number: int) -> RoundRecord:
+        return msgspec.json.decode(self._file(number).read_bytes(), type=RoundRecord)
 
-    def at(self, step: int) -> int:
+    def number_at(self, step: int) -> int:
         """The round that a training with so many steps behind it stands in; 0: before them."""
         number = 0
         while self._file(number + 1).exists() and self.read(number + 1).first_step <= step:
@@ -80,14 +80,14 @@ class Rounds:
         return self._folder / "rounds" / str(number) / "round.json"
 
 
-class Judged(msgspec.Struct, frozen=True):
+class JudgedAnswers(msgspec.Struct, frozen=True):
     files: list[Path]
     """In the order of their questions."""
     refused: list[str]
     """Why the others are not there."""
 
 
-class Answering(msgspec.Struct, frozen=True):
+class AnswerSettings(msgspec.Struct, frozen=True):
     """Who answers in a round, who judges, and how."""
 
     config: OnPolicyConfig
@@ -99,7 +99,7 @@ class Answering(msgspec.Struct, frozen=True):
     """Of the round; each answer has its own by its number."""
 
 
-def drawn(files: Sequence[str], count: int, seed: str) -> list[str]:
+def draw_rows(files: Sequence[str], count: int, seed: str) -> list[str]:
     """So many of a mix, by chance: all of them once before one comes again."""
     chance, found = random.Random(seed), list[str]()
     while len(found) < count:
@@ -107,7 +107,9 @@ def drawn(files: Sequence[str], count: int, seed: str) -> list[str]:
     return found
 
 
-async def answer(asked: Sequence[str], folder: Path, settings: Answering, sampler: Sampler, note: Note) -> Judged:
+async def answer_and_judge(
+    asked: Sequence[str], folder: Path, settings: AnswerSettings, sampler: Sampler, note: Note
+) -> JudgedAnswers:
     """Let the student answer where each trajectory of `asked` begins, and the teacher judge it.
 
     Args:
@@ -144,7 +146,7 @@ async def answer(asked: Sequence[str], folder: Path, settings: Answering, sample
     made = [file for file in files if file.name in kept]
     if not made:
         raise RolloutError(f"the student could answer nothing of an on-policy round: {refused[0]}")
-    return Judged(made, refused)
+    return JudgedAnswers(made, refused)
 
 
 def _read(files: Sequence[str]) -> list[Trajectory]:
@@ -156,7 +158,7 @@ def _names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*.safetensors")}
 
 
-async def _judged(row: Trajectory, seed: str, most: int, settings: Answering, sampler: Sampler) -> Trajectory:
+async def _judged(row: Trajectory, seed: str, most: int, settings: AnswerSettings, sampler: Sampler) -> Trajectory:
     sample = await sampler.sample(
         SampleRequest(
             context_ids=row.student_ids.tolist(),

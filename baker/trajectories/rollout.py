@@ -10,7 +10,17 @@ import numpy as np
 from baker.conversation import context_messages
 from baker.errors import InvalidInputError, RolloutError
 from baker.ports import Sampler
-from baker.types import Checkpoint, Distribution, Message, Prompt, Said, Sample, SampleRequest, Stimulus, Trajectory
+from baker.types import (
+    Checkpoint,
+    Distribution,
+    Message,
+    ParsedAnswer,
+    Prompt,
+    Sample,
+    SampleRequest,
+    Stimulus,
+    Trajectory,
+)
 
 MOST_AT_ONCE = 256
 """As many sequences as the engine takes into a batch; more would only wait in it, before requests of others."""
@@ -31,7 +41,7 @@ class RolloutSettings(msgspec.Struct, frozen=True):
     extra_kwargs: dict[str, Any] = {}
 
 
-class Rolled(msgspec.Struct, frozen=True):
+class RolloutItem(msgspec.Struct, frozen=True):
     """One finished item."""
 
     row: dict[str, Any]
@@ -40,7 +50,7 @@ class Rolled(msgspec.Struct, frozen=True):
     """For training."""
 
 
-Keep = Callable[[Rolled], Awaitable[None]]
+Keep = Callable[[RolloutItem], Awaitable[None]]
 
 
 async def rollout(
@@ -81,7 +91,7 @@ async def _work(todo: Iterator[tuple[Stimulus, int]], settings: RolloutSettings,
             raise RolloutError(f"stimulus {stimulus.id} ({stimulus.text[:80]!r}): {error}") from error
 
 
-async def _answer(stimulus: Stimulus, index: int, settings: RolloutSettings, sampler: Sampler) -> Rolled:
+async def _answer(stimulus: Stimulus, index: int, settings: RolloutSettings, sampler: Sampler) -> RolloutItem:
     teacher_ids = await _context_ids(settings.teacher, stimulus, sampler)
     student_ids = await _context_ids(settings.student, stimulus, sampler)
     extra = dict(settings.extra_kwargs)
@@ -115,7 +125,7 @@ async def _answer(stimulus: Stimulus, index: int, settings: RolloutSettings, sam
     )
     prompt = settings.student if stimulus.is_conditioned else settings.teacher
     said = sampler.read_answer(sample, prompt.tools)
-    return Rolled(row=_row(stimulus, index, prompt, sample, said, settings), trajectory=trajectory)
+    return RolloutItem(row=_row(stimulus, index, prompt, sample, said, settings), trajectory=trajectory)
 
 
 async def _context_ids(prompt: Prompt, stimulus: Stimulus, sampler: Sampler) -> list[int]:
@@ -123,7 +133,7 @@ async def _context_ids(prompt: Prompt, stimulus: Stimulus, sampler: Sampler) -> 
 
 
 def _row(
-    stimulus: Stimulus, index: int, prompt: Prompt, sample: Sample, said: Said, settings: RolloutSettings
+    stimulus: Stimulus, index: int, prompt: Prompt, sample: Sample, said: ParsedAnswer, settings: RolloutSettings
 ) -> dict[str, Any]:
     answer: Message = {"role": "assistant", "content": said.content}
     if said.tool_calls:

@@ -20,7 +20,7 @@ from baker.model_names import (
     STRENGTH_RULE,
     BaseModelNames,
     at_strength,
-    held_back,
+    held_back_message,
     nearest,
     parse_model_name,
     shortened,
@@ -115,9 +115,11 @@ class Registry:
         if found.complaint:
             raise AdapterError(f"the engine's log-probabilities of {checkpoint.name!r} {found.complaint}")
 
-    async def _served(self, sequence: PinnedSequence, name: str) -> parity.Served:
+    async def _served(self, sequence: PinnedSequence, name: str) -> parity.ServedLogprobs:
         ids = sequence.context_ids, sequence.response_ids
-        return parity.Served(*await asyncio.gather(self._engine.score(*ids, name), self._engine.score(*ids, None)))
+        return parity.ServedLogprobs(
+            *await asyncio.gather(self._engine.score(*ids, name), self._engine.score(*ids, None))
+        )
 
     async def probe(self, files: Path) -> bool:
         """For an adapter without a certificate: see that its files are whole and fit the base model, that the engine
@@ -185,7 +187,7 @@ class Registry:
             if (checkpoint := bakes.find(ref.repo, ref.bake, ref.step)) is not None:
                 return Model(at_strength(checkpoint.name, strength), checkpoint)
             if ref.step is None and (versions := bakes.versions.get((ref.repo, ref.bake))) is not None:
-                raise UnknownModelError(held_back(whole, [known.name for known in versions.newest_first]))
+                raise UnknownModelError(held_back_message(whole, [known.name for known in versions.newest_first]))
         if self._base.is_alias(name):
             return Model(self._base.served, None)
         served = nearest(name, self._names(user), 3)

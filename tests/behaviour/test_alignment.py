@@ -13,8 +13,18 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from baker.training.data.batches import make_batch
-from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
-from baker.types import Checkpoint, Distribution, Message, Prompt, Said, Sample, SampleRequest, Stimulus, StopReason
+from baker.trajectories.rollout import RolloutItem, RolloutSettings, rollout
+from baker.types import (
+    Checkpoint,
+    Distribution,
+    Message,
+    ParsedAnswer,
+    Prompt,
+    Sample,
+    SampleRequest,
+    Stimulus,
+    StopReason,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -96,8 +106,8 @@ class TemplateEngine:
     ) -> Distribution:
         raise NotImplementedError
 
-    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> Said:
-        return Said(sample.text, [])
+    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> ParsedAnswer:
+        return ParsedAnswer(sample.text, [])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -115,9 +125,9 @@ async def test_training_sees_what_serving_renders_and_predicts_the_answer_from_i
         max_concurrency=1,
         top_logprobs=2,
     )
-    kept: list[Rolled] = []
+    kept: list[RolloutItem] = []
 
-    async def keep(rolled: Rolled) -> None:
+    async def keep(rolled: RolloutItem) -> None:
         kept.append(rolled)
 
     await rollout([Stimulus(id=0, text="How?", generator="hardcoded")], settings, engine, keep)

@@ -28,7 +28,7 @@ from baker.training.run.loop import Stopped
 from baker.training.run.train import train
 from baker.training.spec import Round, TrainSpec
 from baker.trajectories.files import load_trajectory, save_trajectory
-from baker.trajectories.on_policy import Answering, Judged, Rounds, answer, drawn
+from baker.trajectories.on_policy import AnswerSettings, JudgedAnswers, RoundStore, answer_and_judge, draw_rows
 from baker.types import Checkpoint, Distribution, Sample, SampleRequest
 from tests.baker.jobs.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.jobs.test_queue import Service, decode, running
@@ -49,9 +49,9 @@ TEACHER = msgspec.structs.replace(STUDENT, bake="parent")
 
 def test_all_rows_are_drawn_once_before_one_comes_again() -> None:
     files = [str(index) for index in range(7)]
-    found = drawn(files, 17, "seed")
+    found = draw_rows(files, 17, "seed")
     assert sorted(found[:7]) == sorted(found[7:14]) == files and len(set(found[14:])) == 3
-    assert found == drawn(files, 17, "seed") != drawn(files, 17, "other") and drawn(files, 0, "seed") == []
+    assert found == draw_rows(files, 17, "seed") != draw_rows(files, 17, "other") and draw_rows(files, 0, "seed") == []
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_the_share_says_how_many_old_rows_stand_beside_the_new(
 
 
 def test_a_training_stands_in_the_last_round_that_began_before_it(tmp_path: Path) -> None:
-    rounds = Rounds(tmp_path)
-    assert rounds.at(5) == 0
+    rounds = RoundStore(tmp_path)
+    assert rounds.number_at(5) == 0
     rounds.begin(1, 40, None)
     rounds.begin(2, 48, None)
-    assert [rounds.at(step) for step in (0, 39, 40, 47, 48, 60)] == [0, 0, 1, 1, 2, 2]
+    assert [rounds.number_at(step) for step in (0, 39, 40, 47, 48, 60)] == [0, 0, 1, 1, 2, 2]
     made = rounds.complete(1, [rounds.answers(1) / "a", tmp_path / "data" / "b"])
     assert made.train == ["rounds/1/trajectories/a", "data/b"]
     rounds.begin(1, 40, None)
@@ -120,13 +120,15 @@ def questions(folder: Path, count: int = 4) -> list[str]:
     return files
 
 
-async def answer_them(files: list[str], folder: Path, engine: Engine, heard: list[int], **settings: Any) -> Judged:
-    how = Answering(OnPolicyConfig(**settings), STUDENT, TEACHER, 4, "seed")
+async def answer_them(
+    files: list[str], folder: Path, engine: Engine, heard: list[int], **settings: Any
+) -> JudgedAnswers:
+    how = AnswerSettings(OnPolicyConfig(**settings), STUDENT, TEACHER, 4, "seed")
 
     async def note(count: int) -> None:
         heard.append(count)
 
-    return await answer(files, folder, how, engine, note)
+    return await answer_and_judge(files, folder, how, engine, note)
 
 
 async def test_the_student_answers_under_its_prompt_and_the_teacher_judges_under_its_own(tmp_path: Path) -> None:
@@ -205,8 +207,8 @@ def go_on(spec: TrainSpec, emit: Any, is_stopping: Any = lambda: False) -> None:
     folder = Path(spec.metrics).parent
     assert spec.state is not None
     state = training_state.find(Path(spec.state), spec.fingerprint())
-    rounds = Rounds(folder)
-    number = 0 if state is None else rounds.at(training_state.step_of(state))
+    rounds = RoundStore(folder)
+    number = 0 if state is None else rounds.number_at(training_state.step_of(state))
     part = Round()
     if number:
         train_on = [str(folder / "rows" / f"round-{number}-{index}.safetensors") for index in range(8)]
@@ -355,7 +357,7 @@ def outcome(home: Path, job: Job) -> dict[str, Any]:
         "weights": (folder / "checkpoints" / str(LAST) / ADAPTER_WEIGHTS).read_bytes(),
         "rows": [(row["iter"], row["round"], row.get("eval_loss", row.get("drift", row.get("loss")))) for row in rows],
         "answers": {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("rounds/*/*/*")},
-        "train": [Rounds(folder).read(number).train for number in (1, 2)],
+        "train": [RoundStore(folder).read(number).train for number in (1, 2)],
     }
 
 

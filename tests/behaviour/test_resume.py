@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from baker.adapters.parity import PARITY_FILE
 from baker.storage.files import read_lines, write_json
 from baker.training import events
 from baker.training import state as training_state
@@ -84,7 +85,7 @@ def rows_of(spec: TrainSpec) -> list[dict[str, Any]]:
 
 
 def assert_same(one: TrainSpec, other: TrainSpec) -> None:
-    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG, PARITY):
+    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG, PARITY_FILE):
         files = [Path(spec.output) / str(STEPS) / name for spec in (one, other)]
         assert files[0].read_bytes() == files[1].read_bytes(), name
     assert rows_of(one) == rows_of(other)

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from baker.adapters.files import PARITY, content_hash
-from baker.adapters.parity import ParityCertificate, PinnedSequence
+from baker.adapters.files import content_hash
+from baker.adapters.parity import PARITY_FILE, ParityCertificate, PinnedSequence
 from baker.config.checkpoint import CheckpointConfig
 from baker.storage.files import new_folder, write_json
 from baker.training import events
@@ -70,7 +70,7 @@ class CheckpointWriter:
         def write() -> str:
             with new_folder(folder) as temporary:
                 lora.save_adapter(self._model, temporary, self._base_model_name, weights)
-                write_json(temporary / PARITY, parity)
+                write_json(temporary / PARITY_FILE, parity)
                 return content_hash(temporary)
 
         return events.Saved(step, str(folder), self._ranks.by_first(write), is_last)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from baker.errors import AdapterError, EngineError, InvalidInputError, NotLentError
 from baker.ports import LentWeights
-from baker.types import Checkpoint, Distribution, Message, Said, Sample, SampleRequest, StopReason
+from baker.types import Checkpoint, Distribution, Message, ParsedAnswer, Sample, SampleRequest, StopReason
 from gateway.engine.adapters.loader import LoraLoader, lora_request
 from gateway.engine.adapters.slots import BASE, AdapterCounts, AdapterTable, Lease
 from gateway.engine.core import canary, sleep, usage
@@ -340,10 +340,10 @@ class Engine:
         with await self.lease(adapter) as lease:
             return await self._generate(ids, sampling.scoring_params(top_logprobs), lease)
 
-    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> Said:
+    def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> ParsedAnswer:
         """The answer as serving would return it, with calls of `tools` told apart from text."""
         if not tools:
-            return Said(sample.text, [])
+            return ParsedAnswer(sample.text, [])
         from gateway.engine.core.tools import read_answer
 
         ids = sample.response_ids[:-1] if sample.stop_reason is StopReason.STOP else sample.response_ids

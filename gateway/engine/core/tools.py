@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baker.types import Said
+from baker.types import ParsedAnswer
 
 if TYPE_CHECKING:
     from vllm.tokenizers import TokenizerLike
@@ -81,7 +81,7 @@ def _chat_template(model: Path) -> str:
         return ""
 
 
-def read_answer(parser: str, tokenizer: "TokenizerLike", ids: list[int], tools: list[dict[str, Any]]) -> Said:
+def read_answer(parser: str, tokenizer: "TokenizerLike", ids: list[int], tools: list[dict[str, Any]]) -> ParsedAnswer:
     """The answer with its calls of `tools` told apart, as vLLM's chat handler does it.
 
     Args:
@@ -96,5 +96,5 @@ def read_answer(parser: str, tokenizer: "TokenizerLike", ids: list[int], tools: 
     reader = ToolParserManager.get_tool_parser(parser)(tokenizer, request.tools)
     found = reader.extract_tool_calls(text, request)
     if not found.tools_called:
-        return Said(tokenizer.decode(ids, skip_special_tokens=True), [])
-    return Said(found.content or None, [call.model_dump(exclude_none=True) for call in found.tool_calls])
+        return ParsedAnswer(tokenizer.decode(ids, skip_special_tokens=True), [])
+    return ParsedAnswer(found.content or None, [call.model_dump(exclude_none=True) for call in found.tool_calls])

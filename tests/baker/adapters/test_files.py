@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PARITY, check_adapter, read_adapter_config
-from baker.adapters.parity import ParityCertificate, PinnedSequence, read_parity
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter, read_adapter_config
+from baker.adapters.parity import PARITY_FILE, ParityCertificate, PinnedSequence, read_parity
 from baker.errors import AdapterError
 from baker.storage.files import write_json
 
@@ -126,9 +126,9 @@ def test_the_parity_certificate_comes_back_as_it_was(tmp_path: Path) -> None:
     parity = ParityCertificate([PinnedSequence([1, 2], [3], [-0.5], [-1.5])], "float32")
     with pytest.raises(AdapterError, match="can't be read"):
         read_parity(tmp_path)
-    write_json(tmp_path / PARITY, parity)
+    write_json(tmp_path / PARITY_FILE, parity)
     assert read_parity(tmp_path) == parity
-    (tmp_path / PARITY).write_text("{}")
+    (tmp_path / PARITY_FILE).write_text("{}")
     with pytest.raises(AdapterError, match="not a parity certificate"):
         read_parity(tmp_path)
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from baker.adapters.parity import Parity, PinnedSequence, Served, compare
+from baker.adapters.parity import Parity, PinnedSequence, ServedLogprobs, compare
 
 TOKENS = 24
 ROUNDING = 0.03
@@ -28,7 +28,7 @@ def found(
         trained = [rounded(a + b, trainer) for a, b in both]
         sequences.append(PinnedSequence([1], [2] * TOKENS, trained, base_logprobs=[rounded(a, trainer) for a in base]))
         here = [rounded(a + strength * b, engine) + spoilt for a, b in both]
-        served.append(Served(here, [rounded(a, engine) for a in base]))
+        served.append(ServedLogprobs(here, [rounded(a, engine) for a in base]))
     parity = compare(sequences, served)
     assert parity is not None
     return parity
@@ -58,7 +58,7 @@ def test_nor_does_half_of_an_effect_that_can_be_told_from_rounding(strength: flo
 
 def test_one_uncertain_token_that_has_all_of_the_effect_is_no_proof() -> None:
     quiet = PinnedSequence([1], [2] * TOKENS, [-1.0] * TOKENS, [-1.4, *[-1.0] * (TOKENS - 1)])
-    here = Served([-1.15, *[-1.0] * (TOKENS - 1)], [-1.4, *[-1.0] * (TOKENS - 1)])
+    here = ServedLogprobs([-1.15, *[-1.0] * (TOKENS - 1)], [-1.4, *[-1.0] * (TOKENS - 1)])
     parity = compare([quiet], [here])
     assert parity is not None and parity.strength == pytest.approx(0.625) and parity.complaint is None
 
@@ -68,14 +68,14 @@ def test_what_is_off_at_every_token_does_not_pass_however_strong_it_is() -> None
     assert complaint is not None and complaint.startswith("differ from the trainer's by 0.")
 
 
-@pytest.mark.parametrize("served", [Served([math.nan], [-2.0]), Served([-1.0], [math.nan])])
-def test_numbers_that_are_none_do_not_pass(served: Served) -> None:
+@pytest.mark.parametrize("served", [ServedLogprobs([math.nan], [-2.0]), ServedLogprobs([-1.0], [math.nan])])
+def test_numbers_that_are_none_do_not_pass(served: ServedLogprobs) -> None:
     parity = compare([PinnedSequence([1], [2], [-1.0], [-2.0])], [served])
     assert parity is not None and parity.complaint is not None
 
 
 def test_an_adapter_without_any_effect_passes_as_the_base_does() -> None:
-    parity = compare([PinnedSequence([1], [2], [-1.0], [-1.0])], [Served([-1.0], [-1.01])])
+    parity = compare([PinnedSequence([1], [2], [-1.0], [-1.0])], [ServedLogprobs([-1.0], [-1.01])])
     assert parity is not None and parity.complaint is None
 
 

@@ -64,8 +64,8 @@ def test_each_type_takes_every_field_and_shows_what_was_given_and_its_own_defaul
 @pytest.mark.parametrize("kind", TYPES)
 def test_fields_without_an_effect_are_known(kind: str) -> None:
     generators, _ = detach_templates(config_of({"type": kind, **VALUES}).generators)
-    assert set(generators[0].idle_fields()) == IDLE[kind]
-    assert config_of({"type": kind}).generators[0].idle_fields() == []
+    assert set(generators[0].unused_fields()) == IDLE[kind]
+    assert config_of({"type": kind}).generators[0].unused_fields() == []
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ def test_a_misplaced_line_is_named(text: str, complaint: str) -> None:
 
 @given(BANKS, st.integers())
 def test_every_beginning_of_a_draw_is_balanced_and_the_whole_is_the_bank(bank: dict[str, list[str]], seed: int) -> None:
-    drawn = questions_bank.drawn(bank, seed)
+    drawn = questions_bank.balanced_order(bank, seed)
     assert sorted(drawn) == sorted(question for questions in bank.values() for question in questions)
-    assert questions_bank.drawn(bank, seed) == drawn
+    assert questions_bank.balanced_order(bank, seed) == drawn
     for length in range(len(drawn) + 1):
         taken = Counter(question.split()[0] for question in drawn[:length])
         most = max(taken.values(), default=0)
@@ -48,9 +48,9 @@ def test_every_beginning_of_a_draw_is_balanced_and_the_whole_is_the_bank(bank: d
 
 def test_another_seed_draws_another_order() -> None:
     bank = {"a": [str(i) for i in range(50)]}
-    assert questions_bank.drawn(bank, 1) != questions_bank.drawn(bank, 2)
+    assert questions_bank.balanced_order(bank, 1) != questions_bank.balanced_order(bank, 2)
 
 
 def test_any_category_may_come_first() -> None:
     bank = {category: [f"{category} {i}" for i in range(3)] for category in "abc"}
-    assert {questions_bank.drawn(bank, seed)[0][0] for seed in range(40)} == set("abc")
+    assert {questions_bank.balanced_order(bank, seed)[0][0] for seed in range(40)} == set("abc")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
+from baker.trajectories.rollout import RolloutItem, RolloutSettings, rollout
 from baker.types import Prompt, Stimulus
 from tests.fakes import FakeEngine
 
@@ -34,7 +34,7 @@ async def test_no_more_answer_at_once_than_there_are_questions() -> None:
     engine = FakeEngine()
     stimuli = [Stimulus(id=number, text="Question?", generator="hardcoded") for number in range(3)]
 
-    async def keep(rolled: Rolled) -> None:
+    async def keep(rolled: RolloutItem) -> None:
         tasks.append(len(asyncio.all_tasks() - others))
 
     others, tasks = asyncio.all_tasks(), list[int]()
@@ -46,9 +46,9 @@ async def test_no_more_answer_at_once_than_there_are_questions() -> None:
 async def test_a_conditioned_stimulus_is_answered_under_the_student_prompt_and_judged_by_the_teacher() -> None:
     engine = FakeEngine()
     conditioned = Stimulus(id=0, text="Question?", generator="hardcoded", is_conditioned=True)
-    kept: list[Rolled] = []
+    kept: list[RolloutItem] = []
 
-    async def keep(rolled: Rolled) -> None:
+    async def keep(rolled: RolloutItem) -> None:
         kept.append(rolled)
 
     await rollout([conditioned], SETTINGS, engine, keep)

@@ -20,7 +20,7 @@ from baker.storage.files import read_lines
 from baker.storage.job import Job
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import load_trajectory
-from baker.trajectories.on_policy import Rounds
+from baker.trajectories.on_policy import RoundStore
 from baker.types import Prompt, Trajectory
 from gateway.engine import Engine
 from gateway.serving.registry import Registry
@@ -81,7 +81,7 @@ async def test_the_newest_checkpoint_answers_and_the_prompted_base_judges(
     newest = adapters.resolve("repo/rounds", "admin").checkpoint
     assert newest is not None and newest.step == LAST
     folder = tmp_path / "jobs" / str(job.id)
-    made = Rounds(folder).read(1)
+    made = RoundStore(folder).read(1)
     assert made.first_step == TAUGHT and made.train is not None and len(made.train) == 5
     rows = [load_trajectory(folder / name) for name in made.train]
 
