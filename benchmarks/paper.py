@@ -44,6 +44,7 @@ from benchmarks import _models
 from benchmarks.baking import RANK, TOP_LOGPROBS, YODA, alone, cpu_name
 from gateway.engine import Engine, EngineSettings, Handlers, Reply
 from gateway.engine.requests import kinds
+from gateway.http.errors import error_event
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Of a bake's steps, after which its adapter is kept; the last is the bake."""
@@ -103,7 +104,7 @@ class Study:
     """The engine's part: trajectories for the trainer, and everybody's answers to the unseen questions."""
 
     def __init__(self, engine: Engine, folder: Path, max_tokens: int) -> None:
-        self._engine, self._handlers = engine, Handlers(engine)
+        self._engine, self._handlers = engine, Handlers(engine, error_event)
         self._folder, self._max_tokens = folder, max_tokens
 
     async def roll_out(self, questions: Sequence[str], teacher: str | None) -> list[Trajectory]:

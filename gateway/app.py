@@ -30,7 +30,7 @@ from gateway.config import Settings
 from gateway.engine import Engine, Handlers
 from gateway.engine.core.supervisor import Supervisor
 from gateway.http import openapi, request_ids
-from gateway.http.errors import bread_error
+from gateway.http.errors import bread_error, error_event
 from gateway.inference.admission import Admission
 from gateway.inference.delivery import Patience
 from gateway.inference.pipeline import Traffic
@@ -84,7 +84,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         links=Links(home),
         engine=engine,
         supervisor=Supervisor(engine, stall_seconds=settings.engine_stall_seconds),
-        handlers=Handlers(engine),
+        handlers=Handlers(engine, error_event),
         traffic=_traffic(settings, engine),
         started=int(time.time()),
     )

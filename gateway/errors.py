@@ -1,6 +1,6 @@
 """The gateway's leaves of the error tree in `baker/errors.py`."""
 
-from baker.errors import BakeryError, EngineError, InvalidInputError, NotFoundError
+from baker.errors import AdapterError, BakeryError, EngineError, InvalidInputError, NotFoundError
 
 
 class CanaryError(EngineError):
@@ -12,6 +12,23 @@ class FieldRefusedError(InvalidInputError):
 
     def __init__(self, param: str | None, message: str) -> None:
         super().__init__(message)
+        self.param = param
+
+
+class EngineRefusedError(FieldRefusedError):
+    """vLLM refuses a request, with an HTTP status of its own (400, 404, 422 ...)."""
+
+    def __init__(self, status: int, param: str | None, message: str) -> None:
+        super().__init__(param, message)
+        self.status = status
+
+
+class InferenceError(BakeryError, RuntimeError):
+    """vLLM fails at a request, with an HTTP status of its own (500, 501); the log has the cause."""
+
+    def __init__(self, status: int, param: str | None, message: str) -> None:
+        super().__init__(message)
+        self.status = status
         self.param = param
 
 
@@ -45,6 +62,10 @@ class OverloadedError(LimitError):
 
 class UnknownModelError(NotFoundError):
     """No model of that name is served to this user."""
+
+
+class UnusableModelError(AdapterError):
+    """The engine can't load the adapter of the model that was asked for."""
 
 
 class UnauthorizedError(BakeryError):

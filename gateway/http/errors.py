@@ -27,19 +27,22 @@ from baker.errors import (
     NotFoundError,
     StageError,
 )
-from gateway.engine import Reply
 from gateway.errors import (
     ClientLeftError,
+    EngineRefusedError,
     FieldRefusedError,
     ForbiddenError,
+    InferenceError,
     LimitError,
     OverloadedError,
     RateLimitedError,
     RequestTimeoutError,
     UnauthorizedError,
     UnknownModelError,
+    UnusableModelError,
 )
-from gateway.protocol.errors import Shape, error_body
+from gateway.protocol.errors import Framing, Shape, error_body, error_events
+from gateway.protocol.replies import Reply
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +137,39 @@ def anthropic_error(request: Request[Any, Any, Any], error: Exception) -> Respon
 def shaped(shape: Shape, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The error as clients of this family read it."""
     status, known = _judge(request, error)
-    is_unknown_model = isinstance(error, UnknownModelError)
-    param = "model" if is_unknown_model else error.param if isinstance(error, FieldRefusedError) else None
-    code = "model_not_found" if is_unknown_model else None
-    return _response(status, error_body(shape, status, known.message, param=param, code=code), error)
+    return _response(status, _shaped_body(shape, status, known.message, error), error)
+
+
+def error_reply(shape: Shape, error: BakeryError) -> Reply:
+    """The error as a whole answer for clients of this family."""
+    status = status_of(error)
+    return Reply(
+        status, msgspec.json.encode(_shaped_body(shape, status, error.message, error)), _headers(status, error)
+    )
+
+
+def error_event(shape: Shape, framing: Framing, error: BakeryError) -> str:
+    """The error as the last event of a stream that has begun."""
+    return error_events(framing, _shaped_body(shape, status_of(error), error.message, error))
+
+
+def status_of(error: BakeryError) -> int:
+    """HTTP status of the error: vLLM's own if it names one, else from the table."""
+    if isinstance(error, EngineRefusedError | InferenceError):
+        return error.status
+    return next(status for kind, status in STATUS.items() if isinstance(error, kind))
+
+
+def _shaped_body(shape: Shape, status: int, message: str, error: Exception) -> dict[str, Any]:
+    param = code = None
+    match error:
+        case UnknownModelError():
+            param, code = "model", "model_not_found"
+        case UnusableModelError():
+            param = "model"
+        case FieldRefusedError() | InferenceError():
+            param = error.param
+    return error_body(shape, status, message, param=param, code=code)
 
 
 def as_reply(response: Response[bytes]) -> Reply:
@@ -155,8 +187,7 @@ class _Known(msgspec.Struct):
 def _judge(request: Request[Any, Any, Any], error: Exception) -> tuple[int, _Known]:
     match error:
         case BakeryError():
-            status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
-            return status, _Known(error.message, error.code, error.detail)
+            return status_of(error), _Known(error.message, error.code, error.detail)
         case ValidationException():
             return _judge_validation(request, error)
         case ClientLeftError() | InternalServerException(detail="client disconnected prematurely"):
@@ -213,6 +244,10 @@ def _response(status: int, body: dict[str, Any], error: Exception) -> Response[b
     return Response(
         msgspec.json.encode(body),
         status_code=status,
-        headers={**HEADERS.get(status, {}), **(error.headers if isinstance(error, LimitError) else {})},
+        headers=_headers(status, error),
         media_type="application/json",
     )
+
+
+def _headers(status: int, error: Exception) -> dict[str, str]:
+    return {**HEADERS.get(status, {}), **(error.headers if isinstance(error, LimitError) else {})}

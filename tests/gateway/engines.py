@@ -10,8 +10,9 @@ import json
 import os
 import random
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from baker.errors import BakeryError
 from baker.types import Checkpoint
-from gateway.engine import Engine, EngineSettings
+from gateway.engine import Engine, EngineSettings, Handlers, Reply, StreamReply
 from gateway.engine.core.settings import set_environment
+from gateway.engine.requests.kinds import Kind
+from gateway.http.errors import error_event, error_reply
 
 MODEL_NAME = "test/tiny"
 WINDOW = 512
@@ -172,6 +176,21 @@ def make_checkpoint(root: Path, step: int, *, scale: float = 0.3) -> Checkpoint:
     return Checkpoint(
         user="admin", repo="repo", bake=bake, step=step, path=folder, sha256="0" * 64, created=0, job_id=step
     )
+
+
+def handlers_of(engine: Engine) -> Handlers:
+    """As the application builds them."""
+    return Handlers(engine, error_event)
+
+
+async def reply_to(
+    handlers: Handlers, kind: Kind, fields: dict[str, Any], *, model: str = MODEL_NAME, headers: Mapping[str, str] = {}
+) -> Reply | StreamReply:
+    """The answer that a client gets: an error as the gateway's table of errors writes it."""
+    try:
+        return await handlers.serve(kind, fields, headers, model=model)
+    except BakeryError as error:
+        return error_reply(kind.shape, error)
 
 
 @pytest.fixture(scope="session")

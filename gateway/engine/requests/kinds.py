@@ -6,7 +6,10 @@ The only place that names vLLM's handlers; `handlers.py` is the same for all of 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from types import SimpleNamespace
 from typing import Any, NamedTuple
+
+import msgspec
 
 from gateway.engine.core.usage import Usage
 from gateway.protocol.errors import Framing, Shape
@@ -125,6 +128,12 @@ async def _framed(result: AsyncGenerator[Any, None], usage: Usage) -> AsyncGener
             if event.type in ("response.completed", "response.incomplete"):
                 _note(event.response, usage)
             yield f"event: {event.type}\ndata: {event.model_dump_json(by_alias=True)}\n\n"
+
+
+def error_of(event: str) -> SimpleNamespace:
+    """An error event of vLLM's as an object with the fields of its ErrorInfo."""
+    error = msgspec.json.decode(event[event.index("data: ") + len("data: ") :])["error"]
+    return SimpleNamespace(**{"code": 500, "param": None, **error})
 
 
 def _note(response: Any, usage: Usage) -> None:

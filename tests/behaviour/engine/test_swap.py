@@ -13,11 +13,11 @@ from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
-from gateway.engine import Engine, Handlers, StreamReply
+from gateway.engine import Engine, StreamReply
 from gateway.engine.requests import kinds
 from gateway.serving.promotion import Promotion
 from gateway.serving.registry import Registry
-from tests.gateway.engines import MODEL_NAME, make_forcing_adapter
+from tests.gateway.engines import MODEL_NAME, handlers_of, make_forcing_adapter, reply_to
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ async def answer(engine: Engine, adapters: Registry, name: str, max_tokens: int 
         "stream": True,
         "ignore_eos": True,
     }
-    reply = await Handlers(engine).serve(kinds.CHAT, fields, {}, model=model.name)
+    reply = await reply_to(handlers_of(engine), kinds.CHAT, fields, model=model.name)
     assert isinstance(reply, StreamReply), reply.body
     text = ""
     async for event in reply:
@@ -175,8 +175,8 @@ async def test_a_broken_adapter_among_good_ones_fails_alone(engine: Engine, make
 
     async def ask(checkpoint: Checkpoint) -> str:
         engine.register(checkpoint.name, checkpoint.path)
-        reply = await Handlers(engine).serve(
-            kinds.COMPLETION, {"prompt": "x", "max_tokens": 3}, {}, model=checkpoint.name
+        reply = await reply_to(
+            handlers_of(engine), kinds.COMPLETION, {"prompt": "x", "max_tokens": 3}, model=checkpoint.name
         )
         assert not isinstance(reply, StreamReply)
         body = msgspec.json.decode(reply.body)

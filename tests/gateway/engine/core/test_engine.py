@@ -20,14 +20,14 @@ from transformers import AutoModelForCausalLM
 
 from baker.errors import AdapterError, EngineError, InvalidInputError, NotFoundError
 from baker.types import Checkpoint, Sample, SampleRequest, StopReason
-from gateway.engine import CanaryError, Engine, EngineSettings, Handlers
+from gateway.engine import CanaryError, Engine, EngineSettings
 from gateway.engine.core import sleep
 from gateway.engine.core.canary import Answer, Canary
 from gateway.engine.core.process import EngineProcess
 from gateway.engine.core.settings import arguments
 from gateway.engine.core.tools import DEFAULT_PARSER, MARKS
 from gateway.engine.requests import kinds
-from tests.gateway.engines import MODEL_NAME, WINDOW, make_adapter, make_checkpoint
+from tests.gateway.engines import MODEL_NAME, WINDOW, handlers_of, make_adapter, make_checkpoint, reply_to
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ async def test_tokenise_gives_what_serving_renders(engine: Engine, tools: list[d
     fields: dict[str, Any] = {"messages": CHAT, "max_tokens": 1, "return_token_ids": True}
     if tools:
         fields |= {"tools": tools, "tool_choice": "none"}
-    reply = await Handlers(engine).serve(kinds.CHAT, fields, {}, model=MODEL_NAME)
+    reply = await reply_to(handlers_of(engine), kinds.CHAT, fields)
 
     assert msgspec.json.decode(reply.body)["prompt_token_ids"] == await engine.tokenise(CHAT, tools)
 
@@ -483,12 +483,12 @@ async def test_asleep_it_turns_requests_away_in_time_and_awake_it_answers_as_bef
     assert len((await under_way).response_ids) == 40, "it may end first"
     assert engine.is_asleep and not engine.is_ready and not engine.is_dead
     monkeypatch.setattr(sleep, "WAIT_SECONDS", 0.01)
-    reply = await Handlers(engine).serve(kinds.CHAT, fields, {}, model=MODEL_NAME)
+    reply = await reply_to(handlers_of(engine), kinds.CHAT, fields)
     assert reply.status == 503 and "Retry-After" in reply.headers and b"sleeps while a bake trains" in reply.body
     with pytest.raises(EngineError, match="sleeps"):
         await greedy(engine)
     monkeypatch.setattr(sleep, "WAIT_SECONDS", 60.0)
-    waiting = asyncio.create_task(Handlers(engine).serve(kinds.CHAT, fields, {}, model=MODEL_NAME))
+    waiting = asyncio.create_task(reply_to(handlers_of(engine), kinds.CHAT, fields))
     await engine.wake()
     assert (await waiting).status == 200 and engine.is_ready
     assert (await greedy(engine, checkpoint)).response_ids == before.response_ids
@@ -531,7 +531,7 @@ async def test_a_killed_engine_says_so_and_starts_again(engine: Engine, tmp_path
     assert not engine.is_ready
     with pytest.raises(EngineError, match="died"):
         await greedy(engine)
-    reply = await Handlers(engine).serve(kinds.CHAT, {"messages": CHAT}, {}, model=MODEL_NAME)
+    reply = await reply_to(handlers_of(engine), kinds.CHAT, {"messages": CHAT})
     assert reply.status == 503 and "Retry-After" in reply.headers
     await engine.stop()
     # vLLM leaves such a call waiting for ever, and with it all that ask for the same adapter.

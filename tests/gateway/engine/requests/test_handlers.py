@@ -16,7 +16,7 @@ from gateway.engine.core.engine import _serving_state
 from gateway.engine.requests import kinds
 from gateway.engine.requests.body import model_of, parse
 from gateway.engine.requests.kinds import Kind
-from tests.gateway.engines import MODEL_NAME, make_checkpoint
+from tests.gateway.engines import MODEL_NAME, handlers_of, make_checkpoint, reply_to
 
 pytestmark = pytest.mark.anyio
 
@@ -26,17 +26,17 @@ LONG: dict[str, Any] = CHAT | {"max_tokens": 400, "ignore_eos": True, "stream": 
 
 @pytest.fixture
 def handlers(engine: Engine) -> Handlers:
-    return Handlers(engine)
+    return handlers_of(engine)
 
 
 async def ask(handlers: Handlers, fields: dict[str, Any], *, kind: Kind = kinds.CHAT, model: str = MODEL_NAME) -> Any:
-    reply = await handlers.serve(kind, fields, {}, model=model)
+    reply = await reply_to(handlers, kind, fields, model=model)
     assert isinstance(reply, Reply), "a stream was not expected"
     return reply.status, msgspec.json.decode(reply.body)
 
 
 async def stream(handlers: Handlers, fields: dict[str, Any], *, kind: Kind = kinds.CHAT) -> list[Any]:
-    reply = await handlers.serve(kind, {**fields, "stream": True}, {}, model=MODEL_NAME)
+    reply = await reply_to(handlers, kind, {**fields, "stream": True})
     assert isinstance(reply, StreamReply)
     events = [event async for event in reply]
     assert all(event.startswith(b"data: ") and event.endswith(b"\n\n") and b"\r" not in event for event in events)
@@ -68,7 +68,7 @@ async def reasoning(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Handlers
     assert process is not None
     monkeypatch.setattr(process.arguments.structured_outputs_config, "reasoning_parser", "deepseek_r1")
     monkeypatch.setattr(engine, "_state", await _serving_state(process))
-    return Handlers(engine)
+    return handlers_of(engine)
 
 
 async def test_reasoning_is_told_apart_from_the_answer(reasoning: Handlers, engine: Engine) -> None:
@@ -142,12 +142,12 @@ async def test_every_kind_is_answered_by_the_adapter_and_gives_it_back(
 ) -> None:
     checkpoint = make_checkpoint(tmp_path, 1)
     await engine.load(checkpoint.name, checkpoint.path)
-    whole = await handlers.serve(kind, ANSWERING[kind], {}, model=checkpoint.name)
-    base = await handlers.serve(kind, ANSWERING[kind], {}, model=MODEL_NAME)
+    whole = await reply_to(handlers, kind, ANSWERING[kind], model=checkpoint.name)
+    base = await reply_to(handlers, kind, ANSWERING[kind])
     assert isinstance(whole, Reply) and isinstance(base, Reply)
     assert msgspec.json.decode(whole.body)["model"] == checkpoint.name
     assert said(whole.body) != said(base.body)
-    streamed = await handlers.serve(kind, {**ANSWERING[kind], "stream": True}, {}, model=checkpoint.name)
+    streamed = await reply_to(handlers, kind, {**ANSWERING[kind], "stream": True}, model=checkpoint.name)
     assert isinstance(streamed, StreamReply) and engine.in_flight(checkpoint.name) == 1
     events = [event async for event in streamed]
     assert checkpoint.name.encode() in events[0] and all(event.endswith(b"\n\n") for event in events)
@@ -174,7 +174,7 @@ async def test_a_stream_whose_grammar_fails_is_refused_before_it_begins(
         kinds.MESSAGES: ("output_config", {"format": {"type": "json_schema", "schema": schema}}),
     }.get(kind, ("structured_outputs", {"json": schema}))
     fields = {**ANSWERING[kind], "stream": True, field: value}
-    reply = await handlers.serve(kind, fields, {}, model=MODEL_NAME)
+    reply = await reply_to(handlers, kind, fields)
     assert isinstance(reply, Reply) and reply.status == 400
     error = msgspec.json.decode(reply.body)["error"]
     assert error["message"].startswith(field) and error.get("param", field) == field
@@ -194,7 +194,7 @@ async def test_an_error_within_a_stream_has_the_clients_shape_and_ends_it(
 
     monkeypatch.setattr(kinds, "answer", answer)
     monkeypatch.setattr(kinds, "events", lambda kind, result, usage: result)
-    reply = await handlers.serve(kind, {**ANSWERING[kind], "stream": True}, {}, model=MODEL_NAME)
+    reply = await reply_to(handlers, kind, {**ANSWERING[kind], "stream": True})
     assert isinstance(reply, StreamReply)
     _, last = [event.decode() async for event in reply]
     if kind.framing == "openai":
@@ -266,7 +266,7 @@ async def test_unknown_fields_are_ignored(handlers: Handlers) -> None:
 async def test_headers_that_jump_the_queue_are_not_seen(handlers: Handlers) -> None:
     """vLLM would answer 400: priorities are off."""
     headers = {"x-vllm-priority": "-5", "x-data-parallel-rank": "1", "x-request-id": "mine"}
-    reply = await handlers.serve(kinds.CHAT, CHAT, headers, model=MODEL_NAME)
+    reply = await reply_to(handlers, kinds.CHAT, CHAT, headers=headers)
     assert reply.status == 200
     assert msgspec.json.decode(reply.body)["id"] == "chatcmpl-mine"
 
@@ -275,7 +275,7 @@ async def under_way(handlers: Handlers, engine: Engine, tmp_path: Path) -> tuple
     """A stream on an adapter of its own, of which one event was read."""
     checkpoint = make_checkpoint(tmp_path, 1)
     await engine.load(checkpoint.name, checkpoint.path)
-    reply = await handlers.serve(kinds.CHAT, LONG, {}, model=checkpoint.name)
+    reply = await reply_to(handlers, kinds.CHAT, LONG, model=checkpoint.name)
     assert isinstance(reply, StreamReply)
     await anext(reply)
     assert engine.in_flight(checkpoint.name) == 1
@@ -323,7 +323,7 @@ async def test_a_dropped_stream_ends_in_the_engine(handlers: Handlers, engine: E
 async def test_a_cancelled_request_stays_cancelled(handlers: Handlers, engine: Engine, kind: Kind) -> None:
     """vLLM turns the cancellation into an answer: "Client disconnected"."""
     fields = {**LONG, **ANSWERING[kind], "stream": False, "max_tokens": 400, "max_output_tokens": 400}
-    task = asyncio.create_task(handlers.serve(kind, fields, {}, model=MODEL_NAME))
+    task = asyncio.create_task(reply_to(handlers, kind, fields))
     while engine.running().get_num_unfinished_requests() == 0:  # noqa: ASYNC110 - vLLM's count
         await asyncio.sleep(0)
     task.cancel()

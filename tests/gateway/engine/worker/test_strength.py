@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from baker.errors import AdapterError, NotFoundError
 from baker.model_names import BaseModelNames
 from baker.types import Checkpoint
-from gateway.engine import Engine, Handlers, Reply, StreamReply
+from gateway.engine import Engine, Reply, StreamReply
 from gateway.engine.requests import kinds
 from gateway.engine.requests.kinds import Kind
 from gateway.serving.registry import Registry
-from tests.gateway.engines import MODEL_NAME, make_adapter
+from tests.gateway.engines import MODEL_NAME, handlers_of, make_adapter, reply_to
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +69,7 @@ async def ask(engine: Engine, adapters: Registry, name: str, fields: dict[str, A
     model = adapters.resolve(name, "admin")
     assert model.checkpoint is not None
     engine.register(model.name, model.checkpoint.path)
-    reply = await Handlers(engine).serve(kind, fields, {}, model=model.name)
+    reply = await reply_to(handlers_of(engine), kind, fields, model=model.name)
     if isinstance(reply, Reply):
         assert reply.status == 200, reply.body
         return msgspec.json.decode(reply.body)
