@@ -36,22 +36,15 @@ class TrainingListener:
                 await self._bake.warn(message)
             case events.Planned(memory=memory):
                 await self._note(job, memory=memory)
-            case events.Resumed(loss=loss):
+            case events.LossUpdated(loss):
                 self.loss = loss
             case events.Stepped():
-                self.loss = self.loss.after_step(event.loss)
                 # Steps that come again after an interruption do not turn the clock back.
                 share = round(TRAINING_SHARE * event.step / event.total_steps, 1)
                 self._percent = max(self._percent, share)
                 self._training[job.id] = msgspec.convert(event, Progress, from_attributes=True)
                 await self._note(job, loss=self.loss, progress_percent=self._percent)
-            case events.Evaluated():
-                self.loss = self.loss.after_evaluation(
-                    event.eval_kl, event.by_target, event.agreement, event.agreement_by_target
-                )
-                await self._note(job, loss=self.loss)
-            case events.Drifted():
-                self.loss = self.loss.after_drift(event.step, event.drift)
+            case events.Evaluated() | events.Drifted():
                 await self._note(job, loss=self.loss)
             case events.Kept() if not self._has_got_on:
                 # The service may be killed as often as it likes while the bake gets on in between.

@@ -29,11 +29,15 @@ class Planned(Event, frozen=True, tag="memory"):
 
 
 class Resumed(Event, frozen=True, tag="resumed"):
-    """The training goes on from its state after that step. Comes after `Started`, if at all."""
+    """The training continues from its state after that step. Follows `Started`, if it comes at all."""
 
     step: int
+
+
+class LossUpdated(Event, frozen=True, tag="loss"):
+    """The loss so far. Comes just before the event that changed it: `Resumed`, `Stepped`, `Evaluated` or `Drifted`."""
+
     loss: Loss
-    """Up to there."""
 
 
 class Stepped(Progress, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="step"):
@@ -101,7 +105,9 @@ class Done(Event, frozen=True, tag="done"):
     seconds: float
 
 
-TrainEvent = Planned | Started | Resumed | Stepped | Evaluated | Drifted | Warned | Saved | Kept | Failed | Done
+TrainEvent = (
+    Planned | Started | Resumed | LossUpdated | Stepped | Evaluated | Drifted | Warned | Saved | Kept | Failed | Done
+)
 
 Emit = Callable[[TrainEvent], None]
 

@@ -327,6 +327,7 @@ class Loop:
             round=self._round.number,
             rounds=self._config.data.on_policy.rounds,
         )
+        self._emit(events.LossUpdated(self.loss))
         self._emit(event)
         if self.step % self._config.train_log_iter_interval == 0 or self.step == self.last_step:
             row = {
@@ -380,6 +381,7 @@ class Loop:
         self.loss = self.loss.after_evaluation(
             event.eval_kl, event.by_target, event.agreement, event.agreement_by_target
         )
+        self._emit(events.LossUpdated(self.loss))
         self._emit(event)
         row = {
             "iter": self.step,
@@ -405,6 +407,7 @@ class Loop:
         event = events.Drifted(self.step, drift)
         self.drifts.append(event)
         self.loss = self.loss.after_drift(event.step, drift)
+        self._emit(events.LossUpdated(self.loss))
         self._emit(event)
         self._metrics.add({"iter": self.step, "epoch": self._epoch, "drift": drift} | self._round_of_row())
 

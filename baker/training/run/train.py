@@ -71,7 +71,8 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
         emit(events.Started(loop.total_steps, len(rows), held_out_rows, sum(p.numel() for p in loop.parameters)))
         if state is not None:
             loop.restore(state)
-            emit(events.Resumed(loop.step, loop.loss))
+            emit(events.LossUpdated(loop.loss))
+            emit(events.Resumed(loop.step))
             for saved in writer.written():
                 emit(saved)
         _run(loop, spec, writer, StateWriter(spec, loop, metrics, emit, ranks), emit)

@@ -72,10 +72,15 @@ class Training:
     async def __call__(self, spec: TrainSpec, folder: Path, on_event: OnEvent) -> list[events.Saved]:
         self.specs.append(spec)
         saved = []
+        loss = Loss()
         await on_event(events.Warned("something is otherwise"))
         for step in range(1, self.steps[-1] + 1):
             by_target = dict.fromkeys(spec.held_out, 0.5 / step)
+            loss = loss.after_evaluation(0.5 / step, by_target, 1 - 0.5 / step, by_target)
+            await on_event(events.LossUpdated(loss))
             await on_event(events.Evaluated(step, 0.5 / step, by_target, 1 - 0.5 / step, by_target))
+            loss = loss.after_step(1.0 / step)
+            await on_event(events.LossUpdated(loss))
             await on_event(events.Stepped(step, self.steps[-1], 1.0, 1.0 / step, 0.1, 1.0, 10.0))
             if step in self.steps:
                 path = Path(spec.output) / str(step)
@@ -86,8 +91,10 @@ class Training:
             self.began.set()
             await self.may_end.wait()
         if spec.neutral:
-            await on_event(events.Drifted(0, 0.0))
-            await on_event(events.Drifted(step, self.drift))
+            for at, drift in ((0, 0.0), (step, self.drift)):
+                loss = loss.after_drift(at, drift)
+                await on_event(events.LossUpdated(loss))
+                await on_event(events.Drifted(at, drift))
         self.on_last()
         return saved
 
