@@ -1,24 +1,29 @@
 """The one family of errors that baking and serving raise.
 
     BakeryError                     the root; every leaf has a machine code
-      ConfigError (ValueError)      a field that is unknown, missing, out of range or contradictory
-      InvalidInputError             well formed, but it can't be done: a stage out of order, a missing prompt
+      ConfigError (ValueError)      a field is unknown, missing, out of range or contradictory
+      InvalidInputError (ValueError)  well formed but impossible: a stage out of order, a missing prompt
       NotFoundError (LookupError)   no repo, prompt, target, bake, checkpoint or model of that name
       ConflictError                 the name is taken by something else, or it is in use
-      AdapterError (ValueError)     adapter files that do not fit: base model, rank, tensors, values
-      StageError (RuntimeError)     a stage of a bake failed; its text ends in the job's status
-        StimError, RolloutError, CollateError, TrainingError, TrainerLostError, NeedsRoomError
-      EngineError (RuntimeError)    the engine is starting, full, asleep or dead
-      NotLentError (RuntimeError)   a training can't use the engine's weights, and takes a copy of its own
+      AdapterError (ValueError)     adapter files do not fit: base model, rank, tensors, values
+      StageError (RuntimeError)     a stage of a bake failed; the message is stored in the job's status
+        StimError                   questions could not be generated
+        RolloutError                an answer could not be generated
+        CollateError                a target has no trajectories to train on
+        TrainingError               the training process failed
+        TrainerLostError            the training process died without reporting; a new one resumes from the saved state
+        NeedsRoomError              the training does not fit beside the engine, but would while the engine sleeps
+      EngineError (RuntimeError)    the engine can't answer now but may later: it is starting, full, asleep or dead
+      NotLentError (RuntimeError)   a training can't use the engine's weights; it loads its own copy instead
 
-Nothing here knows HTTP; `gateway/http_errors.py` has the table from error to status.
+`gateway/errors.py` adds the gateway's leaves. Nothing here knows HTTP: `gateway/http/errors.py` has the statuses.
 """
 
 from typing import Any, ClassVar
 
 
 class BakeryError(Exception):
-    """What went wrong, with what value, and what to do about it: the text is shown to users as it is."""
+    """The message says what happened, with the value, and what to do; users see it unchanged."""
 
     code: ClassVar[str] = "INTERNAL_ERROR"
 
@@ -26,7 +31,7 @@ class BakeryError(Exception):
         super().__init__(message)
         self.message = message
         self.detail = detail
-        """One entry a mistake, each with `loc` (the path to the field), `msg` and `type`."""
+        """One entry per mistake, each with `loc` (the path to the field), `msg` and `type`."""
 
 
 class ConfigError(BakeryError, ValueError):
@@ -70,24 +75,16 @@ class TrainingError(StageError):
 
 
 class TrainerLostError(StageError):
-    """The training process ended without a word; a new one can go on from the state that it kept."""
-
     code = "TRAINER_LOST"
 
 
 class NeedsRoomError(StageError):
-    """The training does not fit beside the engine, and would fit while that sleeps."""
-
     code = "NEEDS_ROOM"
 
 
 class EngineError(BakeryError, RuntimeError):
-    """The engine can't answer now, and may later."""
-
     code = "UNAVAILABLE"
 
 
 class NotLentError(BakeryError, RuntimeError):
-    """The engine's weights can't be used by a training. Never ends one: it takes a copy of its own."""
-
     code = "NOT_LENT"

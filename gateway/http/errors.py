@@ -1,9 +1,9 @@
-"""The one table from errors to HTTP: status, headers, and the body in the shape of the route's family."""
+"""The one table from errors to HTTP: status, headers, and the body that clients of the route's family read."""
 
 import logging
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from litestar import Request, Response
@@ -62,18 +62,20 @@ STATUS: dict[type[BakeryError], int] = {
     RateLimitedError: 429,
     RequestTimeoutError: 504,
 }
+"""Error -> status, for subclasses too. Errors that carry vLLM's own status need no row (`status_of`)."""
 
 HEADERS: dict[int, dict[str, str]] = {
     401: {"WWW-Authenticate": "Bearer"},
-    # Without it every client sends a request twice more that will be refused twice more.
+    # Without it, clients would retry twice a request that is refused every time.
     409: {"x-should-retry": "false"},
     503: {"Retry-After": "5"},
-    # The next try would cost as much, and end like this one.
+    # A retry would cost as much and time out again.
     504: {"x-should-retry": "false"},
 }
+"""Status -> response headers, for all errors of that status."""
 
 CLIENT_LEFT = 499
-"""As nginx calls it; nobody reads it but the metrics."""
+"""nginx's status for a request whose client closed the connection; only the metrics and the log show it."""
 
 CODES = {
     400: "INVALID_INPUT",
@@ -83,7 +85,7 @@ CODES = {
     413: "BODY_TOO_LARGE",
     422: "VALIDATION_ERROR",
 }
-"""For errors that are the HTTP layer's own."""
+"""Status -> machine code, for errors that Litestar raises."""
 
 OPENAI_PATHS = (
     "/v1/chat/",
@@ -106,46 +108,48 @@ OPENAI_PATHS = (
 )
 ANTHROPIC_PATHS = ("/v1/messages",)
 
+NO_BODY = str(KeyError("data"))
+"""Litestar's note of a body that is missing; only this text tells it from a body of the wrong type."""
+
 
 def bread_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The error as the Bread API's clients read it.
+    """The error in the Bread API's shape.
 
-    A path or a method of OpenAI's or Anthropic's that is not served ends here too, since no route was found.
+    Unknown paths and methods of OpenAI's and Anthropic's APIs end here too, since no route matched them; they get
+    their family's shape.
     """
     if isinstance(error, MethodNotAllowedException | NotFoundException):
         if request.url.path.startswith(OPENAI_PATHS):
             return openai_error(request, error)
         if request.url.path.startswith(ANTHROPIC_PATHS):
             return anthropic_error(request, error)
-    status, known = _judge(request, error)
-    body: dict[str, Any] = {"message": known.message, "code": known.code, "error": known.message}
-    if known.detail is not None:
-        body["detail"] = known.detail
-    return _response(status, body, error)
+    problem = _problem(request, error)
+    body: dict[str, Any] = {"message": problem.message, "code": problem.code, "error": problem.message}
+    if problem.detail is not None:
+        body["detail"] = problem.detail
+    return _response(_reply(problem.status, body, error))
 
 
 def openai_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The error as OpenAI's clients read it."""
-    return shaped("openai", request, error)
+    """The error in OpenAI's shape."""
+    return _response(reply_to(request, "openai", error))
 
 
 def anthropic_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The error as Anthropic's clients read it."""
-    return shaped("anthropic", request, error)
+    """The error in Anthropic's shape."""
+    return _response(reply_to(request, "anthropic", error))
 
 
-def shaped(shape: Shape, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The error as clients of this family read it."""
-    status, known = _judge(request, error)
-    return _response(status, _shaped_body(shape, status, known.message, error), error)
+def reply_to(request: Request[Any, Any, Any], shape: Shape, error: Exception) -> Reply:
+    """Any error of a request as a whole answer in this shape."""
+    problem = _problem(request, error)
+    return _reply(problem.status, _shaped_body(shape, problem.status, problem.message, error), error)
 
 
 def error_reply(shape: Shape, error: BakeryError) -> Reply:
-    """The error as a whole answer for clients of this family."""
+    """One of our own errors as a whole answer in this shape."""
     status = status_of(error)
-    return Reply(
-        status, msgspec.json.encode(_shaped_body(shape, status, error.message, error)), _headers(status, error)
-    )
+    return _reply(status, _shaped_body(shape, status, error.message, error), error)
 
 
 def error_event(shape: Shape, framing: Framing, error: BakeryError) -> str:
@@ -154,7 +158,7 @@ def error_event(shape: Shape, framing: Framing, error: BakeryError) -> str:
 
 
 def status_of(error: BakeryError) -> int:
-    """HTTP status of the error: vLLM's own if it names one, else from the table."""
+    """HTTP status of the error: vLLM's own if it carries one, else the table's."""
     if isinstance(error, EngineRefusedError | InferenceError):
         return error.status
     return next(status for kind, status in STATUS.items() if isinstance(error, kind))
@@ -172,82 +176,82 @@ def _shaped_body(shape: Shape, status: int, message: str, error: Exception) -> d
     return error_body(shape, status, message, param=param, code=code)
 
 
-def as_reply(response: Response[bytes]) -> Reply:
-    """The error as the engine's handlers would have answered it."""
-    headers = {name: value for name, value in response.headers.items() if name != "content-type"}
-    return Reply(response.status_code or 500, response.content, headers)
+def _reply(status: int, body: dict[str, Any], error: Exception) -> Reply:
+    own = error.headers if isinstance(error, LimitError) else {}
+    return Reply(status, msgspec.json.encode(body), {**HEADERS.get(status, {}), **own})
 
 
-class _Known(msgspec.Struct):
+def _response(reply: Reply) -> Response[bytes]:
+    return Response(reply.body, status_code=reply.status, headers=reply.headers, media_type="application/json")
+
+
+class _Problem(NamedTuple):
+    """An error in HTTP's terms, before it takes a family's shape."""
+
+    status: int
     message: str
     code: str
     detail: list[dict[str, Any]] | None = None
 
 
-def _judge(request: Request[Any, Any, Any], error: Exception) -> tuple[int, _Known]:
+def _problem(request: Request[Any, Any, Any], error: Exception) -> _Problem:
     match error:
         case BakeryError():
-            return status_of(error), _Known(error.message, error.code, error.detail)
+            return _Problem(status_of(error), error.message, error.code, error.detail)
         case ValidationException():
-            return _judge_validation(request, error)
-        case ClientLeftError() | InternalServerException(detail="client disconnected prematurely"):
-            return CLIENT_LEFT, _Known("The client left before the answer", "CLIENT_LEFT")
+            return _invalid(request, error)
+        case ClientLeftError():
+            return _Problem(CLIENT_LEFT, "The client closed the connection before the answer", "CLIENT_LEFT")
+        case HTTPException() if is_client_left(error):
+            return _problem(request, ClientLeftError())
         case HTTPException(status_code=status) if status < 500:
-            cause = error.__cause__
-            reason = (
-                f"The body is not valid JSON: {cause.__cause__ or cause}"
-                if isinstance(cause, SerializationException)
-                else _reason(request, status, error)
-            )
-            return status, _Known(reason, CODES.get(status, "INVALID_INPUT"))
+            return _Problem(status, _reason(request, error), CODES.get(status, "INVALID_INPUT"))
         case SerializationException() | UnicodeDecodeError() | RecursionError():
-            # The decoder's, for bytes that are not UTF-8 and for nesting without end.
-            return 400, _Known(f"The body is not valid JSON: {error}", "INVALID_INPUT")
+            # Raised by the JSON decoder: bytes that are not UTF-8, or endless nesting.
+            return _Problem(400, f"The body is not valid JSON: {error}", "INVALID_INPUT")
     log.error("%s %s", request.method, request.url.path, exc_info=error)
-    return 500, _Known("An error of the service itself; its log has the details", "INTERNAL_ERROR")
+    return _Problem(500, "Internal error of the service; its log has the details", "INTERNAL_ERROR")
 
 
-def _reason(request: Request[Any, Any, Any], status: int, error: HTTPException) -> str:
-    match status:
+def is_client_left(error: HTTPException) -> bool:
+    """Whether Litestar raised this because the client disconnected while its body was read.
+
+    Only the text says so: it has no class of its own.
+    """
+    return isinstance(error, InternalServerException) and error.detail == "client disconnected prematurely"
+
+
+def _reason(request: Request[Any, Any, Any], error: HTTPException) -> str:
+    cause = error.__cause__
+    if isinstance(cause, SerializationException):
+        return f"The body is not valid JSON: {cause.__cause__ or cause}"
+    match error.status_code:
         case 404:
             return f"There is no route {request.method} {request.url.path}"
         case 405:
-            return f"{request.url.path} does not take {request.method}"
+            return f"{request.url.path} does not support {request.method}"
         case 413:
             return "The body is larger than this service accepts (--max-body-mib)"
     return error.detail
 
 
-def _judge_validation(request: Request[Any, Any, Any], error: ValidationException) -> tuple[int, _Known]:
+def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> _Problem:
     """A body or query of the wrong form: every mistake that Litestar found, with its place."""
     mistakes = error.extra if isinstance(error.extra, list) else []
     detail = [_mistake(request, mistake) for mistake in mistakes if isinstance(mistake, dict)]
     text = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in detail)
-    return 422, _Known(text or error.detail, "VALIDATION_ERROR", detail)
+    return _Problem(422, text or error.detail, "VALIDATION_ERROR", detail)
 
 
-def _mistake(request: Request[Any, Any, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """Litestar's note of a mistake with its place as our own errors give it: names, and numbers within lists."""
-    source, key, text = found.get("source", "body"), str(found.get("key", "")), str(found.get("message"))
+def _mistake(request: Request[Any, Any, Any], mistake: dict[str, Any]) -> dict[str, Any]:
+    """Litestar's note of a mistake in the form of our own details: `loc` holds names, and numbers within lists."""
+    source, key, text = mistake.get("source", "body"), str(mistake.get("key", "")), str(mistake.get("message"))
     place = [part for part in re.split(r"[.\[\]]+", key) if part]
     # Handlers call the body `data`; a client has no field of that name.
     if source == "body" and place[:1] == ["data"]:
         place = place[1:]
-        text = "a JSON body is needed" if text == "'data'" else text
+        text = "a JSON body is needed" if text == NO_BODY else text
     elif source == "query" and (value := request.query_params.get(key)) is not None:
         text = with_value(text, value)
     loc = [str(getattr(source, "value", source)), *(int(part) if part.isdigit() else part for part in place)]
     return {"loc": loc, "msg": text, "type": "value_error"}
-
-
-def _response(status: int, body: dict[str, Any], error: Exception) -> Response[bytes]:
-    return Response(
-        msgspec.json.encode(body),
-        status_code=status,
-        headers=_headers(status, error),
-        media_type="application/json",
-    )
-
-
-def _headers(status: int, error: Exception) -> dict[str, str]:
-    return {**HEADERS.get(status, {}), **(error.headers if isinstance(error, LimitError) else {})}

@@ -11,7 +11,7 @@ from gateway.access.auth import Caller
 from gateway.engine import Reply, StreamReply
 from gateway.engine.requests.body import model_of
 from gateway.engine.requests.kinds import Kind
-from gateway.http.errors import as_reply, shaped
+from gateway.http.errors import reply_to
 from gateway.inference.delivery import Wire
 from gateway.inference.model_request import ModelRequest
 from gateway.protocol.errors import error_events
@@ -33,7 +33,7 @@ async def answer(request: Request[None, None, State], services: Services, caller
         return await services.handlers.serve(kind, fields, headers, model=name, usage=exchange.usage)
 
     wire = Wire(
-        reply=lambda error: as_reply(shaped(kind.shape, request, error)),
+        reply=lambda error: reply_to(request, kind.shape, error),
         event=lambda body: error_events(kind.framing, msgspec.json.decode(body)).encode(),
     )
     return await services.traffic.answer(request, caller, wire, work)
