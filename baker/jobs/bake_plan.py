@@ -1,19 +1,16 @@
 """What a bake needs before it may start."""
 
-import msgspec
-
 from baker.config import unsupported
 from baker.errors import InvalidInputError
-from baker.jobs.new_job import new_job
 from baker.jobs.policy import Policy
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Stage
-from baker.storage.job import Job
+from baker.status import JobState
+from baker.storage.job import BakeJob, RolloutJob
 from baker.storage.job_inputs import BakeInputs, TargetSnapshot
-from baker.types import Checkpoint, Prompt
+from baker.types import Checkpoint
 
 
-def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> Job:
+def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> BakeJob:
     config = catalog.bake(user, repo, name)
     if not config.datasets:
         raise InvalidInputError(f"Bake {name!r} has no datasets: name at least one target")
@@ -34,7 +31,7 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
             f"Bake {name!r} can't be run here: model.student_model_path names another model, which can't start from "
             f"{parent_name!r}, an adapter of the served one: let its targets be answered by that (their model_name)"
         )
-    rollouts: dict[str, Job] = {}
+    rollouts: dict[str, RolloutJob] = {}
     missing = []
     is_own_teacher = student is None
     warnings = unsupported.warnings(config)
@@ -50,15 +47,15 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
             f"model.parent_model_name: {parent_name!r} is not its bake's last checkpoint: that one still trains"
         )
     for target in (target for target, weight in config.weights.items() if weight > 0):
-        job = catalog.store.latest_job(Stage.ROLLOUT, user, repo, target)
+        job = catalog.store.latest_rollout(user, repo, target)
         if job is None or job.state is JobState.FAILED:
             missing.append(f"{target!r} ({'not started' if job is None else 'failed'})")
             continue
         rollouts[target] = job
-        if student is None and job.inputs["checkpoint"] != parent_name:
+        if student is None and job.inputs.checkpoint != parent_name:
             is_own_teacher = False
             warnings.append(
-                f"target {target!r} was answered by {job.inputs['model']!r}, but the bake starts from "
+                f"target {target!r} was answered by {job.inputs.model!r}, but the bake starts from "
                 f"{parent_name or catalog.base.served!r}"
                 + (", which is the teacher from here on" if config.data.has_other_teacher else "")
             )
@@ -73,9 +70,9 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
         checkpoint=parent_name,
         targets={
             target: TargetSnapshot(
-                config=msgspec.to_builtins(catalog.target(user, repo, target)),
-                teacher=msgspec.convert(job.inputs["teacher"], Prompt),
-                student=msgspec.convert(job.inputs["student"], Prompt),
+                config=catalog.target(user, repo, target),
+                teacher=job.inputs.teacher,
+                student=job.inputs.student,
                 templates=catalog.templates_of(user, repo, target),
             )
             for target, job in rollouts.items()
@@ -83,8 +80,15 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
         student=student,
         is_own_teacher=is_own_teacher,
     )
-    depends_on = [job.id for job in rollouts.values()]
-    return new_job(Stage.BAKE, user, repo, name, config, inputs, depends_on=depends_on, warnings=warnings)
+    return BakeJob(
+        user=user,
+        repo=repo,
+        name=name,
+        config=config,
+        inputs=inputs,
+        depends_on=[job.id for job in rollouts.values()],
+        warnings=warnings,
+    )
 
 
 def _check_student(policy: Policy, student: str, bake: str) -> None:

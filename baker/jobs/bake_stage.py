@@ -19,15 +19,13 @@ from typing import Any
 
 import msgspec
 
-from baker.config.bake import BakeConfig
 from baker.errors import InvalidInputError, NeedsRoomError, NotLentError, RolloutError, TrainerLostError, TrainingError
 from baker.jobs.training_listener import TrainingListener
 from baker.ports import LentWeights, Publisher, Sampler, ServedModel, Warn
 from baker.repos.catalog import Catalog
 from baker.status import Progress
 from baker.storage.files import write_bytes, write_json
-from baker.storage.job import Job
-from baker.storage.job_inputs import BakeInputs
+from baker.storage.job import BakeJob
 from baker.storage.models_folder import student_folder
 from baker.storage.one_thread import OneThread
 from baker.training import events, launcher
@@ -77,9 +75,9 @@ class BakeStage:
         self.training: dict[int, Progress] = {}
         """The latest step of each bake that trains, by its job's number."""
 
-    async def run(self, job: Job, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
+    async def run(self, job: BakeJob, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
         """Raises: StageError; EngineError, after which it may be run again, and goes on."""
-        bake = Bake(job, msgspec.convert(job.config, BakeConfig), folder, parent, warn)
+        bake = Bake(job, job.config, folder, parent, warn)
         result_file = folder / "result.json"
         if not result_file.exists():
             try:
@@ -120,8 +118,7 @@ class BakeStage:
 
     async def _train_once(self, bake: Bake) -> Result:
         job, folder = bake.job, bake.folder
-        inputs = msgspec.convert(job.inputs, BakeInputs)
-        mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, inputs)
+        mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, job.inputs)
         await self._catalog(Catalog.update_job, job.id, collation=mix.collation)
         spec, rounds = self._spec(bake, mix), RoundStore(folder)
         state = await self._state_of(spec)
@@ -212,7 +209,6 @@ class BakeStage:
 
     def _spec(self, bake: Bake, mix: Mix[str]) -> TrainSpec:
         student = student_of(bake.job)
-        is_own_teacher = msgspec.convert(bake.job.inputs, BakeInputs).is_own_teacher
         return TrainSpec(
             name=f"{bake.job.repo}/{bake.job.name}",
             base_model=str(self._base.path if student is None else student_folder(self._home, student)),
@@ -222,7 +218,7 @@ class BakeStage:
             held_out=mix.held_out,
             output=str(bake.folder / "checkpoints"),
             metrics=str(bake.folder / "metrics.jsonl"),
-            config=bake.config.settled(is_own_teacher=is_own_teacher),
+            config=bake.config.settled(is_own_teacher=bake.job.inputs.is_own_teacher),
             neutral=[str(path) for path in bake.neutral],
             state=str(bake.folder / "state") if bake.config.resumes else None,
             draws_curves=True,
@@ -235,12 +231,11 @@ class BakeStage:
         """Go on where the last run of the same bake with the same inputs was cancelled or failed; its checkpoints are
         this one's from here on, and serve on."""
         job, folder = bake.job, bake.folder
-        before = await self._catalog(Catalog.job_before, job)
+        before = await self._catalog(Catalog.bake_before, job)
         if before is None or (folder / "state").exists():
             return
         old = folder.with_name(str(before.id))
-        # Typed: an older version's config lacks newer fields.
-        if (msgspec.convert(before.config, BakeConfig), before.inputs) != (bake.config, job.inputs):
+        if (before.config, before.inputs) != (bake.config, job.inputs):
             for name in ("state", "rounds"):
                 await asyncio.to_thread(shutil.rmtree, old / name, ignore_errors=True)
         if not (old / "state").exists():
@@ -251,7 +246,7 @@ class BakeStage:
                 (old / name).replace(folder / name)
         bake.job = msgspec.structs.replace(job, progress_percent=before.progress_percent, loss=before.loss)
 
-    async def note(self, job: Job, **changes: Any) -> None:
+    async def note(self, job: BakeJob, **changes: Any) -> None:
         """Show in the job's row how far the training is. A full disk must not end it for that."""
         try:
             await self._catalog(Catalog.update_job, job.id, **changes)

@@ -1,12 +1,8 @@
-"""A pending job, and the prompts that it copies."""
-
-import msgspec
+"""The prompts that a job copies."""
 
 from baker.config.target import TargetConfig
 from baker.errors import InvalidInputError
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Stage
-from baker.storage.job import Job
 from baker.types import Prompt
 
 
@@ -23,30 +19,3 @@ def prompts_of(catalog: Catalog, user: str, repo: str, target: str, config: Targ
             )
         found.append(prompt)
     return found[0], found[1]
-
-
-def new_job(
-    stage: Stage,
-    user: str,
-    repo: str,
-    name: str,
-    config: msgspec.Struct,
-    inputs: msgspec.Struct,
-    *,
-    depends_on: list[int] | None = None,
-    warnings: list[str] | None = None,
-    total_expected: int | None = None,
-) -> Job:
-    return Job(
-        id=0,
-        stage=stage,
-        user=user,
-        repo=repo,
-        name=name,
-        state=JobState.PENDING,
-        config=msgspec.to_builtins(config),
-        inputs=msgspec.to_builtins(inputs),
-        depends_on=depends_on or [],
-        warnings=warnings or [],
-        total_expected=total_expected,
-    )

@@ -9,19 +9,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from baker.config.bake import BakeConfig
 from baker.jobs.bake_plan import plan_bake
 from baker.jobs.policy import Policy
 from baker.jobs.rollout_plan import plan_rollout
 from baker.jobs.stim_plan import plan_stim
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
-from baker.storage.job import Job
+from baker.storage.job import AnyJob, BakeJob
 
-Planner = Callable[[Catalog, Policy, str, str, str], Job]
+Planner = Callable[[Catalog, Policy, str, str, str], AnyJob]
 
 
-def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, name: str, key: str | None) -> Job:
+def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, name: str, key: str | None) -> AnyJob:
     """The job of that stage: the one there is, or a new one, pending.
 
     A failed job is started again under a new number, except for a repeat of the request (`key`, the client's
@@ -39,10 +38,10 @@ def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, 
         return catalog.store.add_job(msgspec.structs.replace(planned, idempotency_key=key, created=int(time.time())))
 
 
-def _is_to_be_tried_otherwise(catalog: Catalog, job: Job) -> bool:
-    if job.stage is not Stage.BAKE or not catalog.is_held_back(job):
+def _is_to_be_tried_otherwise(catalog: Catalog, job: AnyJob) -> bool:
+    if not isinstance(job, BakeJob) or not catalog.is_held_back(job):
         return False
-    return msgspec.convert(job.config, BakeConfig) != catalog.bake(job.user, job.repo, job.name)
+    return job.config != catalog.bake(job.user, job.repo, job.name)
 
 
 _PLANNERS: dict[Stage, Planner] = {

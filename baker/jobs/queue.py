@@ -19,7 +19,7 @@ from baker.jobs.policy import Policy
 from baker.jobs.stages import Stages
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Progress, Stage
-from baker.storage.job import Job
+from baker.storage.job import AnyJob, Job
 from baker.storage.one_thread import OneThread
 
 log = logging.getLogger(__name__)
@@ -50,13 +50,13 @@ class Jobs:
         """Where each bake that trains now stands, by its job's number."""
         return self._stages.training
 
-    async def start(self, stage: Stage, user: str, repo: str, name: str, key: str | None = None) -> Job:
+    async def start(self, stage: Stage, user: str, repo: str, name: str, key: str | None = None) -> AnyJob:
         """The job of that stage, begun if there was none. See `plan.start`."""
         job = await self._catalog(plan.start, self._policy, stage, user, repo, name, key)
         self._changed.set()
         return job
 
-    async def wait(self, job: Job, seconds: float) -> Job:
+    async def wait(self, job: AnyJob, seconds: float) -> AnyJob:
         """The job as it stands when it has ended, or after so many seconds."""
         if not job.state.is_active:
             return job
@@ -65,7 +65,7 @@ class Jobs:
             await asyncio.wait_for(ended.wait(), seconds)
         return await self._catalog(_job, job.id)
 
-    async def cancel(self, stage: Stage, user: str, repo: str, name: str) -> Job | None:
+    async def cancel(self, stage: Stage, user: str, repo: str, name: str) -> AnyJob | None:
         """End the stage's job, if it is active: it is failed then, with the reason `cancelled`, and what it kept stays.
 
         Returns: the job as it stands; None if there never was one. Raises: NotFoundError.
@@ -103,7 +103,7 @@ class Jobs:
             task = asyncio.create_task(self._run(job), name=f"{job.stage} {job.id}")
             self._running[job.id] = (job.stage, task)
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: AnyJob) -> None:
         try:
             await self._stages.wait_ready()
             if not await self._catalog(_begin, job):
@@ -152,7 +152,7 @@ class Jobs:
         await self._catalog(Catalog.update_job, job_id, **changes)
 
 
-def _job(catalog: Catalog, job_id: int) -> Job:
+def _job(catalog: Catalog, job_id: int) -> AnyJob:
     job = catalog.store.job(job_id)
     if job is None:
         raise StageError(f"job {job_id} was removed")
@@ -186,7 +186,7 @@ def _take_up_interrupted(catalog: Catalog) -> None:
             catalog.store.update_job(job.id, state=JobState.PENDING)
 
 
-def _runnable(catalog: Catalog) -> list[Job]:
+def _runnable(catalog: Catalog) -> list[AnyJob]:
     """Pending jobs whose input is there, oldest first; those whose input failed fail too."""
     runnable = []
     for job in catalog.store.jobs_in(JobState.PENDING):

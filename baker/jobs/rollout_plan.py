@@ -3,19 +3,19 @@
 import msgspec
 
 from baker.errors import InvalidInputError
-from baker.jobs.new_job import new_job, prompts_of
+from baker.jobs.new_job import prompts_of
 from baker.jobs.policy import Policy
 from baker.questions.stim import expected_stimuli
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Stage
-from baker.storage.job import Job
+from baker.status import JobState
+from baker.storage.job import RolloutJob
 from baker.storage.job_inputs import RolloutInputs
 
 
-def plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> Job:
+def plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> RolloutJob:
     config = catalog.target(user, repo, name)
     max_tokens = config.max_tokens or policy.rollout_max_tokens
-    stim_job = catalog.store.latest_job(Stage.STIM, user, repo, name)
+    stim_job = catalog.store.latest_stim(user, repo, name)
     if stim_job is None or stim_job.state is JobState.FAILED:
         state = "has not been started" if stim_job is None else f"failed ({stim_job.error})"
         raise InvalidInputError(f"The stim of target {name!r} {state}: run stim first")
@@ -24,13 +24,12 @@ def plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: s
     resolved = catalog.resolve_model(user, model)
     checkpoint = None if resolved.checkpoint is None else resolved.checkpoint.name
     expected = stim_job.lines if stim_job.state is JobState.COMPLETE else expected_stimuli(config.generators)
-    return new_job(
-        Stage.ROLLOUT,
-        user,
-        repo,
-        name,
-        msgspec.structs.replace(config, max_tokens=max_tokens),
-        RolloutInputs(stim_job.id, teacher, student, model, checkpoint, max_tokens),
+    return RolloutJob(
+        user=user,
+        repo=repo,
+        name=name,
+        config=msgspec.structs.replace(config, max_tokens=max_tokens),
+        inputs=RolloutInputs(stim_job.id, teacher, student, model, checkpoint, max_tokens),
         depends_on=[stim_job.id],
         warnings=[] if resolved.warning is None else [f"model_name: {resolved.warning}"],
         total_expected=expected * config.num_traj_per_stimulus,

@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 
 from baker.config.generator import Generator
-from baker.config.target import TargetConfig
 from baker.conversation import prompt_text
 from baker.errors import RolloutError, StimError
 from baker.jobs.bake_stage import BakeSettings, BakeStage
@@ -28,11 +27,11 @@ from baker.questions.generators import QuestionSource
 from baker.questions.stim import expected_stimuli, stim
 from baker.questions.writers import AnthropicWriter, ServedWriter, Writer
 from baker.repos.catalog import Catalog
-from baker.status import Progress, Stage
+from baker.status import Progress
 from baker.storage.files import append_line, append_lines, read_lines, repair_lines
 from baker.storage.home import job_folder, output_file
-from baker.storage.job import Job
-from baker.storage.job_inputs import BakeInputs, GeneratorPlan, RolloutInputs, StimInputs, WriterPlan
+from baker.storage.job import AnyJob, BakeJob, Job, RolloutJob, StimJob
+from baker.storage.job_inputs import GeneratorPlan, WriterPlan
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import save_trajectory
 from baker.trajectories.neutral import NeutralAnswers
@@ -78,22 +77,21 @@ class Stages:
     async def wait_ready(self) -> None:
         await self._base.wait_ready()
 
-    async def run(self, job: Job) -> None:
+    async def run(self, job: AnyJob) -> None:
         """Run the job's stage to its end. Raises: StageError; EngineError, after which it may be run again."""
         folder = job_folder(self._home, job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        match job.stage:
-            case Stage.STIM:
+        match job:
+            case StimJob():
                 await self._stim(job, folder)
-            case Stage.ROLLOUT:
+            case RolloutJob():
                 await self._rollout(job, folder)
-            case Stage.BAKE:
-                parent = await self._checkpoint(msgspec.convert(job.inputs, BakeInputs).checkpoint)
+            case BakeJob():
+                parent = await self._checkpoint(job.inputs.checkpoint)
                 await self._bakes.run(job, folder, parent, self._warn(job))
 
-    async def _stim(self, job: Job, folder: Path) -> None:
-        config = msgspec.convert(job.config, TargetConfig)
-        inputs = msgspec.convert(job.inputs, StimInputs)
+    async def _stim(self, job: StimJob, folder: Path) -> None:
+        config, inputs = job.config, job.inputs
         lines = output_file(self._home, job)
         repair_lines(lines)
         done = [msgspec.convert(row, Stimulus) for row in read_lines(lines)]
@@ -133,9 +131,8 @@ class Stages:
             return AnthropicWriter(planned.model, self._settings.anthropic_api_key, self._settings.anthropic_base_url)
         return ServedWriter(self._sampler, planned.model, await self._checkpoint(planned.checkpoint))
 
-    async def _rollout(self, job: Job, folder: Path) -> None:
-        config = msgspec.convert(job.config, TargetConfig)
-        inputs = msgspec.convert(job.inputs, RolloutInputs)
+    async def _rollout(self, job: RolloutJob, folder: Path) -> None:
+        config, inputs = job.config, job.inputs
         stimuli = [
             msgspec.convert(row, Stimulus)
             for row in read_lines(job_folder(self._home, inputs.stim_job) / "stimuli.jsonl")

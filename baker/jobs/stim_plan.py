@@ -6,18 +6,17 @@ Blocks, like the catalog it reads: see `threads.OneThread`.
 from baker.config import question_templates
 from baker.config.generator import Asking, Custom, FromDataset, Generator, Hardcoded, Persona
 from baker.errors import ConfigError, InvalidInputError
-from baker.jobs.new_job import new_job, prompts_of
+from baker.jobs.new_job import prompts_of
 from baker.jobs.policy import Policy
 from baker.questions import bank
 from baker.questions.datasets import QuestionSets
 from baker.questions.writers import ANTHROPIC_MAX_TEMPERATURE
 from baker.repos.catalog import Catalog
-from baker.status import Stage
-from baker.storage.job import Job
+from baker.storage.job import StimJob
 from baker.storage.job_inputs import GeneratorPlan, StimInputs, WriterPlan
 
 
-def plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> Job:
+def plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> StimJob:
     config = catalog.target(user, repo, name)
     teacher, student = prompts_of(catalog, user, repo, name, config)
     if not config.generators:
@@ -30,7 +29,7 @@ def plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
     )
     plans = [planner.plan(generator, f"generators[{index}]") for index, generator in enumerate(config.generators)]
     inputs = StimInputs(teacher, student, plans)
-    return new_job(Stage.STIM, user, repo, name, config, inputs, warnings=planner.warnings)
+    return StimJob(user=user, repo=repo, name=name, config=config, inputs=inputs, warnings=planner.warnings)
 
 
 class GeneratorPlanner:

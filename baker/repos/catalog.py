@@ -26,7 +26,7 @@ from baker.model_names import (
 )
 from baker.names import MASTER_USER, check_name
 from baker.status import JobState, Stage
-from baker.storage.job import Job
+from baker.storage.job import AnyJob, BakeJob, RolloutJob, StimJob
 from baker.storage.store import NamedTable, Row, Store
 from baker.types import Checkpoint, Message, Prompt, Repo
 
@@ -155,7 +155,9 @@ class Catalog:
         with self.store.transaction():
             self.prompt(user, repo, name)
             for job in self._active_jobs(user, repo):
-                if name in (job.config.get("teacher_prompt"), job.config.get("student_prompt")):
+                if isinstance(job, BakeJob):
+                    continue
+                if name in (job.config.teacher_prompt, job.config.student_prompt):
                     raise ConflictError(
                         f"Prompt {name!r} is used by the {job.stage} of target {job.name!r}, which runs"
                     )
@@ -207,11 +209,11 @@ class Catalog:
         with self.store.transaction():
             self.target(user, repo, name)
             for job in self._active_jobs(user, repo):
-                if job.stage is not Stage.BAKE and job.name == name:
+                if not isinstance(job, BakeJob) and job.name == name:
                     raise ConflictError(
                         f"The {job.stage} of target {name!r} is {job.state}: wait until it ends, or cancel it"
                     )
-                if job.stage is Stage.BAKE and name in job.inputs["rollouts"]:
+                if isinstance(job, BakeJob) and name in job.inputs.rollouts:
                     raise ConflictError(
                         f"Bake {job.name!r} is {job.state} and needs target {name!r}: wait until it ends, or cancel it"
                     )
@@ -268,17 +270,34 @@ class Catalog:
         self.repo(user, repo)
         return self.store.names(table, user, repo)
 
-    def latest_job(self, stage: Stage, user: str, repo: str, name: str) -> Job | None:
-        """The job of that target or bake. Raises: NotFoundError if there is no such target or bake."""
-        if stage is Stage.BAKE:
-            self.bake(user, repo, name)
-        else:
-            self.target(user, repo, name)
-        return self.store.latest_job(stage, user, repo, name)
+    def latest_job(self, stage: Stage, user: str, repo: str, name: str) -> AnyJob | None:
+        """The stage's latest job for that target or bake. Raises: NotFoundError if there is no such target or bake."""
+        match stage:
+            case Stage.STIM:
+                return self.latest_stim(user, repo, name)
+            case Stage.ROLLOUT:
+                return self.latest_rollout(user, repo, name)
+            case Stage.BAKE:
+                return self.latest_bake(user, repo, name)
 
-    def job_before(self, job: Job) -> Job | None:
-        """The run before `job` of the same target's or bake's stage."""
-        return self.store.job_before(job)
+    def latest_stim(self, user: str, repo: str, target: str) -> StimJob | None:
+        """Raises: NotFoundError if there is no such target."""
+        self.target(user, repo, target)
+        return self.store.latest_stim(user, repo, target)
+
+    def latest_rollout(self, user: str, repo: str, target: str) -> RolloutJob | None:
+        """Raises: NotFoundError if there is no such target."""
+        self.target(user, repo, target)
+        return self.store.latest_rollout(user, repo, target)
+
+    def latest_bake(self, user: str, repo: str, bake: str) -> BakeJob | None:
+        """Raises: NotFoundError if there is no such bake."""
+        self.bake(user, repo, bake)
+        return self.store.latest_bake(user, repo, bake)
+
+    def bake_before(self, job: BakeJob) -> BakeJob | None:
+        """The run of the same bake before `job`."""
+        return self.store.bake_before(job)
 
     def update_job(self, job_id: int, /, **changes: Any) -> None:
         """Set columns of the job's row."""
@@ -293,7 +312,7 @@ class Catalog:
         newest_first = self.store.checkpoints(user, repo, bake)
         return LiveFirst(live, sorted(newest_first, key=lambda checkpoint: checkpoint != live))
 
-    def is_held_back(self, job: Job) -> bool:
+    def is_held_back(self, job: BakeJob) -> bool:
         """Whether a bake is complete, and its name does not mean what it made: another config may be tried."""
         live = self.find_checkpoint(job.user, job.repo, job.name, None)
         return job.held_back is not None and (live is None or live.job_id != job.id)
@@ -307,7 +326,7 @@ class Catalog:
     def checkpoints_in_use(self) -> set[str]:
         """Names of those that an active job works on."""
         active = self.store.jobs_in(JobState.PENDING, JobState.RUNNING)
-        return {name for job in active for name in _checkpoints_read_by(job)}
+        return {name for job in active for name in job.inputs.checkpoints}
 
     def checkpoint_named(self, name: str) -> Checkpoint | None:
         """That with this full name, `user/repo/bake/step`, whoever asks."""
@@ -350,27 +369,23 @@ class Catalog:
         served = [self.base.served, *(checkpoint.name for checkpoint in known if checkpoint.is_served)]
         raise InvalidInputError(f"Model {name!r} is not served here; there is: {', '.join(nearest(name, served, 5))}")
 
-    def _active_jobs(self, user: str, repo: str) -> list[Job]:
+    def _active_jobs(self, user: str, repo: str) -> list[AnyJob]:
         jobs = self.store.jobs_in(JobState.PENDING, JobState.RUNNING)
         return [job for job in jobs if (job.user, job.repo) == (user, repo)]
 
     def _check_unread(self, user: str, prefix: str, what: str) -> None:
         """Raises: ConflictError while a job needs a checkpoint whose name begins so."""
         for job in self.store.jobs_in(JobState.PENDING, JobState.RUNNING):
-            if any(name.startswith(prefix) for name in _checkpoints_read_by(job)):
+            if any(name.startswith(prefix) for name in job.inputs.checkpoints):
                 # Who else works with it, and on what, is none of the user's business.
                 whose = f"The {job.stage} of {job.name!r}" if job.user == user else "A job of another user"
                 raise ConflictError(f"{whose} is {job.state} and needs {what}: wait until it ends, or cancel it")
 
     def _has_output(self, user: str, repo: str, name: str, stage: Stage) -> bool:
         job = self.store.latest_job(stage, user, repo, name)
-        return job is not None and (job.state is not JobState.FAILED or job.lines > 0) and not self.is_held_back(job)
-
-
-def _checkpoints_read_by(job: Job) -> list[str]:
-    """Their names, as `plan.py` copied them into the job's inputs."""
-    askers = [planned.get("asker") or {} for planned in job.inputs.get("generators", ())]
-    return [name for copied in (job.inputs, *askers) if (name := copied.get("checkpoint"))]
+        if job is None or (isinstance(job, BakeJob) and self.is_held_back(job)):
+            return False
+        return job.state is not JobState.FAILED or job.lines > 0
 
 
 def _check_may_change(what: str, name: str, repo: str, *, may_change: bool, has_output: bool) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from baker.status import Stage
-from baker.storage.job import Job
+from baker.storage.job import AnyJob
 
 PICTURE_SUFFIX = ".png"
 
@@ -12,7 +12,7 @@ def job_folder(home: Path, job_id: int) -> Path:
     return home / "jobs" / str(job_id)
 
 
-def output_file(home: Path, job: Job) -> Path:
+def output_file(home: Path, job: AnyJob) -> Path:
     """The rows that a client may page through."""
     names = {Stage.STIM: "stimuli.jsonl", Stage.ROLLOUT: "rows.jsonl", Stage.BAKE: "metrics.jsonl"}
     return job_folder(home, job.id) / names[job.stage]

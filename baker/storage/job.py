@@ -1,42 +1,72 @@
-"""One run of a stage as a value: what was asked, what it works on, how far it got."""
+"""One run of a stage: what was asked for, what it works on, how far it got. A class for each stage."""
 
-from typing import Any
+from typing import ClassVar
 
 import msgspec
 
+from baker.config.bake import BakeConfig
+from baker.config.target import TargetConfig
 from baker.status import Collation, JobState, Loss, MemoryPlan, Stage
+from baker.storage.job_inputs import BakeInputs, RolloutInputs, StimInputs
 
 
-class Job(msgspec.Struct, frozen=True):
-    """One run of a stage: what was asked, what it works on, how far it got."""
+class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="stage"):
+    """What the jobs of all stages have in common."""
 
-    id: int
-    stage: Stage
+    stage: ClassVar[Stage]
+
+    id: int = 0
+    """Number of the job, which also names its folder; 0 until it has a row."""
     user: str
     repo: str
     name: str
-    """The target's (stim, rollout) or the bake's."""
-    state: JobState
-    config: dict[str, Any]
-    """Effective settings, as shown to clients."""
-    inputs: dict[str, Any]
-    """What the job works on, copied when it was asked for: prompts, models, other jobs."""
+    """Name of the target (stim, rollout) or of the bake."""
+    state: JobState = JobState.PENDING
     depends_on: list[int] = []
-    """Jobs that must be complete first."""
+    """Numbers of the jobs that must be complete first."""
     lines: int = 0
-    """Items finished and on disk."""
+    """Number of items that are finished and on disk."""
     total_expected: int | None = None
     progress_percent: float = 0.0
     error: str | None = None
     warnings: list[str] = []
-    loss: Loss | None = None
-    collation: Collation | None = None
-    """Of a bake, once its targets are mixed."""
-    memory: MemoryPlan | None = None
-    """Of a bake, once it is to train."""
-    held_back: str | None = None
-    """Why a bake's name did not move to its result."""
     attempts: int = 0
     idempotency_key: str | None = None
     created: int = 0
+    """Unix seconds, like `finished`."""
     finished: int | None = None
+
+
+class StimJob(Job, frozen=True, kw_only=True, tag="stim"):
+    stage: ClassVar[Stage] = Stage.STIM
+
+    config: TargetConfig
+    """Effective settings of the target, as clients see them."""
+    inputs: StimInputs
+
+
+class RolloutJob(Job, frozen=True, kw_only=True, tag="rollout"):
+    stage: ClassVar[Stage] = Stage.ROLLOUT
+
+    config: TargetConfig
+    """Effective settings of the target, as clients see them."""
+    inputs: RolloutInputs
+
+
+class BakeJob(Job, frozen=True, kw_only=True, tag="bake"):
+    stage: ClassVar[Stage] = Stage.BAKE
+
+    config: BakeConfig
+    """Effective settings of the bake, as clients see them."""
+    inputs: BakeInputs
+    loss: Loss | None = None
+    collation: Collation | None = None
+    """How the targets were mixed; None until they are."""
+    memory: MemoryPlan | None = None
+    """What the training needs; None until it is about to start."""
+    held_back: str | None = None
+    """Why the bake's name did not move to its result."""
+
+
+AnyJob = StimJob | RolloutJob | BakeJob
+TargetJob = StimJob | RolloutJob

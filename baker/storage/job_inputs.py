@@ -1,9 +1,13 @@
-"""What a job works on, copied when the job is started, so that later edits do not touch it."""
+"""What a job works on, copied when the job is started, so that later edits do not touch it.
 
-from typing import Any, Literal
+Rows of older versions are decoded too: a field that they lack has a default.
+"""
+
+from typing import Literal
 
 import msgspec
 
+from baker.config.target import TargetConfig
 from baker.types import Prompt
 
 
@@ -45,27 +49,41 @@ class GeneratorPlan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class StimInputs(msgspec.Struct, frozen=True):
     teacher: Prompt
-    student: Prompt
-    generators: list[GeneratorPlan]
+    student: Prompt = Prompt()
+    generators: list[GeneratorPlan] = []
+    """One plan for each generator of the target."""
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """Names of the checkpoints that the job reads."""
+        return [plan.writer.checkpoint for plan in self.generators if plan.writer and plan.writer.checkpoint]
 
 
 class RolloutInputs(msgspec.Struct, frozen=True):
     stim_job: int
+    """Number of the job that wrote the questions."""
     teacher: Prompt
     student: Prompt
     model: str
+    """Name of the model that answers, as the client spelled it."""
     checkpoint: str | None
-    max_tokens: int
+    """Name of that model's checkpoint; None: the base model."""
+    max_tokens: int = 1024
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """Names of the checkpoints that the job reads."""
+        return [] if self.checkpoint is None else [self.checkpoint]
 
 
 class TargetSnapshot(msgspec.Struct, frozen=True):
-    """A target as its rollout saw it: what the bake is made of, whatever becomes of the target."""
+    """A target as its rollout saw it, so that the bake stays described when the target is changed or deleted."""
 
-    config: dict[str, Any]
+    config: TargetConfig
     teacher: Prompt
     student: Prompt
     templates: dict[str, str] = {}
-    """Path -> text, of those that its generators name."""
+    """Path -> text of the templates that its generators name."""
 
 
 class BakeInputs(msgspec.Struct, frozen=True):
@@ -80,3 +98,8 @@ class BakeInputs(msgspec.Struct, frozen=True):
     """The model that learns, by its name in the models folder; None: the served one."""
     is_own_teacher: bool = False
     """Whether it gave all the answers itself, before the training."""
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """Names of the checkpoints that the job reads."""
+        return [] if self.checkpoint is None else [self.checkpoint]

@@ -9,20 +9,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from sqlite_utils import Database
 
 from baker.status import JobState, Stage
 from baker.storage.credentials import Key, PasswordHash
-from baker.storage.job import Job
+from baker.storage.job import AnyJob, BakeJob, Job, RolloutJob, StimJob
 from baker.storage.migrations import MIGRATIONS
 from baker.types import Checkpoint, MovedBy, Prompt, Repo, User
 
 ConfigTable = Literal["targets", "bakes"]
 NamedTable = Literal["prompts", "targets", "bakes", "templates"]
 Row = dict[str, Any]
+Kind = TypeVar("Kind", bound=Job)
 
 IN_REPO = ("prompts", "templates", "targets", "bakes", "jobs", "checkpoints")
 """Tables whose rows belong to a repo, by the columns `user` and `repo`."""
@@ -176,33 +177,47 @@ class Store:
 
     # Jobs
 
-    def add_job(self, job: Job) -> Job:
-        """The job with the number that it was given."""
-        row = _job_row(job)
-        del row["id"]
-        return msgspec.structs.replace(job, id=self._insert("jobs", **row))
+    def add_job(self, job: Kind) -> Kind:
+        """The job with its new number."""
+        return msgspec.structs.replace(job, id=self._insert("jobs", **_job_row(job)))
 
     def update_job(self, job_id: int, **changes: Any) -> None:
         self._db.table("jobs").update(
             job_id, {key: _json(value) if key in JSON_COLUMNS else value for key, value in changes.items()}
         )
 
-    def job(self, job_id: int) -> Job | None:
+    def job(self, job_id: int) -> AnyJob | None:
         row = self._one("select * from jobs where id = ?", job_id)
         return None if row is None else _job(row)
 
-    def latest_job(self, stage: Stage, user: str, repo: str, name: str) -> Job | None:
-        row = self._one(
-            "select * from jobs where stage = ? and user = ? and repo = ? and name = ? order by id desc limit 1",
-            stage,
-            user,
-            repo,
-            name,
-        )
+    def bake_job(self, job_id: int) -> BakeJob | None:
+        """The job of that number, if it is a bake's."""
+        row = self._one("select * from jobs where id = ? and stage = ?", job_id, Stage.BAKE)
+        return None if row is None else _decoded(row, BakeJob)
+
+    def latest_job(self, stage: Stage, user: str, repo: str, name: str) -> AnyJob | None:
+        row = self._latest(stage, user, repo, name)
         return None if row is None else _job(row)
 
-    def job_before(self, job: Job) -> Job | None:
-        """The run before `job` of the same stage and name."""
+    def latest_stim(self, user: str, repo: str, target: str) -> StimJob | None:
+        row = self._latest(Stage.STIM, user, repo, target)
+        return None if row is None else _decoded(row, StimJob)
+
+    def latest_rollout(self, user: str, repo: str, target: str) -> RolloutJob | None:
+        row = self._latest(Stage.ROLLOUT, user, repo, target)
+        return None if row is None else _decoded(row, RolloutJob)
+
+    def latest_bake(self, user: str, repo: str, bake: str) -> BakeJob | None:
+        row = self._latest(Stage.BAKE, user, repo, bake)
+        return None if row is None else _decoded(row, BakeJob)
+
+    def _latest(self, *key: str) -> Row | None:
+        return self._one(
+            "select * from jobs where stage = ? and user = ? and repo = ? and name = ? order by id desc limit 1", *key
+        )
+
+    def bake_before(self, job: BakeJob) -> BakeJob | None:
+        """The run of the same bake before `job`."""
         row = self._one(
             "select * from jobs where stage = ? and user = ? and repo = ? and name = ? and id < ? "
             "order by id desc limit 1",
@@ -212,20 +227,21 @@ class Store:
             job.name,
             job.id,
         )
-        return None if row is None else _job(row)
+        return None if row is None else _decoded(row, BakeJob)
 
-    def jobs_in(self, *states: JobState) -> list[Job]:
+    def jobs_in(self, *states: JobState) -> list[AnyJob]:
+        """Jobs of all users in these states, in order of creation."""
         marks = ", ".join("?" for _ in states)
         return [_job(row) for row in self._all(f"select * from jobs where state in ({marks}) order by id", *states)]
 
-    def last_completed(self, stage: Stage) -> Job | None:
-        """Whosever it is."""
+    def last_completed_bake(self) -> BakeJob | None:
+        """The bake that was completed last, of all users."""
         row = self._one(
             "select * from jobs where stage = ? and state = ? order by finished desc, id desc limit 1",
-            stage,
+            Stage.BAKE,
             JobState.COMPLETE,
         )
-        return None if row is None else _job(row)
+        return None if row is None else _decoded(row, BakeJob)
 
     def job_numbers(self) -> set[int]:
         return {row["id"] for row in self._all("select id from jobs")}
@@ -345,13 +361,22 @@ def _repo(row: Row) -> Repo:
 
 
 def _job_row(job: Job) -> Row:
-    row = msgspec.structs.asdict(job)
+    row = {**msgspec.structs.asdict(job), "stage": job.stage}
+    del row["id"]
     return {key: _json(value) if key in JSON_COLUMNS else value for key, value in row.items()}
 
 
-def _job(row: Row) -> Job:
-    decoded = {
+def _job(row: Row) -> AnyJob:
+    job: AnyJob = msgspec.convert(_values(row), AnyJob)
+    return job
+
+
+def _decoded(row: Row, kind: type[Kind]) -> Kind:
+    return msgspec.convert(_values(row), kind)
+
+
+def _values(row: Row) -> Row:
+    return {
         key: msgspec.json.decode(value) if key in JSON_COLUMNS and value is not None else value
         for key, value in row.items()
     }
-    return msgspec.convert(decoded, Job)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from baker.repos.catalog import Catalog
-from baker.storage.job import Job
+from baker.storage.job import BakeJob, Job
 from baker.types import Checkpoint
 
 
@@ -86,7 +86,7 @@ def remove_namesakes(catalog: Catalog, job: Job, checkpoint: Checkpoint) -> list
     return _remove_where(catalog, job, lambda known: known.name == checkpoint.name and known.job_id != job.id)
 
 
-def hand_over(catalog: Catalog, before: Job, job: Job) -> None:
+def hand_over(catalog: Catalog, before: BakeJob, job: BakeJob) -> None:
     """Make the checkpoints of one run of a bake another's, which goes on where that one ended."""
     with catalog.store.transaction():
         catalog.store.hand_over_checkpoints(before.id, job.id)

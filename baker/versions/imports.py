@@ -9,15 +9,13 @@ import time
 import uuid
 from pathlib import Path
 
-import msgspec
-
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash, read_adapter_config
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
-from baker.status import JobState, Stage
+from baker.status import JobState
 from baker.storage.files import publish_folder
 from baker.storage.home import job_folder
-from baker.storage.job import Job
+from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
 
@@ -99,7 +97,7 @@ def check_name_is_free(catalog: Catalog, user: str, repo: str, bake: str, *, may
             f"The lora adapter '{repo}/{bake}' has already been loaded. If you want to load the adapter in place, set "
             "'load_inplace' to True."
         )
-    job = catalog.latest_job(Stage.BAKE, user, repo, bake)
+    job = catalog.latest_bake(user, repo, bake)
     if (job is not None and job.state.is_active) or not catalog.checkpoints(user, repo, bake):
         raise ConflictError(f"Bake {bake!r} in repo {repo!r} has no version yet that could be replaced: bake it first")
 
@@ -129,15 +127,13 @@ def keep(
         if not known:
             catalog.put_bake(user, repo, bake, DEFAULT_TEMPLATE, {}, may_change=False)
         job = catalog.store.add_job(
-            Job(
-                id=0,
-                stage=Stage.BAKE,
+            BakeJob(
                 user=user,
                 repo=repo,
                 name=bake,
                 state=JobState.COMPLETE,
-                config=msgspec.to_builtins(catalog.bake(user, repo, bake)),
-                inputs=msgspec.to_builtins(BakeInputs(rollouts={}, checkpoint=None, imported=source)),
+                config=catalog.bake(user, repo, bake),
+                inputs=BakeInputs(rollouts={}, checkpoint=None, imported=source),
                 progress_percent=100.0,
                 warnings=warnings,
                 created=now,
@@ -160,7 +156,7 @@ def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
     ConflictError while a job needs it.
     """
     with catalog.store.transaction():
-        jobs = [catalog.store.job(checkpoint.job_id) for checkpoint in catalog.checkpoints(user, repo, bake)]
+        jobs = [catalog.store.bake_job(checkpoint.job_id) for checkpoint in catalog.checkpoints(user, repo, bake)]
         if not jobs:
             raise NotFoundError(f"The lora adapter '{repo}/{bake}' cannot be found.")
         if any(job is None or imported_from(job) is None for job in jobs):
@@ -171,9 +167,9 @@ def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
         return catalog.delete_bake(user, repo, bake)
 
 
-def imported_from(job: Job) -> str | None:
+def imported_from(job: BakeJob) -> str | None:
     """Where the bake's adapter was loaded from; None if it was trained here."""
-    return msgspec.convert(job.inputs, BakeInputs).imported
+    return job.inputs.imported
 
 
 def warnings_of(files: Path, source: str, served: str, *, has_effect: bool) -> list[str]:

@@ -15,7 +15,7 @@ from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
 from baker.model_names import parse_model_name
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Stage
+from baker.status import JobState
 from baker.storage.job import Job
 from baker.storage.job_inputs import TargetSnapshot
 from baker.storage.store import Row
@@ -98,7 +98,7 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
     branches: dict[str, Branch] = {}
     edges: list[Edge] = []
     for name in catalog.names("bakes", user, repo):
-        job = catalog.store.latest_job(Stage.BAKE, user, repo, name)
+        job = catalog.store.latest_bake(user, repo, name)
         checkpoints = catalog.live_first(user, repo, name).checkpoints
         config, parent = reader.bake(name)
         branches[name] = Branch(
@@ -156,14 +156,14 @@ class _Reader:
         """Its settings, and its parent if that is a bake of this repo."""
         config = self._catalog.bake(self._user, self._repo, name)
         row = _plain(config)
-        job = self._catalog.store.latest_job(Stage.BAKE, self._user, self._repo, name)
+        job = self._catalog.store.latest_bake(self._user, self._repo, name)
         if job is not None:
-            for target, snapshot in job.inputs.get("targets", {}).items():
-                self._snapshots.setdefault(target, msgspec.convert(snapshot, TargetSnapshot))
+            for target, snapshot in job.inputs.targets.items():
+                self._snapshots.setdefault(target, snapshot)
         spelled = config.parent
         if spelled is None:
             return row, None
-        checkpoint = None if job is None else job.inputs["checkpoint"]
+        checkpoint = None if job is None else job.inputs.checkpoint
         parent = self._bake_of_repo(checkpoint or spelled)
         if checkpoint is None and parent is not None:
             checkpoint = next(iter(self._model_names(parent)), None)
@@ -197,7 +197,7 @@ class _Reader:
 
     def _target_config(self, name: str) -> TargetConfig | None:
         if (snapshot := self._snapshots.get(name)) is not None:
-            return msgspec.convert(snapshot.config, TargetConfig)
+            return snapshot.config
         try:
             return self._catalog.target(self._user, self._repo, name)
         except NotFoundError:

@@ -4,15 +4,14 @@ Reads rows only. Names of prompts are told, their text is not: who takes the wei
 """
 
 import json
-from typing import Any
 
 import msgspec
 
 from baker.config.bake import BakeConfig
+from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
 from baker.repos.catalog import Catalog
-from baker.storage.job import Job
-from baker.storage.job_inputs import BakeInputs
+from baker.storage.job import BakeJob
 from baker.types import Checkpoint
 
 TAGS = ("lora", "peft", "prompt-baking", "bread")
@@ -20,12 +19,12 @@ TAGS = ("lora", "peft", "prompt-baking", "bread")
 
 def model_card(catalog: Catalog, checkpoint: Checkpoint, base_model: str) -> str:
     """Markdown with YAML front matter. Raises: NotFoundError if the bake was deleted meanwhile."""
-    job = catalog.store.job(checkpoint.job_id)
+    job = catalog.store.bake_job(checkpoint.job_id)
     if job is None:
         raise NotFoundError(f"The bake of {checkpoint.name!r} was deleted")
-    config = msgspec.convert(job.config, BakeConfig)
+    config = job.config
     title = f"# {config.model.save_name or checkpoint.bake}, checkpoint {checkpoint.step}"
-    if msgspec.convert(job.inputs, BakeInputs).imported is not None:
+    if job.inputs.imported is not None:
         told = f"A LoRA adapter of {_code(base_model)} that was trained elsewhere."
         return "\n\n".join([_front_matter(base_model), title, told]) + "\n"
     sections = [
@@ -40,7 +39,7 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, base_model: str) -> str
         "## Loss",
         _loss(job),
         "## Configuration",
-        f"```json\n{_indented(job.config)}\n```",
+        f"```json\n{_indented(config)}\n```",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -51,35 +50,35 @@ def _front_matter(base_model: str) -> str:
     return f"---\nbase_model: {json.dumps(base_model)}\nlibrary_name: peft\ntags:\n{tags}\n---"
 
 
-def _lineage(catalog: Catalog, job: Job, checkpoint: Checkpoint, base_model: str) -> str:
+def _lineage(catalog: Catalog, job: BakeJob, checkpoint: Checkpoint, base_model: str) -> str:
     names = [_code(checkpoint.name), *_parents(catalog, job), f"{_code(base_model)} (base model)"]
     steps = [f"{number}. {name}" for number, name in enumerate(reversed(names), start=1)]
-    if msgspec.convert(job.inputs, BakeInputs).student is not None:
+    if job.inputs.student is not None:
         steps.append(f"\nIts teacher was {_code(catalog.base.served)}, which has the same vocabulary.")
     return "\n".join(["Each began where the one before ended; this adapter holds them all.", "", *steps])
 
 
-def _parents(catalog: Catalog, job: Job) -> list[str]:
+def _parents(catalog: Catalog, job: BakeJob) -> list[str]:
     """From the nearest on, as far as they are still known."""
     names: list[str] = []
-    child: Job | None = job
-    while child is not None and (name := msgspec.convert(child.inputs, BakeInputs).checkpoint) is not None:
+    child: BakeJob | None = job
+    while child is not None and (name := child.inputs.checkpoint) is not None:
         checkpoint = catalog.checkpoint_named(name)
-        child = None if checkpoint is None else catalog.store.job(checkpoint.job_id)
+        child = None if checkpoint is None else catalog.store.bake_job(checkpoint.job_id)
         names.append(_code(name) if child is not None else f"{_code(name)} (deleted; what it began from is not known)")
     return names
 
 
-def _data(job: Job, config: BakeConfig) -> str:
+def _data(job: BakeJob, config: BakeConfig) -> str:
     """What each target gave, as it was mixed; a target of weight 0 gave nothing."""
     shares = {} if job.collation is None else job.collation.targets
-    snapshots = msgspec.convert(job.inputs, BakeInputs).targets
+    snapshots = job.inputs.targets
     rows = [["target", "share", "trajectories", "held out", "teacher prompt", "student prompt"]]
     for target in dict.fromkeys(dataset.target for dataset in config.datasets):
         share = shares.get(target)
         told = ["-"] * 3 if share is None else [f"{share.share:.1%}", str(share.trajectories), str(share.held_out)]
-        prompts = snapshots[target].config if target in snapshots else {}
-        sides = [_prompt(prompts.get(side)) for side in ("teacher_prompt", "student_prompt")]
+        settings = snapshots[target].config if target in snapshots else TargetConfig()
+        sides = [_prompt(settings.teacher_prompt), _prompt(settings.student_prompt)]
         rows.append([_code(target), *told, *sides])
     return f"Trajectories that were held out were never trained on.\n\n{_table(rows)}"
 
@@ -93,7 +92,7 @@ def _prompt(name: str | None) -> str:
     return _code(name)
 
 
-def _loss(job: Job) -> str:
+def _loss(job: BakeJob) -> str:
     if job.loss is None:
         return "Not recorded."
     fields = msgspec.to_builtins(job.loss)
@@ -121,5 +120,5 @@ def _code(text: str) -> str:
     return "`" + "".join(" " if character in "`|\r\n" else character for character in text) + "`"
 
 
-def _indented(config: dict[str, Any]) -> str:
+def _indented(config: BakeConfig) -> str:
     return msgspec.json.format(msgspec.json.encode(config), indent=2).decode()

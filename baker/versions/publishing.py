@@ -17,8 +17,7 @@ from baker.errors import AdapterError, EngineError, TrainingError
 from baker.ports import Publisher, Warn
 from baker.repos.catalog import Catalog
 from baker.status import Loss
-from baker.storage.job import Job
-from baker.storage.job_inputs import BakeInputs
+from baker.storage.job import BakeJob
 from baker.storage.one_thread import OneThread
 from baker.training import events
 from baker.types import Checkpoint
@@ -62,14 +61,14 @@ class _NotServed:
 class Bake:
     """What the stage works on: a job of it."""
 
-    def __init__(self, job: Job, config: BakeConfig, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
+    def __init__(self, job: BakeJob, config: BakeConfig, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
         self.job, self.config, self.folder, self.parent, self.warn = job, config, folder, parent, warn
         self.neutral: list[Path] = []
 
 
-def student_of(job: Job) -> str | None:
+def student_of(job: BakeJob) -> str | None:
     """The model that learns, if it is not the served one."""
-    return msgspec.convert(job.inputs, BakeInputs).student
+    return job.inputs.student
 
 
 class CheckpointService:
@@ -165,7 +164,7 @@ class CheckpointService:
             else:
                 self._publisher_of(checkpoint).register(checkpoint)
 
-    async def _complaint(self, job: Job, checkpoint: Checkpoint) -> str | None:
+    async def _complaint(self, job: BakeJob, checkpoint: Checkpoint) -> str | None:
         """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
         # What an earlier run of the bake left under this very name gives way.
         await self._retire(await self._catalog(checkpoints.remove_namesakes, job, checkpoint))
@@ -175,11 +174,11 @@ class CheckpointService:
             return f"checkpoint {checkpoint.step} was made, but it is not served as it was trained: {error}"
         return None
 
-    async def _prune(self, job: Job, config: BakeConfig) -> None:
+    async def _prune(self, job: BakeJob, config: BakeConfig) -> None:
         if config.save_total_limit is not None:
             self._retire_soon(await self._catalog(checkpoints.prune, job, config.save_total_limit))
 
-    async def discard(self, job: Job, folder: Path) -> None:
+    async def discard(self, job: BakeJob, folder: Path) -> None:
         """Let go of all that the training wrote so far."""
         await self._retire(await self._catalog(checkpoints.remove_of_job, job))
         for name in ("state", "rounds", "checkpoints"):
@@ -201,7 +200,7 @@ class CheckpointService:
     def made(self, saved: events.Saved) -> Made:
         return Made(saved.step, str(Path(saved.path).relative_to(self._home)), saved.sha256)
 
-    async def _checkpoints(self, job: Job, made: list[Made], created: int) -> list[Checkpoint]:
+    async def _checkpoints(self, job: BakeJob, made: list[Made], created: int) -> list[Checkpoint]:
         numbers = await self._catalog(checkpoints.numbers, job, [self._home / each.path for each in made])
         return [
             Checkpoint(

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 import gateway
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Loss, Progress, Stage
-from baker.storage.job import Job
+from baker.storage.job import BakeJob
 from baker.storage.store import JobCount
 from gateway.engine.core.supervisor import Death
 from gateway.services import Services
@@ -27,7 +27,7 @@ VLLM_SERIES_WITH_NAMES = b"vllm:lora_requests_info"
 class _Baking(NamedTuple):
     """A bake that runs, or the one that was completed last."""
 
-    job: Job
+    job: BakeJob
     progress: Progress | None
     """Its latest step; None unless it trains."""
 
@@ -153,10 +153,10 @@ def _without_names(metrics: bytes) -> bytes:
     )
 
 
-def _read(catalog: Catalog) -> tuple[list[JobCount], list[Job]]:
+def _read(catalog: Catalog) -> tuple[list[JobCount], list[BakeJob]]:
     """And the bakes that run, and the one that was completed last."""
-    baking = [job for job in catalog.store.jobs_in(JobState.RUNNING) if job.stage is Stage.BAKE]
-    if (last := catalog.store.last_completed(Stage.BAKE)) is not None:
+    baking = [job for job in catalog.store.jobs_in(JobState.RUNNING) if isinstance(job, BakeJob)]
+    if (last := catalog.store.last_completed_bake()) is not None:
         baking.append(last)
     return catalog.store.count_jobs(), baking
 

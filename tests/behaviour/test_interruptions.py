@@ -15,7 +15,7 @@ from baker.jobs import bake_stage
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
-from baker.storage.job import Job
+from baker.storage.job import BakeJob
 from tests.baker.jobs.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.jobs.test_queue import USER, Service, running
 from tests.baker.tiny import make_model
@@ -54,7 +54,7 @@ def service_of(home: Path, base: Path, publisher: Publisher | None = None) -> Se
     return service
 
 
-async def begin(service: Service, **settings: Any) -> Job:
+async def begin(service: Service, **settings: Any) -> BakeJob:
     await service.fill()
     await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", {**SETTINGS, **settings}, may_change=True)
     for stage in (Stage.STIM, Stage.ROLLOUT):
@@ -86,22 +86,22 @@ def kill_trainer() -> int | None:
     return process.pid
 
 
-def step_of(service: Service, job: Job) -> int:
+def step_of(service: Service, job: BakeJob) -> int:
     progress = service.jobs.training.get(job.id)
     return 0 if progress is None else progress.step
 
 
-def rows_of(home: Path, job: Job) -> list[tuple[int, float]]:
+def rows_of(home: Path, job: BakeJob) -> list[tuple[int, float]]:
     rows = read_lines(home / "jobs" / str(job.id) / "metrics.jsonl")
     return [(row["iter"], row.get("loss", row.get("eval_loss"))) for row in rows]
 
 
-def weights_of(home: Path, job: Job) -> bytes:
+def weights_of(home: Path, job: BakeJob) -> bytes:
     return (home / "jobs" / str(job.id) / "checkpoints" / str(LAST) / ADAPTER_WEIGHTS).read_bytes()
 
 
 @pytest.fixture(scope="module")
-async def whole(tmp_path_factory: pytest.TempPathFactory, base: Path) -> tuple[Path, Job]:
+async def whole(tmp_path_factory: pytest.TempPathFactory, base: Path) -> tuple[Path, BakeJob]:
     """A bake that nothing interrupted."""
     home = tmp_path_factory.mktemp("whole")
     async with running(service_of(home, base)) as service:
@@ -114,7 +114,9 @@ async def whole(tmp_path_factory: pytest.TempPathFactory, base: Path) -> tuple[P
     return home, job
 
 
-async def test_a_trainer_that_is_killed_is_taken_up_again(tmp_path: Path, base: Path, whole: tuple[Path, Job]) -> None:
+async def test_a_trainer_that_is_killed_is_taken_up_again(
+    tmp_path: Path, base: Path, whole: tuple[Path, BakeJob]
+) -> None:
     async with running(service_of(tmp_path, base)) as service:
         job = await begin(service)
         await until(lambda: step_of(service, job) >= 50)
@@ -146,7 +148,7 @@ async def test_a_trainer_that_is_killed_each_time_fails_with_the_reason_and_its_
 
 
 async def test_cancelling_ends_the_training_at_once_and_the_next_run_goes_on(
-    tmp_path: Path, base: Path, whole: tuple[Path, Job]
+    tmp_path: Path, base: Path, whole: tuple[Path, BakeJob]
 ) -> None:
     publisher = Publisher()
     async with running(service_of(tmp_path, base, publisher)) as service:
@@ -171,7 +173,7 @@ async def test_cancelling_ends_the_training_at_once_and_the_next_run_goes_on(
     assert rows_of(tmp_path, again) == rows_of(*whole)
 
 
-async def test_a_service_that_stops_loses_no_step(tmp_path: Path, base: Path, whole: tuple[Path, Job]) -> None:
+async def test_a_service_that_stops_loses_no_step(tmp_path: Path, base: Path, whole: tuple[Path, BakeJob]) -> None:
     async with running(service_of(tmp_path, base)) as service:
         job = await begin(service)
         await until(lambda: step_of(service, job) >= 30)
@@ -195,7 +197,7 @@ def serve_for_ever(home: Path, base: Path) -> None:
 
 
 async def test_after_kill_9_of_the_service_the_next_one_goes_on(
-    tmp_path: Path, base: Path, whole: tuple[Path, Job]
+    tmp_path: Path, base: Path, whole: tuple[Path, BakeJob]
 ) -> None:
     service_process = multiprocessing.get_context("spawn").Process(target=serve_for_ever, args=(tmp_path, base))
     service_process.start()

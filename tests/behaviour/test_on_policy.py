@@ -21,7 +21,7 @@ from baker.errors import EngineError, InvalidInputError, RolloutError
 from baker.jobs import bake_stage
 from baker.status import JobState, Progress, Stage
 from baker.storage.files import read_lines
-from baker.storage.job import Job
+from baker.storage.job import BakeJob
 from baker.training import events
 from baker.training import state as training_state
 from baker.training.run.loop import Stopped
@@ -326,7 +326,7 @@ def service_of(home: Path, base: Path, hold_at: int | None = None) -> tuple[Serv
 
 
 @pytest.fixture(scope="module")
-async def done(tmp_path_factory: pytest.TempPathFactory, wide_base: Path) -> tuple[Path, Job]:
+async def done(tmp_path_factory: pytest.TempPathFactory, wide_base: Path) -> tuple[Path, BakeJob]:
     """A bake that nothing interrupted."""
     home = tmp_path_factory.mktemp("done")
     service, engine = service_of(home, wide_base)
@@ -345,12 +345,12 @@ async def done(tmp_path_factory: pytest.TempPathFactory, wide_base: Path) -> tup
     return home, job
 
 
-def trained_on(home: Path, job: Job) -> set[str]:
+def trained_on(home: Path, job: BakeJob) -> set[str]:
     spec = msgspec.json.decode((home / "jobs" / str(job.id) / "spec.json").read_bytes(), type=TrainSpec)
     return {load_trajectory(Path(name)).stimulus for name in spec.train}
 
 
-def outcome(home: Path, job: Job) -> dict[str, Any]:
+def outcome(home: Path, job: BakeJob) -> dict[str, Any]:
     folder = home / "jobs" / str(job.id)
     rows = read_lines(folder / "metrics.jsonl")
     return {
@@ -372,7 +372,7 @@ def hold_for_ever(home: Path, base: Path) -> None:
 
 
 async def test_a_bake_that_is_killed_in_its_rounds_goes_on_at_the_answer_and_the_step_where_it_was(
-    tmp_path: Path, wide_base: Path, done: tuple[Path, Job], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, wide_base: Path, done: tuple[Path, BakeJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """First the trainer in round 1, then with SIGKILL the service among the answers of round 2."""
     monkeypatch.setattr(bake_stage, "RETRY_SECONDS", 0.0)
@@ -397,7 +397,7 @@ async def test_a_bake_that_is_killed_in_its_rounds_goes_on_at_the_answer_and_the
 
 
 async def test_the_status_tells_of_the_round_and_a_cancelled_one_is_taken_up(
-    tmp_path: Path, wide_base: Path, done: tuple[Path, Job]
+    tmp_path: Path, wide_base: Path, done: tuple[Path, BakeJob]
 ) -> None:
     service, engine = service_of(tmp_path, wide_base, hold_at=3)
     async with running(service):

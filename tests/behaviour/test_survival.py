@@ -17,10 +17,12 @@ import psutil
 import pytest
 from aibread import Bread
 
+from baker.config.bake import BakeConfig
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Stage
-from baker.storage.job import Job
+from baker.status import JobState
+from baker.storage.job import BakeJob
+from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
 from tests.gateway.engines import MODEL_NAME, make_adapter
 from tests.service import RunningGateway
@@ -145,7 +147,16 @@ def service(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def _add_adapter(home: Path) -> None:
     """A finished bake, as a service before this one would have left it."""
     catalog = Catalog(home, BaseModelNames(MODEL_NAME, stands_in=False))
-    job = catalog.store.add_job(Job(0, Stage.BAKE, "admin", "repo", "bake", JobState.COMPLETE, {}, {}))
+    job = catalog.store.add_job(
+        BakeJob(
+            user="admin",
+            repo="repo",
+            name="bake",
+            state=JobState.COMPLETE,
+            config=BakeConfig(),
+            inputs=BakeInputs({}, None),
+        )
+    )
     folder = make_adapter(home / "jobs" / str(job.id) / "checkpoints" / "1", seed=1)
     catalog.store.add_checkpoint(Checkpoint("admin", "repo", "bake", 1, folder, "0" * 64, 0, job.id))
     catalog.close()

@@ -1,13 +1,11 @@
 """Who teaches where the config does not say: the trainer's own weights, where they are who answered."""
 
-import msgspec
 import pytest
 
-from baker.config.bake import BakeConfig
 from baker.jobs import plan
 from baker.repos.catalog import Catalog
 from baker.status import Stage
-from baker.storage.job_inputs import BakeInputs
+from baker.storage.job import BakeJob
 from tests.baker.versions.test_lineage import FIRST, POLICY, REPO, USER, catalog, put_bake
 
 __all__ = ["catalog"]  # a fixture
@@ -37,7 +35,6 @@ def test_the_whole_vocabulary_is_taught_by_who_answered(
         plan.start(catalog, POLICY, stage, USER, REPO, "humble_target", None)
     put_bake(catalog, "new", targets[0], **overrides, datasets=[{"target": target} for target in targets])
     job = plan.start(catalog, POLICY, Stage.BAKE, USER, REPO, "new", None)
-    inputs = msgspec.convert(job.inputs, BakeInputs)
-    config = msgspec.convert(job.config, BakeConfig)
-    assert config.settled(is_own_teacher=inputs.is_own_teacher).data.teacher == teacher
-    assert config == catalog.bake(USER, REPO, "new"), "as it was sent"
+    assert isinstance(job, BakeJob)
+    assert job.config.settled(is_own_teacher=job.inputs.is_own_teacher).data.teacher == teacher
+    assert job.config == catalog.bake(USER, REPO, "new"), "as it was sent"

@@ -13,9 +13,10 @@ from safetensors.numpy import save
 
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Stage
+from baker.status import JobState
 from baker.storage.home import job_folder
-from baker.storage.job import Job
+from baker.storage.job import BakeJob
+from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
 from gateway.app import build_app, build_services
 from gateway.config import Settings
@@ -94,8 +95,8 @@ async def finish_bake(
     """A bake that is there gets a job and a checkpoint, with files, and is served. Returns: the job's folder."""
 
     def finish(catalog: Catalog) -> Checkpoint:
-        config, inputs = msgspec.to_builtins(catalog.bake(user, repo, bake)), {"rollouts": {}, "checkpoint": None}
-        job = catalog.store.add_job(Job(0, Stage.BAKE, user, repo, bake, state, config, inputs))
+        config, inputs = catalog.bake(user, repo, bake), BakeInputs({}, None)
+        job = catalog.store.add_job(BakeJob(user=user, repo=repo, name=bake, state=state, config=config, inputs=inputs))
         folder = job_folder(services.home, job.id) / "checkpoints" / str(step)
         folder.mkdir(parents=True)
         (folder / "adapter_config.json").write_bytes(msgspec.json.encode(ADAPTER))

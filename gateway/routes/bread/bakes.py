@@ -12,7 +12,7 @@ from baker.repos.catalog import Catalog, LiveFirst
 from baker.status import Stage
 from baker.storage.files import read_lines
 from baker.storage.home import PICTURE_SUFFIX, output_file
-from baker.storage.job import Job
+from baker.storage.job import BakeJob
 from gateway.protocol import requests, responses
 from gateway.routes.bread import batches, views
 from gateway.routes.bread.cleanup import clean_up
@@ -117,14 +117,14 @@ async def delete_bake(
 async def bake_metrics(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
 ) -> list[dict[str, Any]]:
-    job = await services.catalog(Catalog.latest_job, Stage.BAKE, caller.user, repo, bake)
+    job = await services.catalog(Catalog.latest_bake, caller.user, repo, bake)
     return [] if job is None else views.metrics(await asyncio.to_thread(read_lines, output_file(services.home, job)))
 
 
 @get("/{bake:str}/metrics.png", media_type="image/png")
 async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> bytes:
     """The same as curves, drawn when the training is done."""
-    job = await services.catalog(Catalog.latest_job, Stage.BAKE, caller.user, repo, bake)
+    job = await services.catalog(Catalog.latest_bake, caller.user, repo, bake)
     picture = None if job is None else output_file(services.home, job).with_suffix(PICTURE_SUFFIX)
     if picture is None or not picture.exists():
         raise NotFoundError(f"The curves of bake {bake!r} are not drawn yet: they are when its training is done")
@@ -136,9 +136,9 @@ async def _status(services: Services, caller: Caller, repo: str, bake: str) -> r
     return views.bake(bake, config, job, checkpoints, services.jobs.training)
 
 
-def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, Job | None, LiveFirst]:
+def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, BakeJob | None, LiveFirst]:
     config = catalog.bake(user, repo, bake)
-    return config, catalog.latest_job(Stage.BAKE, user, repo, bake), catalog.live_first(user, repo, bake)
+    return config, catalog.latest_bake(user, repo, bake), catalog.live_first(user, repo, bake)
 
 
 ROUTER = Router(

@@ -1,7 +1,7 @@
 """Targets, their stim and their rollout."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
@@ -10,7 +10,7 @@ from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.files import read_lines
 from baker.storage.home import output_file
-from baker.storage.job import Job
+from baker.storage.job import TargetJob
 from gateway.protocol import requests, responses
 from gateway.routes.bread import batches, views
 from gateway.routes.bread.cleanup import remove_folders
@@ -18,6 +18,7 @@ from gateway.routes.dependencies import Caller, Services
 
 Offset = Annotated[int, QueryParameter(ge=0)]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+TargetStage = Literal[Stage.STIM, Stage.ROLLOUT]
 IdempotencyKey = Annotated[str | None, HeaderParameter(name="Idempotency-Key")]
 
 WAIT_SECONDS = 1.5
@@ -101,14 +102,15 @@ async def cancel_stim(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.JobStatus:
     """End it now. What it has made stays readable; running it again begins anew."""
-    return views.job_status(await services.jobs.cancel(Stage.STIM, caller.user, repo, target))
+    await services.jobs.cancel(Stage.STIM, caller.user, repo, target)
+    return await _status(services, caller, Stage.STIM, repo, target)
 
 
 @get("/{target:str}/stim")
 async def stim_status(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.JobStatus:
-    return views.job_status(await _job(services, caller, Stage.STIM, repo, target))
+    return await _status(services, caller, Stage.STIM, repo, target)
 
 
 @get("/{target:str}/stim/output")
@@ -120,7 +122,7 @@ async def stim_output(
     offset: Offset = 0,
     limit: Limit = 100,
 ) -> responses.OutputPage:
-    job = await _job(services, caller, Stage.STIM, repo, target)
+    job = await services.catalog(Catalog.latest_stim, caller.user, repo, target)
     stimuli = await _rows(services, job, offset, limit)
     return views.output_page(job, [] if job is None else views.stimuli(job, stimuli), offset, limit)
 
@@ -137,14 +139,15 @@ async def cancel_rollout(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.JobStatus:
     """End it now. What it has made stays readable; running it again begins anew."""
-    return views.job_status(await services.jobs.cancel(Stage.ROLLOUT, caller.user, repo, target))
+    await services.jobs.cancel(Stage.ROLLOUT, caller.user, repo, target)
+    return await _status(services, caller, Stage.ROLLOUT, repo, target)
 
 
 @get("/{target:str}/rollout")
 async def rollout_status(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.JobStatus:
-    return views.job_status(await _job(services, caller, Stage.ROLLOUT, repo, target))
+    return await _status(services, caller, Stage.ROLLOUT, repo, target)
 
 
 @get("/{target:str}/rollout/output")
@@ -156,22 +159,26 @@ async def rollout_output(
     offset: Offset = 0,
     limit: Limit = 100,
 ) -> responses.OutputPage:
-    job = await _job(services, caller, Stage.ROLLOUT, repo, target)
+    job = await services.catalog(Catalog.latest_rollout, caller.user, repo, target)
     return views.output_page(job, await _rows(services, job, offset, limit), offset, limit)
 
 
 async def _run(
-    services: Services, caller: Caller, stage: Stage, repo: str, target: str, key: str | None
+    services: Services, caller: Caller, stage: TargetStage, repo: str, target: str, key: str | None
 ) -> responses.JobStatus:
     job = await services.jobs.start(stage, caller.user, repo, target, key)
-    return views.job_status(await services.jobs.wait(job, WAIT_SECONDS))
+    await services.jobs.wait(job, WAIT_SECONDS)
+    return await _status(services, caller, stage, repo, target)
 
 
-async def _job(services: Services, caller: Caller, stage: Stage, repo: str, target: str) -> Job | None:
-    return await services.catalog(Catalog.latest_job, stage, caller.user, repo, target)
+async def _status(
+    services: Services, caller: Caller, stage: TargetStage, repo: str, target: str
+) -> responses.JobStatus:
+    method = Catalog.latest_stim if stage is Stage.STIM else Catalog.latest_rollout
+    return views.job_status(await services.catalog(method, caller.user, repo, target))
 
 
-async def _rows(services: Services, job: Job | None, offset: int, limit: int) -> list[dict[str, Any]]:
+async def _rows(services: Services, job: TargetJob | None, offset: int, limit: int) -> list[dict[str, Any]]:
     """Never more than the job has counted, so that `lines` and the pages agree."""
     if job is None or offset >= job.lines:
         return []

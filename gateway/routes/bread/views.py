@@ -12,7 +12,7 @@ from baker.conversation import context_text
 from baker.repos.catalog import LiveFirst
 from baker.status import JobState, Loss, Progress
 from baker.storage.credentials import Key
-from baker.storage.job import Job
+from baker.storage.job import BakeJob, StimJob, TargetJob
 from baker.types import Prompt, Repo, Stimulus, User
 from baker.versions import lineage
 from gateway.protocol import responses
@@ -43,22 +43,21 @@ def prompt(name: str, value: Prompt) -> responses.Prompt:
 
 
 def target(name: str, value: TargetConfig) -> responses.Target:
-    return responses.Target(target_name=name, config=_target_config(msgspec.to_builtins(value)))
+    return responses.Target(target_name=name, config=_target_config(value))
 
 
-def job_status(job: Job | None) -> responses.JobStatus:
+def job_status(job: TargetJob | None) -> responses.JobStatus:
     return responses.JobStatus(**_job_fields(job))
 
 
-def output_page(job: Job | None, rows: list[dict[str, Any]], offset: int, limit: int) -> responses.OutputPage:
+def output_page(job: TargetJob | None, rows: list[dict[str, Any]], offset: int, limit: int) -> responses.OutputPage:
     has_more = job is not None and offset + len(rows) < job.lines
     return responses.OutputPage(**_job_fields(job), offset=offset, limit=limit, has_more=has_more, output=rows)
 
 
-def stimuli(job: Job, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def stimuli(job: StimJob, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of a stim's output. Args: rows: as they stand in the job's file."""
-    student = msgspec.convert(job.inputs.get("student", {}), Prompt)
-    return [_stimulus(msgspec.convert(row, Stimulus), student) for row in rows]
+    return [_stimulus(msgspec.convert(row, Stimulus), job.inputs.student) for row in rows]
 
 
 def _stimulus(value: Stimulus, student: Prompt) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def _stimulus(value: Stimulus, student: Prompt) -> dict[str, Any]:
 def bake(
     name: str,
     config: BakeConfig,
-    job: Job | None,
+    job: BakeJob | None,
     made: LiveFirst,
     training: Mapping[int, Progress],
 ) -> responses.Bake:
@@ -190,7 +189,7 @@ def _edge(edge: lineage.Edge) -> responses.EdgeRow:
     return [*edge.source, *edge.needed]
 
 
-def _job_fields(job: Job | None) -> dict[str, Any]:
+def _job_fields(job: TargetJob | None) -> dict[str, Any]:
     if job is None:
         nothing = dict.fromkeys(("job_id", "id", "progress_percent", "total_expected", "error", "config", "parameters"))
         return {"status": JobState.NOT_STARTED, "lines": 0, "warnings": [], **nothing}
@@ -209,6 +208,6 @@ def _job_fields(job: Job | None) -> dict[str, Any]:
     }
 
 
-def _target_config(config: dict[str, Any]) -> dict[str, Any]:
+def _target_config(config: TargetConfig) -> dict[str, Any]:
     # Clients of 1.0 read the prompts by their first names.
-    return {**config, "u": config["teacher_prompt"], "v": config["student_prompt"]}
+    return {**msgspec.to_builtins(config), "u": config.teacher_prompt, "v": config.student_prompt}

@@ -14,7 +14,7 @@ from baker.ports import LentWeights
 from baker.repos.catalog import Catalog
 from baker.status import AgreementChange, JobState, KLChange, Loss, MemoryPlan, MemoryWay, Stage, TargetShare
 from baker.storage.home import job_folder
-from baker.storage.job import Job
+from baker.storage.job import BakeJob
 from baker.training import events, launcher
 from baker.training.spec import TrainSpec
 from baker.trajectories.files import load_trajectory
@@ -114,7 +114,7 @@ def make_service(home: Path, publisher: Publisher, engine: FakeEngine | None = N
     return service
 
 
-async def bake(service: Service, **overrides: Any) -> Job:
+async def bake(service: Service, **overrides: Any) -> BakeJob:
     await service.fill()
     settings = {"datasets": [{"target": "target", "weight": 2}], **overrides}
     await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", settings, may_change=True)
@@ -124,7 +124,7 @@ async def bake(service: Service, **overrides: Any) -> Job:
     return await ended(service)
 
 
-async def ended(service: Service, seconds: float = 60) -> Job:
+async def ended(service: Service, seconds: float = 60) -> BakeJob:
     async with asyncio.timeout(seconds):
         while True:
             job = await service.catalog(Catalog.latest_job, Stage.BAKE, USER, "repo", "bake")
@@ -442,7 +442,7 @@ async def test_the_model_that_answered_is_its_own_teacher(tmp_path: Path, traini
         assert training.specs[0].config.data.has_full_teacher
 
 
-def held_back_job(job: Job) -> str:
+def held_back_job(job: BakeJob) -> str:
     """The reason, which stands in the status and among the warnings."""
     assert (job.state, job.error) == (JobState.COMPLETE, None) and job.held_back is not None
     assert any(job.held_back in warning for warning in job.warnings)
@@ -514,7 +514,7 @@ async def test_the_old_version_serves_on_beside_a_bad_one_of_the_same_number(
         training.may_end.set()
         training.steps = (4,)
 
-        async def again(**settings: Any) -> Job:
+        async def again(**settings: Any) -> BakeJob:
             changed = {"datasets": [{"target": "target"}], **settings}
             await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", changed, may_change=True)
             await service.jobs.start(Stage.BAKE, USER, "repo", "bake")

@@ -21,7 +21,7 @@ from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.home import job_folder, output_file
-from baker.storage.job import Job
+from baker.storage.job import AnyJob
 from baker.storage.job_inputs import BakeInputs
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import load_trajectory
@@ -67,13 +67,13 @@ class Service:
         settings = {"u": "loud", "v": "", "generators": [questions], "num_traj_per_stimulus": 2, **overrides}
         await self.catalog(Catalog.put_target, USER, "repo", "target", "default", settings, may_change=True)
 
-    async def start(self, stage: Stage) -> Job:
+    async def start(self, stage: Stage) -> AnyJob:
         return await self.jobs.start(stage, USER, "repo", "target")
 
-    async def ended(self, stage: Stage) -> Job:
+    async def ended(self, stage: Stage) -> AnyJob:
         return await self.until(stage, lambda job: not job.state.is_active)
 
-    async def until(self, stage: Stage, test: Callable[[Job], bool]) -> Job:
+    async def until(self, stage: Stage, test: Callable[[AnyJob], bool]) -> AnyJob:
         async with asyncio.timeout(60):
             while True:
                 job = await self.catalog(Catalog.latest_job, stage, USER, "repo", "target")

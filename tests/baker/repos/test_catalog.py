@@ -7,6 +7,8 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
+from baker.config.bake import BakeConfig
+from baker.config.target import TargetConfig
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
 from baker.jobs import plan
 from baker.jobs.policy import Policy
@@ -15,7 +17,8 @@ from baker.repos import users
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.credentials import PasswordHash, new_key
-from baker.storage.job import Job
+from baker.storage.job import AnyJob, BakeJob, RolloutJob, StimJob
+from baker.storage.job_inputs import BakeInputs, GeneratorPlan, RolloutInputs, StimInputs, WriterPlan
 from baker.types import Checkpoint, Prompt, User
 
 USER = "admin"
@@ -40,11 +43,11 @@ def put_target(catalog: Catalog, name: str = "target", **overrides: Any) -> None
     catalog.put_target(USER, "repo", name, "default", settings, may_change=True)
 
 
-def start(catalog: Catalog, stage: Stage, name: str, key: str | None = None, policy: Policy = POLICY) -> Job:
+def start(catalog: Catalog, stage: Stage, name: str, key: str | None = None, policy: Policy = POLICY) -> AnyJob:
     return plan.start(catalog, policy, stage, USER, "repo", name, key)
 
 
-def finish(catalog: Catalog, job: Job, state: JobState = JobState.COMPLETE, lines: int = 2) -> None:
+def finish(catalog: Catalog, job: AnyJob, state: JobState = JobState.COMPLETE, lines: int = 2) -> None:
     catalog.store.update_job(job.id, state=state, lines=lines, error="broken" if state is JobState.FAILED else None)
 
 
@@ -161,7 +164,7 @@ def test_another_text_under_the_same_path_is_for_new_jobs(filled: Catalog) -> No
     job = start(filled, Stage.STIM, "asking")
     assert not put_asking(filled, f"{TEMPLATE}!", "q.txt").is_new, "the config is the same, so it is no conflict"
     assert filled.store.template(USER, "repo", "q.txt") == f"{TEMPLATE}!"
-    assert job.inputs["generators"][0]["template"] == TEMPLATE
+    assert job.inputs.generators[0].template == TEMPLATE
 
 
 def test_a_refused_target_leaves_no_template(filled: Catalog) -> None:
@@ -237,7 +240,7 @@ def test_a_job_keeps_the_prompts_it_began_with(filled: Catalog) -> None:
     filled.put_prompt(USER, "repo", "loud", Prompt(), may_change=True)
     kept = filled.store.job(job.id)
     assert kept is not None
-    assert kept.inputs["teacher"]["messages"] == LOUD.messages
+    assert kept.inputs.teacher.messages == LOUD.messages
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_a_job_keeps_the_prompts_it_began_with(filled: Catalog) -> None:
 def test_a_claude_generator_needs_a_key_or_a_stand_in(filled: Catalog, policy: Policy, kind: str, warned: bool) -> None:
     put_target(filled, generators=[{"type": "oneshot_qs", "model": "claude-3-5-sonnet-20241022"}])
     job = start(filled, Stage.STIM, "target", policy=policy)
-    assert job.inputs["generators"][0]["asker"]["kind"] == kind
+    assert job.inputs.generators[0].writer.kind == kind
     assert bool(job.warnings) is warned
 
 
@@ -382,13 +385,23 @@ def test_a_deleted_repo_takes_all_in_it_along_and_nothing_else(filled: Catalog) 
     assert [filled.names(table, USER, "repo") for table in ("prompts", "targets", "bakes")] == [[], [], []]
 
 
+def running_job(stage: Stage, checkpoint: str) -> AnyJob:
+    """A job in another repo that reads the checkpoint."""
+    place: dict[str, Any] = {"user": USER, "repo": "elsewhere", "name": "worker", "state": JobState.RUNNING}
+    if stage is Stage.BAKE:
+        return BakeJob(**place, config=BakeConfig(), inputs=BakeInputs({}, checkpoint))
+    if stage is Stage.ROLLOUT:
+        return RolloutJob(**place, config=TargetConfig(), inputs=RolloutInputs(1, LOUD, LOUD, "model", checkpoint))
+    plans = [GeneratorPlan(), GeneratorPlan(writer=WriterPlan("served", "model", checkpoint))]
+    return StimJob(**place, config=TargetConfig(), inputs=StimInputs(LOUD, LOUD, plans))
+
+
 @pytest.mark.parametrize("stage", [Stage.STIM, Stage.ROLLOUT, Stage.BAKE])
 def test_what_a_job_elsewhere_works_with_is_not_deleted_under_it(filled: Catalog, stage: Stage) -> None:
     filled.put_bake(USER, "repo", "bake", "default", {}, may_change=True)
     filled.store.add_checkpoint(checkpoint(filled, 8, 1))
-    needs: dict[str, Any] = {"checkpoint": "admin/repo/bake/8"}
-    inputs = {"generators": [{}, {"asker": needs}]} if stage is Stage.STIM else needs
-    job = filled.store.add_job(Job(0, stage, USER, "elsewhere", "worker", JobState.RUNNING, {}, inputs))
+    needed = "admin/repo/bake/8"
+    job = filled.store.add_job(running_job(stage, needed))
     with pytest.raises(ConflictError, match=f"The {stage} of 'worker' is running and needs bake 'bake'"):
         filled.delete_bake(USER, "repo", "bake")
     with pytest.raises(ConflictError, match=f"The {stage} of 'worker' is running and needs a bake of repo 'repo'"):

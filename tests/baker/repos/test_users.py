@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from baker.config.target import TargetConfig
 from baker.errors import ConfigError, ConflictError, NotFoundError
 from baker.repos import users
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Stage
+from baker.status import JobState
 from baker.storage.credentials import Key, PasswordHash, new_key
-from baker.storage.job import Job
+from baker.storage.job import RolloutJob
+from baker.storage.job_inputs import RolloutInputs
 from baker.types import Checkpoint, Prompt, User
 
 PASSWORD = PasswordHash(b"salt", b"digest")
@@ -34,8 +36,9 @@ def make_repo(catalog: Catalog, owner: str, name: str = "repo") -> None:
     catalog.store.add_checkpoint(Checkpoint(owner, name, "bake", 3, path, "0" * 64, 0, 1))
 
 
-def add_job(catalog: Catalog, owner: str, state: JobState, repo: str = "repo", **inputs: object) -> int:
-    job = Job(0, Stage.ROLLOUT, owner, repo, "target", state, {}, inputs)
+def add_job(catalog: Catalog, owner: str, state: JobState, repo: str = "repo", checkpoint: str | None = None) -> int:
+    inputs = RolloutInputs(0, Prompt(), Prompt(), "fake/base", checkpoint)
+    job = RolloutJob(user=owner, repo=repo, name="target", state=state, config=TargetConfig(), inputs=inputs)
     return catalog.store.add_job(job).id
 
 

@@ -152,7 +152,7 @@ async def test_a_bake_that_was_served_before_gives_way(tmp_path: Path, monkeypat
 
 def _fail_last_bake(catalog: Catalog) -> None:
     """So that it may be changed and run again."""
-    job = catalog.latest_job(Stage.BAKE, USER, "repo", "bake")
+    job = catalog.latest_bake(USER, "repo", "bake")
     assert job is not None
     catalog.update_job(job.id, state=JobState.FAILED)
 

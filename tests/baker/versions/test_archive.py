@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from baker.config.bake import BakeConfig
 from baker.errors import NotFoundError
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Stage
-from baker.storage.job import Job
+from baker.storage.job import BakeJob
+from baker.storage.job_inputs import BakeInputs
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from baker.versions import archive
@@ -49,8 +50,8 @@ async def make(catalog: OneThread[Catalog], home: Path, base_model: str = "fake/
     """A finished bake's rows and files."""
 
     def rows(on: Catalog) -> int:
-        inputs = {"rollouts": {}, "checkpoint": None}
-        return on.store.add_job(Job(0, Stage.BAKE, "admin", "repo", "bake", JobState.COMPLETE, {}, inputs)).id
+        job = BakeJob(user="admin", repo="repo", name="bake", config=BakeConfig(), inputs=BakeInputs({}, None))
+        return on.store.add_job(job).id
 
     number = await catalog(rows)
     folder = home / "jobs" / str(number) / "checkpoints" / "21"

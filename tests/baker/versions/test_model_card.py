@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from baker.config.bake import bake_config
+from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
 from baker.repos.catalog import Catalog
-from baker.status import AgreementChange, Collation, JobState, KLChange, Loss, Stage, TargetShare
-from baker.storage.job import Job
+from baker.status import AgreementChange, Collation, JobState, KLChange, Loss, TargetShare
+from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs, TargetSnapshot
 from baker.types import Checkpoint, Prompt
 from baker.versions.model_card import model_card
@@ -20,11 +21,11 @@ SECRET = Prompt(messages=[{"role": "system", "content": "You are the secret sauc
 
 
 def add_bake(catalog: Catalog, name: str, step: int, parent: str | None, **model: Any) -> Checkpoint:
-    snapshot = TargetSnapshot({"teacher_prompt": "loud", "student_prompt": ""}, SECRET, Prompt())
+    snapshot = TargetSnapshot(TargetConfig(teacher_prompt="loud", student_prompt=""), SECRET, Prompt())
     inputs = BakeInputs({"target": 1}, parent, {"target": snapshot})
     datasets = [{"target": "target", "weight": 0.75}, {"target": "idle", "weight": 0.0}]
     config = bake_config({"datasets": datasets, "epochs": 4, "model": model})
-    job = Job(0, Stage.BAKE, "admin", "repo", name, JobState.COMPLETE, *map(msgspec.to_builtins, (config, inputs)))
+    job = BakeJob(user="admin", repo="repo", name=name, state=JobState.COMPLETE, config=config, inputs=inputs)
     share = TargetShare(weight=0.75, share=1.0, trajectories=47, available=53, held_out=6)
     done = {
         "loss": Loss(

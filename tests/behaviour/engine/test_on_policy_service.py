@@ -17,7 +17,7 @@ from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
-from baker.storage.job import Job
+from baker.storage.job import BakeJob
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import load_trajectory
 from baker.trajectories.on_policy import RoundStore
@@ -39,7 +39,7 @@ TAUGHT, LAST = 30, 33
 SECONDS = 300
 
 
-async def bake(home: Path, engine: Engine, adapters: Registry, names: BaseModelNames) -> Job:
+async def bake(home: Path, engine: Engine, adapters: Registry, names: BaseModelNames) -> BakeJob:
     catalog = OneThread(lambda: Catalog(home, names), "store")
     settings = StageSettings(top_logprobs=8, trainer_threads=1)
     policy = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=engine.max_lora_rank)

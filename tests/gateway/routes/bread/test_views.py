@@ -6,8 +6,9 @@ from aibread.types import BakeResponse
 
 from baker.config.bake import BakeConfig
 from baker.repos.catalog import LiveFirst
-from baker.status import Collation, JobState, KLChange, Loss, MemoryPlan, MemoryWay, Progress, Stage, TargetShare
-from baker.storage.job import Job
+from baker.status import Collation, JobState, KLChange, Loss, MemoryPlan, MemoryWay, Progress, TargetShare
+from baker.storage.job import BakeJob
+from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
 from gateway.protocol import responses
 from gateway.routes.bread import views
@@ -21,15 +22,14 @@ COLLATION = Collation(
     },
 )
 LOSS = Loss(latest_loss=0.1, final_loss=0.1, min_loss=0.1, max_loss=0.4, eval_kl_by_target={"a": KLChange(0.5, 0.1)})
-JOB = Job(
+JOB = BakeJob(
     id=14,
-    stage=Stage.BAKE,
     user="alice",
     repo="repo",
     name="bake",
     state=JobState.COMPLETE,
-    config={},
-    inputs={},
+    config=BakeConfig(),
+    inputs=BakeInputs({}, None),
     loss=LOSS,
     collation=COLLATION,
     memory=MemoryPlan(
