@@ -1,1 +1,1 @@
-"""Prompt baking: prompts, stimuli, trajectories and the adapters trained from them. Knows no HTTP and no vLLM."""
+"""Prompt baking: prompts, stimuli, trajectories and the adapters trained from them. Uses neither HTTP nor vLLM."""

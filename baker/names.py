@@ -1,4 +1,4 @@
-"""Legal names, and the only way from a name to a path."""
+"""Checks names, and turns names into paths."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _NAME = re.compile(NAME_PATTERN + r"\Z")
 
 MASTER_USER = "admin"
-"""Whose repos the master key works on when it names no user; there is no such row among the users."""
+"""The user that the master key acts as when a request names none. The users table has no row for it."""
 
 RESERVED = {
     "user": frozenset({MASTER_USER}),
@@ -18,16 +18,16 @@ RESERVED = {
     "target": frozenset({"batch", "default"}),
     "bake": frozenset({"batch", "default"}),
 }
-"""Names that collide with a route (`batch`), the built-in template (`default`) or the master key's user."""
+"""Names taken by a route (`batch`), the built-in template (`default`) or the master key's user."""
 
 
 def is_name(text: str) -> bool:
-    """Whether the text has the form of a name."""
+    """Whether `text` has the form of a name."""
     return _NAME.match(text) is not None
 
 
 def check_name(name: str, what: str) -> str:
-    """`name` itself, if a user, repo, prompt, target or bake (`what`) may be called so; else ConfigError."""
+    """`name` itself, if it is allowed for a `what` (user, repo, prompt, target, bake, ...). Raises: ConfigError."""
     if not is_name(name):
         raise ConfigError(f"{what} name {name!r} {_complaint(name)}")
     if name in RESERVED.get(what, ()):
@@ -47,7 +47,7 @@ def _complaint(name: str) -> str:
 
 
 def path_of(root: Path, *names: str) -> Path:
-    """The path below `root` that the checked `names` lead to; the only way from a name to the disk."""
+    """The path `root/<name>/<name>...`, with each name checked. Every path that contains a name is built here."""
     for name in names:
         check_name(name, "path")
     return root.joinpath(*names)

@@ -1,4 +1,4 @@
-"""What baking needs of an engine. The gateway implements it with vLLM; tests with a small fake."""
+"""Protocols that baking needs from an engine. The gateway implements them with vLLM, tests with a small fake."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -6,17 +6,20 @@ from typing import Any, NamedTuple, Protocol
 
 from baker.types import Checkpoint, Distribution, Message, ParsedAnswer, Sample, SampleRequest
 
+Warn = Callable[[str], Awaitable[None]]
+"""Adds a warning to the job's status."""
+
 
 class Sampler(Protocol):
-    """Text with the distribution that it was drawn from. Ready once `ServedModel.wait_ready` has returned."""
+    """Samples text together with the distribution it came from. Ready when `ServedModel.wait_ready` has returned."""
 
     @property
     def renders_tools(self) -> bool:
-        """Whether the chat template shows tools to the model; some drop them without a word."""
+        """Whether the chat template shows tools to the model; some templates drop them silently."""
         ...
 
     async def tokenise(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> list[int]:
-        """The token ids of a chat up to and with the header of the assistant's turn, as serving renders it.
+        """Token ids of a chat, including the header of the assistant's turn, rendered as in serving.
 
         Raises: InvalidInputError if the chat template refuses the messages; EngineError.
         """
@@ -33,22 +36,22 @@ class Sampler(Protocol):
     async def distribution(
         self, context_ids: Sequence[int], response_ids: Sequence[int], top_logprobs: int, adapter: Checkpoint | None
     ) -> Distribution:
-        """What the model would have expected at each of the response's T positions.
+        """The model's predictions at each of the response's T positions, given the context.
 
-        Raises: InvalidInputError if they do not fit the window; AdapterError; EngineError.
+        Raises: InvalidInputError if context and response do not fit the window; AdapterError; EngineError.
         """
         ...
 
     def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> ParsedAnswer:
-        """The answer as serving would return it, with calls of `tools` told apart from text."""
+        """The answer as serving would return it, with calls of `tools` separated from the text."""
         ...
 
 
 class LentWeights(NamedTuple):
     handles: bytes
-    """What one other process on the same device reads them by, once."""
+    """Handles with which one other process on the same device can open the weights, once."""
     gone: Callable[[], Awaitable[None]]
-    """Returns when their engine has ended."""
+    """Returns when the engine that lent them has ended."""
 
 
 class ServedModel(Protocol):
@@ -59,58 +62,58 @@ class ServedModel(Protocol):
 
     @property
     def path(self) -> Path:
-        """Its folder in Hugging Face's format."""
+        """Folder of the model in Hugging Face's format."""
         ...
 
     @property
     def max_lora_rank(self) -> int: ...
 
     async def wait_ready(self) -> None:
-        """Until the engine answers."""
+        """Return when the engine answers."""
         ...
 
     @property
     def lends_weights(self) -> bool:
-        """Whether a training may ask for its weights."""
+        """Whether a training may ask to use the engine's weights."""
         ...
 
     async def lend_weights(self) -> LentWeights:
-        """Raises: NotLentError saying why there is nothing to lend; EngineError."""
+        """Raises: NotLentError with the reason why the weights can't be lent; EngineError."""
         ...
 
     @property
     def sleep_share(self) -> float:
-        """Of each device's memory, that comes free while the engine sleeps; 0 where it can't."""
+        """Share of each device's memory that is free while the engine sleeps; 0 if it can't sleep."""
         ...
 
     async def sleep(self) -> None:
-        """Give that memory back: what runs may end first, what comes waits. Raises: EngineError, and it serves on."""
+        """Free that memory. Running requests may end first, new ones wait.
+
+        Raises: EngineError; the engine then keeps serving.
+        """
         ...
 
     async def wake(self) -> None:
-        """Serve again, once the engine has proved that it answers as before; one that does not is replaced."""
+        """Serve again, after the engine has given its known answers; an engine that does not is replaced."""
         ...
 
 
 class Publisher(Protocol):
     async def prove(self, checkpoint: Checkpoint) -> None:
-        """Load the checkpoint and see that the engine serves it as it was trained.
+        """Load the checkpoint and check that the engine serves it as it was trained.
 
         Raises: AdapterError if it does not; EngineError.
         """
         ...
 
     def register(self, checkpoint: Checkpoint) -> None:
-        """Give out its own name; the bake's stays where it is."""
+        """Serve the checkpoint under its own name; the bake's name keeps its meaning."""
         ...
 
     def publish(self, checkpoint: Checkpoint) -> None:
-        """Give out its own name, and point the bake's at it. What runs on an older checkpoint ends there."""
+        """Serve the checkpoint under its own name and the bake's. Requests in flight finish on the older checkpoint."""
         ...
 
     async def retire(self, checkpoint: Checkpoint) -> None:
-        """Give its name to nobody any more, and return when nothing runs on it: then its files may go."""
+        """Stop serving the checkpoint; return when no request uses it, so that its files can be deleted."""
         ...
-
-
-Warn = Callable[[str], Awaitable[None]]

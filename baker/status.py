@@ -1,4 +1,4 @@
-"""A job and everything that its status shows."""
+"""Stages and states of jobs, and the numbers that a job's status shows."""
 
 from enum import StrEnum
 
@@ -24,46 +24,59 @@ class JobState(StrEnum):
 
 
 NEGLIGIBLE_KL = 2e-3
-"""Nats per token: the rounding of engine (bfloat16) and trainer (float32) alone made 1.2e-3 on SmolLM2-135M."""
+"""Nats per token. Rounding alone, between engine (bfloat16) and trainer (float32), gave 1.2e-3 on SmolLM2-135M."""
 
 
 class KLChange(msgspec.Struct, frozen=True):
-    """A divergence on held-out stimuli, in nats per response token."""
+    """Forward KL on one target's held-out stimuli, in nats per response token."""
 
     before: float
+    """Before training."""
     after: float
-    """So far, while the bake runs."""
+    """At the latest evaluation."""
 
 
 class AgreementChange(msgspec.Struct, frozen=True):
-    """A share of response tokens on held-out stimuli: those whose likeliest token is the teacher's."""
+    """Share of one target's held-out response tokens at which student and teacher have the same likeliest token."""
 
     before: float
+    """Before training."""
     after: float
-    """So far, while the bake runs."""
+    """At the latest evaluation."""
 
 
 class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The loss of a bake so far, in nats per response token, and what else its evaluations found."""
+    """Training loss of a bake so far, in nats per response token, and the results of its evaluations."""
 
     latest_loss: float | None = None
+    """Loss of the latest optimizer step."""
     final_loss: float | None = None
+    """The same as `latest_loss`."""
     min_loss: float | None = None
+    """Lowest loss of a step."""
     max_loss: float | None = None
+    """Highest loss of a step."""
     eval_kl_before: float | None = None
+    """`eval_kl` before training."""
     eval_kl: float | None = None
-    """The forward KL on held-out stimuli, whatever divergence is trained, so that bakes compare."""
+    """Forward KL(teacher || student) on held-out stimuli. It does not depend on the divergence that is trained, so that
+    bakes can be compared."""
     recovered: float | None = None
-    """1 - eval_kl / eval_kl_before; absent where there was next to nothing to recover."""
+    """Share of the prompt's effect that the bake reproduces: 1 - eval_kl / eval_kl_before. Absent if eval_kl_before is
+    negligible."""
     eval_kl_by_target: dict[str, KLChange] = {}
+    """Forward KL before training and now, for each target."""
     agreement_before: float | None = None
+    """`agreement` before training."""
     agreement: float | None = None
-    """The share of held-out response tokens at which student and teacher have the same likeliest token."""
+    """Share of held-out response tokens at which student and teacher have the same likeliest token."""
     agreement_by_target: dict[str, AgreementChange] = {}
+    """Agreement before training and now, for each target."""
     drift_before: float | None = None
-    """0 unless the bake began from another one."""
+    """`drift` before training: 0 unless the bake starts from another bake."""
     drift: float | None = None
-    """KL(base || baked) on neutral questions, see `neutral.py`; known when the training is done."""
+    """KL(base || baked) in nats per token on questions that have nothing to do with the targets
+    (`trajectories/neutral.py`). Measured when training has ended."""
 
     def after_step(self, latest: float) -> "Loss":
         """The summary after one more step."""
@@ -78,108 +91,118 @@ class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
         agreement: float | None = None,
         agreement_by_target: dict[str, float] | None = None,
     ) -> "Loss":
-        """The summary after one more evaluation; the first one is the state before training."""
+        """The summary after one more evaluation; the first one measures the state before training."""
         is_first = self.eval_kl_before is None
         before = eval_kl if self.eval_kl_before is None else self.eval_kl_before
-        known, agreed = self.eval_kl_by_target, self.agreement_by_target
+        kl_so_far, agreement_so_far = self.eval_kl_by_target, self.agreement_by_target
         return msgspec.structs.replace(
             self,
             eval_kl_before=before,
             eval_kl=eval_kl,
             recovered=None if is_first or before < NEGLIGIBLE_KL else 1.0 - eval_kl / before,
             eval_kl_by_target={
-                target: KLChange(known[target].before if target in known else kl, kl)
+                target: KLChange(kl_so_far[target].before if target in kl_so_far else kl, kl)
                 for target, kl in by_target.items()
             },
             agreement_before=agreement if is_first else self.agreement_before,
             agreement=agreement,
             agreement_by_target={
-                target: AgreementChange(agreed[target].before if target in agreed else share, share)
+                target: AgreementChange(agreement_so_far[target].before if target in agreement_so_far else share, share)
                 for target, share in (agreement_by_target or {}).items()
             },
         )
 
     def after_drift(self, step: int, drift: float) -> "Loss":
-        """The summary after the drift was measured; step 0 is the state before training."""
+        """The summary after a measurement of the drift; step 0 is the state before training."""
         return msgspec.structs.replace(self, drift_before=drift if step == 0 else self.drift_before, drift=drift)
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Where a training stands after an optimizer step."""
+    """Progress of a training after an optimizer step."""
 
     step: int
-    """Optimizer steps so far."""
+    """Number of optimizer steps done."""
     total_steps: int
+    """Number of optimizer steps of the whole training, all on-policy rounds included."""
     epoch: float
+    """Number of passes over the data so far, with a fraction."""
     loss: float
-    """Mean divergence of the step's response tokens, in nats."""
+    """Mean divergence over the step's response tokens, in nats."""
     lr: float
+    """Learning rate of the step."""
     grad_norm: float
-    """Before it is scaled down."""
+    """Gradient norm before clipping."""
     tokens_per_second: float
-    """Tokens of contexts and responses, padding not counted."""
+    """Tokens of contexts and responses processed per second, without padding."""
     eta_seconds: float = 0.0
-    """Time left, if the steps to come take as long as those since the training was begun or taken up."""
+    """Seconds until the last step, estimated from the mean step time since the training started or resumed."""
     memory_bytes: int = 0
-    """Most that the process held of the machine's memory (resident set)."""
+    """Peak main memory of the training process (resident set), in bytes."""
     device_memory_bytes: int | None = None
-    """Most that it held of the GPU's; None without one."""
+    """Peak GPU memory of the training process, in bytes; null without a GPU."""
     round: int = 0
-    """The on-policy round; 0: before them."""
+    """Number of the on-policy round; 0 before the first."""
     rounds: int = 0
-    """So many there are."""
+    """Number of on-policy rounds in all."""
     answers: int | None = None
-    """While the student answers for that round: so many it has given."""
+    """Number of answers that the student has given for this round, while it answers; null while it trains."""
 
 
 class MemoryWay(StrEnum):
-    """How a training comes by its memory."""
+    """How a training gets the memory that it needs."""
 
     BESIDE = "beside"
-    """The engine serves on."""
+    """It fits while the engine keeps serving."""
     ASLEEP = "asleep"
-    """The engine gives the device's memory back, and its requests wait."""
+    """The engine frees its device memory during the training, and its requests wait."""
     REFUSED = "refused"
     """It does not fit."""
 
 
 class MemoryPlan(msgspec.Struct, frozen=True):
-    """What a training was found to need before it loaded anything, in bytes on each of its devices."""
+    """Memory that a training needs, estimated before it loads anything. All sizes are bytes on each device."""
 
     way: MemoryWay
+    """Whether it fits beside the engine (`beside`), only while the engine sleeps (`asleep`), or not at all
+    (`refused`)."""
     needed: dict[str, int]
-    """By part: `weights` of the base, `adapter` (with gradients and optimizer), `activations`, `logits`, `runtime`."""
+    """Bytes by part: `weights` of the base, `adapter` (with gradients and optimizer), `activations`, `logits`,
+    `runtime`."""
     total: int
+    """Sum of `needed`."""
     free: int | None
-    """Then; null where the system does not say."""
+    """Bytes that were free at the time of the estimate; null if the system does not report it."""
     devices: int
+    """Number of devices that share the training."""
     in_parts: bool
-    """Whether the base's weights are parted among the devices."""
+    """Whether the base's weights are split among the devices (FSDP)."""
     recomputes: bool
-    """Whether activations are computed again instead of kept."""
+    """Whether activations are recomputed in the backward pass instead of kept."""
     is_lent: bool = False
-    """Whether the base's weights are the engine's own, which takes none."""
+    """Whether the training uses the engine's own weights, which takes no memory for a copy."""
 
 
 class TargetShare(msgspec.Struct, frozen=True):
-    """What one target gave to a bake."""
+    """One target's part in the mix of a bake."""
 
     weight: float
-    """As configured; only its ratio to the others' counts."""
+    """Sampling weight from the config; only its ratio to the other weights counts."""
     share: float
-    """Of the mix: `trajectories` over all of them."""
+    """Share of the mix: `trajectories` / rows of the mix."""
     trajectories: int
-    """Rows in the mix; a row may stand there more than once."""
+    """Number of the target's rows in the mix; a row may be in it more than once."""
     available: int
-    """Rows that it had to draw them from."""
+    """Number of rows that could be drawn from."""
     held_out: int
-    """Rows that are only evaluated."""
+    """Number of rows that are only evaluated, never trained on."""
 
 
 class Collation(msgspec.Struct, frozen=True):
     """How the trajectories of a bake's targets were mixed."""
 
     total: int
-    """Rows in the mix."""
+    """Number of rows in the mix."""
     held_out: int
+    """Number of rows that are only evaluated, over all targets."""
     targets: dict[str, TargetShare]
+    """Part of each target with weight, by name."""

@@ -13,27 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 Message = dict[str, Any]
-"""A chat message in OpenAI's form; keys that we don't know are kept."""
+"""A chat message in OpenAI's format. Unknown keys are kept."""
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What conditions the model: messages, and tools for the chat template's tools argument."""
+    """Messages that condition the model, and tools for the chat template's `tools` argument."""
 
     messages: list[Message] = []
     tools: list[dict[str, Any]] | None = None
 
 
 class Stimulus(msgspec.Struct, frozen=True):
-    """One question that the prompted model will be asked."""
+    """A question for the prompted model."""
 
     id: int
     text: str
     generator: str
-    """The type of the generator that made it."""
+    """Type of the generator that produced it."""
     source: int = 0
-    """Its place in the target's list of generators."""
+    """Index of that generator in the target's list."""
     is_conditioned: bool = False
-    """Answered under the student prompt (`rollout_with_conditioned`); the teacher only judges the answer."""
+    """Whether it is answered under the student prompt, and the teacher only judges (`rollout_with_conditioned`)."""
 
 
 class StopReason(StrEnum):
@@ -42,36 +42,36 @@ class StopReason(StrEnum):
 
 
 class SampleRequest(msgspec.Struct, frozen=True):
-    """What the engine is to continue, and how."""
+    """A context for the engine to continue, with sampling settings."""
 
     context_ids: list[int]
     adapter: "Checkpoint | None" = None
     """None: the base model."""
     max_tokens: int = 1024
-    """Cut down to what the context window leaves."""
+    """Longest answer; lowered to the room that the context window leaves."""
     temperature: float = 1.0
     top_logprobs: int = 0
-    """K; 0 returns no distribution."""
+    """Number of tokens (K) to return the log-probabilities of at each position; 0: none."""
     seed: int | None = None
     extra: dict[str, Any] = {}
-    """More sampling settings by OpenAI's names: top_p, stop, frequency_penalty, ..."""
+    """Further sampling settings under OpenAI's names: top_p, stop, frequency_penalty, ..."""
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One answer of the engine."""
+    """An answer of the engine, as tokens."""
 
     response_ids: list[int]
-    """T ids; the last is the end-of-turn token, unless the answer was cut."""
+    """T token ids; the last is the end-of-turn token, unless the answer was cut at max_tokens."""
     text: str
     stop_reason: StopReason
     top_ids_TK: NDArray[np.int32]
-    """The K likeliest tokens at each position, likeliest first; shape (T, 0) if none were asked for."""
+    """The K likeliest tokens at each position, likeliest first; shape (T, 0) if `top_logprobs` was 0."""
     top_logprobs_TK: NDArray[np.float32]
     """Their log-probabilities (nats) under the whole vocabulary at temperature 1."""
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """What a model expects at each of T positions."""
+    """A model's predictions at each of T positions."""
 
     top_ids_TK: NDArray[np.int32]
     """The K likeliest tokens, likeliest first."""
@@ -80,42 +80,43 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class ParsedAnswer(msgspec.Struct, frozen=True):
-    """An answer as a message: what was written, and the tools that were called."""
+    """An answer as a message: its text, and the tools that it calls."""
 
     content: str | None
     tool_calls: list[dict[str, Any]]
-    """In OpenAI's form."""
+    """Tool calls in OpenAI's format."""
 
 
 class Trajectory(msgspec.Struct, frozen=True):
-    """A prompted answer with all that training needs: no tokenizer, no second forward pass."""
+    """A prompted answer with everything that training needs: no tokenizer and no second forward pass."""
 
     teacher_ids: NDArray[np.int32]
-    """The teacher's context: prompt, stimulus and the header of the assistant's turn."""
+    """Token ids of the teacher's context: prompt, stimulus and the header of the assistant's turn."""
     student_ids: NDArray[np.int32]
-    """The student's context for the same stimulus; the response follows it as it is."""
+    """Token ids of the student's context for the same stimulus; the same response follows it."""
     response_ids: NDArray[np.int32]
     top_ids_TK: NDArray[np.int32]
     top_logprobs_TK: NDArray[np.float32]
     stimulus: str
-    """The stimulus itself: the held-out part is split by it."""
+    """Text of the stimulus; the training and held-out parts are split by it."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """The adapter of one training step: immutable, on disk, with a name of its own."""
+    """The adapter of one training step: immutable, on disk, with its own name."""
 
     user: str
     repo: str
     bake: str
     step: int
     path: Path
-    """Its folder: adapter_config.json, adapter_model.safetensors, parity.json."""
+    """Folder with adapter_config.json, adapter_model.safetensors and parity.json."""
     sha256: str
+    """`content_hash` of the folder."""
     created: int
     """Unix seconds."""
     job_id: int
     is_served: bool = True
-    """False: it adapts another base model than the engine's, and is kept to be taken away."""
+    """False for an adapter of another base model than the engine's: it is kept only for download."""
 
     @property
     def name(self) -> str:
@@ -123,10 +124,10 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class MovedBy(StrEnum):
-    """What let a bake's name move to a checkpoint."""
+    """Why a bake's name moved to a checkpoint."""
 
     BAKE = "bake"
-    """It was made, or imported."""
+    """The checkpoint was trained, or imported."""
     PROMOTE = "promote"
     ROLLBACK = "rollback"
 
@@ -142,5 +143,6 @@ class User(msgspec.Struct, frozen=True):
 class Repo(msgspec.Struct, frozen=True):
     name: str
     base_model: str
-    """As the client spelled it."""
+    """Name of the base model, as the client wrote it."""
     created: int
+    """Unix seconds."""

@@ -1,7 +1,7 @@
-"""Settings of bakes: types, defaults, ranges, and the older and foreign spellings that are understood.
+"""Settings of bakes: types, defaults and ranges, and older names of fields.
 
-A field that is not here is refused by name. What becomes of each one is in docs/bake-config.md; what can be stored but
-not done here is in `bake_limits.py`. The defaults are the ones that measured best on the embedded model
+Unknown fields are refused by name. docs/bake-config.md describes every field; `unsupported.py` lists settings that can
+be stored but have no effect or prevent a run. The defaults are those that measured best on the embedded model
 (benchmarks/README.md).
 """
 
@@ -21,32 +21,40 @@ from baker.config.spellings import BAKERS, meaning
 
 
 class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One target of the mix."""
+
     target: str
+    """Name of the target."""
     weight: Annotated[float, msgspec.Meta(ge=0.0, le=1e9)] = 1.0
-    """Relative share of this target in the mix."""
+    """Sampling weight of the target's trajectories; only its ratio to the other weights counts."""
 
 
 class WandbConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where to send the metrics rows besides, if the operator allows it."""
+    """Sends the metrics rows to Weights & Biases too, if the operator allows it."""
 
     enable: bool = False
+    """Whether to send them."""
     project: str | None = None
+    """Project of the run."""
     name: str | None = None
-    """Of the run; absent: model.save_name, else the bake's."""
+    """Name of the run; absent: model.save_name, or else the bake's name."""
     entity: str | None = None
+    """User or team of the run."""
     tags: list[str] = []
+    """Tags of the run."""
 
 
 IN_PARTS = 3
-"""The stage that parts the weights among the devices."""
+"""ZeRO stage at which the weights are split among the devices."""
 
 
 class ZeroConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stage: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
+    """3: each device holds a part of the base model's weights (FSDP). Lower: each holds a copy of them (DDP)."""
 
 
 class DeepspeedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How several devices share the work of one, see `placement.py`."""
+    """How several devices share a training (`training/run/placement.py`). DeepSpeed itself is not used."""
 
     zero_optimization: ZeroConfig = ZeroConfig()
 
@@ -55,9 +63,9 @@ MIN_EPOCHS, MAX_EPOCHS = 2, 8
 
 
 def epochs_for(rows: int) -> int:
-    """The passes over so many trajectories where the config names no number: 8 over 53, 4 over 256, 3 over 768.
+    """Number of epochs over `rows` trajectories if the config sets none: 8 over 53, 4 over 256, 3 over 768.
 
-    The fewer there are, the more passes: in steps, more of either helps. See benchmarks/README.md.
+    Fewer trajectories get more epochs: what counts is the number of steps. See benchmarks/README.md.
     """
     return min(MAX_EPOCHS, max(MIN_EPOCHS, round(70 / math.sqrt(rows))))
 
@@ -66,31 +74,43 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a bake mixes its targets and trains."""
 
     type: str = "single_baker"
+    """Must be `single_baker`."""
     datasets: list[Dataset] = []
+    """Targets to mix."""
     epochs: Positive | None = None
-    """Passes over the mix; absent: as `epochs_for` says."""
+    """Number of passes over the mix; absent: 2 to 8, more for fewer trajectories (`epochs_for`)."""
     micro_batch_size: Positive = 2
-    """Trajectories in one forward pass. Small: with little data the number of steps counts most."""
+    """Number of trajectories in one forward pass. Small, since with little data the number of steps counts most."""
     gradient_accumulation_steps: Positive = 1
-    """Forward passes in one optimizer step."""
+    """Number of forward passes in one optimizer step."""
     total_trajectories: Positive | None = None
-    """Trajectories of the mix; absent: as many as there are."""
+    """Number of trajectories in the mix; absent: as many as the rollouts have."""
     seed: Seed = 42
+    """Seed of the adapter's initial weights, the order of the data and the dropout."""
     train_log_iter_interval: Positive = 1
+    """Number of optimizer steps between metrics rows."""
     eval_interval: NonNegative = 0
-    """Steps between evaluations; 0 evaluates before and after."""
+    """Number of optimizer steps between evaluations; 0: evaluate only before and after training."""
     model_name: str | None = None
-    """Read where model.parent_model_name is absent."""
+    """The same as model.parent_model_name; used if that is absent."""
     activation_checkpoint_cpu_offload: bool = False
-    """Stored: activations that are kept stay where they are."""
+    """Stored without effect: activations are kept on the device or recomputed, never moved."""
     model: ModelConfig = ModelConfig()
+    """The model to start from, and its adapter."""
     data: DataConfig = DataConfig()
+    """What the bake learns from, and how student and teacher are compared."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    """Settings of the optimizer."""
     scheduler: SchedulerConfig = SchedulerConfig()
+    """Settings of the learning rate's curve."""
     checkpoint: list[CheckpointConfig] = []
+    """When checkpoints are saved, and how an interrupted bake resumes."""
     publish_if: PublishConfig = PublishConfig()
+    """Conditions on the result for moving the bake's name to it."""
     wandb: WandbConfig = WandbConfig()
+    """Settings of Weights & Biases."""
     deepspeed: DeepspeedConfig = DeepspeedConfig()
+    """How several devices share the training."""
 
     def __post_init__(self) -> None:
         meaning("type", self.type, BAKERS)
@@ -99,11 +119,12 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def parent(self) -> str | None:
-        """The model to start from, as the client spelled it; None: the repo's base model."""
+        """Name of the model to start from, as the client wrote it; None: the repo's base model."""
         return self.model.parent_model_name or self.model_name
 
     def settled(self, *, is_own_teacher: bool) -> "BakeConfig":
-        """The config with a `data.teacher`: `full` where it has none and all answers are of the model that learns."""
+        """The config with `data.teacher` set; if it was absent, `full` if the parent gave all the rollouts' answers
+        (`is_own_teacher`), else `top_k`."""
         if self.data.teacher is not None:
             return self
         data = msgspec.structs.replace(self.data, teacher="full" if is_own_teacher else "top_k")
@@ -111,21 +132,22 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def resumes(self) -> bool:
-        """Whether training state is kept, to go on from after an interruption."""
+        """Whether the training state is written, so that an interrupted bake can resume."""
         return all(checkpoint.auto_resume is not False for checkpoint in self._checkpoints)
 
     @property
     def state_seconds(self) -> int:
-        """Between two training states; 0: one after each step."""
+        """Seconds between writes of the training state; 0: after each step."""
         return min((checkpoint.state_every_n_seconds for checkpoint in self._checkpoints), default=STATE_SECONDS)
 
     @property
     def keeps_state(self) -> bool:
+        """Whether the training state is kept when the bake is complete."""
         return any(checkpoint.keep_state for checkpoint in self._checkpoints)
 
     @property
     def save_total_limit(self) -> int | None:
-        """Checkpoints to keep; None: all."""
+        """Number of checkpoints to keep; None: all."""
         limits = [checkpoint.save_total_limit for checkpoint in self._checkpoints if checkpoint.save_total_limit]
         return min(limits, default=None)
 
@@ -135,7 +157,7 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Target -> weight; a target that is named twice has the sum."""
+        """Weight by target; a target that is listed twice gets the sum."""
         weights: dict[str, float] = {}
         for dataset in self.datasets:
             weights[dataset.target] = weights.get(dataset.target, 0.0) + dataset.weight
@@ -148,8 +170,8 @@ def bake_config(overrides: dict[str, Any], template: BakeConfig | None = None) -
 
 
 def _current(overrides: dict[str, Any]) -> dict[str, Any]:
-    """`overrides` with old names renamed, and with what peft_config says moved to where it takes effect."""
-    current: dict[str, Any] = _given(overrides)
+    """`overrides` with older names replaced and with the settings of peft_config copied to where they take effect."""
+    current: dict[str, Any] = _without_nulls(overrides)
     if isinstance(model := current.get("model"), dict):
         _rename(model, "name_or_path", "parent_model_name")
         if isinstance(peft := model.get("peft_config"), dict):
@@ -163,21 +185,22 @@ def _current(overrides: dict[str, Any]) -> dict[str, Any]:
     return current
 
 
-def _given(value: Any) -> Any:
-    """A copy without the keys whose value is None: that is "not given", in lists of objects too."""
+def _without_nulls(value: Any) -> Any:
+    """A deep copy without keys whose value is None: null means "not given", also inside lists of objects."""
     if isinstance(value, dict):
-        return {key: _given(inner) for key, inner in value.items() if inner is not None}
-    return [_given(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _rename(fields: dict[str, Any], old: str, new: str) -> None:
-    """The new name wins where both are given."""
+    """Rename a key in place; if both names are given, the new one wins."""
     if old in fields:
         value = fields.pop(old)
         fields.setdefault(new, value)
 
 
 def _adapter_settings(peft_config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of `baked_adapter_config` in `peft_config`. Raises: ConfigError naming the field in peft_config."""
     fields = adapter_fields(peft_config)
     try:
         msgspec.convert(fields, LoraConfig)

@@ -9,14 +9,16 @@ from baker.config.spellings import BAKERS, CACHE_FILE_SYSTEMS, SOURCE_TYPES, TEA
 
 
 class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows of a file: stored, and not trained on here."""
+    """Rows of a file. Stored, but a bake that names any can't be run: bakes train on rollouts."""
 
     type: str = "bake_jsonl"
+    """Must be `bake_jsonl`."""
     name_or_path: str | None = None
+    """Stored, like all fields below."""
     split: str | None = None
-    """Absent: `train` for sources, `eval` for eval_sources."""
+    """Absent: `train` in sources, `eval` in eval_sources."""
     max_samples: Annotated[int, msgspec.Meta(ge=-1)] = -1
-    """-1 is all."""
+    """-1: all."""
     sample_ratio: Share | None = None
     sample_count: NonNegative | None = None
     sample_seed: Seed = 42
@@ -27,53 +29,60 @@ class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OnPolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Training that goes on, after the teacher's answers, on the student's own, which the teacher judges.
+    """Rounds of training on the student's own answers, judged by the teacher, after the training on the teacher's.
 
     Source: on-policy distillation, arXiv:2306.13649.
     """
 
     rounds: NonNegative = 0
-    """0: none. In each, the student as it then is answers anew."""
+    """Number of rounds; 0: none. In each round the current student answers anew."""
     trajectories: Positive | None = None
-    """Answers of a round; absent: as many as the mix has rows."""
+    """Number of answers of the student in a round; absent: as many as the mix has rows."""
     share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
-    """Of them among the rows that a round trains on; the others are the teacher's answers."""
+    """Share of the student's answers in the rows that a round trains on; the rest are answers of the teacher."""
     epochs: Positive = 1
-    """Passes over a round's rows."""
+    """Number of passes over a round's rows."""
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
-    """At which the student answers."""
+    """Sampling temperature of the student's answers."""
     max_tokens: Positive | None = None
-    """Of an answer; absent: as many as the longest of the teacher's."""
+    """Longest answer of the student, in tokens; absent: as long as the teacher's longest."""
 
     def rows(self, mix_rows: int) -> tuple[int, int]:
-        """Of a round: how many the student answers, and how many the teacher did, of a mix of so many rows."""
+        """Number of a round's rows that the student answers, and that the teacher answered, for a mix of `mix_rows`."""
         own = self.trajectories or mix_rows
         return own, round(own * (1.0 - self.share) / self.share)
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a bake learns from, and how student and teacher are compared."""
+
     type: str = "single_baker"
+    """Must be `single_baker`."""
     sources: list[DataSource] = []
+    """Must be empty for a run: bakes train on rollouts, named in `datasets`."""
     eval_sources: list[DataSource] = []
+    """Must be empty for a run, like `sources`."""
     beta: Share | None = None
-    """Which divergence is trained, see `losses.Measure`; absent or 0: the forward KL."""
+    """Divergence that is trained (`divergences.Measure`): absent or 0 is the forward KL, 1 the reverse KL, and values
+    between give the generalised Jensen-Shannon divergence."""
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
-    """Of teacher and student alike, in the loss."""
+    """Temperature of both teacher and student in the loss."""
     teacher: str | None = None
-    """`top_k`: the distribution that the rollout kept; `full`: the trainer computes the whole of it, from the bake's
-    parent (or the base) under the teacher's context. Absent: see `BakeConfig.settled`."""
+    """Teacher's distribution: `top_k` is the one that the rollout kept; `full` covers the whole vocabulary, computed in
+    training from the bake's parent (or the base) under the teacher's context. Absent: see `BakeConfig.settled`."""
     hidden_weight: Annotated[float, msgspec.Meta(ge=0.0)] = 150.0
-    """With the full teacher: what the middle layers' distance from it counts beside the divergence, see
-    `Student.lesson`."""
+    """With the full teacher: weight of the distance between the student's and the teacher's middle layers, added to the
+    divergence (`Student.lesson`)."""
     on_policy: OnPolicyConfig = OnPolicyConfig()
+    """Rounds of training on the student's own answers."""
     max_length: Positive | None = None
     """Longest trajectory, in tokens of student context and response; longer responses are cut, with a warning."""
     train_eval_split: tuple[float, float] = (0.9, 0.1)
-    """Shares of the stimuli; the second is held out and gives eval_kl."""
+    """Shares of the stimuli for training and for evaluation; eval_kl is measured on the second."""
     seed: Seed | None = None
-    """Of the split and the mix; absent: the bake's seed."""
+    """Seed of the split and the mix; absent: the bake's seed."""
     dl_num_workers: NonNegative = 0
-    """Stored, as all that follow: the rows of a bake are in memory."""
+    """Stored without effect, like all fields below: a bake's rows are in memory."""
     num_proc: NonNegative = 1
     cache_dir: str | None = None
     cache_fs_type: str | None = None
@@ -95,5 +104,5 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def has_other_teacher(self) -> bool:
-        """Whether the bake's parent teaches too, and not only who answered in the rollout."""
+        """Whether the bake's parent teaches too, besides the model that answered in the rollout."""
         return self.has_full_teacher or self.on_policy.rounds > 0

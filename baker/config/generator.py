@@ -1,7 +1,7 @@
 """Settings of generators: where the questions of a target come from.
 
-All types take the same fields, as in the published schema. A field that means nothing to its type is accepted, and the
-stim's warnings name it. Stored and shown are the fields that were set and the defaults that a type has of its own.
+All types accept the same fields, as in the published schema. A field that has no effect for its type is accepted, with
+a warning of the stim. Only the fields that were set and a type's own defaults are stored and shown.
 """
 
 from typing import Any, ClassVar, get_args
@@ -18,38 +18,42 @@ MODEL_FIELDS = frozenset({"model", "temperature", "max_tokens", "seed"})
 
 
 def stored_default(default: Any) -> Any:
-    """A field's default that is stored and shown: `omit_defaults` knows only defaults without a factory."""
+    """A default that is stored and shown like a value that was set: `omit_defaults` keeps defaults from a factory."""
     return msgspec.field(default_factory=lambda: default)
 
 
 class GeneratorConfig(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"
 ):
-    """The fields of all types; `uses` are those that have an effect."""
+    """The fields of all types."""
 
     uses: ClassVar[frozenset[str]] = COMMON_FIELDS
+    """Names of the fields that have an effect for the type."""
     template_variables: ClassVar[tuple[str, ...]] = ()
-    """Those that the type's template must have."""
+    """Variables that the type's template must contain."""
 
     numq: Questions | None = None
-    """How many questions."""
+    """Number of questions."""
     questions: list[str] = []
+    """Questions of a `hardcoded` generator."""
     model: str | None = None
-    """Who writes questions: an Anthropic model, or a model served here; absent: the served base model."""
+    """Model that writes the questions: an Anthropic model, or a model served here; absent: the served base model."""
     temperature: Temperature | None = None
+    """Sampling temperature of that model."""
     max_tokens: Positive | None = None
-    """Tokens of one answer of that model, a list of questions; absent: enough for short ones."""
+    """Longest answer of that model (a list of questions), in tokens; absent: enough for short questions."""
     dataset: str | None = None
-    """A file in the service's `datasets` folder, a known name such as `squad`, or an id of Hugging Face's hub."""
+    """Name of a file in the service's `datasets` folder, a known name such as `squad`, or a Hugging Face Hub id."""
     column: str | None = None
-    """The field of the dataset's rows that holds the question; absent: guessed."""
+    """Name of the dataset's column that holds the questions; absent: guessed from the first row."""
     seed: Seed | None = None
+    """Seed of random draws and of the model that writes questions."""
     template_path: str | None = None
-    """`templates/<name>`; stands for a text in the repo that asks a model for questions."""
+    """Path `templates/<name>` of a text in the repo that asks a model for questions."""
     template_content: str | None = None
-    """That text, to be kept in the repo; see `detach_templates`."""
+    """Text of the template; it is stored in the repo (`detach_templates`)."""
     rollout_with_conditioned: bool = False
-    """The rollout answers these questions under the student prompt."""
+    """Whether the rollout answers these questions under the student prompt."""
 
     def __post_init__(self) -> None:
         if self.template_path is not None:
@@ -64,18 +68,18 @@ class GeneratorConfig(
         return str(self.__struct_config__.tag)
 
     def unused_fields(self) -> list[str]:
-        """The fields that were set though they have no effect."""
+        """Names of the fields that were set but have no effect."""
         return [field for field in msgspec.to_builtins(self) if field not in self.uses]
 
 
 class Hardcoded(GeneratorConfig, frozen=True, tag="hardcoded"):
-    """The questions as they stand; `numq` takes only the first so many."""
+    """The given questions; `numq` limits them to the first ones."""
 
     uses: ClassVar[frozenset[str]] = COMMON_FIELDS | {"questions"}
 
 
 class Asking(GeneratorConfig, frozen=True):
-    """A language model is asked for all of the questions."""
+    """A language model writes all of the questions."""
 
     uses: ClassVar[frozenset[str]] = COMMON_FIELDS | MODEL_FIELDS | {"template_path"}
 
@@ -84,26 +88,26 @@ class Asking(GeneratorConfig, frozen=True):
 
 
 class OneshotQs(Asking, frozen=True, tag="oneshot_qs"):
-    """Questions that bring the teacher prompt out."""
+    """Questions that make the teacher prompt's effect visible."""
 
     template_variables: ClassVar[tuple[str, ...]] = question_templates.VARIABLES
 
 
 class Custom(Asking, frozen=True, tag="custom"):
-    """What a template of the user's own asks for; it need not have any variable."""
+    """Questions that the user's own template asks for; it needs no variables."""
 
 
 class Persona(GeneratorConfig, frozen=True, tag="persona"):
     """Questions that anyone might be asked, from a bank that ships with the service.
 
-    If a `model` is named, it writes half of them: variations that fit the teacher prompt.
+    If a `model` is named, it writes half of them: variations that suit the teacher prompt.
     """
 
     uses: ClassVar[frozenset[str]] = COMMON_FIELDS | MODEL_FIELDS
 
     numq: Questions = stored_default(25)
     seed: Seed = stored_default(42)
-    """Of the drawing from the bank, and of what the model writes."""
+    """Seed of the draw from the bank, and of the model that writes variations."""
 
 
 class FromDataset(GeneratorConfig, frozen=True, tag="from_dataset"):
@@ -113,6 +117,7 @@ class FromDataset(GeneratorConfig, frozen=True, tag="from_dataset"):
 
     numq: Questions = stored_default(10)
     seed: Seed = stored_default(42)
+    """Seed of the draw."""
 
 
 Generator = Hardcoded | OneshotQs | Persona | FromDataset | Custom
@@ -121,28 +126,28 @@ TYPES = tuple(str(kind.__struct_config__.tag) for kind in get_args(Generator))
 
 
 def without_nulls(generators: list[Any]) -> list[Any]:
-    """The generators as a client sent them, without null fields: null and absent are alike.
+    """The generators that a client sent, without null fields: null means absent.
 
-    Raises: ConfigError, naming the types that there are, if a `type` is not one of them.
+    Raises: ConfigError listing the known types, if a `type` is unknown.
     """
-    given = []
+    cleaned = []
     for index, generator in enumerate(generators):
         if isinstance(generator, dict):
             generator = {field: value for field, value in generator.items() if value is not None}
             if generator.get("type") not in TYPES:
                 raise _type_error(index, generator.get("type"))
-        given.append(generator)
-    return given
+        cleaned.append(generator)
+    return cleaned
 
 
-def _type_error(index: int, found: Any) -> ConfigError:
-    text = f"{found!r} is no type of generator; there are {', '.join(TYPES)}"
+def _type_error(index: int, value: Any) -> ConfigError:
+    text = f"{value!r} is not a type of generator; allowed: {', '.join(TYPES)}"
     loc = ["body", "overrides", "generators", str(index), "type"]
     return ConfigError(f"{'.'.join(loc[1:])}: {text}", detail=[{"loc": loc, "msg": text, "type": "value_error"}])
 
 
 def _check_dataset(dataset: str) -> None:
-    """A name, or a hub's `org/name`: never a way out of the folder of datasets."""
+    """Raises: ConfigError unless `dataset` is a name or a Hub id `org/name`; it can't leave the folder of datasets."""
     parts = dataset.split("/")
     try:
         for part in parts:
@@ -154,7 +159,7 @@ def _check_dataset(dataset: str) -> None:
 
 
 def detach_templates(generators: list[Generator]) -> tuple[list[Generator], dict[str, str]]:
-    """The generators with paths in place of texts, and the texts by name, for the store.
+    """The generators with each template's text replaced by its path, and the texts by name, for the store.
 
     Raises: ConfigError if two generators give different texts under one name.
     """
@@ -168,7 +173,7 @@ def detach_templates(generators: list[Generator]) -> tuple[list[Generator], dict
         name = question_templates.name_for(content or "") if path is None else question_templates.template_name(path)
         if content is not None and contents.setdefault(name, content) != content:
             raise ConfigError(
-                f"generators give {question_templates.template_path(name)!r} two different texts: name them apart"
+                f"generators give {question_templates.template_path(name)!r} two different texts: use two names"
             )
         fields = {"template_path": question_templates.template_path(name), "template_content": None}
         detached.append(msgspec.structs.replace(generator, **fields))

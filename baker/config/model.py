@@ -1,4 +1,4 @@
-"""Settings under `model`: the base to start from, the adapter, and what the trainer computes in."""
+"""Settings under `model`: the model to start from, the adapter, and the precision of the training."""
 
 import re
 from typing import Annotated, Any
@@ -12,15 +12,19 @@ from baker.names import check_name
 
 
 class LoraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The LoRA adapter that a bake trains."""
+
     r: Positive = 16
     """Inner dimension (rank) of the update B @ A; at most the engine's max_lora_rank."""
     lora_alpha: Annotated[float, msgspec.Meta(gt=0.0)] = 16
-    """The update is scaled by lora_alpha / r (LoRA, arXiv:2106.09685)."""
+    """Scale of the update: it is multiplied by lora_alpha / r (LoRA, arXiv:2106.09685)."""
     lora_dropout: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    """Dropout probability on the adapter's input during training."""
     bias: str = "none"
+    """Must be `none`: the engine can't serve adapters with biases."""
     target_modules: str | list[str] = "all-linear"
-    """`all-linear` (attention and MLP, never embeddings or lm_head), a list or a comma list of module names, or a
-    regular expression that whole module names match."""
+    """Modules to adapt: `all-linear` (attention and MLP, never embeddings or lm_head), a list or a comma-separated
+    string of module names, or a regular expression that matches whole module names."""
 
     def __post_init__(self) -> None:
         meaning("bias", self.bias, BIASES)
@@ -29,30 +33,38 @@ class LoraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 re.compile(self.target_modules)
             except re.error as error:
                 raise ValueError(
-                    f"target_modules {self.target_modules!r} is neither a comma list nor a regular expression: {error}"
+                    f"target_modules {self.target_modules!r} is neither a comma-separated list nor a regular "
+                    f"expression: {error}"
                 ) from error
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model to start from, and its adapter."""
+
     type: str = "bake"
+    """Must be `bake`."""
     parent_model_name: str | None = None
     """Base model or bake to start from; absent: the repo's base model."""
     baked_adapter_config: LoraConfig = LoraConfig()
+    """Settings of the adapter."""
     dtype: str | None = None
-    """What the base computes in while training; absent: by device. Adapter weights are float32 in any case."""
+    """Type that the base model computes in during training; absent: chosen by device. Adapter weights are always
+    float32."""
     attn_implementation: str = "sdpa"
+    """Attention implementation of the training: `sdpa`, `eager`, `flash_attention_2` or `flash_attention_3`."""
     disable_activation_checkpoint: bool = False
-    """Never compute activations again, not even where they would not fit (`memory.py`)."""
+    """Whether to keep all activations, even if the training then does not fit into memory
+    (`training/run/memory.py`)."""
     peft_config: dict[str, Any] | None = None
-    """Raw PEFT settings: they give what baked_adapter_config does not."""
+    """Raw PEFT settings. They apply where baked_adapter_config does not set a value."""
     save_name: str | None = None
-    """A label of the result."""
+    """Label of the result."""
     student_model_path: str | None = None
-    """Another model with the same vocabulary as student, by its name in the service's models folder."""
+    """Name of another model in the service's models folder, with the same vocabulary, to train as student."""
     adapter_paths: list[str] | None = None
-    """[old] Ignored."""
+    """Ignored; sent by older clients."""
     parent_peft_dir: str | None = None
-    """[old] Ignored."""
+    """Ignored; sent by older clients."""
 
     def __post_init__(self) -> None:
         meaning("type", self.type, MODEL_FACTORIES)
@@ -65,5 +77,5 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def torch_dtype(self) -> str | None:
-        """torch's name of `dtype`."""
+        """`dtype` under torch's name."""
         return None if self.dtype is None else meaning("dtype", self.dtype, DTYPES)

@@ -10,29 +10,36 @@ from baker.config.spellings import OPTIMIZERS, SCHEDULES, Curve, meaning
 
 class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str = "adamw"
+    """Name of AdamW in any common spelling; there is no other optimizer."""
     learning_rate: Annotated[float, msgspec.Meta(gt=0.0)] = 1e-3
+    """Highest learning rate, reached after the warmup."""
     weight_decay: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    """Weight decay, decoupled from the gradient."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's two moments."""
     max_grad_norm: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
-    """Gradients are scaled down to this norm."""
+    """Largest gradient norm; larger gradients are scaled down to it."""
 
     def __post_init__(self) -> None:
         meaning("type", self.type, OPTIMIZERS)
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError(f"betas must lie in [0, 1), got {list(self.betas)}")
+            raise ValueError(f"betas must be at least 0 and below 1, got {list(self.betas)}")
 
 
 class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str = "linear"
+    """Curve of the learning rate after a linear warmup: `linear`, `cosine` or `constant`."""
     warmup_steps: NonNegative = 3
+    """Number of optimizer steps until the learning rate reaches its highest value."""
     lr: float | None = None
+    """Must be absent: set optimizer.learning_rate."""
 
     def __post_init__(self) -> None:
         meaning("type", self.type, SCHEDULES)
         if self.lr is not None:
-            raise ValueError(f"lr is no longer read, and {self.lr:g} was given: set optimizer.learning_rate")
+            raise ValueError(f"lr is no longer supported, got {self.lr:g}: set optimizer.learning_rate")
 
     @property
     def curve(self) -> Curve:
-        """What the learning rate does after the warmup."""
+        """Curve of the learning rate after the warmup."""
         return meaning("type", self.type, SCHEDULES)

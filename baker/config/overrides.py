@@ -1,4 +1,4 @@
-"""Lays a client's overrides over a template, and turns msgspec's complaints into errors that name the field."""
+"""Merges a client's overrides into a template, and converts msgspec's errors into ours, which name the field."""
 
 from typing import Any, TypeVar
 
@@ -10,14 +10,15 @@ Config = TypeVar("Config", bound=msgspec.Struct)
 
 
 def merge(template: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """`overrides` laid over `template`: objects key by key and deeply, all else replaced; None is "not given"."""
+    """`template` with `overrides` applied: objects are merged key by key at every level, all other values are replaced.
+    None means "not given"."""
     merged = dict(template)
     for key, value in overrides.items():
         if value is None:
             continue
-        below = merged.get(key)
-        if isinstance(below, dict) and isinstance(value, dict):
-            merged[key] = merge(below, value)
+        inherited = merged.get(key)
+        if isinstance(inherited, dict) and isinstance(value, dict):
+            merged[key] = merge(inherited, value)
         elif isinstance(value, dict):
             merged[key] = merge({}, value)
         else:
@@ -26,7 +27,7 @@ def merge(template: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
 
 
 def convert(overrides: dict[str, Any], template: Config | None, kind: type[Config]) -> Config:
-    """`overrides` over `template` as settings of that kind. Raises: ConfigError naming the field and the value."""
+    """`template` with `overrides` applied, as a `kind`. Raises: ConfigError naming the field and the value."""
     merged = merge({} if template is None else msgspec.to_builtins(template), overrides)
     try:
         return msgspec.convert(merged, kind)
@@ -35,7 +36,10 @@ def convert(overrides: dict[str, Any], template: Config | None, kind: type[Confi
 
 
 def config_error(error: msgspec.ValidationError, root: tuple[str, ...], given: Any) -> ConfigError:
-    """msgspec's complaint about `given` with the field's path first, as our clients expect it, and its value last."""
+    """msgspec's `error` about `given` as ours: the field's path first, as our clients expect, and its value last.
+
+    `root` is the path of `given` within the request.
+    """
     text, _, path = str(error).partition(" - at `$")
     fields = [part for part in path.rstrip("`").replace("[", ".").replace("]", "").split(".") if part]
     where = ".".join((*root[1:], *fields))
@@ -48,12 +52,12 @@ def config_error(error: msgspec.ValidationError, root: tuple[str, ...], given: A
 
 
 def with_value(complaint: str, value: Any) -> str:
-    """A complaint of msgspec's, which tells what was expected and at most the type that was found."""
+    """msgspec's message with the value added: msgspec itself gives the expected type and at most the found one."""
     return f"{complaint}{':' if ', got ' in complaint else ', got'} {value!r:.80}"
 
 
 def _value_at(given: Any, fields: list[str]) -> Any:
-    """UNSET where the path is not one of plain fields: msgspec does not say which key of a map it means."""
+    """The value at the path; UNSET if the path can't be followed, as msgspec does not name the key of a map."""
     for field in fields:
         try:
             given = given[int(field) if isinstance(given, list) else field]

@@ -1,17 +1,18 @@
-"""The raw PEFT settings that a bake may carry: which feed the adapter, which ask for nothing, which can't be served.
+"""Raw PEFT settings in a bake's config: which set the adapter, which have no effect, which can't be served.
 
-A whole `peft.LoraConfig(...).to_dict()` is welcome. peft itself is not needed here.
+A whole `peft.LoraConfig(...).to_dict()` is accepted. peft itself is not imported.
 """
 
 from typing import Any
 
 _ADAPTER_FIELDS = ("r", "lora_alpha", "lora_dropout", "bias", "target_modules")
-"""They mean what `baked_adapter_config` means by them."""
+"""Settings with the same meaning as in `baked_adapter_config`."""
 _FIXED: dict[str, Any] = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "init_lora_weights": True}
+"""Settings with only one supported value."""
 _DESCRIPTIVE = frozenset(
     {"base_model_name_or_path", "inference_mode", "megatron_core", "peft_version", "qalora_group_size", "revision"}
 )
-"""They change nothing by themselves."""
+"""Settings that change nothing on their own."""
 _NOT_SERVED = frozenset(
     {
         "alora_invocation_tokens",
@@ -44,18 +45,18 @@ _NOT_SERVED = frozenset(
         "velora_config",
     }
 )
-"""Features of peft 0.21 that the engine would not serve as they were trained, or that training here lacks."""
+"""Features of peft 0.21 that the engine does not serve as trained, or that our training lacks."""
 
 
 def check_peft_config(config: dict[str, Any]) -> None:
-    """Raises: ValueError naming each setting that can't be honoured, with its value."""
+    """Raises: ValueError naming each setting that is not supported."""
     complaints = [text for key, value in sorted(config.items()) if (text := _complaint(key, value)) is not None]
     if complaints:
         raise ValueError(f"peft_config: {'; '.join(complaints)}")
 
 
 def adapter_fields(config: dict[str, Any]) -> dict[str, Any]:
-    """What `config` gives of `baked_adapter_config`."""
+    """The settings of `baked_adapter_config` that `config` contains."""
     return {key: config[key] for key in _ADAPTER_FIELDS if key in config}
 
 
@@ -65,6 +66,6 @@ def _complaint(key: str, value: Any) -> str | None:
     if key in _FIXED:
         return None if value == _FIXED[key] else f"{key} must be {_FIXED[key]!r}, got {value!r}"
     if key in _NOT_SERVED:
-        # PEFT writes its features down even where they are off: False, {} or [].
+        # PEFT writes its features out even if they are off: False, {} or [].
         return f"{key} is not served here: remove it" if value else None
-    return f"{key} is no setting of a LoRA adapter"
+    return f"{key} is not a setting of a LoRA adapter"

@@ -1,7 +1,7 @@
-"""Texts that ask a model for questions: legal paths and contents, and how the variables are filled in.
+"""Templates of the texts that ask a model for questions: allowed paths and contents, and how variables are filled in.
 
-A template belongs to a repo and lives in the store under its bare name. Its path is only how clients spell it, so
-nothing that a client sends can lead to another place.
+A template belongs to a repo and is stored under its bare name. Clients write it as a path, but only the name counts, so
+no path from a client can reach another file.
 """
 
 import hashlib
@@ -15,21 +15,21 @@ from baker.names import check_name
 FOLDER = "templates"
 MAX_BYTES = 1 << 20
 VARIABLES = ("numq", "prompt_u")
-"""How many questions the model is asked for, and the teacher prompt as plain text."""
+"""Number of questions to ask for, and the teacher prompt as plain text."""
 
 
 def template_name(path: str) -> str:
-    """The bare name at the end of `path`, whatever folders stand before it. Raises: ConfigError."""
+    """The bare name at the end of `path`, without its folders. Raises: ConfigError."""
     return check_name(re.split(r"[/\\]", path)[-1], "template")
 
 
 def template_path(name: str) -> str:
-    """The one spelling of a template's path."""
+    """The path of the template in its normal form."""
     return f"{FOLDER}/{name}"
 
 
 def name_for(content: str) -> str:
-    """A name for a text that came without one: the same text gets the same name."""
+    """A name for a text that was sent without one: the same text gets the same name."""
     return f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.txt"
 
 
@@ -39,18 +39,18 @@ def check_content(content: str, required: Collection[str] = ()) -> None:
     if size > MAX_BYTES:
         raise ConfigError(f"the template has {size} bytes, at most {MAX_BYTES} are allowed")
     if not content.strip():
-        raise ConfigError("the template is blank: write what the model shall be asked")
+        raise ConfigError("the template is blank: write what to ask the model")
     missing = set(required) - variables(content)
     if missing:
         names = " and ".join(f"${{{name}}}" for name in sorted(missing))
-        raise ConfigError(f"the template lacks {names}, which must stand in it exactly so")
+        raise ConfigError(f"the template lacks {names}: add what is missing, written exactly so")
 
 
 def variables(content: str) -> set[str]:
-    """The names that stand in braces, as `${name}`; a `$${name}` is a dollar sign and a word."""
+    """The names written as `${name}`; `$${name}` is a literal dollar sign and text, not a variable."""
     return {name for match in Template.pattern.finditer(content) if (name := match["braced"]) is not None}
 
 
 def render(content: str, *, numq: int, prompt_text: str) -> str:
-    """The text with its variables filled in: `$$` becomes a dollar sign, any other `$name` stays as it is."""
+    """The text with its variables filled in. `$$` becomes a dollar sign; any other `$name` is left unchanged."""
     return Template(content).safe_substitute(numq=numq, prompt_u=prompt_text)

@@ -1,29 +1,16 @@
-"""Older and foreign words that are accepted for our settings."""
+"""Accepted values of text settings, including older spellings and those of other libraries, with their meanings."""
 
 from collections.abc import Mapping
 from typing import Literal, TypeVar, get_args
 
 BAKERS = {"single_baker": "single_baker"}
-
-
 MODEL_FACTORIES = {"bake": "bake"}
-
-
 TEACHERS = {"top_k": "top_k", "full": "full"}
-
-
 SOURCE_TYPES = {"bake_jsonl": "bake_jsonl"}
-
-
 CHECKPOINT_ENGINES = {"huggingface": "huggingface"}
-
-
 BIASES = {"none": "none"}
-"""The engine serves no adapter with biases."""
-
-
+"""The engine can't serve adapters with biases."""
 CACHE_FILE_SYSTEMS = {name: name for name in ("auto", "local", "shared")}
-
 
 DTYPES = {
     "bf16": "bfloat16",
@@ -32,17 +19,14 @@ DTYPES = {
     **{name: name for name in ("bfloat16", "float16", "float32")},
 }
 
-
 OPTIMIZERS = dict.fromkeys(
     ("adamw", "adam", "adamw_torch", "adamw_torch_fused", "fused_adam", "fusedadam", "cpu_adam", "huggingface"), "adamw"
 )
 
-
 Curve = Literal["linear", "cosine", "constant"]
-
+"""How the learning rate changes after the warmup."""
 
 _CURVES: tuple[Curve, ...] = get_args(Curve)
-
 
 SCHEDULES: dict[str, Curve] = {
     **{name: name for name in _CURVES},
@@ -50,15 +34,14 @@ SCHEDULES: dict[str, Curve] = {
     **{f"get_{name}_schedule_with_warmup": name for name in _CURVES},
     "huggingface": "linear",
 }
-"""All of them warm up, by `warmup_steps`."""
-
+"""Every schedule warms up for `warmup_steps`, whichever way it is spelled."""
 
 Meaning = TypeVar("Meaning", bound=str)
 
 
 def meaning(field: str, value: str, spellings: Mapping[str, Meaning]) -> Meaning:
-    """What `value` stands for, whatever its case and its dashes. Raises: ValueError listing what there is."""
+    """The meaning of `value`; case does not matter, and `-` equals `_`. Raises: ValueError listing allowed values."""
     known = spellings.get(value.strip().lower().replace("-", "_"))
     if known is None:
-        raise ValueError(f"{field} {value!r} is not known here; there is {', '.join(spellings)}")
+        raise ValueError(f"{field} {value!r} is not supported; allowed: {', '.join(spellings)}")
     return known

@@ -1,7 +1,4 @@
-"""Settings of targets: types, defaults, ranges; and how overrides are laid over a template, for bakes too.
-
-A field that is not here is refused by name. The settings of bakes are in `bake_config.py`.
-"""
+"""Settings of targets: types, defaults and ranges. Unknown fields are refused by name."""
 
 from typing import Any
 
@@ -15,22 +12,26 @@ RESERVED_KWARGS = ("model", "messages", "stream")
 
 
 class TargetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is baked: the prompts, the questions, and how the teacher answers them."""
+    """What a bake teaches: the prompts, the questions, and how the teacher answers them."""
 
     teacher_prompt: str | None = None
-    """Name of the prompt that is baked in; "" is no prompt at all."""
+    """Name of the prompt to bake in; "" is no prompt at all."""
     student_prompt: str | None = None
-    """Name of the prompt under which the baked model shall behave so; "" is no prompt at all."""
+    """Name of the prompt that the baked model will be used with; "" is no prompt at all."""
     generators: list[Generator] = []
+    """Generators of the questions."""
     model_name: str | None = None
-    """Who answers; absent: the repo's base model."""
+    """Model that answers the questions; absent: the repo's base model."""
     num_traj_per_stimulus: Answers = 1
+    """Number of answers to each question."""
     temperature: Temperature = 1.0
+    """Sampling temperature of the answers."""
     max_tokens: Positive | None = None
-    """Tokens of an answer, cut down to what the context window leaves; absent: the operator's rollout_max_tokens."""
+    """Longest answer in tokens, within what the context window leaves; absent: the operator's rollout_max_tokens."""
     max_concurrency: Positive = 10
+    """Number of answers that may be sampled at the same time."""
     extra_kwargs: dict[str, Any] = {}
-    """More sampling settings by OpenAI's names."""
+    """Further sampling settings under OpenAI's names."""
 
     def __post_init__(self) -> None:
         for key in RESERVED_KWARGS:

@@ -1,6 +1,6 @@
-"""What a bake may ask for and does not get here: a refusal where the result would change, else a warning.
+"""Settings of bakes that are not supported: refused if that would change the result, otherwise warned about.
 
-Only what the settings alone tell; what depends on the machine, the training process warns of.
+Only what can be judged from the settings; the training process warns about what depends on the machine.
 """
 
 from collections.abc import Iterator
@@ -11,29 +11,29 @@ from baker.config.peft import adapter_fields
 
 
 def refusals(config: BakeConfig) -> list[str]:
-    """Why the bake can't be run as it is; empty if it can."""
+    """Reasons why the bake can't be run with this config; empty if it can."""
     return list(_refusals(config))
 
 
 def warnings(config: BakeConfig) -> list[str]:
-    """What is done otherwise than asked for, as sentences for the user."""
+    """Settings that have no effect or are overruled, as sentences for the user."""
     return [*_warnings_of_model(config.model), *_warnings_of_training(config)]
 
 
 def _refusals(config: BakeConfig) -> Iterator[str]:
     on_policy = config.data.on_policy
     if config.model.student_model_path is not None:
-        for name, is_asked in (("teacher 'full'", config.data.has_full_teacher), ("on_policy", on_policy.rounds > 0)):
-            if is_asked:
+        for name, is_set in (("teacher 'full'", config.data.has_full_teacher), ("on_policy", on_policy.rounds > 0)):
+            if is_set:
                 yield f"data.{name} needs the teacher's own weights, but model.student_model_path names another model"
     if on_policy.rounds and not config.resumes:
         yield (
-            f"data.on_policy.rounds is {on_policy.rounds}, and each round goes on from the training state, "
-            "but checkpoint[].auto_resume is false, which keeps none"
+            f"data.on_policy.rounds is {on_policy.rounds}, and each round resumes from the training state, "
+            "but checkpoint[].auto_resume is false, so none is kept: remove auto_resume"
         )
     for name, sources in (("sources", config.data.sources), ("eval_sources", config.data.eval_sources)):
         if sources:
-            yield f"data.{name} names {len(sources)} files, but a bake learns from rollouts: name targets in datasets"
+            yield f"data.{name} names {len(sources)} files, but bakes train on rollouts: name targets in datasets"
 
 
 def _warnings_of_model(model: ModelConfig) -> Iterator[str]:
@@ -41,9 +41,9 @@ def _warnings_of_model(model: ModelConfig) -> Iterator[str]:
         if value is not None:
             yield f"model.{name} has no effect: name the parent in model.parent_model_name"
     for name, value in adapter_fields(model.peft_config or {}).items():
-        used = getattr(model.baked_adapter_config, name)
-        if value != used:
-            yield f"model.peft_config.{name} is {value!r}, but model.baked_adapter_config.{name} wins: {used!r}"
+        effective = getattr(model.baked_adapter_config, name)
+        if value != effective:
+            yield f"model.peft_config.{name} is {value!r}, but model.baked_adapter_config.{name} wins: {effective!r}"
 
 
 def _warnings_of_training(config: BakeConfig) -> Iterator[str]:

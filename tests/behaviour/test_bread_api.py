@@ -284,7 +284,7 @@ async def test_lineage_is_shown_as_a_graph_a_plan_and_a_tree(client: Client) -> 
             "/v1/repo/repo/targets/t",
             {"template": "default", "overrides": {"generators": [{"type": "magic"}]}},
             422,
-            "there are hardcoded, oneshot_qs, persona, from_dataset, custom",
+            "allowed: hardcoded, oneshot_qs, persona, from_dataset, custom",
         ),
         (
             "put",

@@ -243,7 +243,7 @@ def test_models_that_scale_their_logits_keep_no_states() -> None:
 
 
 def test_it_has_few_names() -> None:
-    with pytest.raises(ValueError, match="teacher 'all' is not known here; there is top_k, full"):
+    with pytest.raises(ValueError, match="teacher 'all' is not supported; allowed: top_k, full"):
         bake_config({"data": {"teacher": "all"}})
 
 

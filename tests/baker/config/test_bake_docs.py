@@ -55,7 +55,7 @@ TRIES: dict[str, tuple[dict[str, Any], str]] = {
     "data.eval_sources": ({"data": {"eval_sources": [{"split": "eval"}]}}, "can't be run here: data.eval_sources"),
     "data.on_policy.rounds": (
         {"data": {"on_policy": {"rounds": 1}}, "checkpoint": [{"auto_resume": False}]},
-        "data.on_policy.rounds is 1, and each round goes on from the training state",
+        "data.on_policy.rounds is 1, and each round resumes from the training state",
     ),
     "data.max_length": ({"data": {"max_length": 8}}, "cut to data.max_length (8 tokens)"),
     "data.train_eval_split": ({"data": {"train_eval_split": [1, 0]}}, "nothing is held out, so there is no eval_kl"),

@@ -71,10 +71,10 @@ def test_fields_without_an_effect_are_known(kind: str) -> None:
 @pytest.mark.parametrize(
     ("generator", "where", "complaint"),
     [
-        ({"type": "magic"}, ".0.type", "'magic' is no type of generator; there are hardcoded, oneshot_qs, persona"),
-        ({"type": None}, ".0.type", "None is no type"),
-        ({"type": ["hardcoded"]}, ".0.type", "is no type"),
-        ({"numq": 3}, ".0.type", "None is no type"),
+        ({"type": "magic"}, ".0.type", "'magic' is not a type of generator; allowed: hardcoded, oneshot_qs, persona"),
+        ({"type": None}, ".0.type", "None is not a type"),
+        ({"type": ["hardcoded"]}, ".0.type", "is not a type"),
+        ({"numq": 3}, ".0.type", "None is not a type"),
         ("hardcoded", ".0", "object"),
         ({"type": "hardcoded", "colour": 1}, ".0", "colour"),
         ({"type": "persona", "numq": 0}, ".0.numq", ">= 1"),
@@ -138,5 +138,5 @@ def test_an_unnamed_text_gets_the_same_name_each_time_and_another_text_another()
 
 def test_two_texts_under_one_name_are_refused() -> None:
     texts = [{"type": "custom", "template_path": "q", "template_content": text} for text in ("One", "Two")]
-    with pytest.raises(ConfigError, match=r"'templates/q'.*name them apart"):
+    with pytest.raises(ConfigError, match=r"'templates/q'.*use two names"):
         detach_templates(config_of(*texts).generators)

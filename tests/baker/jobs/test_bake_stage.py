@@ -495,7 +495,9 @@ async def test_what_could_not_be_measured_was_not_shown(
 ) -> None:
     monkeypatch.setattr("baker.trajectories.neutral.questions", lambda: ["UNRENDERABLE"])
     async with running(make_service(tmp_path, Publisher())) as service:
-        assert held_back_job(await bake(service, publish_if=GOOD)) == "drift is not known, publish_if.max_drift 0.031"
+        assert (
+            held_back_job(await bake(service, publish_if=GOOD)) == "drift was not measured, publish_if.max_drift 0.031"
+        )
 
 
 async def test_the_old_version_serves_on_beside_a_bad_one_of_the_same_number(
