@@ -187,10 +187,10 @@ def _sweep(home: Path, known: set[int]) -> None:
 
 
 def _job_numbers(catalog: Catalog) -> set[int]:
-    return catalog.store.job_numbers()
+    return catalog.store.jobs.numbers()
 
 
 def _checkpoints(catalog: Catalog) -> tuple[list[Checkpoint], list[Checkpoint]]:
     """Those that are served, and to which of them names were moved."""
-    all_of_them, moved = catalog.store.all_checkpoints(), catalog.store.all_moved()
+    all_of_them, moved = catalog.store.checkpoints.all(), catalog.store.checkpoints.all_moved()
     return [known for known in all_of_them if known.is_served], [known for known in moved if known.is_served]

@@ -47,7 +47,7 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
             f"model.parent_model_name: {parent_name!r} is not its bake's last checkpoint: that one still trains"
         )
     for target in (target for target, weight in config.weights.items() if weight > 0):
-        job = catalog.store.latest_rollout(user, repo, target)
+        job = catalog.store.jobs.latest_rollout(user, repo, target)
         if job is None or job.state is JobState.FAILED:
             missing.append(f"{target!r} ({'not started' if job is None else 'failed'})")
             continue
@@ -101,5 +101,5 @@ def _check_student(policy: Policy, student: str, bake: str) -> None:
 
 
 def _is_being_made(catalog: Catalog, checkpoint: Checkpoint) -> bool:
-    job = catalog.store.job(checkpoint.job_id)
+    job = catalog.store.jobs.find(checkpoint.job_id)
     return job is not None and job.state.is_active

@@ -35,7 +35,7 @@ def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, 
             if not is_over or (key is not None and existing.idempotency_key == key):
                 return existing
         planned = _PLANNERS[stage](catalog, policy, user, repo, name)
-        return catalog.store.add_job(msgspec.structs.replace(planned, idempotency_key=key, created=int(time.time())))
+        return catalog.store.jobs.add(msgspec.structs.replace(planned, idempotency_key=key, created=int(time.time())))
 
 
 def _is_to_be_tried_otherwise(catalog: Catalog, job: AnyJob) -> bool:

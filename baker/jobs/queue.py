@@ -153,7 +153,7 @@ class Jobs:
 
 
 def _job(catalog: Catalog, job_id: int) -> AnyJob:
-    job = catalog.store.job(job_id)
+    job = catalog.store.jobs.find(job_id)
     if job is None:
         raise StageError(f"job {job_id} was removed")
     return job
@@ -164,7 +164,7 @@ def _begin(catalog: Catalog, job: Job) -> bool:
     with catalog.store.transaction():
         if _job(catalog, job.id).state is not JobState.PENDING:
             return False
-        catalog.store.update_job(job.id, state=JobState.RUNNING, attempts=job.attempts + 1)
+        catalog.store.jobs.update(job.id, state=JobState.RUNNING, attempts=job.attempts + 1)
         return True
 
 
@@ -173,32 +173,32 @@ def _cancel_pending(catalog: Catalog, job_id: int) -> bool:
     with catalog.store.transaction():
         if _job(catalog, job_id).state is not JobState.PENDING:
             return False
-        catalog.store.update_job(job_id, state=JobState.FAILED, error=CANCELLED, finished=int(time.time()))
+        catalog.store.jobs.update(job_id, state=JobState.FAILED, error=CANCELLED, finished=int(time.time()))
         return True
 
 
 def _take_up_interrupted(catalog: Catalog) -> None:
-    for job in catalog.store.jobs_in(JobState.RUNNING):
+    for job in catalog.store.jobs.in_state(JobState.RUNNING):
         if job.attempts >= MAX_ATTEMPTS:
             reason = f"it was begun {job.attempts} times and each time the service ended before it: run it again"
-            catalog.store.update_job(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+            catalog.store.jobs.update(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
         else:
-            catalog.store.update_job(job.id, state=JobState.PENDING)
+            catalog.store.jobs.update(job.id, state=JobState.PENDING)
 
 
 def _runnable(catalog: Catalog) -> list[AnyJob]:
     """Pending jobs whose input is there, oldest first; those whose input failed fail too."""
     runnable = []
-    for job in catalog.store.jobs_in(JobState.PENDING):
-        inputs = [catalog.store.job(number) for number in job.depends_on]
+    for job in catalog.store.jobs.in_state(JobState.PENDING):
+        inputs = [catalog.store.jobs.find(number) for number in job.depends_on]
         broken = [number for number, row in zip(job.depends_on, inputs, strict=True) if row is None]
         failed = [row for row in inputs if row is not None and row.state is JobState.FAILED]
         if failed:
             reason = f"the {failed[0].stage} of target {failed[0].name!r} failed: {failed[0].error}"
-            catalog.store.update_job(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+            catalog.store.jobs.update(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
         elif broken:
             reason = f"the jobs that it needs were removed: {broken}"
-            catalog.store.update_job(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+            catalog.store.jobs.update(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
         elif all(row is not None and row.state is JobState.COMPLETE for row in inputs):
             runnable.append(job)
     return runnable

@@ -15,7 +15,7 @@ from baker.storage.job_inputs import RolloutInputs
 def plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> RolloutJob:
     config = catalog.target(user, repo, name)
     max_tokens = config.max_tokens or policy.rollout_max_tokens
-    stim_job = catalog.store.latest_stim(user, repo, name)
+    stim_job = catalog.store.jobs.latest_stim(user, repo, name)
     if stim_job is None or stim_job.state is JobState.FAILED:
         state = "has not been started" if stim_job is None else f"failed ({stim_job.error})"
         raise InvalidInputError(f"The stim of target {name!r} {state}: run stim first")

@@ -192,9 +192,9 @@ class Stages:
 
 def _add_warning(catalog: Catalog, job_id: int, message: str) -> None:
     with catalog.store.transaction():
-        job = catalog.store.job(job_id)
+        job = catalog.store.jobs.find(job_id)
         if job is not None and message not in job.warnings:
-            catalog.store.update_job(job_id, warnings=[*job.warnings, message])
+            catalog.store.jobs.update(job_id, warnings=[*job.warnings, message])
 
 
 def _find_checkpoint(catalog: Catalog, name: str) -> Checkpoint:

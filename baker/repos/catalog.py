@@ -27,7 +27,8 @@ from baker.model_names import (
 from baker.names import MASTER_USER, check_name
 from baker.status import JobState, Stage
 from baker.storage.job import AnyJob, BakeJob, RolloutJob, StimJob
-from baker.storage.store import NamedTable, Row, Store
+from baker.storage.rows import Row
+from baker.storage.store import NamedTable, Store
 from baker.types import Checkpoint, Message, Prompt, Repo
 
 DEFAULT_TEMPLATE = "default"
@@ -67,7 +68,7 @@ class Catalog:
 
     def check_user(self, user: str) -> None:
         """Raises: NotFoundError."""
-        if user != MASTER_USER and self.store.user(user) is None:
+        if user != MASTER_USER and self.store.users.find(user) is None:
             raise NotFoundError(f"User {user!r} not found")
 
     # Repos
@@ -118,7 +119,7 @@ class Catalog:
         """Raises: ConflictError while a job of the repo (None: of all the user's) is active, or one elsewhere needs a
         bake of it."""
         prefix = f"{user}/" if repo is None else f"{user}/{repo}/"
-        for job in self.store.jobs_in(JobState.PENDING, JobState.RUNNING):
+        for job in self.store.jobs.in_state(JobState.PENDING, JobState.RUNNING):
             if f"{job.user}/{job.repo}/".startswith(prefix):
                 raise ConflictError(
                     f"The {job.stage} of {job.name!r} in repo {job.repo!r} is {job.state}: "
@@ -218,7 +219,7 @@ class Catalog:
                         f"Bake {job.name!r} is {job.state} and needs target {name!r}: wait until it ends, or cancel it"
                     )
             self.store.remove("targets", user, repo, name)
-            return self.store.remove_jobs(user, repo, name, TARGET_STAGES)
+            return self.store.jobs.remove(user, repo, name, TARGET_STAGES)
 
     # Bakes
 
@@ -260,9 +261,9 @@ class Catalog:
                 if job.stage is Stage.BAKE and job.name == name:
                     raise ConflictError(f"Bake {name!r} is {job.state}: wait until it ends, or cancel it")
             self._check_unread(user, f"{user}/{repo}/{name}/", f"bake {name!r}")
-            self.store.remove_checkpoints(user, repo, name)
+            self.store.checkpoints.remove_of_bake(user, repo, name)
             self.store.remove("bakes", user, repo, name)
-            return self.store.remove_jobs(user, repo, name, (Stage.BAKE,))
+            return self.store.jobs.remove(user, repo, name, (Stage.BAKE,))
 
     # Lists, jobs and models
 
@@ -283,33 +284,33 @@ class Catalog:
     def latest_stim(self, user: str, repo: str, target: str) -> StimJob | None:
         """Raises: NotFoundError if there is no such target."""
         self.target(user, repo, target)
-        return self.store.latest_stim(user, repo, target)
+        return self.store.jobs.latest_stim(user, repo, target)
 
     def latest_rollout(self, user: str, repo: str, target: str) -> RolloutJob | None:
         """Raises: NotFoundError if there is no such target."""
         self.target(user, repo, target)
-        return self.store.latest_rollout(user, repo, target)
+        return self.store.jobs.latest_rollout(user, repo, target)
 
     def latest_bake(self, user: str, repo: str, bake: str) -> BakeJob | None:
         """Raises: NotFoundError if there is no such bake."""
         self.bake(user, repo, bake)
-        return self.store.latest_bake(user, repo, bake)
+        return self.store.jobs.latest_bake(user, repo, bake)
 
     def bake_before(self, job: BakeJob) -> BakeJob | None:
         """The run of the same bake before `job`."""
-        return self.store.bake_before(job)
+        return self.store.jobs.bake_before(job)
 
     def update_job(self, job_id: int, /, **changes: Any) -> None:
         """Set columns of the job's row."""
-        self.store.update_job(job_id, **changes)
+        self.store.jobs.update(job_id, **changes)
 
     def checkpoints(self, user: str, repo: str, bake: str) -> list[Checkpoint]:
         """Newest first."""
-        return self.store.checkpoints(user, repo, bake)
+        return self.store.checkpoints.of_bake(user, repo, bake)
 
     def live_first(self, user: str, repo: str, bake: str) -> LiveFirst:
         live = self.find_checkpoint(user, repo, bake, None)
-        newest_first = self.store.checkpoints(user, repo, bake)
+        newest_first = self.store.checkpoints.of_bake(user, repo, bake)
         return LiveFirst(live, sorted(newest_first, key=lambda checkpoint: checkpoint != live))
 
     def is_held_back(self, job: BakeJob) -> bool:
@@ -320,12 +321,12 @@ class Catalog:
     def find_checkpoint(self, user: str, repo: str, bake: str, step: int | None) -> Checkpoint | None:
         """That of training step `step`; None: the one that the bake's name means."""
         if step is None:
-            return next((move.checkpoint for move in self.store.moves(user, repo, bake)), None)
-        return next((known for known in self.store.checkpoints(user, repo, bake) if known.step == step), None)
+            return next((move.checkpoint for move in self.store.checkpoints.moves(user, repo, bake)), None)
+        return next((known for known in self.store.checkpoints.of_bake(user, repo, bake) if known.step == step), None)
 
     def checkpoints_in_use(self) -> set[str]:
         """Names of those that an active job works on."""
-        active = self.store.jobs_in(JobState.PENDING, JobState.RUNNING)
+        active = self.store.jobs.in_state(JobState.PENDING, JobState.RUNNING)
         return {name for job in active for name in job.inputs.checkpoints}
 
     def checkpoint_named(self, name: str) -> Checkpoint | None:
@@ -361,28 +362,28 @@ class Catalog:
                         f"Model {name!r} names a strength, which only a request to a model may: write {whole!r} here"
                     )
                 return ResolvedModel(checkpoint, None)
-            if ref.step is None and (known := self.store.checkpoints(owner, ref.repo, ref.bake)):
+            if ref.step is None and (known := self.store.checkpoints.of_bake(owner, ref.repo, ref.bake)):
                 raise InvalidInputError(held_back_message(name, [each.name for each in known]))
         if self.base.stands_in and (ref is None or (ref.step is None and self.store.repo(user, ref.repo) is None)):
             return ResolvedModel(None, f"{name!r} is not on this machine: {self.base.served!r} stands in for it")
-        known = self.store.checkpoints_of(user)
+        known = self.store.checkpoints.of_user(user)
         served = [self.base.served, *(checkpoint.name for checkpoint in known if checkpoint.is_served)]
         raise InvalidInputError(f"Model {name!r} is not served here; there is: {', '.join(nearest(name, served, 5))}")
 
     def _active_jobs(self, user: str, repo: str) -> list[AnyJob]:
-        jobs = self.store.jobs_in(JobState.PENDING, JobState.RUNNING)
+        jobs = self.store.jobs.in_state(JobState.PENDING, JobState.RUNNING)
         return [job for job in jobs if (job.user, job.repo) == (user, repo)]
 
     def _check_unread(self, user: str, prefix: str, what: str) -> None:
         """Raises: ConflictError while a job needs a checkpoint whose name begins so."""
-        for job in self.store.jobs_in(JobState.PENDING, JobState.RUNNING):
+        for job in self.store.jobs.in_state(JobState.PENDING, JobState.RUNNING):
             if any(name.startswith(prefix) for name in job.inputs.checkpoints):
                 # Who else works with it, and on what, is none of the user's business.
                 whose = f"The {job.stage} of {job.name!r}" if job.user == user else "A job of another user"
                 raise ConflictError(f"{whose} is {job.state} and needs {what}: wait until it ends, or cancel it")
 
     def _has_output(self, user: str, repo: str, name: str, stage: Stage) -> bool:
-        job = self.store.latest_job(stage, user, repo, name)
+        job = self.store.jobs.latest(stage, user, repo, name)
         if job is None or (isinstance(job, BakeJob) and self.is_held_back(job)):
             return False
         return job.state is not JobState.FAILED or job.lines > 0

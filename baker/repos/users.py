@@ -28,7 +28,7 @@ def check_user(user: User) -> None:
 
 def salt_for(catalog: Catalog, user_id: str) -> bytes:
     """What to hash the user's password with, so that `add` can compare it; a new one if there is no such user."""
-    known = catalog.store.user(user_id)
+    known = catalog.store.users.find(user_id)
     return new_salt() if known is None else known[1].salt
 
 
@@ -40,10 +40,10 @@ def add(catalog: Catalog, user: User, password: PasswordHash, key: Key) -> bool:
     """
     check_user(user)
     with catalog.store.transaction():
-        known = catalog.store.user(user.id)
+        known = catalog.store.users.find(user.id)
         if known is None:
-            catalog.store.add_user(user, password)
-            catalog.store.add_key(key)
+            catalog.store.users.add(user, password)
+            catalog.store.users.add_key(key)
             return True
     there, its_password = known
     if (there.alias, there.email, its_password) != (user.alias, user.email, password):
@@ -55,14 +55,14 @@ def add_key(catalog: Catalog, key: Key) -> None:
     """A further key. Raises: NotFoundError."""
     with catalog.store.transaction():
         _check_known(catalog, key.user)
-        catalog.store.add_key(key)
+        catalog.store.users.add_key(key)
 
 
 def remove_key(catalog: Catalog, user_id: str, key_id: str) -> None:
     """Raises: NotFoundError."""
     with catalog.store.transaction():
         _check_known(catalog, user_id)
-        if not catalog.store.remove_key(user_id, key_id):
+        if not catalog.store.users.remove_key(user_id, key_id):
             raise NotFoundError(f"User {user_id!r} has no key {key_id!r}")
 
 
@@ -76,19 +76,19 @@ def remove(catalog: Catalog, user_id: str) -> list[int]:
         _check_known(catalog, user_id)
         catalog.check_unused(user_id)
         removed = [job for repo in catalog.repos(user_id) for job in catalog.store.remove_repo(user_id, repo.name)]
-        catalog.store.remove_user(user_id)
+        catalog.store.users.remove(user_id)
         return removed
 
 
 def listing(catalog: Catalog) -> list[tuple[User, list[Key]]]:
     """All users with their keys, both in order of creation."""
     keys: defaultdict[str, list[Key]] = defaultdict(list)
-    for key in catalog.store.all_keys():
+    for key in catalog.store.users.all_keys():
         keys[key.user].append(key)
-    return [(user, keys[user.id]) for user in catalog.store.users()]
+    return [(user, keys[user.id]) for user in catalog.store.users.all()]
 
 
 def _check_known(catalog: Catalog, user_id: str) -> None:
     """Raises: NotFoundError."""
-    if catalog.store.user(user_id) is None:
+    if catalog.store.users.find(user_id) is None:
         raise NotFoundError(f"User {user_id!r} not found")

@@ -55,9 +55,9 @@ def keep(
         known = {checkpoint.path for checkpoint in of_job(catalog, job)}
         new = [checkpoint for checkpoint in checkpoints if checkpoint.path not in known]
         for checkpoint in new:
-            catalog.store.add_checkpoint(checkpoint, moves_name=checkpoint in moving)
+            catalog.store.checkpoints.add(checkpoint, moves_name=checkpoint in moving)
         if changes:
-            catalog.store.update_job(job.id, **changes)
+            catalog.store.jobs.update(job.id, **changes)
         return [checkpoint for checkpoint in new if checkpoint in moving]
 
 
@@ -89,13 +89,13 @@ def remove_namesakes(catalog: Catalog, job: Job, checkpoint: Checkpoint) -> list
 def hand_over(catalog: Catalog, before: BakeJob, job: BakeJob) -> None:
     """Make the checkpoints of one run of a bake another's, which goes on where that one ended."""
     with catalog.store.transaction():
-        catalog.store.hand_over_checkpoints(before.id, job.id)
-        catalog.store.update_job(job.id, loss=before.loss, progress_percent=before.progress_percent)
+        catalog.store.checkpoints.hand_over(before.id, job.id)
+        catalog.store.jobs.update(job.id, loss=before.loss, progress_percent=before.progress_percent)
 
 
 def _kept(catalog: Catalog, job: Job, moves: int) -> list[Checkpoint]:
     """Those of the bake that another job works on, or that its name means; `moves` 2: or meant before."""
-    meant = [move.checkpoint for move in catalog.store.moves(job.user, job.repo, job.name)[:moves]]
+    meant = [move.checkpoint for move in catalog.store.checkpoints.moves(job.user, job.repo, job.name)[:moves]]
     in_use = catalog.checkpoints_in_use()
     known = catalog.checkpoints(job.user, job.repo, job.name)
     return [checkpoint for checkpoint in known if checkpoint in meant or checkpoint.name in in_use]
@@ -108,5 +108,5 @@ def _remove_where(catalog: Catalog, job: Job, test: Callable[[Checkpoint], bool]
 
 def _remove(catalog: Catalog, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     for checkpoint in checkpoints:
-        catalog.store.remove_checkpoint(checkpoint)
+        catalog.store.checkpoints.remove(checkpoint)
     return checkpoints

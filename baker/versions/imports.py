@@ -126,7 +126,7 @@ def keep(
         known = catalog.checkpoints(user, repo, bake)
         if not known:
             catalog.put_bake(user, repo, bake, DEFAULT_TEMPLATE, {}, may_change=False)
-        job = catalog.store.add_job(
+        job = catalog.store.jobs.add(
             BakeJob(
                 user=user,
                 repo=repo,
@@ -145,7 +145,7 @@ def keep(
         folder.parent.mkdir(parents=True)
         publish_folder(files, folder)
         checkpoint = Checkpoint(user, repo, bake, step, folder, sha256, now, job.id)
-        catalog.store.add_checkpoint(checkpoint)
+        catalog.store.checkpoints.add(checkpoint)
     return checkpoint
 
 
@@ -156,7 +156,7 @@ def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
     ConflictError while a job needs it.
     """
     with catalog.store.transaction():
-        jobs = [catalog.store.bake_job(checkpoint.job_id) for checkpoint in catalog.checkpoints(user, repo, bake)]
+        jobs = [catalog.store.jobs.find_bake(checkpoint.job_id) for checkpoint in catalog.checkpoints(user, repo, bake)]
         if not jobs:
             raise NotFoundError(f"The lora adapter '{repo}/{bake}' cannot be found.")
         if any(job is None or imported_from(job) is None for job in jobs):

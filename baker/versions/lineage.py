@@ -18,7 +18,7 @@ from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.job import Job
 from baker.storage.job_inputs import TargetSnapshot
-from baker.storage.store import Row
+from baker.storage.rows import Row
 from baker.types import Prompt
 
 Kind = Literal["bake", "target", "prompt"]
@@ -98,7 +98,7 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
     branches: dict[str, Branch] = {}
     edges: list[Edge] = []
     for name in catalog.names("bakes", user, repo):
-        job = catalog.store.latest_bake(user, repo, name)
+        job = catalog.store.jobs.latest_bake(user, repo, name)
         checkpoints = catalog.live_first(user, repo, name).checkpoints
         config, parent = reader.bake(name)
         branches[name] = Branch(
@@ -156,7 +156,7 @@ class _Reader:
         """Its settings, and its parent if that is a bake of this repo."""
         config = self._catalog.bake(self._user, self._repo, name)
         row = _plain(config)
-        job = self._catalog.store.latest_bake(self._user, self._repo, name)
+        job = self._catalog.store.jobs.latest_bake(self._user, self._repo, name)
         if job is not None:
             for target, snapshot in job.inputs.targets.items():
                 self._snapshots.setdefault(target, snapshot)

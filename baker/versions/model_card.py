@@ -19,7 +19,7 @@ TAGS = ("lora", "peft", "prompt-baking", "bread")
 
 def model_card(catalog: Catalog, checkpoint: Checkpoint, base_model: str) -> str:
     """Markdown with YAML front matter. Raises: NotFoundError if the bake was deleted meanwhile."""
-    job = catalog.store.bake_job(checkpoint.job_id)
+    job = catalog.store.jobs.find_bake(checkpoint.job_id)
     if job is None:
         raise NotFoundError(f"The bake of {checkpoint.name!r} was deleted")
     config = job.config
@@ -64,7 +64,7 @@ def _parents(catalog: Catalog, job: BakeJob) -> list[str]:
     child: BakeJob | None = job
     while child is not None and (name := child.inputs.checkpoint) is not None:
         checkpoint = catalog.checkpoint_named(name)
-        child = None if checkpoint is None else catalog.store.bake_job(checkpoint.job_id)
+        child = None if checkpoint is None else catalog.store.jobs.find_bake(checkpoint.job_id)
         names.append(_code(name) if child is not None else f"{_code(name)} (deleted; what it began from is not known)")
     return names
 

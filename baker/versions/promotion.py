@@ -35,7 +35,7 @@ def before(catalog: Catalog, user: str, repo: str, bake: str) -> Choice:
     Raises: NotFoundError; ConflictError if it pointed to nothing before, or to what is not there any more.
     """
     catalog.bake(user, repo, bake)
-    moves = catalog.store.moves(user, repo, bake)
+    moves = catalog.store.checkpoints.moves(user, repo, bake)
     if moves and moves[0].by is MovedBy.ROLLBACK:
         return Choice(moves[0].checkpoint, True)
     if len(moves) < 2:
@@ -52,7 +52,7 @@ def move(catalog: Catalog, checkpoint: Checkpoint, by: MovedBy) -> None:
     with catalog.store.transaction():
         if catalog.find_checkpoint(checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step) != checkpoint:
             raise NotFoundError(f"Checkpoint {checkpoint.name!r} is not there any more")
-        catalog.store.move_name(checkpoint, by)
+        catalog.store.checkpoints.move_name(checkpoint, by)
 
 
 def _check_is_served(checkpoint: Checkpoint) -> None:

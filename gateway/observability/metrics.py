@@ -16,7 +16,7 @@ import gateway
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Loss, Progress, Stage
 from baker.storage.job import BakeJob
-from baker.storage.store import JobCount
+from baker.storage.job_table import JobCount
 from gateway.engine.core.supervisor import Death
 from gateway.services import Services
 
@@ -155,10 +155,10 @@ def _without_names(metrics: bytes) -> bytes:
 
 def _read(catalog: Catalog) -> tuple[list[JobCount], list[BakeJob]]:
     """And the bakes that run, and the one that was completed last."""
-    baking = [job for job in catalog.store.jobs_in(JobState.RUNNING) if isinstance(job, BakeJob)]
-    if (last := catalog.store.last_completed_bake()) is not None:
+    baking = [job for job in catalog.store.jobs.in_state(JobState.RUNNING) if isinstance(job, BakeJob)]
+    if (last := catalog.store.jobs.last_completed_bake()) is not None:
         baking.append(last)
-    return catalog.store.count_jobs(), baking
+    return catalog.store.jobs.counts(), baking
 
 
 def _versions() -> dict[str, str]:

@@ -147,7 +147,7 @@ def service(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def _add_adapter(home: Path) -> None:
     """A finished bake, as a service before this one would have left it."""
     catalog = Catalog(home, BaseModelNames(MODEL_NAME, stands_in=False))
-    job = catalog.store.add_job(
+    job = catalog.store.jobs.add(
         BakeJob(
             user="admin",
             repo="repo",
@@ -158,7 +158,7 @@ def _add_adapter(home: Path) -> None:
         )
     )
     folder = make_adapter(home / "jobs" / str(job.id) / "checkpoints" / "1", seed=1)
-    catalog.store.add_checkpoint(Checkpoint("admin", "repo", "bake", 1, folder, "0" * 64, 0, job.id))
+    catalog.store.checkpoints.add(Checkpoint("admin", "repo", "bake", 1, folder, "0" * 64, 0, job.id))
     catalog.close()
 
 

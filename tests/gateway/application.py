@@ -96,13 +96,15 @@ async def finish_bake(
 
     def finish(catalog: Catalog) -> Checkpoint:
         config, inputs = catalog.bake(user, repo, bake), BakeInputs({}, None)
-        job = catalog.store.add_job(BakeJob(user=user, repo=repo, name=bake, state=state, config=config, inputs=inputs))
+        job = catalog.store.jobs.add(
+            BakeJob(user=user, repo=repo, name=bake, state=state, config=config, inputs=inputs)
+        )
         folder = job_folder(services.home, job.id) / "checkpoints" / str(step)
         folder.mkdir(parents=True)
         (folder / "adapter_config.json").write_bytes(msgspec.json.encode(ADAPTER))
         (folder / "adapter_model.safetensors").write_bytes(weights(step))
         checkpoint = Checkpoint(user, repo, bake, step, folder, "0" * 64, 0, job.id)
-        catalog.store.add_checkpoint(checkpoint)
+        catalog.store.checkpoints.add(checkpoint)
         return checkpoint
 
     checkpoint = await services.catalog(finish)

@@ -361,4 +361,4 @@ async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished
 
 
 def _set_state(catalog: Catalog, job_id: int, state: JobState, **changes: Any) -> None:
-    catalog.store.update_job(job_id, state=state, **changes)
+    catalog.store.jobs.update(job_id, state=state, **changes)

@@ -109,7 +109,7 @@ def test_what_anthropic_does_not_take_is_warned_of(filled: Catalog) -> None:
 
 def test_a_baked_model_may_write_questions(filled: Catalog) -> None:
     path = filled.store.home / "8"
-    filled.store.add_checkpoint(Checkpoint(USER, "repo", "bake", 8, path, sha256="0", created=0, job_id=1))
+    filled.store.checkpoints.add(Checkpoint(USER, "repo", "bake", 8, path, sha256="0", created=0, job_id=1))
     plan, _ = planned(filled, "custom", model="repo/bake", template_content=None, template_path=put(filled))
     assert plan.writer == WriterPlan("served", "repo/bake", "admin/repo/bake/8")
 

@@ -48,7 +48,7 @@ def start(catalog: Catalog, stage: Stage, name: str, key: str | None = None, pol
 
 
 def finish(catalog: Catalog, job: AnyJob, state: JobState = JobState.COMPLETE, lines: int = 2) -> None:
-    catalog.store.update_job(job.id, state=state, lines=lines, error="broken" if state is JobState.FAILED else None)
+    catalog.store.jobs.update(job.id, state=state, lines=lines, error="broken" if state is JobState.FAILED else None)
 
 
 def test_a_repo_is_found_again_and_its_base_model_is_fixed(catalog: Catalog) -> None:
@@ -75,7 +75,7 @@ def test_users_do_not_see_each_other(filled: Catalog) -> None:
     with pytest.raises(NotFoundError):
         filled.repo("other", "repo")
     assert filled.repos("other") == []
-    filled.store.add_user(User("other", "", "", 0), PasswordHash(b"", b""))
+    filled.store.users.add(User("other", "", "", 0), PasswordHash(b"", b""))
     filled.put_repo("other", "repo", None)
     assert filled.names("prompts", "other", "repo") == []
 
@@ -215,7 +215,7 @@ def test_a_stage_out_of_order_is_refused_and_leaves_nothing(filled: Catalog) -> 
     filled.put_bake(USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=True)
     with pytest.raises(InvalidInputError, match="'target' \\(not started\\)"):
         start(filled, Stage.BAKE, "bake")
-    assert filled.store.job_numbers() == set()
+    assert filled.store.jobs.numbers() == set()
 
 
 def test_stages_may_be_started_in_a_row(filled: Catalog) -> None:
@@ -238,7 +238,7 @@ def test_a_missing_prompt_is_named_with_those_that_there_are(filled: Catalog) ->
 def test_a_job_keeps_the_prompts_it_began_with(filled: Catalog) -> None:
     job = start(filled, Stage.STIM, "target")
     filled.put_prompt(USER, "repo", "loud", Prompt(), may_change=True)
-    kept = filled.store.job(job.id)
+    kept = filled.store.jobs.find(job.id)
     assert kept is not None
     assert kept.inputs.teacher.messages == LOUD.messages
 
@@ -323,7 +323,7 @@ def test_what_a_job_uses_is_not_deleted_under_it(filled: Catalog) -> None:
 
 def test_names_of_a_bake_mean_its_newest_checkpoint_or_the_one_named(filled: Catalog) -> None:
     for step, job_id in ((8, 1), (3, 2)):
-        filled.store.add_checkpoint(checkpoint(filled, step, job_id))
+        filled.store.checkpoints.add(checkpoint(filled, step, job_id))
     for name, step in (("repo/bake", 3), ("repo/bake/8", 8), ("admin/repo/bake", 3), ("admin/repo/bake/3", 3)):
         found = filled.resolve_model(USER, name).checkpoint
         assert found is not None
@@ -338,7 +338,7 @@ def test_names_of_a_bake_mean_its_newest_checkpoint_or_the_one_named(filled: Cat
 @pytest.mark.parametrize("name", ["repo/bake@0.5", "admin/repo/bake/3@1", "repo/bake@9"])
 def test_nothing_is_built_upon_a_strength(filled: Catalog, name: str) -> None:
     """A parent, a base model or who answers in a rollout is an adapter as it was trained."""
-    filled.store.add_checkpoint(checkpoint(filled, 3, 1))
+    filled.store.checkpoints.add(checkpoint(filled, 3, 1))
     with pytest.raises(InvalidInputError, match=f"{name!r} names a strength.* write {name.partition('@')[0]!r}"):
         filled.resolve_model(USER, name)
     with pytest.raises(InvalidInputError, match="is not served here"):
@@ -346,7 +346,7 @@ def test_nothing_is_built_upon_a_strength(filled: Catalog, name: str) -> None:
 
 
 def test_the_master_keys_user_may_name_everybodys_bakes_in_full(filled: Catalog) -> None:
-    filled.store.add_checkpoint(msgspec.structs.replace(checkpoint(filled, 3, 1), user="alice"))
+    filled.store.checkpoints.add(msgspec.structs.replace(checkpoint(filled, 3, 1), user="alice"))
     for name in ("alice/repo/bake/3", "alice/repo/bake"):
         found = filled.resolve_model(USER, name).checkpoint
         assert found is not None
@@ -360,7 +360,7 @@ def test_the_master_keys_user_may_name_everybodys_bakes_in_full(filled: Catalog)
 
 def test_a_deleted_bake_takes_its_checkpoints_along(filled: Catalog) -> None:
     filled.put_bake(USER, "repo", "bake", "default", {}, may_change=True)
-    filled.store.add_checkpoint(checkpoint(filled, 8, 1))
+    filled.store.checkpoints.add(checkpoint(filled, 8, 1))
     filled.delete_bake(USER, "repo", "bake")
     assert filled.checkpoints(USER, "repo", "bake") == []
 
@@ -372,13 +372,13 @@ def test_a_deleted_repo_takes_all_in_it_along_and_nothing_else(filled: Catalog) 
     for job in jobs:
         finish(filled, job)
     filled.put_bake(USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=True)
-    filled.store.add_checkpoint(checkpoint(filled, 8, 1))
+    filled.store.checkpoints.add(checkpoint(filled, 8, 1))
     filled.put_repo(USER, "repo2", None)
     filled.put_prompt(USER, "repo2", "kept", LOUD, may_change=False)
     assert filled.delete_repo(USER, "repo") == [job.id for job in jobs]
     assert filled.repos(USER) == [filled.repo(USER, "repo2")]
     assert filled.names("prompts", USER, "repo2") == ["kept"]
-    assert (filled.store.job_numbers(), filled.store.all_checkpoints()) == (set(), [])
+    assert (filled.store.jobs.numbers(), filled.store.checkpoints.all()) == (set(), [])
     with pytest.raises(NotFoundError):
         filled.delete_repo(USER, "repo")
     filled.put_repo(USER, "repo", None)
@@ -399,9 +399,9 @@ def running_job(stage: Stage, checkpoint: str) -> AnyJob:
 @pytest.mark.parametrize("stage", [Stage.STIM, Stage.ROLLOUT, Stage.BAKE])
 def test_what_a_job_elsewhere_works_with_is_not_deleted_under_it(filled: Catalog, stage: Stage) -> None:
     filled.put_bake(USER, "repo", "bake", "default", {}, may_change=True)
-    filled.store.add_checkpoint(checkpoint(filled, 8, 1))
+    filled.store.checkpoints.add(checkpoint(filled, 8, 1))
     needed = "admin/repo/bake/8"
-    job = filled.store.add_job(running_job(stage, needed))
+    job = filled.store.jobs.add(running_job(stage, needed))
     with pytest.raises(ConflictError, match=f"The {stage} of 'worker' is running and needs bake 'bake'"):
         filled.delete_bake(USER, "repo", "bake")
     with pytest.raises(ConflictError, match=f"The {stage} of 'worker' is running and needs a bake of repo 'repo'"):
@@ -413,7 +413,7 @@ def test_what_a_job_elsewhere_works_with_is_not_deleted_under_it(filled: Catalog
 
 def test_the_master_key_means_its_own_repo_or_the_only_one_there_is(filled: Catalog) -> None:
     for name in ("alice", "bob"):
-        filled.store.add_user(User(name, "", "", 0), PasswordHash(b"", b""))
+        filled.store.users.add(User(name, "", "", 0), PasswordHash(b"", b""))
     filled.put_repo("alice", "repo", None)
     filled.put_repo("alice", "hers", None)
     assert [filled.whose_repo(name) for name in ("repo", "hers", "nobodys")] == ["admin", "alice", "admin"]
@@ -423,10 +423,10 @@ def test_the_master_key_means_its_own_repo_or_the_only_one_there_is(filled: Cata
 
 def test_what_was_committed_is_there_after_opening_the_file_again(tmp_path: Path, filled: Catalog) -> None:
     job = start(filled, Stage.STIM, "target")
-    filled.store.add_checkpoint(checkpoint(filled, 8, 1))
+    filled.store.checkpoints.add(checkpoint(filled, 8, 1))
     again = Catalog(tmp_path, filled.base)
-    assert again.store.job(job.id) == filled.store.job(job.id)
-    assert again.store.all_checkpoints() == filled.store.all_checkpoints()
+    assert again.store.jobs.find(job.id) == filled.store.jobs.find(job.id)
+    assert again.store.checkpoints.all() == filled.store.checkpoints.all()
     assert again.target(USER, "repo", "target") == filled.target(USER, "repo", "target")
 
 

@@ -33,13 +33,13 @@ def make_repo(catalog: Catalog, owner: str, name: str = "repo") -> None:
     catalog.put_target(owner, name, "target", "default", {}, may_change=False)
     catalog.put_bake(owner, name, "bake", "default", {}, may_change=False)
     path = catalog.store.home / "jobs" / owner
-    catalog.store.add_checkpoint(Checkpoint(owner, name, "bake", 3, path, "0" * 64, 0, 1))
+    catalog.store.checkpoints.add(Checkpoint(owner, name, "bake", 3, path, "0" * 64, 0, 1))
 
 
 def add_job(catalog: Catalog, owner: str, state: JobState, repo: str = "repo", checkpoint: str | None = None) -> int:
     inputs = RolloutInputs(0, Prompt(), Prompt(), "fake/base", checkpoint)
     job = RolloutJob(user=owner, repo=repo, name="target", state=state, config=TargetConfig(), inputs=inputs)
-    return catalog.store.add_job(job).id
+    return catalog.store.jobs.add(job).id
 
 
 def test_a_user_is_added_once(catalog: Catalog) -> None:
@@ -113,8 +113,8 @@ def test_a_removed_user_takes_all_that_is_theirs_along_and_nothing_else(catalog:
     others = add_job(catalog, "bob", JobState.RUNNING)
     assert users.remove(catalog, "alice") == mine
     assert users.listing(catalog) == [(user("bob"), [kept])]
-    assert catalog.store.job_numbers() == {others}
-    assert [checkpoint.user for checkpoint in catalog.store.all_checkpoints()] == ["bob"]
+    assert catalog.store.jobs.numbers() == {others}
+    assert [checkpoint.user for checkpoint in catalog.store.checkpoints.all()] == ["bob"]
     add(catalog)
     assert catalog.repos("alice") == [], "the next user of that name starts with nothing"
     make_repo(catalog, "alice")
@@ -128,7 +128,7 @@ def test_a_user_whose_jobs_are_active_stays(catalog: Catalog, state: JobState) -
     job = add_job(catalog, "alice", state)
     with pytest.raises(ConflictError, match=f"'target' in repo 'repo' is {state}"):
         users.remove(catalog, "alice")
-    catalog.store.update_job(job, state=JobState.COMPLETE)
+    catalog.store.jobs.update(job, state=JobState.COMPLETE)
     users.remove(catalog, "alice")
     with pytest.raises(NotFoundError):
         users.remove(catalog, "alice")

@@ -92,17 +92,17 @@ def write_row(home: Path, job_id: int, **columns: str) -> None:
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: str(job.stage))
 def test_a_job_comes_back_from_its_row_with_its_class(store: Store, job: AnyJob) -> None:
-    added = store.add_job(job)
+    added = store.jobs.add(job)
     assert added.id == 1 and added == msgspec.structs.replace(job, id=1)
-    assert store.job(1) == added and type(store.job(1)) is type(job)
-    assert store.latest_job(job.stage, "admin", "repo", job.name) == added
-    assert store.jobs_in(JobState.PENDING, JobState.COMPLETE) == [added]
+    assert store.jobs.find(1) == added and type(store.jobs.find(1)) is type(job)
+    assert store.jobs.latest(job.stage, "admin", "repo", job.name) == added
+    assert store.jobs.in_state(JobState.PENDING, JobState.COMPLETE) == [added]
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: str(job.stage))
 def test_a_row_holds_the_same_json_as_plain_dicts_gave(store: Store, tmp_path: Path, job: AnyJob) -> None:
     """The columns as every version wrote them: `to_builtins` of the settings and of the inputs."""
-    written = row(tmp_path, store.add_job(job).id)
+    written = row(tmp_path, store.jobs.add(job).id)
     assert written["stage"] == job.stage.value
     assert written["config"] == msgspec.json.encode(msgspec.to_builtins(job.config)).decode()
     assert written["inputs"] == msgspec.json.encode(msgspec.to_builtins(job.inputs)).decode()
@@ -110,18 +110,18 @@ def test_a_row_holds_the_same_json_as_plain_dicts_gave(store: Store, tmp_path: P
 
 
 def test_the_latest_job_of_a_stage_is_found_among_those_of_the_same_name(store: Store) -> None:
-    stim, rollout, bake, again = (store.add_job(job) for job in [*JOBS, msgspec.structs.replace(JOBS[2], name="bake")])
-    assert store.latest_stim("admin", "repo", "target") == stim
-    assert store.latest_rollout("admin", "repo", "target") == rollout
-    assert store.latest_bake("admin", "repo", "bake") == again
-    assert isinstance(again, BakeJob) and store.bake_before(again) == bake
-    assert store.latest_bake("admin", "repo", "target") is None
-    assert store.bake_job(bake.id) == bake and store.bake_job(stim.id) is None
+    stim, rollout, bake, again = (store.jobs.add(job) for job in [*JOBS, msgspec.structs.replace(JOBS[2], name="bake")])
+    assert store.jobs.latest_stim("admin", "repo", "target") == stim
+    assert store.jobs.latest_rollout("admin", "repo", "target") == rollout
+    assert store.jobs.latest_bake("admin", "repo", "bake") == again
+    assert isinstance(again, BakeJob) and store.jobs.bake_before(again) == bake
+    assert store.jobs.latest_bake("admin", "repo", "target") is None
+    assert store.jobs.find_bake(bake.id) == bake and store.jobs.find_bake(stim.id) is None
 
 
 def test_rows_of_the_first_versions_are_decoded(store: Store, tmp_path: Path) -> None:
     """They had no student prompt and one `askers` list in a stim, no max_tokens in a rollout, and few settings."""
-    stim, rollout, bake = (store.add_job(job) for job in JOBS)
+    stim, rollout, bake = (store.jobs.add(job) for job in JOBS)
     teacher = {"messages": [{"role": "system", "content": "Shout."}], "tools": None}
     write_row(
         tmp_path,
@@ -141,7 +141,7 @@ def test_rows_of_the_first_versions_are_decoded(store: Store, tmp_path: Path) ->
         config=json.dumps({"type": "single_baker", "datasets": [{"target": "target", "weight": 1.0}], "epochs": 3}),
         inputs=json.dumps({"rollouts": {"target": 2}, "checkpoint": None}),
     )
-    old_stim, old_rollout, old_bake = store.jobs_in(JobState.PENDING, JobState.COMPLETE)
+    old_stim, old_rollout, old_bake = store.jobs.in_state(JobState.PENDING, JobState.COMPLETE)
     assert isinstance(old_stim, StimJob) and old_stim.inputs == StimInputs(Prompt(teacher["messages"]), Prompt(), [])
     assert isinstance(old_rollout, RolloutJob) and old_rollout.inputs.max_tokens == 1024
     assert isinstance(old_bake, BakeJob) and old_bake.inputs == BakeInputs({"target": 2}, None)
@@ -159,7 +159,7 @@ def test_a_job_names_the_checkpoints_that_it_reads() -> None:
 def test_clients_read_the_stored_settings_with_the_prompts_first_names_beside_them(
     store: Store, tmp_path: Path, job: StimJob | RolloutJob
 ) -> None:
-    added = store.add_job(job)
+    added = store.jobs.add(job)
     stored = json.loads(row(tmp_path, added.id)["config"])
     answer = json.loads(msgspec.json.encode(views.job_status(added)))
     assert answer["config"] == answer["parameters"] == {**stored, "u": "loud", "v": ""}

@@ -51,7 +51,7 @@ async def make(catalog: OneThread[Catalog], home: Path, base_model: str = "fake/
 
     def rows(on: Catalog) -> int:
         job = BakeJob(user="admin", repo="repo", name="bake", config=BakeConfig(), inputs=BakeInputs({}, None))
-        return on.store.add_job(job).id
+        return on.store.jobs.add(job).id
 
     number = await catalog(rows)
     folder = home / "jobs" / str(number) / "checkpoints" / "21"

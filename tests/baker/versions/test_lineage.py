@@ -62,9 +62,9 @@ def finish(catalog: Catalog, bake: str, target: str, step: int) -> None:
     """As if the three stages had been run."""
     for stage, name in ((Stage.STIM, target), (Stage.ROLLOUT, target), (Stage.BAKE, bake)):
         job = plan.start(catalog, POLICY, stage, USER, REPO, name, None)
-        catalog.store.update_job(job.id, state=JobState.COMPLETE, lines=2)
+        catalog.store.jobs.update(job.id, state=JobState.COMPLETE, lines=2)
     folder = catalog.store.home / "jobs" / str(job.id) / "checkpoints" / str(step)
-    catalog.store.add_checkpoint(Checkpoint(USER, REPO, bake, step, folder, "0" * 64, 0, job.id))
+    catalog.store.checkpoints.add(Checkpoint(USER, REPO, bake, step, folder, "0" * 64, 0, job.id))
 
 
 def edges(*rows: str) -> set[Edge]:

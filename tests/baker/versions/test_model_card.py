@@ -38,9 +38,9 @@ def add_bake(catalog: Catalog, name: str, step: int, parent: str | None, **model
         ),
         "collation": Collation(total=47, held_out=6, targets={"target": share}),
     }
-    job = catalog.store.add_job(msgspec.structs.replace(job, **done))
+    job = catalog.store.jobs.add(msgspec.structs.replace(job, **done))
     checkpoint = Checkpoint("admin", "repo", name, step, catalog.store.home / "x", "0" * 64, 0, job.id)
-    catalog.store.add_checkpoint(checkpoint)
+    catalog.store.checkpoints.add(checkpoint)
     return checkpoint
 
 

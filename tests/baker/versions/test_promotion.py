@@ -22,7 +22,7 @@ def filled(catalog: Catalog) -> Catalog:
     catalog.put_repo("admin", "repo", None)
     catalog.put_bake(*BAKE, "default", {}, may_change=False)
     for step, moves_name in ((2, True), (4, True), (5, False)):
-        catalog.store.add_checkpoint(made(catalog, step), moves_name=moves_name)
+        catalog.store.checkpoints.add(made(catalog, step), moves_name=moves_name)
     return catalog
 
 
@@ -59,23 +59,23 @@ def test_the_name_moves_to_what_is_promoted_and_back_once(filled: Catalog, tmp_p
     filled.close()
     again = Catalog(filled.store.home, BaseModelNames("fake/base", stands_in=True))
     assert live(again) == 4
-    again.store.add_checkpoint(made(again, 6, job_id=2))
+    again.store.checkpoints.add(made(again, 6, job_id=2))
     roll_back(again)
     assert live(again) == 4, "after it moved on, there is somewhere to go back to again"
     again.close()
 
 
 def test_a_name_whose_checkpoint_goes_means_what_it_meant_before(filled: Catalog) -> None:
-    filled.store.remove_checkpoint(made(filled, 4))
+    filled.store.checkpoints.remove(made(filled, 4))
     assert live(filled) == 2
     with pytest.raises(ConflictError, match=r"meant no other checkpoint before .* there are 5, 2"):
         roll_back(filled)
-    filled.store.remove_checkpoint(made(filled, 2))
+    filled.store.checkpoints.remove(made(filled, 2))
     assert live(filled) is None and filled.find_checkpoint(*BAKE, 5) is not None
 
 
 def test_one_that_takes_another_s_number_does_not_take_its_place(filled: Catalog) -> None:
-    filled.store.add_checkpoint(made(filled, 4, job_id=2), moves_name=False)
+    filled.store.checkpoints.add(made(filled, 4, job_id=2), moves_name=False)
     assert live(filled) == 2
 
 
@@ -85,7 +85,7 @@ def test_what_is_not_there_can_t_be_promoted(filled: Catalog) -> None:
     with pytest.raises(NotFoundError, match="Bake 'other'"):
         promotion.named(filled, "admin", "repo", "other", 3)
     choice = promotion.named(filled, *BAKE, 2)
-    filled.store.remove_checkpoint(choice.checkpoint)
+    filled.store.checkpoints.remove(choice.checkpoint)
     with pytest.raises(NotFoundError, match="not there any more"):
         promotion.move(filled, choice.checkpoint, MovedBy.PROMOTE)
     assert live(filled) == 4
@@ -103,7 +103,7 @@ def test_a_store_of_before_goes_on_with_the_newest_and_can_go_back(tmp_path: Pat
     db.close()
     catalog = Catalog(tmp_path, BaseModelNames("fake/base", stands_in=True))
     assert live(catalog) == 5
-    assert [move.checkpoint.step for move in catalog.store.moves(*BAKE)] == [5, 3, 7]
-    latest = catalog.store.all_moved()[0]
+    assert [move.checkpoint.step for move in catalog.store.checkpoints.moves(*BAKE)] == [5, 3, 7]
+    latest = catalog.store.checkpoints.all_moved()[0]
     assert (latest.bake, latest.step) == ("other", 1)
     catalog.close()

@@ -112,7 +112,7 @@ async def test_a_name_that_is_moved_by_hand_answers_so_from_the_next_request_on(
         known.put_repo(user, repo, None)
         known.put_bake(user, repo, bake, "default", {}, may_change=False)
         for checkpoint in (first, second):
-            known.store.add_checkpoint(checkpoint)
+            known.store.checkpoints.add(checkpoint)
 
     await catalog(fill)
     adapters.restore([second, first], [second, first])

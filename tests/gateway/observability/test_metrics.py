@@ -30,7 +30,7 @@ STEP = Progress(
 
 def set_loss(catalog: Catalog, loss: Loss) -> int:
     """Of the bake that there is. Returns: its job's number."""
-    (job,) = catalog.store.jobs_in(JobState.RUNNING, JobState.COMPLETE)
+    (job,) = catalog.store.jobs.in_state(JobState.RUNNING, JobState.COMPLETE)
     catalog.update_job(job.id, loss=loss, finished=1)
     return job.id
 

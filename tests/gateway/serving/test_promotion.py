@@ -124,10 +124,10 @@ async def test_a_bake_that_was_held_back_is_404_by_its_name_until_it_is_promoted
     await make_versions(client, services, "admin", 3)
 
     def hold_back(catalog: Catalog) -> None:
-        (job,) = catalog.store.jobs_in(JobState.COMPLETE)
+        (job,) = catalog.store.jobs.in_state(JobState.COMPLETE)
         checkpoint = catalog.find_checkpoint("admin", "repo", "bake", 3)
         assert checkpoint is not None
-        catalog.store.add_checkpoint(checkpoint, moves_name=False)
+        catalog.store.checkpoints.add(checkpoint, moves_name=False)
         catalog.update_job(job.id, held_back="drift 0.5 nats per token, publish_if.max_drift 0.1")
 
     await services.catalog(hold_back)

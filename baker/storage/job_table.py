@@ -1,0 +1,132 @@
+"""Rows of jobs, decoded into one class for each stage. Which job may run is decided in `baker/jobs`."""
+
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from baker.status import JobState, Stage
+from baker.storage.job import AnyJob, BakeJob, Job, RolloutJob, StimJob
+from baker.storage.rows import Row, Rows, to_json
+
+Kind = TypeVar("Kind", bound=Job)
+JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation", "memory")
+
+
+class JobCount(NamedTuple):
+    stage: Stage
+    state: JobState
+    jobs: int
+    items: int
+    """Number of items that the jobs finished: stimuli, trajectories, rows of metrics."""
+
+
+class JobTable:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def add(self, job: Kind) -> Kind:
+        """The job with its new number."""
+        return msgspec.structs.replace(job, id=self._rows.insert("jobs", _job_row(job)))
+
+    def update(self, job_id: int, **changes: Any) -> None:
+        self._rows.update(
+            "jobs", job_id, {key: to_json(value) if key in JSON_COLUMNS else value for key, value in changes.items()}
+        )
+
+    def find(self, job_id: int) -> AnyJob | None:
+        row = self._rows.one("select * from jobs where id = ?", job_id)
+        return None if row is None else _job(row)
+
+    def find_bake(self, job_id: int) -> BakeJob | None:
+        """The job of that number, if it is a bake's."""
+        row = self._rows.one("select * from jobs where id = ? and stage = ?", job_id, Stage.BAKE)
+        return None if row is None else _decoded(row, BakeJob)
+
+    def latest(self, stage: Stage, user: str, repo: str, name: str) -> AnyJob | None:
+        row = self._latest(stage, user, repo, name)
+        return None if row is None else _job(row)
+
+    def latest_stim(self, user: str, repo: str, target: str) -> StimJob | None:
+        row = self._latest(Stage.STIM, user, repo, target)
+        return None if row is None else _decoded(row, StimJob)
+
+    def latest_rollout(self, user: str, repo: str, target: str) -> RolloutJob | None:
+        row = self._latest(Stage.ROLLOUT, user, repo, target)
+        return None if row is None else _decoded(row, RolloutJob)
+
+    def latest_bake(self, user: str, repo: str, bake: str) -> BakeJob | None:
+        row = self._latest(Stage.BAKE, user, repo, bake)
+        return None if row is None else _decoded(row, BakeJob)
+
+    def _latest(self, *key: str) -> Row | None:
+        return self._rows.one(
+            "select * from jobs where stage = ? and user = ? and repo = ? and name = ? order by id desc limit 1", *key
+        )
+
+    def bake_before(self, job: BakeJob) -> BakeJob | None:
+        """The run of the same bake before `job`."""
+        row = self._rows.one(
+            "select * from jobs where stage = ? and user = ? and repo = ? and name = ? and id < ? "
+            "order by id desc limit 1",
+            job.stage,
+            job.user,
+            job.repo,
+            job.name,
+            job.id,
+        )
+        return None if row is None else _decoded(row, BakeJob)
+
+    def in_state(self, *states: JobState) -> list[AnyJob]:
+        """Jobs of all users in these states, in order of creation."""
+        marks = ", ".join("?" for _ in states)
+        return [
+            _job(row) for row in self._rows.all(f"select * from jobs where state in ({marks}) order by id", *states)
+        ]
+
+    def last_completed_bake(self) -> BakeJob | None:
+        """The bake that was completed last, of all users."""
+        row = self._rows.one(
+            "select * from jobs where stage = ? and state = ? order by finished desc, id desc limit 1",
+            Stage.BAKE,
+            JobState.COMPLETE,
+        )
+        return None if row is None else _decoded(row, BakeJob)
+
+    def numbers(self) -> set[int]:
+        return {row["id"] for row in self._rows.all("select id from jobs")}
+
+    def counts(self) -> list[JobCount]:
+        """How many jobs of each stage are in each state, and the items they made; what there is none of is left out."""
+        rows = self._rows.all("select stage, state, count(*) as n, sum(lines) as items from jobs group by stage, state")
+        return [JobCount(Stage(row["stage"]), JobState(row["state"]), row["n"], row["items"]) for row in rows]
+
+    def remove(self, user: str, repo: str, name: str, stages: tuple[Stage, ...]) -> list[int]:
+        """The numbers of the jobs that were removed."""
+        marks = ", ".join("?" for _ in stages)
+        where = f"user = ? and repo = ? and name = ? and stage in ({marks})"
+        parameters = [user, repo, name, *stages]
+        removed = [row["id"] for row in self._rows.all(f"select id from jobs where {where}", *parameters)]
+        self._rows.execute(f"delete from jobs where {where}", *parameters)
+        return removed
+
+
+def _job_row(job: Job) -> Row:
+    row = {**msgspec.structs.asdict(job), "stage": job.stage}
+    del row["id"]
+    return {key: to_json(value) if key in JSON_COLUMNS else value for key, value in row.items()}
+
+
+def _job(row: Row) -> AnyJob:
+    job: AnyJob = msgspec.convert(_values(row), AnyJob)
+    return job
+
+
+def _decoded(row: Row, kind: type[Kind]) -> Kind:
+    return msgspec.convert(_values(row), kind)
+
+
+def _values(row: Row) -> Row:
+    return {
+        key: msgspec.json.decode(value) if key in JSON_COLUMNS and value is not None else value
+        for key, value in row.items()
+    }
