@@ -101,6 +101,15 @@ class Trajectory(msgspec.Struct, frozen=True):
     """Text of the stimulus; the training and held-out parts are split by it."""
 
 
+class SavedCheckpoint(msgspec.Struct, frozen=True):
+    """An adapter that a training wrote and that has no name yet. Its folder is `<job folder>/checkpoints/<step>`."""
+
+    step: int
+    """Number of optimizer steps before it."""
+    sha256: str
+    """Hash of its files: see `adapters.files.content_hash`."""
+
+
 class Checkpoint(msgspec.Struct, frozen=True):
     """The adapter of one training step: immutable, on disk, with its own name."""
 

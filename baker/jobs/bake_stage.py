@@ -14,6 +14,7 @@ import logging
 import shutil
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from baker.storage.files import write_bytes, write_json
 from baker.storage.job import BakeJob
 from baker.storage.models_folder import student_folder
 from baker.storage.one_thread import OneThread
-from baker.training import events, launcher
+from baker.training import launcher
 from baker.training import state as training_state
 from baker.training.launcher import devices_for
 from baker.training.spec import BEFORE_ROUNDS, Round, TrainSpec
@@ -70,7 +71,7 @@ class BakeStage:
         settings: BakeSettings,
     ) -> None:
         self._home, self._catalog, self._base = home, catalog, base
-        self.checkpoints = CheckpointService(home, catalog, publisher)
+        self.checkpoints = CheckpointService(catalog, publisher)
         self._sampler, self._neutral, self._settings = sampler, neutral, settings
         self.training: dict[int, Progress] = {}
         """The latest step of each bake that trains, by its job's number."""
@@ -118,7 +119,7 @@ class BakeStage:
 
     async def _train_once(self, bake: Bake) -> Result:
         job, folder = bake.job, bake.folder
-        mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, job.inputs)
+        mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, job.inputs.rollouts)
         await self._catalog(Catalog.update_job, job.id, collation=mix.collation)
         spec, rounds = self._spec(bake, mix), RoundStore(folder)
         state = await self._state_of(spec)
@@ -126,22 +127,29 @@ class BakeStage:
             await self.checkpoints.discard(job, folder)
             (folder / "wandb-id").unlink(missing_ok=True)
         devices = self._settings.devices or await asyncio.to_thread(devices_for, bake.config)
-        listener = TrainingListener(bake, self.training, self.note, self.checkpoints.serve, is_new=state is None)
+        listener = TrainingListener(
+            partial(self.note, job),
+            bake.warn,
+            partial(self.checkpoints.serve, bake),
+            partial(self.training.__setitem__, job.id),
+            0.0 if state is None else job.progress_percent,
+        )
         while True:
             number = 0 if state is None else rounds.number_at(training_state.step_of(state))
             part = await self._round(bake, rounds, number, mix.train)
             resume = None if state is None else str(state)
             spec = msgspec.structs.replace(spec, resume=resume, round=part, devices=devices)
-            listener.unserved.clear()  # each process tells of all that are there
+            listener.begin_process()
             try:
-                saved = await self._train_beside(bake, spec, listener)
+                await self._train_beside(bake, spec, listener)
             except NeedsRoomError as error:
                 log.warning("job %d: %s", job.id, error)
-                saved = await self._train_alone(spec, folder, listener)
+                await self._train_alone(spec, folder, listener)
+            if listener.last is None:
+                raise TrainerLostError("the training process wrote no checkpoint; its trainer.log says more")
             if number == bake.config.data.on_policy.rounds:
-                unserved = [*listener.unserved, saved[-1]]
-                return Result([self.checkpoints.made(each) for each in unserved], int(time.time()), listener.loss)
-            await asyncio.to_thread(rounds.begin, number + 1, saved[-1].step, self.training.get(job.id))
+                return Result([*listener.unserved, listener.last], int(time.time()), listener.loss)
+            await asyncio.to_thread(rounds.begin, number + 1, listener.last.step, self.training.get(job.id))
             state = await self._state_of(spec)
 
     async def _state_of(self, spec: TrainSpec) -> Path | None:
@@ -175,7 +183,7 @@ class BakeStage:
         train = [str(bake.folder / name) for name in made.train or []]
         return Round(number, made.first_step, first.first_step, train)
 
-    async def _train_beside(self, bake: Bake, spec: TrainSpec, listener: TrainingListener) -> list[events.Saved]:
+    async def _train_beside(self, bake: Bake, spec: TrainSpec, listener: TrainingListener) -> None:
         """While the engine serves, on its weights if they are to be shared."""
         if self._base.lends_weights and spec.devices == 1 and student_of(bake.job) is None:
             try:
@@ -183,25 +191,24 @@ class BakeStage:
             except NotLentError as error:
                 await bake.warn(f"training takes a copy of the engine's weights of its own: {error}")
             else:
-                return await self._train_on(lent, spec, bake.folder, listener)
-        return await launcher.train(spec, bake.folder, listener.hear)
+                await self._train_on(lent, spec, bake.folder, listener)
+                return
+        await launcher.train(spec, bake.folder, listener.hear)
 
-    async def _train_on(
-        self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: TrainingListener
-    ) -> list[events.Saved]:
+    async def _train_on(self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: TrainingListener) -> None:
         file = folder / "engine-weights.pickle"
         await asyncio.to_thread(write_bytes, file, lent.handles)
         try:
             spec = msgspec.structs.replace(spec, engine_weights=str(file))
-            return await launcher.train(spec, folder, listener.hear, lent.gone)
+            await launcher.train(spec, folder, listener.hear, lent.gone)
         finally:
             file.unlink(missing_ok=True)
 
-    async def _train_alone(self, spec: TrainSpec, folder: Path, listener: TrainingListener) -> list[events.Saved]:
+    async def _train_alone(self, spec: TrainSpec, folder: Path, listener: TrainingListener) -> None:
         """While the engine sleeps. Requests wait for it, or are told to come back."""
         try:
             await self._base.sleep()
-            return await launcher.train(
+            await launcher.train(
                 msgspec.structs.replace(spec, engine_share=0.0, is_engine_asleep=True), folder, listener.hear
             )
         finally:
@@ -216,7 +223,7 @@ class BakeStage:
             parent_adapter=None if bake.parent is None else str(bake.parent.path),
             train=mix.train,
             held_out=mix.held_out,
-            output=str(bake.folder / "checkpoints"),
+            output=str(bake.checkpoints_folder),
             metrics=str(bake.folder / "metrics.jsonl"),
             config=bake.config.settled(is_own_teacher=bake.job.inputs.is_own_teacher),
             neutral=[str(path) for path in bake.neutral],

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from baker.status import Loss, MemoryPlan, Progress
+from baker.types import SavedCheckpoint
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="event"):
@@ -68,17 +69,14 @@ class Warned(Event, frozen=True, tag="warning"):
     message: str
 
 
-class Saved(Event, frozen=True, tag="checkpoint"):
-    """The checkpoint of that step is on disk, and so is a training state that is not behind it, if any is kept.
+class Saved(SavedCheckpoint, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="checkpoint"):
+    """The checkpoint is on disk in `<TrainSpec.output>/<step>`. If states are kept, one of that step or later is too.
 
-    A process that goes on from a state says it again of all that are there.
+    A process that continues from a state reports all existing checkpoints again.
     """
 
-    step: int
-    path: str
-    sha256: str
     is_last: bool = False
-    """It is the result of the training."""
+    """Whether it is the result of the training."""
 
 
 class Kept(Event, frozen=True, tag="state"):

@@ -31,14 +31,13 @@ async def train(
     folder: Path,
     on_event: Callable[[events.TrainEvent], Awaitable[None]],
     lender_gone: Callable[[], Awaitable[None]] | None = None,
-) -> list[events.Saved]:
+) -> None:
     """Run the training process to its end.
 
     Args:
         folder: for spec.json and trainer.log (the process's standard error).
         on_event: awaited for each event as it comes.
         lender_gone: returns once the weights that the process may have been lent are no more.
-    Returns: where the checkpoints lie, in the order of their steps; the last one is the result.
     Raises: TrainingError or StageError with the process's own reason; NeedsRoomError if it only fits while the engine
         sleeps; TrainerLostError if it gave none; EngineError if the lender is gone, and the process was killed for it.
         When cancelled, the process is ended first, and keeps its state.
@@ -67,8 +66,9 @@ async def train(
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
         if lender_gone is None:
-            return await _follow(process, on_event)
-        return await _while_lent(process, on_event, lender_gone())
+            await _follow(process, on_event)
+        else:
+            await _while_lent(process, on_event, lender_gone())
     finally:
         await _end(process)
 
@@ -91,9 +91,8 @@ def devices_for(config: BakeConfig) -> int:
 
 async def _follow(
     process: asyncio.subprocess.Process, on_event: Callable[[events.TrainEvent], Awaitable[None]]
-) -> list[events.Saved]:
+) -> None:
     assert process.stdout is not None
-    saved: list[events.Saved] = []
     is_done = False
     async for line in process.stdout:
         try:
@@ -108,21 +107,18 @@ async def _follow(
                 raise NeedsRoomError(message)
             case events.Failed(message):
                 raise StageError(message)
-            case events.Saved():
-                saved.append(event)
             case events.Done():
                 is_done = True
     status = await process.wait()
-    if not saved or not is_done:
+    if not is_done:
         raise TrainerLostError(f"the training process {_ending(status)} before it was done; its trainer.log says more")
-    return saved
 
 
 async def _while_lent(
     process: asyncio.subprocess.Process,
     on_event: Callable[[events.TrainEvent], Awaitable[None]],
     lender_gone: Awaitable[None],
-) -> list[events.Saved]:
+) -> None:
     """As `_follow`, but the process is killed when the lender is gone, if it uses the lender's weights: from then on it
     would compute with whatever is in that memory."""
     gone = asyncio.ensure_future(lender_gone)
@@ -141,7 +137,7 @@ async def _while_lent(
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             raise EngineError("the engine ended, whose weights the training used")
-        return await work
+        await work
     finally:
         for task in (work, gone):
             task.cancel()

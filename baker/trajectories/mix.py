@@ -5,26 +5,27 @@ jobs/<number>/data/<target>/<i>-<k>.safetensors
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from baker.config.bake import BakeConfig
 from baker.names import path_of
 from baker.storage.files import read_lines
-from baker.storage.job_inputs import BakeInputs
 from baker.trajectories.collate import Mix, Source, collate
 from baker.trajectories.rollout import trajectory_name
 
 
-def linked_mix(home: Path, data: Path, config: BakeConfig, inputs: BakeInputs) -> Mix[str]:
+def linked_mix(home: Path, data: Path, config: BakeConfig, rollouts: Mapping[str, int]) -> Mix[str]:
     """The mix of the bake's targets, as names of files in `data`, which is made anew: the bake keeps its data when a
     target is deleted. The same rollouts give the same mix. Blocks.
 
+    Args: rollouts: target -> number of its rollout job.
     Raises: CollateError if a target has nothing to train on; OSError.
     """
     shutil.rmtree(data, ignore_errors=True)
     sources = {}
-    for target, job_id in inputs.rollouts.items():
+    for target, job_id in rollouts.items():
         rollout_folder = home / "jobs" / str(job_id)
         own_folder = path_of(data, target)
         own_folder.mkdir(parents=True)

@@ -19,25 +19,15 @@ from baker.repos.catalog import Catalog
 from baker.status import Loss
 from baker.storage.job import BakeJob
 from baker.storage.one_thread import OneThread
-from baker.training import events
-from baker.types import Checkpoint
+from baker.types import Checkpoint, SavedCheckpoint
 from baker.versions import checkpoints
 
 
-class Made(msgspec.Struct, frozen=True):
-    """A checkpoint that training wrote."""
-
-    step: int
-    path: str
-    """Its folder, relative to the service's."""
-    sha256: str
-
-
 class Result(msgspec.Struct, frozen=True):
-    """What a bake's training came to; once it is on disk, the training is not done again."""
+    """result.json: the outcome of a bake's training. Once it is on disk, the training is not repeated."""
 
-    checkpoints: list[Made]
-    """By step: those that are not served yet, and last the bake's."""
+    checkpoints: list[SavedCheckpoint]
+    """Checkpoints to publish, by step: those not served yet, and last the bake's result."""
     created: int
     loss: Loss
 
@@ -65,6 +55,11 @@ class Bake:
         self.job, self.config, self.folder, self.parent, self.warn = job, config, folder, parent, warn
         self.neutral: list[Path] = []
 
+    @property
+    def checkpoints_folder(self) -> Path:
+        """Holds a folder for each checkpoint, named by its step."""
+        return self.folder / "checkpoints"
+
 
 def student_of(job: BakeJob) -> str | None:
     """The model that learns, if it is not the served one."""
@@ -74,16 +69,16 @@ def student_of(job: BakeJob) -> str | None:
 class CheckpointService:
     """Brings what a training writes into service, and out of it."""
 
-    def __init__(self, home: Path, catalog: OneThread[Catalog], publisher: Publisher) -> None:
-        self._home, self._catalog, self._publisher = home, catalog, publisher
+    def __init__(self, catalog: OneThread[Catalog], publisher: Publisher) -> None:
+        self._catalog, self._publisher = catalog, publisher
         self._retiring: set[asyncio.Task[None]] = set()
 
-    async def serve(self, bake: Bake, made: events.Saved) -> bool:
+    async def serve(self, bake: Bake, saved: SavedCheckpoint) -> bool:
         """Prove a checkpoint on the way and give out its name. Returns: False if the engine is away: later, then."""
         served = await self._catalog(checkpoints.of_job, bake.job)
-        if any(checkpoints.trained_steps(known) >= made.step for known in served):
+        if any(checkpoints.trained_steps(known) >= saved.step for known in served):
             return True  # known from before an interruption, or pruned since
-        (checkpoint,) = await self._checkpoints(bake.job, [self.made(made)], int(time.time()))
+        (checkpoint,) = await self._checkpoints(bake, [saved], int(time.time()))
         try:
             complaint = await self._complaint(bake.job, checkpoint)
         except EngineError:
@@ -102,9 +97,8 @@ class CheckpointService:
         for known in await self._catalog(checkpoints.of_job, bake.job):
             if checkpoints.trained_steps(known) == step:
                 return known
-        path = bake.folder / "checkpoints" / str(step)
-        saved = events.Saved(step, str(path), await asyncio.to_thread(content_hash, path))
-        (checkpoint,) = await self._checkpoints(bake.job, [self.made(saved)], int(time.time()))
+        sha256 = await asyncio.to_thread(content_hash, bake.checkpoints_folder / str(step))
+        (checkpoint,) = await self._checkpoints(bake, [SavedCheckpoint(step, sha256)], int(time.time()))
         if (complaint := await self._complaint(bake.job, checkpoint)) is not None:
             raise TrainingError(complaint)
         await self._keep(bake, checkpoint)
@@ -126,7 +120,7 @@ class CheckpointService:
         Raises: TrainingError if the engine does not serve the last one as it was trained.
         """
         job, config = bake.job, bake.config
-        *earlier, last = await self._checkpoints(job, result.checkpoints, result.created)
+        *earlier, last = await self._checkpoints(bake, result.checkpoints, result.created)
         if (complaint := await self._complaint(job, last)) is not None:
             await self.discard(job, bake.folder)
             raise TrainingError(complaint)
@@ -197,24 +191,23 @@ class CheckpointService:
             await self._publisher_of(checkpoint).retire(checkpoint)
             await asyncio.to_thread(shutil.rmtree, checkpoint.path, ignore_errors=True)
 
-    def made(self, saved: events.Saved) -> Made:
-        return Made(saved.step, str(Path(saved.path).relative_to(self._home)), saved.sha256)
-
-    async def _checkpoints(self, job: BakeJob, made: list[Made], created: int) -> list[Checkpoint]:
-        numbers = await self._catalog(checkpoints.numbers, job, [self._home / each.path for each in made])
+    async def _checkpoints(self, bake: Bake, saved: list[SavedCheckpoint], created: int) -> list[Checkpoint]:
+        job = bake.job
+        folders = [bake.checkpoints_folder / str(each.step) for each in saved]
+        numbers = await self._catalog(checkpoints.numbers, job, folders)
         return [
             Checkpoint(
                 user=job.user,
                 repo=job.repo,
                 bake=job.name,
                 step=number,
-                path=self._home / each.path,
+                path=folder,
                 sha256=each.sha256,
                 created=created,
                 job_id=job.id,
                 is_served=student_of(job) is None,
             )
-            for number, each in zip(numbers, made, strict=True)
+            for number, folder, each in zip(numbers, folders, saved, strict=True)
         ]
 
     def _publisher_of(self, checkpoint: Checkpoint) -> Publisher:

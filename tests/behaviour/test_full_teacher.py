@@ -130,7 +130,8 @@ def saved_by(heard: list[events.TrainEvent]) -> events.Saved:
 
 def test_with_a_parent_the_teacher_is_the_parent_and_stays_so(tmp_path: Path, base: Path) -> None:
     """The child's rank is larger and its scale another; the teacher is neither the base nor what the child becomes."""
-    parent = Path(saved_by(run(write_spec(tmp_path / "parent", base))).path)
+    parent_spec = write_spec(tmp_path / "parent", base)
+    parent = Path(parent_spec.output) / str(saved_by(run(parent_spec)).step)
     lora_of_child = {"model": {"baked_adapter_config": {"r": 6, "lora_alpha": 3}}}
     spec = write_spec(tmp_path / "child", base, parent=parent, **lora_of_child, **FULL)
     student, attached = load(spec, ROWS, ALONE, lambda event: None)

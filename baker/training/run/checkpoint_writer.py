@@ -60,7 +60,7 @@ class CheckpointWriter:
         folders = sorted(
             (path for path in self._output.glob("*") if path.name.isdigit()), key=lambda path: int(path.name)
         )
-        return [events.Saved(int(path.name), str(path), content_hash(path)) for path in folders]
+        return [events.Saved(int(path.name), content_hash(path)) for path in folders]
 
     def write(self, step: int, *, is_last: bool = False) -> events.Saved:
         """The first process does; all must ask. Raises: OSError, and nothing is left."""
@@ -73,10 +73,10 @@ class CheckpointWriter:
                 write_json(temporary / PARITY_FILE, parity)
                 return content_hash(temporary)
 
-        return events.Saved(step, str(folder), self._ranks.by_first(write), is_last)
+        return events.Saved(step, self._ranks.by_first(write), is_last)
 
     def remove(self, saved: events.Saved) -> None:
-        self._ranks.by_first(lambda: shutil.rmtree(saved.path))
+        self._ranks.by_first(lambda: shutil.rmtree(self._output / str(saved.step)))
 
     def _parity(self) -> ParityCertificate:
         """The pinned sequences as the trained model and the base see them."""

@@ -69,9 +69,8 @@ class Training:
         self.on_last: Callable[[], None] = lambda: None
         self.drift = 0.03
 
-    async def __call__(self, spec: TrainSpec, folder: Path, on_event: OnEvent) -> list[events.Saved]:
+    async def __call__(self, spec: TrainSpec, folder: Path, on_event: OnEvent) -> None:
         self.specs.append(spec)
-        saved = []
         loss = Loss()
         await on_event(events.Warned("something is otherwise"))
         for step in range(1, self.steps[-1] + 1):
@@ -86,8 +85,7 @@ class Training:
                 path = Path(spec.output) / str(step)
                 path.mkdir(parents=True)
                 (path / "here").touch()
-                saved.append(events.Saved(step, str(path), "0" * 64, is_last=step == self.steps[-1]))
-                await on_event(saved[-1])
+                await on_event(events.Saved(step, "0" * 64, is_last=step == self.steps[-1]))
             self.began.set()
             await self.may_end.wait()
         if spec.neutral:
@@ -96,7 +94,6 @@ class Training:
                 await on_event(events.LossUpdated(loss))
                 await on_event(events.Drifted(at, drift))
         self.on_last()
-        return saved
 
 
 @pytest.fixture
@@ -175,14 +172,14 @@ async def test_a_training_on_the_engine_s_weights_waits_for_the_next_engine_and_
 
     async def train(
         spec: TrainSpec, folder: Path, on_event: OnEvent, lender_gone: Callable[[], Awaitable[None]]
-    ) -> list[events.Saved]:
+    ) -> None:
         assert spec.engine_weights is not None
         lent.append(await asyncio.to_thread(Path(spec.engine_weights).read_bytes))
         if len(lent) == 1:
             await lender_gone()
             asyncio.get_running_loop().call_later(0.05, service.engine.ready.set)
             raise EngineError("the engine ended, whose weights the training used")
-        return await training(spec, folder, on_event)
+        await training(spec, folder, on_event)
 
     monkeypatch.setattr("baker.jobs.queue.RETRY_SECONDS", 0.0)
     monkeypatch.setattr(launcher, "train", train)
@@ -222,7 +219,7 @@ async def test_what_does_not_fit_beside_the_engine_trains_while_it_sleeps(
 ) -> None:
     is_ready: list[bool] = []
 
-    async def train(spec: TrainSpec, folder: Path, on_event: OnEvent) -> list[events.Saved]:
+    async def train(spec: TrainSpec, folder: Path, on_event: OnEvent) -> None:
         is_ready.append(service.engine.is_ready)
         way = MemoryWay.ASLEEP
         await on_event(
@@ -234,7 +231,7 @@ async def test_what_does_not_fit_beside_the_engine_trains_while_it_sleeps(
         assert spec.engine_share == 0.0
         if fails:
             raise TrainingError("the loss did not fall")
-        return await training(spec, folder, on_event)
+        await training(spec, folder, on_event)
 
     monkeypatch.setattr(launcher, "train", train)
     monkeypatch.setattr(FakeEngine, "sleep_share", 0.5)

@@ -22,7 +22,6 @@ from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.home import job_folder, output_file
 from baker.storage.job import AnyJob
-from baker.storage.job_inputs import BakeInputs
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import load_trajectory
 from baker.trajectories.mix import linked_mix
@@ -349,12 +348,12 @@ async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished
     await service.start(Stage.STIM)
     await service.start(Stage.ROLLOUT)
     done = await service.ended(Stage.ROLLOUT)
-    inputs = BakeInputs({"target": done.id}, None)
+    rollouts = {"target": done.id}
     config = msgspec.convert({"datasets": [{"target": "target"}]}, BakeConfig)
-    first = linked_mix(service.home, service.home / "first", config, inputs)
+    first = linked_mix(service.home, service.home / "first", config, rollouts)
     lines = job_folder(service.home, done.id) / "rows.jsonl"
     lines.write_bytes(b"".join(reversed(lines.read_bytes().splitlines(keepends=True))))
-    second = linked_mix(service.home, service.home / "second", config, inputs)
+    second = linked_mix(service.home, service.home / "second", config, rollouts)
     assert [Path(item).name for item in first.train] == [Path(item).name for item in second.train]
     await service.catalog(Catalog.delete_target, USER, "repo", "target")
     assert all(load_trajectory(Path(item)) for item in first.train + first.held_out["target"])

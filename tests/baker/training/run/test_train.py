@@ -105,7 +105,7 @@ def test_a_child_process_bakes_and_says_so_in_events_alone(tmp_path: Path, base:
     assert [event.step for event in heard if isinstance(event, events.Evaluated)] == [0, 10, 20, 24]
     saved, done = heard[-2:]
     assert isinstance(saved, events.Saved) and isinstance(done, events.Done)
-    assert saved.path == str(tmp_path / "out/24") and saved.sha256 == content_hash(Path(saved.path))
+    assert (saved.step, saved.sha256) == (24, content_hash(tmp_path / "out/24"))
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/24"]
     before, after = done.loss.eval_kl_before, done.loss.eval_kl
     assert before is not None and after is not None and after < 0.9 * before
@@ -117,7 +117,7 @@ def test_a_child_process_bakes_and_says_so_in_events_alone(tmp_path: Path, base:
     assert done.loss.final_loss == steps[-1].loss and done.loss.max_loss == max(event.loss for event in steps)
 
     check_metrics(tmp_path / "metrics.jsonl", steps)
-    check_checkpoint(Path(saved.path), base)
+    check_checkpoint(tmp_path / "out/24", base)
 
     # The same spec gives the same adapter, here in another process.
     again = run(msgspec.structs.replace(spec, output=str(tmp_path / "again")))
@@ -245,10 +245,10 @@ def test_sigterm_ends_it_at_once_and_publishes_nothing(tmp_path: Path, base: Pat
 
 def test_a_child_bake_starts_where_its_parent_ended(tmp_path: Path, base: Path) -> None:
     first = run(write_spec(tmp_path / "a", base))
-    saved, done = first[-2:]
-    assert isinstance(saved, events.Saved) and isinstance(done, events.Done)
+    done = first[-1]
+    assert isinstance(done, events.Done)
     lora = {"model": {"baked_adapter_config": {"r": 6, "lora_alpha": 3}}}
-    second = run(write_spec(tmp_path / "b", base, parent=Path(saved.path), **lora))
+    second = run(write_spec(tmp_path / "b", base, parent=tmp_path / "a/out/24", **lora))
     evaluated = next(event for event in second if isinstance(event, events.Evaluated))
     assert evaluated.eval_kl == pytest.approx(done.loss.eval_kl, rel=1e-3)
     check_adapter(tmp_path / "b/out/24", max_rank=6)
@@ -262,14 +262,12 @@ def test_checkpoints_on_the_way_change_nothing_at_its_end(tmp_path: Path, base: 
     assert [event.step for event in plain] == [12]
     assert [event.step for event in saved] == [5, 6, 10, 12]
     assert saved[-1].sha256 == plain[-1].sha256, "the random state is not touched"
-    for event in saved:
-        check_adapter(Path(event.path), max_rank=4)
-    first, last = (load_file(Path(event.path) / ADAPTER_WEIGHTS) for event in (saved[0], saved[-1]))
+    folders = [tmp_path / "b/out" / str(event.step) for event in saved]
+    for folder in folders:
+        check_adapter(folder, max_rank=4)
+    first, last = (load_file(folder / ADAPTER_WEIGHTS) for folder in (folders[0], folders[-1]))
     assert any(not torch.equal(first[name], last[name]) for name in first)
-    assert (
-        read_parity(Path(saved[0].path)).sequences[0].logprobs
-        != read_parity(Path(saved[-1].path)).sequences[0].logprobs
-    )
+    assert read_parity(folders[0]).sequences[0].logprobs != read_parity(folders[-1]).sequences[0].logprobs
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32", None])
