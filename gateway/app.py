@@ -33,9 +33,10 @@ from gateway.http import openapi, request_ids
 from gateway.http.errors import bread_error, error_event
 from gateway.inference.admission import Admission
 from gateway.inference.delivery import Patience
-from gateway.inference.pipeline import Traffic
+from gateway.inference.pipeline import Pipeline
 from gateway.inference.rate_limits import Limits
 from gateway.inference.request_log import RequestLog
+from gateway.inference.request_metrics import RequestMetrics
 from gateway.routes import anthropic, guards, health, lora, openai
 from gateway.routes.bread import admin, bakes, downloads, lineage, repos, targets
 from gateway.services import Services
@@ -84,8 +85,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         links=Links(home),
         engine=engine,
         supervisor=Supervisor(engine, stall_seconds=settings.engine_stall_seconds),
-        handlers=Handlers(engine, error_event),
-        traffic=_traffic(settings, engine),
+        pipeline=build_pipeline(settings, adapters, engine, Handlers(engine, error_event)),
         started=int(time.time()),
     )
 
@@ -94,18 +94,21 @@ def _import_folders(settings: Settings, home: Path) -> list[Path]:
     return [home / "import", *(Path(text) for text in settings.import_folders.split(os.pathsep) if text)]
 
 
-def _traffic(settings: Settings, engine: Engine) -> Traffic:
+def build_pipeline(settings: Settings, registry: Registry, engine: Engine, handlers: Handlers) -> Pipeline:
     limits = Limits(settings.key_concurrency, settings.key_requests_per_minute, settings.key_tokens_per_minute)
-    patience = Patience(
-        answer=settings.request_timeout_seconds,
-        keep_alive=settings.stream_keep_alive_seconds,
-        stall=settings.stream_stall_seconds,
-    )
-    return Traffic(
-        Admission(batch_size=lambda: engine.max_num_seqs, max_waiting=settings.max_waiting, limits=limits),
-        patience,
-        RequestLog(with_prompts=settings.log_prompts == "on"),
-        engine.tokens_so_far,
+    admission = Admission(batch_size=lambda: engine.max_num_seqs, max_waiting=settings.max_waiting, limits=limits)
+    return Pipeline(
+        registry,
+        engine,
+        handlers,
+        admission=admission,
+        patience=Patience(
+            answer=settings.request_timeout_seconds,
+            keep_alive=settings.stream_keep_alive_seconds,
+            stall=settings.stream_stall_seconds,
+        ),
+        log=RequestLog(with_prompts=settings.log_prompts == "on"),
+        metrics=RequestMetrics(admission),
     )
 
 

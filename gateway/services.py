@@ -1,4 +1,4 @@
-"""What the routes work with: the owners of things, wired together in `app.py`."""
+"""The objects that routes work with; `app.py` wires them together."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from gateway.access.accounts import Accounts
 from gateway.access.auth import Keys
 from gateway.access.signed_links import Links
 from gateway.config import Settings
-from gateway.engine import Engine, Handlers
+from gateway.engine import Engine
 from gateway.engine.core.supervisor import Supervisor
-from gateway.inference.pipeline import Traffic
+from gateway.inference.pipeline import Pipeline
 from gateway.serving.imports import Imports
 from gateway.serving.promotion import Promotion
 from gateway.serving.registry import Registry
@@ -33,7 +33,6 @@ class Services(NamedTuple):
     links: Links
     engine: Engine
     supervisor: Supervisor
-    handlers: Handlers
-    traffic: Traffic
+    pipeline: Pipeline
     started: int
-    """Unix seconds."""
+    """Start of the service in Unix seconds."""

@@ -1,13 +1,14 @@
-"""The engine's replies as ASGI messages. When to send them, and when to stop, is decided in `delivery.py`."""
+"""Replies and event streams as ASGI messages. `inference/delivery.py` decides when to send them and when to stop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
 from typing import Protocol, TypeVar
 
-from litestar.types import Receive, Scope, Send
+from litestar.types import Receive, Send
 
 from gateway.errors import ClientLeftError
+from gateway.protocol.replies import Reply
 
 Result = TypeVar("Result")
 
@@ -19,7 +20,7 @@ EVENT_STREAM_HEADERS = {
 
 
 async def unless_client_leaves(receive: Receive, work: Awaitable[Result]) -> Result:
-    """The result of `work`; it is cancelled, and ClientLeftError raised, when the client disconnects before.
+    """The result of `work`. If the client disconnects first, `work` is cancelled and ClientLeftError raised.
 
     The request's body must have been read.
     """
@@ -37,22 +38,17 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[Result]) -> Res
 
 
 async def disconnected(receive: Receive) -> None:
-    """Until the client leaves. The request's body must have been read."""
+    """Return when the client disconnects. The request's body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-class WholeReply:
-    """A JSON body that is ready."""
-
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self.status = status
-        self.body = body
-        self.headers = {"content-type": "application/json", "content-length": str(len(body)), **headers}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status, "headers": encoded(self.headers)})
-        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+async def send_reply(reply: Reply, headers: Mapping[str, str], send: Send) -> None:
+    """Send a whole JSON answer. Args: headers: to be added to the reply's own."""
+    length = {"content-type": "application/json", "content-length": str(len(reply.body))}
+    complete = encoded({**length, **headers, **reply.headers})
+    await send({"type": "http.response.start", "status": reply.status, "headers": complete})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": False})
 
 
 class Events(Protocol):
@@ -62,12 +58,12 @@ class Events(Protocol):
 
 
 async def send_events(events: Events, send: Send) -> None:
-    """Server-sent events as they come. `events` is closed at the end, when it fails and when this is cancelled."""
+    """Send server-sent events as they come. Closes `events` at the end, on an error and on cancellation."""
     async with aclosing(events):
         async for event in events:
             await send({"type": "http.response.body", "body": event, "more_body": True})
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """As ASGI takes them."""
+    """Headers in ASGI's form."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

@@ -1,7 +1,7 @@
-"""Which model requests are let in: as many as the engine works on and some that wait, and each key its share.
+"""Admits model requests: as many as the engine runs, some that wait, and from each key no more than its limits.
 
-The waiting itself is done by vLLM's scheduler; here requests are only counted. Jobs of the bakery are not: they bound
-themselves, and go on while clients are turned away.
+Requests wait in vLLM's scheduler and are only counted here. Bake jobs are not counted: they limit their own
+concurrency, and continue while clients are refused.
 """
 
 import time
@@ -11,23 +11,23 @@ from gateway.errors import OverloadedError
 from gateway.inference.rate_limits import KeyUse, Limits
 
 RETRY_SECONDS = 5
-"""When to come back to a service that is full: some answers have ended by then."""
+"""When a client should retry after 503: some answers have ended by then."""
 
 
 class Pass:
-    """One request's place. `leave` gives it back, once."""
+    """One admitted request. `leave` frees its place; a second call does nothing."""
 
     def __init__(self, admission: "Admission", key: KeyUse) -> None:
         self._admission = admission
         self._key = key
         self._is_in = True
 
-    @property
     def headers(self) -> dict[str, str]:
-        """For the answer: what is left of the key's limits."""
+        """Response headers: what is left of the key's limits."""
         return self._key.headers()
 
     def leave(self, tokens: int) -> None:
+        """Args: tokens: read and written by the request."""
         if self._is_in:
             self._is_in = False
             self._admission.in_flight -= 1
@@ -44,8 +44,8 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
-        batch_size: how many requests the engine works on at once.
-        max_waiting: how many more may be in flight.
+        batch_size: number of requests that the engine runs at once.
+        max_waiting: number of further requests that may be in flight.
         """
         self._batch_size = batch_size
         self._max_waiting = max_waiting
@@ -56,24 +56,24 @@ class Admission:
 
     @property
     def capacity(self) -> int:
-        """Most requests in flight."""
+        """Largest number of requests in flight."""
         return self._batch_size() + self._max_waiting
 
     @property
     def waiting(self) -> int:
-        """Requests in flight beyond those that the engine can work on at once."""
+        """Number of requests in flight beyond those that the engine runs at once."""
         return max(0, self.in_flight - self._batch_size())
 
     def enter(self, key: str) -> Pass:
-        """A place for a request with this key. Raises: OverloadedError, RateLimitedError."""
+        """Admit a request with this key. Raises: OverloadedError; RateLimitedError."""
         if self.in_flight >= self.capacity:
             raise OverloadedError(
-                f"{self.in_flight} requests are running or waiting, which is the most (--max-waiting): "
+                f"{self.in_flight} requests are running or waiting, the most that are allowed (--max-waiting): "
                 f"try again in {RETRY_SECONDS} s",
                 {"Retry-After": str(RETRY_SECONDS)},
             )
         use = self._keys.get(key)
-        if use is None:  # one small object for each key that is used at all
+        if use is None:  # one small object per key that is used
             use = self._keys[key] = KeyUse(self._limits, self._clock)
         use.enter()
         self.in_flight += 1

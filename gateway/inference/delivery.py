@@ -1,147 +1,150 @@
-"""The way of one model request's answer to its client, and when to give it up.
+"""Sends the answer to one model request, and decides when to give it up.
 
-A stream that has nothing to say yet, or no more for a while, sends comments, so that nobody in between closes the
-connection. The first one is sent, and with it the status 200, only after an interval without a result: most errors come
-before and keep their own status. An answer that takes too long, a client that has left and one that takes nothing any
-more end the work in the engine at once.
+A stream without events for a while sends comments, so that no proxy closes the connection. The first comment, and with
+it status 200, is sent only after an interval without a result: most errors come earlier and keep their own status. The
+work in the engine ends at once if the answer takes too long, if the client leaves, or if the client stops reading.
 
-Nothing here runs for each token but `_Pace`, two readings of the clock.
+The only code here that runs for each token is `_Pace`: two readings of the clock.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import Message, Send
 
-from gateway.engine import Reply, StreamReply
+from gateway.engine import StreamReply
 from gateway.errors import ClientLeftError, RequestTimeoutError
-from gateway.http.asgi import EVENT_STREAM_HEADERS, WholeReply, disconnected, encoded, send_events
+from gateway.http.asgi import EVENT_STREAM_HEADERS, encoded, send_events, send_reply
 from gateway.inference.model_request import ModelRequest, Outcome
+from gateway.protocol.replies import Reply
 
 COMMENT = b": keep-alive\n\n"
 FAREWELL_SECONDS = 5.0
-"""How long a client may take to read that its stream is over."""
+"""Longest time that a client may take to read the last event of a stream that timed out."""
 
 Tokens = tuple[int, int] | None
+"""Tokens read and written."""
 
 
 class Patience(NamedTuple):
-    """In seconds; 0: no end."""
+    """Time limits in seconds; 0: none."""
 
     answer: float = 0.0
     """From a request's arrival to the end of its answer."""
     keep_alive: float = 0.0
-    """Silence before a stream says that it is alive; 0: it doesn't."""
+    """Silence before a stream sends a comment; 0: it sends none."""
     stall: float = 0.0
-    """How long a client may take nothing of what is sent to it."""
+    """How long a client may leave what is sent to it unread."""
 
 
-class Wire(NamedTuple):
-    """How clients of one family are told of errors."""
+class ErrorFormat(NamedTuple):
+    """How clients of one family read errors."""
 
     reply: Callable[[Exception], Reply]
-    """An error as a whole answer."""
+    """The error as a whole answer."""
     event: Callable[[bytes], bytes]
-    """Its body as the last event of a stream that had begun."""
+    """The body of that answer as the last event of a stream that has begun."""
 
 
 class Delivery:
-    """One answer as an ASGI application. `settle` is called once with the outcome, whatever happens."""
+    """One answer on its way to its client: `wait`, then `send`, once each."""
 
     def __init__(
         self,
-        exchange: ModelRequest,
+        work: asyncio.Future[Reply | StreamReply],
+        client_left: asyncio.Task[None],
+        model_request: ModelRequest,
         patience: Patience,
-        wire: Wire,
+        errors: ErrorFormat,
+        *,
         headers: Callable[[], dict[str, str]],
         tokens_so_far: Callable[[str], Tokens],
-        settle: Callable[[Outcome], None],
     ) -> None:
         """Args:
-        headers: to be added to the answer.
-        tokens_so_far: what a request has read and written that still runs, by the engine's id.
+        work: the answer being made; cancelled when it is given up.
+        client_left: done when the client disconnects; cancelled when the answer ends.
+        headers: response headers to add, computed when the response begins.
+        tokens_so_far: tokens read and written by a request that still runs, by the engine's id of it.
         """
-        self._exchange = exchange
+        self._work = work
+        self._client_left = client_left
+        self._model_request = model_request
         self._patience = patience
-        self._wire = wire
+        self._errors = errors
         self._headers = headers
         self._tokens_so_far = tokens_so_far
-        self._settle = settle
-        self._work: asyncio.Future[Reply | StreamReply]
-        self._watcher: asyncio.Task[None]
         self._given_up: Outcome | None = None
 
-    async def begin(self, work: Awaitable[Reply | StreamReply], receive: Receive, *, is_stream: bool) -> None:
-        """Wait until there is something to send: the reply, an error, or for a stream a sign of life.
+    async def wait(self, *, is_stream: bool) -> None:
+        """Wait until there is something to send: a reply, an error, or for a stream its first comment.
 
-        The request's body must have been read. Cancelled, it gives up the work.
+        If it is cancelled, it gives up the work.
         """
-        self._work = asyncio.ensure_future(work)
-        self._watcher = asyncio.create_task(disconnected(receive))
         limits = [self._seconds_left(), self._patience.keep_alive if is_stream else 0.0]
+        ends: set[asyncio.Future[Any]] = {self._work, self._client_left}
         try:
-            await asyncio.wait({self._work, self._watcher}, timeout=_least(limits), return_when=asyncio.FIRST_COMPLETED)
-            if not self._work.done() and self._watcher.done():
+            await asyncio.wait(ends, timeout=_least(limits), return_when=asyncio.FIRST_COMPLETED)
+            if not self._work.done() and self._client_left.done():
                 await self._give_up(ClientLeftError(), Outcome.CLIENT_LEFT)
             elif not self._work.done() and self._is_late():
                 await self._give_up(self._late(), Outcome.TIMEOUT)
         except asyncio.CancelledError:
             await self._give_up(ClientLeftError(), Outcome.CLIENT_LEFT)
-            self._settle(Outcome.CLIENT_LEFT)
             raise
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        outcome = Outcome.FAILED
+    async def send(self, send: Send) -> Outcome:
+        """Send what there is, a stream to its end. Returns: how the request ended."""
         try:
             reply = await self._reply() if self._work.done() else None
             if isinstance(reply, Reply):
-                outcome = self._outcome(reply)
-                await WholeReply(reply.status, reply.body, {**reply.headers, **self._headers()})(scope, receive, send)
-            else:
-                outcome = await self._stream(send)
+                await send_reply(reply, self._headers(), send)
+                return self._outcome(reply)
+            return await self._stream(send)
         finally:
-            self._watcher.cancel()
-            self._settle(outcome)
+            self._client_left.cancel()
 
     async def _reply(self) -> Reply | StreamReply:
         try:
             return await self._work
         except Exception as error:
-            return self._wire.reply(error)
+            return self._errors.reply(error)
 
     def _outcome(self, reply: Reply) -> Outcome:
-        self._exchange.status = reply.status
+        self._model_request.status = reply.status
         return self._given_up or Outcome.of_status(reply.status)
 
     async def _stream(self, send: Send) -> Outcome:
+        """Send events from a task of its own, and watch how they get on."""
         pace = _Pace(send)
-        sender = asyncio.create_task(self._send(pace))
+        sender = asyncio.create_task(self._send_events(pace))
         try:
             while True:
                 await asyncio.wait(
-                    {sender, self._watcher}, timeout=self._seconds_until_due(pace), return_when=asyncio.FIRST_COMPLETED
+                    {sender, self._client_left},
+                    timeout=self._seconds_until_due(pace),
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
                 if sender.done():
                     return sender.result()
-                if self._watcher.done():
+                if self._client_left.done():
                     return Outcome.CLIENT_LEFT
                 if pace.is_sending and 0 < self._patience.stall <= pace.seconds:
                     return Outcome.STALLED
                 if self._is_late():
                     break
                 if not pace.is_sending and 0 < self._patience.keep_alive <= pace.seconds:
-                    await self._say_alive(pace)
+                    await self._send_comment(pace)
         finally:
             self._note_tokens()
             await _cancel(sender)
         if not pace.is_sending:
-            await self._say_late(pace)
+            await self._send_timeout(pace)
         return Outcome.TIMEOUT
 
-    async def _send(self, send: "_Pace") -> Outcome:
+    async def _send_events(self, send: "_Pace") -> Outcome:
         headers = encoded({**EVENT_STREAM_HEADERS, **self._headers()})
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if not self._work.done():
@@ -149,73 +152,75 @@ class Delivery:
         reply = await self._reply()
         if isinstance(reply, Reply):
             outcome = self._outcome(reply)
-            await send(_body(self._wire.event(reply.body)))
+            await send(_body(self._errors.event(reply.body)))
         else:
-            self._exchange.note_first_token()
+            self._model_request.note_first_token()
             await send_events(reply, send)
-            # The engine's own error events end a stream without a count of its tokens.
-            outcome = Outcome.OK if self._exchange.usage.is_final else Outcome.FAILED
+            # A stream that ends with an error event of the engine's has no final count of tokens.
+            outcome = Outcome.OK if self._model_request.usage.is_final else Outcome.FAILED
         await send(_body(b"", more=False))
         return outcome
 
-    async def _say_alive(self, pace: "_Pace") -> None:
+    async def _send_comment(self, pace: "_Pace") -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience.stall or None):
                 await pace(_body(COMMENT))
 
-    async def _say_late(self, pace: "_Pace") -> None:
+    async def _send_timeout(self, pace: "_Pace") -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
-                await pace(_body(self._wire.event(self._wire.reply(self._late()).body)))
+                await pace(_body(self._errors.event(self._errors.reply(self._late()).body)))
                 await pace(_body(b"", more=False))
 
     async def _give_up(self, reason: Exception, outcome: Outcome) -> None:
-        """End the work; `reason` takes the place of its result."""
+        """End the work; `reason` replaces its result."""
         self._given_up = outcome
         self._note_tokens()
         await _cancel(self._work)
         self._work = asyncio.get_running_loop().create_future()
         self._work.set_exception(reason)
-        self._work.exception()  # or else asyncio warns if nobody asks for it
-        self._watcher.cancel()
+        self._work.exception()  # marks it as read: asyncio warns about exceptions that nobody reads
+        self._client_left.cancel()
 
     def _note_tokens(self) -> None:
-        """What an answer has cost that will not be finished; the engine forgets it when it is told so."""
-        usage = self._exchange.usage
+        """Store what an unfinished answer has cost so far; the engine forgets it when the request is cancelled."""
+        usage = self._model_request.usage
         if not usage.is_final and usage.request_id is not None:
             usage.note(self._tokens_so_far(usage.request_id))
 
     def _late(self) -> RequestTimeoutError:
         return RequestTimeoutError(
-            f"No answer within {self._patience.answer:g} s (--request-timeout-seconds): ask for fewer tokens, or later"
+            f"No answer within {self._patience.answer:g} s (--request-timeout-seconds): "
+            "ask for fewer tokens, or try again later"
         )
 
     def _seconds_left(self) -> float:
-        """Until it is late, always above 0; 0 if it never is."""
-        return max(0.001, self._patience.answer - self._exchange.seconds) if self._patience.answer else 0.0
+        """Seconds until the answer is late, always above 0; 0 if there is no limit."""
+        return max(0.001, self._patience.answer - self._model_request.seconds) if self._patience.answer else 0.0
 
     def _is_late(self) -> bool:
-        return 0 < self._patience.answer <= self._exchange.seconds
+        return 0 < self._patience.answer <= self._model_request.seconds
 
     def _seconds_until_due(self, pace: "_Pace") -> float | None:
-        """Until there may be something to do about the stream."""
+        """Seconds until the stream may need a comment or its end; None: no limit."""
         limit = self._patience.stall if pace.is_sending else self._patience.keep_alive
         silence = max(0.001, limit - pace.seconds) if limit else 0.0
-        # A send that begins meanwhile may have to end sooner than the next comment is due.
+        # A send that begins meanwhile may have to end before the next comment is due.
         return _least([self._seconds_left(), silence, self._patience.stall])
 
 
 class _Pace:
-    """A `send` that knows for how long the client has been waiting for us, or we for the client."""
+    """A `send` that measures how long the client has waited for us, or we for the client."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._since = time.monotonic()
         self.is_sending = False
-        """Stays true if it is cancelled: the client took nothing then."""
+        """Stays true after a cancelled send: the client had not read what came before."""
 
     @property
     def seconds(self) -> float:
+        """Seconds since the last send began or ended."""
         return time.monotonic() - self._since
 
     async def __call__(self, message: Message) -> None:
@@ -231,12 +236,12 @@ def _body(content: bytes, *, more: bool = True) -> Any:
 
 
 def _least(seconds: list[float]) -> float | None:
-    """The shortest of those that are not 0."""
+    """The shortest of those that are not 0; None if all are."""
     return min((value for value in seconds if value), default=None)
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:
     task.cancel()
     result = (await asyncio.gather(task, return_exceptions=True))[0]
-    if isinstance(result, StreamReply):  # it was done before it heard
+    if isinstance(result, StreamReply):  # it was done before it could be cancelled
         await result.aclose()

@@ -1,4 +1,4 @@
-"""One model request from its arrival to its end: what the log and the metrics say about it."""
+"""What the log and the metrics report about one model request."""
 
 import time
 from enum import StrEnum
@@ -11,22 +11,22 @@ from gateway.engine.core.usage import Usage
 class Outcome(StrEnum):
     OK = "ok"
     REFUSED = "refused"
-    """Something is wrong with the request (4xx)."""
+    """The request is wrong (4xx)."""
     RATE_LIMITED = "rate_limited"
-    """Beyond its key's limits (429)."""
+    """The key is over its limits (429)."""
     OVERLOADED = "overloaded"
     """The queue was full (503)."""
     FAILED = "failed"
-    """By the engine or by us (5xx, or an error event in a stream)."""
+    """The engine or the gateway failed (5xx, or an error event in a stream)."""
     TIMEOUT = "timeout"
-    """It took longer than --request-timeout (504, or an error event)."""
+    """The answer took longer than --request-timeout-seconds (504, or an error event)."""
     CLIENT_LEFT = "client_left"
     STALLED = "stalled"
-    """The client did not take what was sent to it."""
+    """The client stopped reading its stream."""
 
     @classmethod
     def of_status(cls, status: int) -> "Outcome":
-        """Of a whole answer with this status."""
+        """The outcome of a whole answer with this status."""
         if status < 400:
             return cls.OK
         return {429: cls.RATE_LIMITED, 499: cls.CLIENT_LEFT, 504: cls.TIMEOUT}.get(
@@ -40,36 +40,36 @@ class ModelRequest:
         self.route = route
         self.caller = caller
         self.began = time.monotonic()
-        self.asked: str | None = None
+        self.requested_model: str | None = None
         """The model's name as the client wrote it."""
-        self.served: str | None = None
-        """The adapter version, or the base model, that it meant."""
+        self.served_model: str | None = None
+        """Name of the adapter version, or of the base model, that `requested_model` resolved to."""
         self.checkpoint: Checkpoint | None = None
-        """Of `served`; None for the base model."""
+        """Checkpoint of the adapter; None for the base model."""
         self.prompt: object = None
-        """What the client wrote to the model."""
+        """The fields of the body that hold what the client wrote to the model."""
         self.usage = Usage()
         self.first_token_seconds: float | None = None
-        """From the arrival to a stream's first event; None for whole answers."""
+        """Seconds from the arrival to a stream's first event; None for whole answers."""
         self.status = 200
 
     @property
     def seconds(self) -> float:
-        """Since it arrived."""
+        """Seconds since the arrival."""
         return time.monotonic() - self.began
 
     @property
-    def kind(self) -> str:
-        """What was asked, in a word that names nobody."""
-        if self.served is None:
+    def model_kind(self) -> str:
+        """The model as a metrics label without names: "base", "adapter", or "unknown" if it was not resolved."""
+        if self.served_model is None:
             return "unknown"
         return "base" if self.checkpoint is None else "adapter"
 
     @property
-    def bake(self) -> str | None:
-        """user/repo/bake of an adapter."""
-        of = self.checkpoint
-        return None if of is None else f"{of.user}/{of.repo}/{of.bake}"
+    def bake_name(self) -> str | None:
+        """user/repo/bake of the adapter; None for the base model."""
+        checkpoint = self.checkpoint
+        return None if checkpoint is None else f"{checkpoint.user}/{checkpoint.repo}/{checkpoint.bake}"
 
     def note_first_token(self) -> None:
         if self.first_token_seconds is None:

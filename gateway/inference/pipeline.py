@@ -1,82 +1,114 @@
-"""Where every model request enters: admission, its body, its answer, and at its end the count and the log line."""
+"""The path of a model request: admitted, read, resolved, served, delivered, counted and logged."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from litestar import Request
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.auth import Caller
-from gateway.engine import Reply, StreamReply
-from gateway.engine.requests.body import parse
+from gateway.engine import Engine, Handlers
+from gateway.engine.requests.body import model_of, parse
+from gateway.engine.requests.kinds import Kind
 from gateway.errors import OverloadedError, RequestTimeoutError
-from gateway.http.asgi import WholeReply
+from gateway.http.asgi import disconnected, send_reply
+from gateway.http.errors import reply_to
 from gateway.http.request_ids import request_id
-from gateway.inference.admission import Admission
-from gateway.inference.delivery import Delivery, Patience, Tokens, Wire
+from gateway.inference.admission import Admission, Pass
+from gateway.inference.delivery import Delivery, ErrorFormat, Patience
 from gateway.inference.model_request import ModelRequest, Outcome
 from gateway.inference.request_log import RequestLog
 from gateway.inference.request_metrics import RequestMetrics
+from gateway.protocol.errors import error_events
+from gateway.serving.registry import Registry
 
-Work = Callable[[ModelRequest, dict[str, Any]], Awaitable[Reply | StreamReply]]
-"""Answers the fields of a body; says in the exchange which model it is."""
 PROMPT_FIELDS = ("messages", "prompt", "input", "system", "instructions")
 
 
-class Traffic:
+class Pipeline:
     def __init__(
         self,
+        registry: Registry,
+        engine: Engine,
+        handlers: Handlers,
+        *,
         admission: Admission,
         patience: Patience,
         log: RequestLog,
-        tokens_so_far: Callable[[str], Tokens],
+        metrics: RequestMetrics,
     ) -> None:
         self.admission = admission
-        self.metrics = RequestMetrics(admission)
+        self.metrics = metrics
+        self._registry = registry
+        self._engine = engine
+        self._handlers = handlers
         self._patience = patience
         self._log = log
-        self._tokens_so_far = tokens_so_far
 
-    async def answer(self, request: Request[Any, Any, Any], caller: Caller, wire: Wire, work: Work) -> ASGIApp:
-        """The answer to a model request, or what is wrong with it, as its family of clients reads it."""
-        exchange = ModelRequest(request_id(request.scope), request.scope["path_template"], caller)
+    def answer(self, request: Request[Any, Any, Any], caller: Caller, kind: Kind) -> ASGIApp:
+        """The answer to a model request, whole or as server-sent events; errors are in the shape of its family."""
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._answer(request, caller, kind, send)
+
+        return application
+
+    async def _answer(self, request: Request[Any, Any, Any], caller: Caller, kind: Kind, send: Send) -> None:
+        model_request = ModelRequest(request_id(request.scope), request.scope["path_template"], caller)
+        errors = ErrorFormat(
+            reply=lambda error: reply_to(request, kind.shape, error),
+            event=lambda body: error_events(kind.framing, msgspec.json.decode(body)).encode(),
+        )
+        place: Pass | None = None
+        outcome = Outcome.CLIENT_LEFT  # if this is cancelled before there is anything to send
         try:
             place = self.admission.enter(caller.key)
+            fields = await self._read_body(request)
+            model_request.prompt = {name: fields[name] for name in PROMPT_FIELDS if name in fields}
+            model = self._resolve(model_request, kind, fields)
         except Exception as error:
-            return self._refusal(exchange, wire, error, {})
+            reply = errors.reply(error)
+            model_request.status = reply.status
+            outcome = Outcome.OVERLOADED if isinstance(error, OverloadedError) else Outcome.of_status(reply.status)
+            await send_reply(reply, {} if place is None else place.headers(), send)
+        else:
+            headers = {**request.headers, "x-request-id": model_request.id}
+            work = self._handlers.serve(kind, fields, headers, model=model, usage=model_request.usage)
+            delivery = Delivery(
+                asyncio.ensure_future(work),
+                asyncio.create_task(disconnected(request.receive)),
+                model_request,
+                self._patience,
+                errors,
+                headers=place.headers,
+                tokens_so_far=self._engine.tokens_so_far,
+            )
+            await delivery.wait(is_stream=fields.get("stream") is True)
+            outcome = Outcome.FAILED  # if it is not sent to its end
+            outcome = await delivery.send(send)
+        finally:
+            if place is not None:
+                place.leave(sum(model_request.usage.tokens or ()))
+            self.metrics.count(model_request, outcome)
+            self._log.write(model_request, outcome)
 
-        def settle(outcome: Outcome) -> None:
-            place.leave(sum(exchange.usage.tokens or ()))
-            self._end(exchange, outcome)
-
-        try:
-            fields = await self._fields(request)
-        except Exception as error:
-            place.leave(0)
-            return self._refusal(exchange, wire, error, place.headers)
-        except BaseException:
-            settle(Outcome.CLIENT_LEFT)
-            raise
-        exchange.prompt = {name: fields[name] for name in PROMPT_FIELDS if name in fields}
-        delivery = Delivery(exchange, self._patience, wire, lambda: place.headers, self._tokens_so_far, settle)
-        await delivery.begin(work(exchange, fields), request.receive, is_stream=fields.get("stream") is True)
-        return delivery
-
-    async def _fields(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
+    async def _read_body(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(self._patience.answer or None):
                 return parse(await request.body())
         except TimeoutError:
             raise RequestTimeoutError(f"The body did not arrive within {self._patience.answer:g} s") from None
 
-    def _refusal(self, exchange: ModelRequest, wire: Wire, error: Exception, headers: dict[str, str]) -> ASGIApp:
-        reply = wire.reply(error)
-        exchange.status = reply.status
-        is_full = isinstance(error, OverloadedError)
-        self._end(exchange, Outcome.OVERLOADED if is_full else Outcome.of_status(reply.status))
-        return WholeReply(reply.status, reply.body, {**headers, **reply.headers})
+    def _resolve(self, model_request: ModelRequest, kind: Kind, fields: dict[str, Any]) -> str:
+        """The engine's name for the requested model; an adapter is registered with the engine.
 
-    def _end(self, exchange: ModelRequest, outcome: Outcome) -> None:
-        self.metrics.count(exchange, outcome)
-        self._log.write(exchange, outcome)
+        Raises: InvalidInputError if no model is named; UnknownModelError.
+        """
+        model_request.requested_model = model_of(fields)
+        model = self._registry.resolve(model_request.requested_model, model_request.caller.user)
+        model_request.served_model, model_request.checkpoint = model.name, model.checkpoint
+        if model.checkpoint is None or not kind.needs_adapter:
+            return self._engine.name
+        self._engine.register(model.name, model.checkpoint.path)
+        return model.name

@@ -1,7 +1,8 @@
-"""What one API key may ask for in a minute and at once. In memory alone: no request waits for the database.
+"""Limits of one API key: requests at once, requests and tokens per minute. Kept in memory: no request waits for the
+database.
 
-A key's buckets start full and refill steadily. Requests are taken when they come; tokens are known only when an answer
-ends, so they may overdraw their bucket, and the key then waits until it is above zero again.
+A key's buckets start full and refill steadily. A request is taken from its bucket on arrival. Tokens are known only
+when an answer ends, so they may overdraw their bucket; the key is then refused until the bucket is above zero again.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ MINUTE = 60.0
 
 
 class Limits(NamedTuple):
-    """Of each key; 0: none."""
+    """The same for every key; 0: no limit."""
 
     concurrency: int = 0
     requests_per_minute: int = 0
@@ -21,7 +22,7 @@ class Limits(NamedTuple):
 
 
 class Bucket:
-    """Holds at most `per_minute`, and as much flows in each minute."""
+    """Holds at most `per_minute` units and refills at that rate."""
 
     def __init__(self, per_minute: int, now: float) -> None:
         self.per_minute = per_minute
@@ -29,7 +30,7 @@ class Bucket:
         self._at = now
 
     def level(self, now: float) -> float:
-        """What is in it now; below zero if it is overdrawn."""
+        """Units in the bucket; negative if it is overdrawn."""
         self._level = min(self.per_minute, self._level + (now - self._at) * self.per_minute / MINUTE)
         self._at = now
         return self._level
@@ -38,7 +39,7 @@ class Bucket:
         self._level = self.level(now) - amount
 
     def seconds_until(self, level: float, now: float) -> float:
-        """How long until it holds `level` again."""
+        """Seconds until it holds `level` units."""
         return max(0.0, (level - self.level(now)) * MINUTE / self.per_minute)
 
 
@@ -53,7 +54,7 @@ class KeyUse:
         self._tokens = Bucket(limits.tokens_per_minute, clock()) if limits.tokens_per_minute else None
 
     def enter(self) -> None:
-        """Begin a request. Raises: RateLimitedError saying when to come back."""
+        """Begin a request. Raises: RateLimitedError with the time to retry."""
         now = self._clock()
         if self._limits.concurrency and self.in_flight >= self._limits.concurrency:
             self._refuse(f"{self._limits.concurrency} requests at once", 1.0)
@@ -66,21 +67,21 @@ class KeyUse:
         self.in_flight += 1
 
     def leave(self, tokens: int) -> None:
-        """End a request that read and wrote so many tokens."""
+        """End a request that read and wrote this many tokens."""
         self.in_flight -= 1
         if self._tokens is not None:
             self._tokens.take(tokens, self._clock())
 
     def headers(self) -> dict[str, str]:
-        """How much is left, in the words of OpenAI's API."""
+        """What is left of the limits, in the response headers of OpenAI's API."""
         now = self._clock()
-        told = {}
-        for what, bucket in (("requests", self._requests), ("tokens", self._tokens)):
+        headers = {}
+        for unit, bucket in (("requests", self._requests), ("tokens", self._tokens)):
             if bucket is not None:
-                told[f"x-ratelimit-limit-{what}"] = str(bucket.per_minute)
-                told[f"x-ratelimit-remaining-{what}"] = str(max(0, int(bucket.level(now))))
-                told[f"x-ratelimit-reset-{what}"] = f"{bucket.seconds_until(bucket.per_minute, now):.3f}s"
-        return told
+                headers[f"x-ratelimit-limit-{unit}"] = str(bucket.per_minute)
+                headers[f"x-ratelimit-remaining-{unit}"] = str(max(0, int(bucket.level(now))))
+                headers[f"x-ratelimit-reset-{unit}"] = f"{bucket.seconds_until(bucket.per_minute, now):.3f}s"
+        return headers
 
     def _refuse(self, limit: str, wait_seconds: float) -> None:
         retry_after = str(max(1, -int(-wait_seconds // 1)))

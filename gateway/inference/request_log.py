@@ -1,4 +1,4 @@
-"""One line in the log for each model request, and how lines of the log are written."""
+"""One line in the log for each model request."""
 
 import json
 import logging
@@ -6,35 +6,35 @@ from typing import Any
 
 from gateway.inference.model_request import ModelRequest, Outcome
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("gateway.request_log")  # operators filter by this name, wherever the module is
 
 MAX_PROMPT = 10_000
-"""Characters of a prompt that are logged, if the operator wants prompts in the log at all."""
+"""Characters of a prompt that are logged, if --log-prompts is on."""
 
 
 class RequestLog:
     def __init__(self, *, with_prompts: bool) -> None:
         self._with_prompts = with_prompts
 
-    def write(self, exchange: ModelRequest, outcome: Outcome) -> None:
+    def write(self, model_request: ModelRequest, outcome: Outcome) -> None:
         if not log.isEnabledFor(logging.INFO):
             return
-        read, written = exchange.usage.tokens or (None, None)
-        first = exchange.first_token_seconds
+        prompt_tokens, completion_tokens = model_request.usage.tokens or (None, None)
+        first_token = model_request.first_token_seconds
         fields: dict[str, Any] = {
-            "id": exchange.id,
-            "route": exchange.route,
-            "user": exchange.caller.user,
-            "key": exchange.caller.key,
-            "model": exchange.asked,
-            "served": exchange.served,
-            "prompt_tokens": read,
-            "completion_tokens": written,
-            "ttft_ms": None if first is None else round(first * 1000, 1),
-            "duration_ms": round(exchange.seconds * 1000, 1),
+            "id": model_request.id,
+            "route": model_request.route,
+            "user": model_request.caller.user,
+            "key": model_request.caller.key,
+            "model": model_request.requested_model,
+            "served": model_request.served_model,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "ttft_ms": None if first_token is None else round(first_token * 1000, 1),
+            "duration_ms": round(model_request.seconds * 1000, 1),
             "outcome": str(outcome),
-            "status": exchange.status,
+            "status": model_request.status,
         }
         if self._with_prompts:
-            fields["prompt"] = json.dumps(exchange.prompt, ensure_ascii=False)[:MAX_PROMPT]
+            fields["prompt"] = json.dumps(model_request.prompt, ensure_ascii=False)[:MAX_PROMPT]
         log.info("request", extra={"fields": fields})

@@ -140,7 +140,7 @@ async def render(services: Services, *, with_names: bool) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Snapshot(services, job_counts, baking, with_names=with_names))
     engine = services.engine.metrics()
-    ours = generate_latest(registry) + services.traffic.metrics.render(with_names=with_names)
+    ours = generate_latest(registry) + services.pipeline.metrics.render(with_names=with_names)
     return (engine if with_names else _without_names(engine)) + ours
 
 

@@ -6,20 +6,19 @@ from litestar.types import ASGIApp
 
 from gateway.engine.requests import kinds
 from gateway.http.errors import anthropic_error
-from gateway.routes import inference
 from gateway.routes.dependencies import Caller, Services
 
 
 @post("/messages", status_code=200)
 async def messages(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """Answer a conversation, whole or as server-sent events."""
-    return await inference.answer(request, services, caller, kinds.MESSAGES)
+    return services.pipeline.answer(request, caller, kinds.MESSAGES)
 
 
 @post("/messages/count_tokens", status_code=200)
 async def count_tokens(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """How many tokens a conversation has for the model."""
-    return await inference.answer(request, services, caller, kinds.COUNT_TOKENS)
+    return services.pipeline.answer(request, caller, kinds.COUNT_TOKENS)
 
 
 ROUTER = Router(

@@ -10,7 +10,6 @@ from gateway.engine.requests import kinds
 from gateway.engine.requests.body import model_of, parse
 from gateway.http.errors import openai_error
 from gateway.protocol import responses
-from gateway.routes import inference
 from gateway.routes.dependencies import Caller, Services
 from gateway.serving.pointers import Model
 
@@ -18,19 +17,19 @@ from gateway.serving.pointers import Model
 @post("/v1/chat/completions", status_code=200)
 async def chat_completions(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """Answer a conversation, whole or as server-sent events."""
-    return await inference.answer(request, services, caller, kinds.CHAT)
+    return services.pipeline.answer(request, caller, kinds.CHAT)
 
 
 @post("/v1/completions", status_code=200)
 async def completions(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """Continue a text, whole or as server-sent events."""
-    return await inference.answer(request, services, caller, kinds.COMPLETION)
+    return services.pipeline.answer(request, caller, kinds.COMPLETION)
 
 
 @post("/v1/responses", status_code=200)
 async def create_response(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """Answer an input, whole or as server-sent events. Nothing is stored."""
-    return await inference.answer(request, services, caller, kinds.RESPONSES)
+    return services.pipeline.answer(request, caller, kinds.RESPONSES)
 
 
 @get("/v1/responses/{response:str}")
@@ -48,13 +47,13 @@ async def cancel_response(response: FromPath[str]) -> None:
 @post(["/tokenize", "/v1/tokenize"], status_code=200)
 async def tokenize(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """The token ids of a text or a conversation."""
-    return await inference.answer(request, services, caller, kinds.TOKENIZE)
+    return services.pipeline.answer(request, caller, kinds.TOKENIZE)
 
 
 @post(["/detokenize", "/v1/detokenize"], status_code=200)
 async def detokenize(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
     """The text of token ids."""
-    return await inference.answer(request, services, caller, kinds.DETOKENIZE)
+    return services.pipeline.answer(request, caller, kinds.DETOKENIZE)
 
 
 @post("/v1/embeddings", status_code=200)

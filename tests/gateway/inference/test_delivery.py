@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +17,13 @@ import pytest
 
 from baker.errors import EngineError
 from gateway.access.auth import Caller
-from gateway.app import build_app
+from gateway.app import build_app, build_pipeline
 from gateway.engine import Reply, StreamReply
 from gateway.engine.adapters.slots import Lease
 from gateway.engine.core.usage import Usage
 from gateway.engine.requests.kinds import Kind
-from gateway.inference.delivery import Delivery, Patience, Wire
+from gateway.http.asgi import disconnected
+from gateway.inference.delivery import Delivery, ErrorFormat, Patience
 from gateway.inference.model_request import ModelRequest, Outcome
 from gateway.services import Services
 from tests.asgi_server import served
@@ -99,7 +100,11 @@ def scripted() -> Scripted:
 @pytest.fixture
 def app_with(tmp_path: Path, scripted: Scripted) -> Callable[..., Services]:
     def build(**settings: Any) -> Services:
-        return services_in(tmp_path, **settings)._replace(handlers=scripted)  # type: ignore[arg-type]
+        services = services_in(tmp_path, **settings)
+        handlers: Any = scripted
+        return services._replace(
+            pipeline=build_pipeline(services.settings, services.adapters, services.engine, handlers)
+        )
 
     return build
 
@@ -198,9 +203,9 @@ def test_the_anthropic_client_reads_past_comments_and_sees_a_late_error() -> Non
     def reply(error: Exception) -> Reply:
         return Reply(503, json.dumps({"type": "error", "error": {"type": "api_error", "message": str(error)}}).encode())
 
-    wire = Wire(reply, lambda body: b"event: error\ndata: " + body + b"\n\n")
+    errors = ErrorFormat(reply, lambda body: b"event: error\ndata: " + body + b"\n\n")
     with (
-        served(answering(work, wire, Patience(keep_alive=SOON))) as url,
+        served(answering(work, errors, Patience(keep_alive=SOON))) as url,
         anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client,
     ):
         ask: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
@@ -220,7 +225,7 @@ async def test_an_answer_that_takes_too_long_is_504_and_not_made(
     assert (answer.status_code, answer.headers["x-should-retry"]) == (504, "false")
     assert answer.json()["error"]["code"] == 504
     assert scripted.running == 0
-    assert services.traffic.admission.in_flight == 0
+    assert services.pipeline.admission.in_flight == 0
 
 
 async def test_a_stream_that_takes_too_long_ends_with_an_error(
@@ -241,7 +246,7 @@ async def test_a_client_that_leaves_ends_the_work_and_its_tokens_are_counted(
     closed = asyncio.Event()
 
     async def work() -> Reply | StreamReply:
-        exchange.usage.request_metadata = SimpleNamespace(request_id="chatcmpl-1", final_usage_info=None)
+        model_request.usage.request_metadata = SimpleNamespace(request_id="chatcmpl-1", final_usage_info=None)
         if gate == "first":
             await forever(closed)
         return StreamReply([chunk("Hello")], source := rest(), source, Lease(None))
@@ -250,9 +255,7 @@ async def test_a_client_that_leaves_ends_the_work_and_its_tokens_are_counted(
         await forever(closed)
         yield ""
 
-    outcomes: list[Outcome] = []
-    exchange = new_exchange()
-    delivery = Delivery(exchange, Patience(), WIRE, dict, lambda _: (7, 4), outcomes.append)
+    model_request = new_model_request()
     left = asyncio.Event()
 
     async def receive() -> Any:
@@ -264,11 +267,12 @@ async def test_a_client_that_leaves_ends_the_work_and_its_tokens_are_counted(
 
     if gate == "first":
         left.set()
-    await delivery.begin(work(), receive, is_stream=True)
-    await delivery({}, receive, send)  # type: ignore[typeddict-item]
+    delivery = delivery_of(work(), receive, Patience(), ERRORS, model_request, tokens=(7, 4))
+    await delivery.wait(is_stream=True)
+    outcome = await delivery.send(send)
     assert closed.is_set()
-    assert outcomes == [Outcome.CLIENT_LEFT]
-    assert exchange.usage.tokens == (7, 4)
+    assert outcome is Outcome.CLIENT_LEFT
+    assert model_request.usage.tokens == (7, 4)
 
 
 async def test_a_client_that_takes_nothing_loses_its_stream() -> None:
@@ -295,11 +299,10 @@ async def test_a_client_that_takes_nothing_loses_its_stream() -> None:
         if taken > 5:
             await never()
 
-    outcomes: list[Outcome] = []
-    delivery = Delivery(new_exchange(), Patience(stall=SOON), WIRE, dict, lambda _: None, outcomes.append)
-    await delivery.begin(work(), never, is_stream=True)
-    await delivery({}, never, send)  # type: ignore[typeddict-item]
-    assert outcomes == [Outcome.STALLED] and closed.is_set()
+    delivery = delivery_of(work(), never, Patience(stall=SOON), ERRORS, new_model_request())
+    await delivery.wait(is_stream=True)
+    outcome = await delivery.send(send)
+    assert outcome is Outcome.STALLED and closed.is_set()
     assert taken == 6, "nothing more was made for it"
 
 
@@ -310,7 +313,7 @@ async def test_a_full_queue_and_a_key_beyond_its_limits_are_told_when_to_come_ba
     async with client_of(services) as client:
         answered = await client.post("/v1/chat/completions", json=CHAT)
         refused = await client.post("/v1/chat/completions", json=CHAT)
-        admission = services.traffic.admission
+        admission = services.pipeline.admission
         passes = [admission.enter(f"key {number}") for number in range(services.engine.max_num_seqs)]
         full = await client.post("/v1/chat/completions", json=CHAT)
     assert answered.headers["x-ratelimit-remaining-requests"] == "0"
@@ -318,7 +321,7 @@ async def test_a_full_queue_and_a_key_beyond_its_limits_are_told_when_to_come_ba
     assert refused.json()["error"]["type"] == "RateLimitError"
     assert len(passes) == admission.capacity
     assert (full.status_code, full.headers["retry-after"]) == (503, "5")
-    text = services.traffic.metrics.render(with_names=False).decode()
+    text = services.pipeline.metrics.render(with_names=False).decode()
     for model, outcome in (("base", "ok"), ("unknown", "rate_limited"), ("unknown", "overloaded")):
         labels = f'model="{model}",outcome="{outcome}",route="/v1/chat/completions"'
         assert f"bread_requests_total{{{labels}}} 1.0" in text
@@ -327,7 +330,7 @@ async def test_a_full_queue_and_a_key_beyond_its_limits_are_told_when_to_come_ba
 async def test_a_request_is_one_line_in_the_log_without_its_prompt(
     app_with: Callable[..., Services], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "gateway.inference.request_log")
+    caplog.set_level(logging.INFO, "gateway.request_log")
     answer = await post(app_with(), CHAT | {"stream": True}, **{"X-Request-Id": "mine:1"})
     (line,) = lines(caplog)
     assert line.pop("duration_ms") >= line.pop("ttft_ms") >= 0
@@ -349,7 +352,7 @@ async def test_a_request_is_one_line_in_the_log_without_its_prompt(
 async def test_prompts_are_logged_where_the_operator_asks(
     app_with: Callable[..., Services], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "gateway.inference.request_log")
+    caplog.set_level(logging.INFO, "gateway.request_log")
     await post(app_with(log_prompts="on"), CHAT)
     assert json.loads(lines(caplog)[0]["prompt"]) == {"messages": CHAT["messages"]}
 
@@ -376,11 +379,32 @@ async def test_an_id_that_is_not_well_formed_is_replaced(
     assert scripted.headers["x-request-id"] == answer.headers["x-request-id"], "the engine knows it by the same id"
 
 
-WIRE = Wire(lambda error: Reply(500, str(error).encode()), lambda body: b"data: " + body + b"\n\ndata: [DONE]\n\n")
+ERRORS = ErrorFormat(
+    lambda error: Reply(500, str(error).encode()), lambda body: b"data: " + body + b"\n\ndata: [DONE]\n\n"
+)
 
 
-def new_exchange() -> ModelRequest:
+def new_model_request() -> ModelRequest:
     return ModelRequest("id", "/route", Caller("admin", is_master=True))
+
+
+def delivery_of(
+    work: Coroutine[Any, Any, Reply | StreamReply],
+    receive: Any,
+    patience: Patience,
+    errors: ErrorFormat,
+    model_request: ModelRequest,
+    tokens: tuple[int, int] | None = None,
+) -> Delivery:
+    return Delivery(
+        asyncio.ensure_future(work),
+        asyncio.create_task(disconnected(receive)),
+        model_request,
+        patience,
+        errors,
+        headers=dict,
+        tokens_so_far=lambda _: tokens,
+    )
 
 
 async def forever(closed: asyncio.Event) -> None:
@@ -390,7 +414,7 @@ async def forever(closed: asyncio.Event) -> None:
         closed.set()
 
 
-def answering(work: Callable[[], Awaitable[Any]], wire: Wire, patience: Patience) -> Any:
+def answering(work: Callable[[], Coroutine[Any, Any, Any]], errors: ErrorFormat, patience: Patience) -> Any:
     """An application that answers everything so."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -401,8 +425,8 @@ def answering(work: Callable[[], Awaitable[Any]], wire: Wire, patience: Patience
             return
         while (await receive()).get("more_body"):
             pass
-        delivery = Delivery(new_exchange(), patience, wire, dict, lambda _: None, lambda _: None)
-        await delivery.begin(work(), receive, is_stream=True)
-        await delivery(scope, receive, send)
+        delivery = delivery_of(work(), receive, patience, errors, new_model_request())
+        await delivery.wait(is_stream=True)
+        await delivery.send(send)
 
     return app

@@ -7,7 +7,7 @@ from gateway.observability.log_format import JsonFormatter, TextFormatter
 
 
 def record(**fields: object) -> logging.LogRecord:
-    made = logging.LogRecord("gateway.inference.request_log", logging.INFO, "", 0, "request", None, None)
+    made = logging.LogRecord("gateway.request_log", logging.INFO, "", 0, "request", None, None)
     if fields:
         made.fields = fields
     return made
@@ -24,7 +24,7 @@ def test_a_json_line_is_an_object_with_the_fields_in_it() -> None:
     assert line.pop("time").endswith("Z")
     assert line == {
         "level": "info",
-        "logger": "gateway.inference.request_log",
+        "logger": "gateway.request_log",
         "message": "request",
         "id": "a-1",
         "ttft_ms": None,
