@@ -84,4 +84,4 @@ def test_the_queue_is_bounded_whoever_asks(clock: Clock) -> None:
 
 def test_without_limits_nothing_is_said_of_them(clock: Clock) -> None:
     admission = Admission(batch_size=lambda: 2, max_waiting=1, limits=Limits(), clock=clock)
-    assert admission.enter("alice").headers == {}
+    assert admission.enter("alice").headers() == {}
