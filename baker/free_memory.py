@@ -1,25 +1,26 @@
-"""How much main memory may still be taken: the machine's and the container's limit, whichever is lower."""
+"""How much main memory is free: on the machine or within the container's limit, whichever is less."""
 
 import resource
 import sys
 from pathlib import Path
 
 CONTAINER = Path("/sys/fs/cgroup")
-"""What a process in a container sees of its own control group (version 2)."""
+"""A container's own control group (version 2), as its processes see it."""
 
 
 def free_bytes() -> int | None:
-    """Main memory that may still be taken, of the machine and of the container; None where the system does not say."""
+    """Main memory that can still be taken, within machine and container; None if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return min([*found, *_left_in(CONTAINER)], default=None)
+    available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return min([*available, *_left_in(CONTAINER)], default=None)
 
 
 def _left_in(container: Path) -> list[int]:
-    """What the limit of a control group leaves, if there is one. Cached files give way, so they count as free."""
+    """Bytes left below a control group's limit; empty if it has no limit. Cached files count as free: they are dropped
+    when memory is needed."""
     try:
         limit, used = ((container / name).read_text().strip() for name in ("memory.max", "memory.current"))
         lines = (container / "memory.stat").read_text().splitlines()
@@ -32,7 +33,7 @@ def _left_in(container: Path) -> list[int]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held at once."""
+    """The most main memory that this process has used at any time."""
     try:
         # Not ru_maxrss: a process inherits that of the one that started it.
         lines = Path("/proc/self/status").read_text().splitlines()

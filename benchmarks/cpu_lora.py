@@ -66,14 +66,14 @@ async def _decode(engine: Engine, who: Sequence[Checkpoint | None], streams: int
     """Tokens a second of `streams` answers, shared out among `who`."""
     started = time.perf_counter()
     requests = [_request(PROMPT_TOKENS, who[number % len(who)], tokens) for number in range(streams)]
-    await asyncio.gather(*(engine.sample(request) for request in requests))
+    await asyncio.gather(*(engine.generation.sample(request) for request in requests))
     return streams * tokens / (time.perf_counter() - started)
 
 
 async def _prefill(engine: Engine, who: Sequence[Checkpoint | None]) -> float:
     """Prompt tokens a second of one long prompt; of several at once if there are several in `who`."""
     started = time.perf_counter()
-    await asyncio.gather(*(engine.sample(_request(LONG_PROMPT_TOKENS // len(who), one, 1)) for one in who))
+    await asyncio.gather(*(engine.generation.sample(_request(LONG_PROMPT_TOKENS // len(who), one, 1)) for one in who))
     return LONG_PROMPT_TOKENS / (time.perf_counter() - started)
 
 

@@ -126,7 +126,7 @@ class Study:
             rows.append(rolled.trajectory)
 
         stimuli = [Stimulus(id=number, text=text, generator="hardcoded") for number, text in enumerate(questions)]
-        await rollout(stimuli, settings, self._engine, keep)
+        await rollout(stimuli, settings, self._engine.generation, keep)
         return rows
 
     async def hear(self, voices: Sequence[Voice], questions: Sequence[str]) -> dict[str, list[Answer]]:
@@ -140,7 +140,7 @@ class Study:
 
     async def _ask(self, voice: Voice, question: str, seed: int) -> Answer:
         bare, prompted = [
-            await self._engine.tokenise(context_messages(prompt, question)) for prompt in (Prompt(), PROMPT)
+            await self._engine.generation.tokenise(context_messages(prompt, question)) for prompt in (Prompt(), PROMPT)
         ]
         name = self._engine.name
         if voice.adapter is not None:

@@ -69,7 +69,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         rollout_max_tokens=settings.rollout_max_tokens or _rollout_max_tokens(base),
         students=StudentModels(home, engine.path),
     )
-    stages = Stages(home, catalog, engine, engine, adapters, stage_settings)
+    stages = Stages(home, catalog, engine.generation, engine, adapters, stage_settings)
     keys = Keys(key)
     return Services(
         settings=settings,

@@ -40,6 +40,10 @@ class FakeEngine:
         self.gate.set()
         """Cleared: requests wait."""
 
+    @property
+    def generation(self) -> "FakeEngine":
+        return self
+
     async def wait_ready(self) -> None:
         await self.ready.wait()
 

@@ -1,39 +1,54 @@
-"""The engine: vLLM behind our own verbs. Nothing outside this package imports vllm.
+"""The engine: vLLM behind our own verbs. Nothing outside this package imports vllm, and importing it does not either:
+starting the engine does.
 
-    settings.py    what the operator decides; environment and arguments
-    llm.py         Engine: start, stop, tokenise, sample, score, load and unload adapters
-    adapters.py    which adapters are in the engine, who uses them, who waits for a place
-    loader.py      what brings them in and out
-    sampling.py    our values <-> vLLM's
-    process.py     its processes: built, ended, killed
-    canary.py      does a new one answer as the one before
-    sleep.py       its memory given to a training, and taken back
-    surface.py     the kinds of requests that vLLM serves, and how each is asked and answered
-    request_body.py  bytes -> fields
-    handlers.py    request bodies through vLLM's own serving code
-    plain_chat.py  the chunks of plain streamed chats, without vLLM's objects
-    checks.py      bodies that vLLM would not refuse well
-    tools.py       tool calls and reasoning: whose parser, and what it reads
-    forced_tools.py  calls that fit their schema
-    executor.py    on CPUs, the worker within the engine core's process
-    worker.py      what vLLM's worker loads of ours:
-    cpu_worker.py    LoRA kernels for CPUs
-    lending.py       its weights for a training on the same GPU
-    weights.py       no NaN enters the engine
-    strength.py      adapters that are scaled as they are loaded
-    logits.py        log-probabilities of prompts beside adapters
-    grammars.py      grammars are compiled beside its work
-    owner.py         no engine outlives its server
-
-Importing the package does not import vllm; starting the engine does.
+core/                the engine that serves
+    engine.py          Engine: start, stop, sleep, wake; its adapters
+    generation.py      what the baker asks of it: tokenise, sample, score, distribution
+    supervisor.py      keeps one alive
+    process.py         its processes: built, ended, killed
+    serving.py         vLLM's HTTP handlers and metrics, without its web framework
+    settings.py        the operator's settings; vLLM's environment and arguments
+    sampling.py        our values <-> vLLM's
+    tools.py           parsers of tool calls and reasoning
+    canary.py          checks that a new engine answers as the one before
+    sleep.py           its memory, freed for a training
+    lending.py         its weights, lent to a training
+    usage.py           token counts of a request
+requests/            request bodies through vLLM's own serving code
+    kinds.py           the kinds of requests, and how vLLM answers each
+    body.py            bytes -> fields
+    checks.py          fields that vLLM would not refuse well
+    handlers.py        fields -> answer
+    stream.py          an answer as server-sent events
+    refusals.py        vLLM's errors -> ours
+adapters/            LoRA adapters in the engine
+    slots.py           which are in it, which are in use, which requests wait
+    loader.py          loads and removes them
+patches/             vLLM corrected in our process
+    chat_chunks.py     faster chunks of plain streamed chats
+    forced_tools.py    tool calls that fit their schema
+    step_stats.py      counts steps; metrics that do not grow
+    turns.py           other tasks run between two results
+    death.py           a dead engine is a 503
+worker/              vLLM corrected in its worker process
+    extension.py       the module that the worker imports: installs all of the following
+    cpu_lora.py        LoRA kernels for CPUs
+    cpu_logprobs.py    log-probabilities on CPUs
+    cpu_norms.py       RMS norms on CPUs
+    cpu_features.py    instructions of this CPU
+    executor.py        on CPUs, the worker runs in the engine core's process
+    grammars.py        grammars are compiled beside the engine's work
+    lending.py         handles of its weights
+    logits.py          log-probabilities of prompts beside adapters
+    owner.py           no engine outlives its server
+    strength.py        adapters scaled as they are loaded
+    weights.py         refuses adapters with NaN or infinity
 """
 
 from gateway.engine.core.engine import Engine
 from gateway.engine.core.settings import EngineSettings
-from gateway.engine.core.sleep import ASLEEP
 from gateway.engine.requests.handlers import Handlers
 from gateway.engine.requests.stream import StreamReply
-from gateway.errors import CanaryError
 from gateway.protocol.replies import Reply
 
-__all__ = ["ASLEEP", "CanaryError", "Engine", "EngineSettings", "Handlers", "Reply", "StreamReply"]
+__all__ = ["Engine", "EngineSettings", "Handlers", "Reply", "StreamReply"]

@@ -1,37 +1,55 @@
-"""Brings adapters into vLLM's worker and out of it.
+"""Loads adapters into vLLM's worker and removes them.
 
-The worker takes weights of a wrong shape without a word, and blocks everybody's batch while it reads them: so the files
-are checked here first.
+The worker accepts weights of a wrong shape silently, and blocks the whole batch while it reads them: so the files are
+checked here first.
 """
 
 import asyncio
 import contextlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from baker.adapters.files import check_adapter
 from baker.errors import AdapterError, EngineError
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
-
-    from gateway.engine.core.engine import Engine
+    from vllm.v1.engine.async_llm import AsyncLLM
 
 log = logging.getLogger(__name__)
 
+FAILED_PREFIX = "Call to add_lora method failed: "
+"""vLLM 0.32 (`v1/engine/core.py`, `_invoke_utility_method`) sends the worker's error to the front end as a bare
+Exception with this text in front; it gives neither type nor code. The rest is the reason that clients should read."""
+
+
+class LoadingEngine(Protocol):
+    """What the loader needs of the engine; see `core.engine.Engine`."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def max_lora_rank(self) -> int: ...
+
+    @property
+    def serving(self) -> Any: ...
+
+    def running(self) -> "AsyncLLM": ...
+
 
 def lora_request(name: str, number: int, path: Path) -> "LoRARequest":
-    """How vLLM refers to an adapter."""
+    """vLLM's reference to an adapter."""
     from vllm.lora.request import LoRARequest
 
     return LoRARequest(name, number, str(path))
 
 
 class LoraLoader:
-    """The `Loader` of one engine."""
+    """The `slots.Loader` of one engine."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: LoadingEngine) -> None:
         self._engine = engine
 
     async def check(self, name: str, path: Path) -> None:
@@ -51,23 +69,23 @@ class LoraLoader:
             accepted = await llm.add_lora(request)
         except EngineDeadError as error:
             raise EngineError(f"the engine died while it loaded adapter {name!r}") from error
-        except Exception as error:  # vLLM sends the worker's error as a bare Exception with its text
-            await self.remove(name, number)  # it may have come half way
-            reason = str(error).removeprefix("Call to add_lora method failed: ")
-            raise AdapterError(f"the engine does not take adapter {name!r} from {path}: {reason}") from error
+        except Exception as error:
+            await self.remove(name, number)  # part of it may be loaded
+            reason = str(error).removeprefix(FAILED_PREFIX)
+            raise AdapterError(f"the engine does not accept adapter {name!r} from {path}: {reason}") from error
         if not accepted:
-            raise AdapterError(f"the engine does not take adapter {name!r} from {path}")
+            raise AdapterError(f"the engine does not accept adapter {name!r} from {path}")
         self._engine.serving.openai_serving_models.lora_requests[name] = request
 
     def rename(self, name: str, new_name: str, number: int, path: Path) -> None:
-        """vLLM's worker knows adapters by their numbers; only its serving code has names."""
+        """vLLM's worker knows adapters by number; only its serving code knows names."""
         with contextlib.suppress(EngineError):
             requests = self._engine.serving.openai_serving_models.lora_requests
             if requests.pop(name, None) is not None:
                 requests[new_name] = lora_request(new_name, number, path)
 
     async def remove(self, name: str, number: int) -> None:
-        """Never raises: an engine that is gone has forgotten the adapter by itself."""
+        """Never raises: an engine that is dead or stopped has lost the adapter anyway."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         with contextlib.suppress(EngineError, EngineDeadError):

@@ -1,13 +1,13 @@
-"""Does a new engine answer as the one before it did? Known answers of the base model and of one adapter tell.
+"""Checks that a new engine answers as the one before it did, with known answers of the base model and one adapter.
 
-An engine can start and be wrong: other weights on the disk, a broken device, memory that was lost in sleep. So the
-first healthy engine reads a fixed text and goes on from it, and each later one must come to the same before it serves.
+An engine can start and be wrong: other weights on disk, a broken device, memory lost in sleep. So the first healthy
+engine reads a fixed text and continues it, and each later one must get the same result before it serves.
 
-Compared are log-probabilities, not only tokens: they show more, and batches of other sizes round otherwise, so that two
-tokens that are as good as equal may change places (in bfloat16 a log-probability moves by up to 0.1).
+The check compares log-probabilities, not only tokens: they show more, and batches of other sizes round differently, so
+that two tokens that are nearly equally likely may change places (in bfloat16 a log-probability moves by up to 0.1).
 
 The answers are kept in memory only. They hold for one model, one vLLM, one dtype and one kind of processor, and a new
-service may have others; what an adapter should answer there is said by its parity certificate, which lies beside it.
+service may have others; there, an adapter's parity certificate, a file beside it, says what it should answer.
 """
 
 import logging
@@ -29,23 +29,24 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 class Answer(msgspec.Struct, frozen=True):
-    read: list[float]
+    text_logprobs: list[float]
     """Log-probability of each token of the text but the first, in nats."""
-    said: list[int]
-    """The likeliest tokens after it."""
-    said_logprobs: list[float]
+    next_ids: list[int]
+    """The likeliest tokens after the text."""
+    next_logprobs: list[float]
+    """Log-probability of each of `next_ids`, in nats."""
 
 
 class AdapterCanary(msgspec.Struct, frozen=True):
     name: str
     path: Path
     version: tuple[int, int, int]
-    """Of its weights' file: inode, size, time of change."""
+    """Inode, size and time of change (ns) of the weights file."""
     answer: Answer
 
 
 Ask = Callable[[str | None], Awaitable[Answer]]
-"""The engine's answer now: of a loaded adapter, or None for the base model. Raises: EngineError."""
+"""Gives the engine's present answer for a loaded adapter, or with None for the base model. Raises: EngineError."""
 
 
 class Canary:
@@ -58,13 +59,13 @@ class Canary:
         return self._adapter is None
 
     async def record_adapter(self, name: str, path: Path, ask: Ask) -> None:
-        """Remember how this adapter, which is loaded, answers."""
+        """Record how this adapter answers; it must be loaded."""
         self._adapter = AdapterCanary(name, path, _version(path), await ask(name))
 
     async def check(self, ask: Ask, load: Callable[[str, Path], Awaitable[None]]) -> None:
-        """See that the engine answers as before; the first one is believed and remembered.
+        """Check that the engine answers as before; records the answer of the first engine.
 
-        An adapter whose files have changed or gone says nothing of the engine, and is forgotten.
+        If the recorded adapter's files were changed or removed, it can't be used for the check, and is forgotten.
         Raises: CanaryError; EngineError.
         """
         base = await ask(None)
@@ -79,28 +80,29 @@ class Canary:
                 raise AdapterError(f"the files of {known.name!r} have changed")
             await load(known.name, known.path)
         except (AdapterError, OSError) as error:
-            log.warning("adapter %s can't vouch for the engine any more: %s", known.name, error)
+            log.warning("adapter %s can't be used to check the engine any more: %s", known.name, error)
             self._adapter = None
             return
         _compare(f"adapter {known.name!r}", known.answer, await ask(known.name))
 
 
-def _compare(who: str, before: Answer, now: Answer) -> None:
-    error = sum(abs(a - b) for a, b in zip(before.read, now.read, strict=True)) / len(before.read)
-    if not error <= MEAN_TOLERANCE_NATS:  # NaN is an error too
+def _compare(model: str, before: Answer, now: Answer) -> None:
+    pairs = zip(before.text_logprobs, now.text_logprobs, strict=True)
+    error = sum(abs(a - b) for a, b in pairs) / len(before.text_logprobs)
+    if not error <= MEAN_TOLERANCE_NATS:  # true for NaN too
         raise CanaryError(
-            f"{who} reads a known text with log-probabilities that differ from before by {error:.3f} nats a token, "
-            f"and {MEAN_TOLERANCE_NATS} are allowed"
+            f"{model} reads a known text with log-probabilities that differ from before by {error:.3f} nats a token; "
+            f"at most {MEAN_TOLERANCE_NATS} are allowed"
         )
-    rows = zip(before.said, before.said_logprobs, now.said, now.said_logprobs, strict=True)
-    for place, (token, logprob, token_now, logprob_now) in enumerate(rows):
+    rows = zip(before.next_ids, before.next_logprobs, now.next_ids, now.next_logprobs, strict=True)
+    for position, (token, logprob, token_now, logprob_now) in enumerate(rows):
         if not abs(logprob - logprob_now) <= TOKEN_TOLERANCE_NATS:
             raise CanaryError(
-                f"{who} goes on from a known text with token {token_now} ({logprob_now:.3f} nats) at place {place}, "
-                f"and before it was {token} ({logprob:.3f})"
+                f"{model} continues a known text with token {token_now} ({logprob_now:.3f} nats) at position "
+                f"{position}; before it was {token} ({logprob:.3f})"
             )
         if token != token_now:
-            return  # a near tie; what follows is another text
+            return  # nearly equally likely tokens; from here on the texts differ
 
 
 def _version(path: Path) -> tuple[int, int, int]:

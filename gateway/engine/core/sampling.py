@@ -1,6 +1,6 @@
-"""Between our values and vLLM's: SampleRequest -> SamplingParams, RequestOutput -> Sample. No effects.
+"""Converts between our values and vLLM's: SampleRequest -> SamplingParams, RequestOutput -> Sample. No effects.
 
-Imported only once the engine is wanted, since it imports vLLM.
+Imports vLLM, so it is imported only once the engine is needed.
 """
 
 from typing import Any
@@ -44,8 +44,8 @@ EXTRA_SETTINGS = frozenset(
         "user",
     }
 )
-"""What SampleRequest.extra may hold: the settings of a chat request that act while tokens are drawn. Others act on
-the prompt (`chat_template_kwargs`) or on the reply (`stream`), which are not made here."""
+"""Keys that SampleRequest.extra may have: the settings of a chat request that act while tokens are drawn. Others act on
+the prompt (`chat_template_kwargs`) or on the reply (`stream`), neither of which exists here."""
 
 
 def sampling_params(
@@ -54,8 +54,8 @@ def sampling_params(
     """vLLM's parameters for `request`.
 
     Args:
-        window: the context window, in tokens.
-        defaults: the model's generation_config, which serving uses for settings that a client leaves out.
+        window: length of the context window in tokens.
+        defaults: the model's generation_config, which serving uses for settings that a client omits.
     Raises: InvalidInputError naming the field.
     """
     room = window - len(request.context_ids)
@@ -66,7 +66,7 @@ def sampling_params(
         )
     if request.top_logprobs > max_logprobs:
         raise InvalidInputError(
-            f"top_logprobs is {request.top_logprobs}, this engine gives at most {max_logprobs} (max_logprobs)"
+            f"top_logprobs is {request.top_logprobs}, and this engine returns at most {max_logprobs} (max_logprobs)"
         )
     chat = _chat_request(request)
     try:
@@ -74,17 +74,17 @@ def sampling_params(
     except (VLLMClientError, ValueError, TypeError) as error:
         raise refusal(error) from error
     if params.n != 1:
-        raise InvalidInputError(f"n is {params.n}: one request gives one answer, so ask again for more")
+        raise InvalidInputError(f"n is {params.n}, and one request returns one answer: send more requests")
     params.output_kind = RequestOutputKind.FINAL_ONLY
     params.logprobs = request.top_logprobs or None
     params.flat_logprobs = True
-    # Decoding 64 candidates a token into text is the front end's largest cost; only stop strings need text.
+    # Turning 64 candidates a token into text is the front end's largest cost; only stop strings need text.
     params.detokenize = bool(params.stop)
     return params
 
 
 def scoring_params(top_logprobs: int) -> SamplingParams:
-    """One token is generated since vLLM requires it; what counts are the prompt's log-probabilities."""
+    """Parameters that return the prompt's log-probabilities. One token is generated, since vLLM requires it."""
     return SamplingParams(
         max_tokens=1,
         temperature=0.0,
@@ -96,7 +96,7 @@ def scoring_params(top_logprobs: int) -> SamplingParams:
 
 
 def canary_params() -> SamplingParams:
-    """How the text was read, and how the engine goes on from it."""
+    """Parameters that return the log-probabilities of a text and of its likeliest continuation."""
     params = scoring_params(0)
     params.max_tokens = canary.NEW_TOKENS
     params.ignore_eos = True
@@ -105,13 +105,14 @@ def canary_params() -> SamplingParams:
 
 
 def canary_answer(output: RequestOutput) -> canary.Answer:
+    """The canary's answer in the output of a request with `canary_params`."""
     answer = output.outputs[0]
-    said, flat = list(answer.token_ids), answer.logprobs
+    ids, flat = list(answer.token_ids), answer.logprobs
     assert isinstance(flat, FlatLogprobs)
     return canary.Answer(
-        read=prompt_scores(output, 1),
-        said=said,
-        said_logprobs=[flat.logprobs[flat.start_indices[position]] for position in range(len(said))],
+        text_logprobs=prompt_scores(output, 1),
+        next_ids=ids,
+        next_logprobs=[flat.logprobs[flat.start_indices[position]] for position in range(len(ids))],
     )
 
 
@@ -122,7 +123,7 @@ def _chat_request(request: SampleRequest) -> ChatCompletionRequest:
         extra = {**nested, **extra}
     for name in extra:
         if name not in EXTRA_SETTINGS:
-            raise InvalidInputError(f"{name!r} is no sampling setting; there are {', '.join(sorted(EXTRA_SETTINGS))}")
+            raise InvalidInputError(f"{name!r} is no sampling setting; allowed are {', '.join(sorted(EXTRA_SETTINGS))}")
     fields: dict[str, Any] = {**extra, "messages": [], "temperature": request.temperature}
     if request.seed is not None:
         fields["seed"] = request.seed
@@ -133,20 +134,20 @@ def _chat_request(request: SampleRequest) -> ChatCompletionRequest:
 
 
 def refusal(error: Exception) -> InvalidInputError:
-    """vLLM's complaint about a request, with the field's name in front."""
+    """vLLM's error about a request as ours, with the field's name in front."""
     field, message = complaint(error)
     return InvalidInputError(f"{field}: {message}" if field else message)
 
 
 def complaint(error: Exception) -> tuple[str | None, str]:
-    """The field that `error` is about, if it says, and what is wrong with it."""
+    """The field that `error` is about, or None if it names none, and its message."""
     if isinstance(error, pydantic.ValidationError):
         first = error.errors(include_url=False)[0]
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, VLLMClientError):
             return complaint(cause)
-        # Members of a union come after the field's own path and mean nothing to a client: `stop.str`. Nor do vLLM's
-        # own functions: `response_format.function-wrap[__log_extra_fields__()].type`.
+        # Members of a union come after the field's own path and mean nothing to a client: `stop.str`. Nor do validators
+        # that pydantic reports as `response_format.function-wrap[__log_extra_fields__()].type`.
         where = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
         place = f" (at {'.'.join(where)})" if len(where) > 1 else ""
         return (where[0] if where else None), f"{first['msg']}{place}"
@@ -155,11 +156,11 @@ def complaint(error: Exception) -> tuple[str | None, str]:
 
 
 def sample_of(output: RequestOutput, top_logprobs: int, text: str | None) -> Sample:
-    """Our form of a finished request.
+    """The sample in the output of a finished request.
 
     Args:
         text: the response as text, if the engine was not asked for it.
-    Raises: EngineError if the engine ended the request by itself.
+    Raises: EngineError if the engine ended the request on its own.
     """
     answer = output.outputs[0]
     response_ids = list(answer.token_ids)
@@ -196,7 +197,7 @@ def top_tokens(flat: Any, positions: int, width: int) -> tuple[NDArray[np.int32]
 
 
 def prompt_distribution(output: RequestOutput, start: int, width: int) -> Distribution:
-    """What the model expected at each of the prompt's positions from `start` on."""
+    """The model's likeliest tokens at each of the prompt's positions from `start` on."""
     flat = output.prompt_logprobs
     assert isinstance(flat, FlatLogprobs) and output.prompt_token_ids is not None
     positions = len(output.prompt_token_ids) - start

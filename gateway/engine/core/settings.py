@@ -1,6 +1,6 @@
-"""What the operator decides about the engine, and how that becomes vLLM's environment and arguments.
+"""The operator's settings of the engine, and how they become vLLM's environment and arguments.
 
-Imports no vLLM: settings are read, checked and shown before the engine (and its 700 MB of imports) is wanted.
+Imports no vLLM: settings are read, checked and shown before the engine, with its 700 MB of imports, is needed.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from baker.free_memory import free_bytes
 from gateway.engine.core.tools import parser_for, reasoning_parser_for
 from gateway.engine.worker import cpu_norms
 from gateway.engine.worker.cpu_features import multiplies_bfloat16
@@ -19,8 +20,8 @@ CPU_MAX_MODEL_LEN = 4096
 """Prefill of a longer context takes seconds a request on a CPU (900 tokens/s on two cores)."""
 
 SPARE_COPIES = 2
-"""Places for adapters in vLLM's host memory beyond those that we fill: it reads one again that was removed a moment
-before its last request was seen to be aborted, and must not drop another for it."""
+"""Places for adapters in vLLM's host memory beyond those that we fill. If an adapter is removed just before vLLM sees
+that its last request was aborted, vLLM loads it again, and must not drop another one for it."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -31,56 +32,58 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Path
     """Folder of the base model, in Hugging Face's format."""
     name: str
-    """The name that clients use for the base model."""
+    """Name that clients use for the base model."""
     max_model_len: Positive | None = None
     """Context window in tokens, prompt and answer together; None: the model's own, on a CPU at most 4,096."""
     max_loras: Positive = 8
-    """Adapters that can run in the same batch. One more waits for its turn (see `adapters.AdapterTable`), so this is
-    the number that is hot at once; each slot holds max_lora_rank weights whether used or not."""
+    """Number of adapters that can run in the same batch. Others wait for their turn (see `slots.AdapterTable`). Each
+    slot takes memory for weights of max_lora_rank, used or not."""
     max_cpu_loras: Positive = 32
-    """Adapters kept in host memory, at least max_loras; one more is read from disk again when it is needed."""
+    """Number of adapters kept in host memory, at least max_loras; others are read from disk when they are needed."""
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 32
     """Largest rank of an adapter."""
     kv_cache_gib: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
-    """Memory of the key-value cache in GiB; None: on a CPU an eighth of what is free, between 0.25 and 2,
-    on a GPU what gpu_memory_utilization leaves after the weights."""
+    """Memory of the key-value cache in GiB; None: on a CPU an eighth of the free memory, between 0.25 and 2; on a GPU
+    what gpu_memory_utilization leaves after the weights."""
     gpu_memory_utilization: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.6
     """Share of the GPU's memory that the engine takes, weights included; the rest is the trainer's."""
     max_logprobs: Positive = 64
-    """Most top log-probabilities a request may ask for; at least the K of rollouts."""
+    """Most top log-probabilities that a request may ask for; at least the K of rollouts."""
     max_num_seqs: Positive | None = None
     """Most sequences in one batch; None: vLLM's choice for the device."""
     max_n: Positive = 16
     """Most answers (`n`) to one request. vLLM's own limit is 16,384, and 300 took 14 s for two tokens each."""
     tool_call_parser: str | None = None
-    """vLLM's name of what reads tool calls out of answers; None: by the chat template."""
+    """Name of vLLM's parser of tool calls; None: chosen by the chat template."""
     reasoning_parser: str | None = None
-    """vLLM's name of what tells reasoning from the answer; None: by the chat template, empty: nothing does."""
+    """Name of vLLM's parser that separates reasoning from answers; None: chosen by the chat template; empty: none."""
     lends_weights: bool = False
-    """Whether a training on the engine's GPU may use its weights in place of a copy of its own."""
+    """Whether a training on the engine's GPU may use the engine's weights instead of a copy."""
     extra_args: list[str] = []
-    """More arguments of `vllm serve`, as on its command line; these win over all of the above."""
+    """More arguments of `vllm serve`, as on its command line; they override all of the above."""
 
 
 KEPT_PRODUCTS = "256"
-"""2,000 shapes of SmolLM2's products took 950 MiB with the default, 250 with this, in no more time."""
+"""Number of compiled matrix products to keep. 2,000 shapes of SmolLM2's products took 950 MiB with the default, 250 MiB
+with this, and no more time."""
 
 
 def set_environment(settings: EngineSettings) -> None:
-    """vLLM's switches, in this process and so in its children; what the operator has set stays.
+    """Set vLLM's environment variables for this process and its children; those that the operator has set stay.
 
-    Must happen before vLLM is imported: it configures its logging then.
+    Must run before vLLM is imported, which configures its logging then.
     """
     wanted = {
-        "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about choices that are made here on purpose
+        "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about choices that we make on purpose
         "TORCH_CPP_LOG_LEVEL": "ERROR",
-        # Of its own code, for its developers; and that shared memory of killed workers was removed, which is meant so.
+        # vLLM's FutureWarnings are for its developers. The resource tracker warns when it removes shared memory of
+        # killed workers, as it should.
         "PYTHONWARNINGS": "ignore::FutureWarning,ignore:resource_tracker:UserWarning",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",  # the model is a folder; without it vLLM still asks the hub about it
         "VLLM_MAX_N_SEQUENCES": str(settings.max_n),
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, _engine_cores())),
-        # oneDNN, and torch in front of it, keep what they compile for each shape of a product, and prompts and adapters
+        # oneDNN, and torch in front of it, keep what they compile for each shape of a product; prompts and adapters
         # make many shapes.
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": KEPT_PRODUCTS,
         "LRU_CACHE_CAPACITY": KEPT_PRODUCTS,
@@ -90,16 +93,16 @@ def set_environment(settings: EngineSettings) -> None:
 
 
 def _engine_cores() -> list[int]:
-    """All cores; vLLM's own choice leaves one idle.
+    """All cores; vLLM's default leaves one idle.
 
-    Two cores, SmolLM2-135M, 1 and 10 streams: 19 and 115 tokens/s with two threads, 13 and 68 with one. Beside a
+    On two cores, SmolLM2-135M with 1 and 10 streams: 19 and 115 tokens/s with two threads, 13 and 68 with one. Beside a
     process that keeps both cores busy at the trainer's niceness: 14 and 90 with two, 14 and 78 with one.
     """
     return sorted(os.sched_getaffinity(0))
 
 
 def arguments(settings: EngineSettings, *, is_cpu: bool) -> list[str]:
-    """The command line that `vllm serve` would be given."""
+    """The equivalent command line of `vllm serve`."""
     values: dict[str, Any] = {
         "--model": settings.model,
         "--served-model-name": settings.name,
@@ -138,22 +141,18 @@ def arguments(settings: EngineSettings, *, is_cpu: bool) -> list[str]:
 
 
 def cpu_kv_cache_gib() -> float:
-    """An eighth of the memory that is free now, between 0.25 and 2 GiB; it is taken at once, used or not."""
-    return min(2.0, max(0.25, _free_bytes() / GIB / 8))
-
-
-def _free_bytes() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """An eighth of the memory that is free now, between 0.25 and 2 GiB. vLLM takes it all at the start, used or not."""
+    return min(2.0, max(0.25, (free_bytes() or 0) / GIB / 8))
 
 
 def _cpu_dtype(model: Path) -> str | None:
-    """float32 where the CPU can't multiply bfloat16 and the model fits so; None: as the model is stored.
+    """float32 if the CPU can't multiply bfloat16 and the model fits in float32; None: as the model is stored.
 
     Without AVX512-BF16, AMX or Arm's BF16 the product is emulated: the layers of SmolLM2-135M take 2.6 times as long
     as in float32 for 16 rows, 4 times for 256.
     """
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    fits = 2 * weights < _free_bytes() / 2
+    fits = 2 * weights < (free_bytes() or 0) / 2
     return "float32" if fits and not multiplies_bfloat16() else None
 
 
@@ -168,5 +167,5 @@ def read_config(model: Path) -> dict[str, Any]:
     """The model's config.json. Raises: OSError, ValueError."""
     config = json.loads((model / "config.json").read_text())
     if not isinstance(config, dict):
-        raise ValueError(f"{model / 'config.json'} holds no object")
+        raise ValueError(f"{model / 'config.json'} must hold a JSON object")
     return config

@@ -1,7 +1,7 @@
-"""The engine's sleep: its device's memory is a training's, and requests wait for it, though not for long.
+"""The engine's sleep: a training gets its device's memory, and requests wait for the engine, though not for long.
 
-vLLM's level 1: weights go to main memory, the key-value cache is dropped. An engine can do so if it was started with
-vLLM's `--enable-sleep-mode`, which GPUs know. Tried on a CPU, where nothing comes free; not on a GPU.
+vLLM's level 1: weights move to main memory, the key-value cache is dropped. The engine can do so if it was started with
+vLLM's `--enable-sleep-mode`, which only GPUs support. Tested on a CPU, where no memory becomes free; not on a GPU.
 """
 
 import asyncio
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 WAIT_SECONDS = 10.0
-"""A request's patience. Below the silence after which a stream gets a sign of life, and with it the status 200."""
+"""Longest time that a request waits. Below the silence after which a stream gets a keep-alive comment, and with it the
+status 200."""
 DRAIN_SECONDS = 60.0
-"""What runs when the engine is to sleep may go on so long; then it ends with what it has."""
+"""Longest time that running requests may continue; then they end with the text that they have."""
 POLL_SECONDS = 0.05
 ASLEEP = "the engine sleeps while a bake trains, which needs its memory: try again later"
 
 
 class Sleep:
-    """Whether it sleeps, or is about to or just waking: no new request may reach it then."""
+    """Whether the engine is asleep, falls asleep or wakes up: no new request may reach it then."""
 
     def __init__(self) -> None:
         self._awake = asyncio.Event()
@@ -40,7 +41,7 @@ class Sleep:
         self._awake.set()
 
     async def over(self) -> None:
-        """Until it is awake. Raises: EngineError after WAIT_SECONDS."""
+        """Wait until the engine is awake. Raises: EngineError after WAIT_SECONDS."""
         try:
             await asyncio.wait_for(self._awake.wait(), WAIT_SECONDS)
         except TimeoutError:
@@ -48,15 +49,19 @@ class Sleep:
 
 
 def share_of(llm: "AsyncLLM") -> float:
-    """Of its device's memory, what comes free while it sleeps."""
+    """Share of the device's memory that becomes free while the engine sleeps; 0 if it can't sleep."""
     config = llm.vllm_config
     return float(config.cache_config.gpu_memory_utilization) if config.model_config.enable_sleep_mode else 0.0
 
 
-async def fall_asleep(llm: "AsyncLLM", busy: Callable[[], int]) -> None:
-    """Args: busy: how many requests it works on, those that wait for an adapter included."""
-    with contextlib.suppress(TimeoutError):  # what still runs is aborted: its answers end here
+async def fall_asleep(llm: "AsyncLLM", unfinished: Callable[[], int]) -> None:
+    """Wait for running requests, at most DRAIN_SECONDS, abort the others, and put the engine to sleep.
+
+    Args:
+        unfinished: counts the requests in the engine and those that wait for an adapter.
+    """
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
-            while busy():  # noqa: ASYNC110 - vLLM's count
+            while unfinished():  # noqa: ASYNC110 - vLLM's count
                 await asyncio.sleep(POLL_SECONDS)
     await llm.sleep(level=1, mode="abort")

@@ -1,7 +1,7 @@
-"""Keeps an engine alive: starts it, watches that it makes progress, and starts another when it died, hangs or is wrong.
+"""Keeps an engine alive: starts it, watches its progress, and starts another if it dies, hangs or answers differently.
 
-Jobs and adapters need nothing from here: jobs wait until the engine is ready and go on after the last item that they
-kept, adapters are loaded again when they are next asked for.
+Jobs and adapters need nothing from here: jobs wait until the engine is ready and continue after the last item that they
+saved; adapters are loaded again by the next request for them.
 """
 
 import asyncio
@@ -13,31 +13,40 @@ from enum import StrEnum
 from typing import Protocol
 
 from baker.errors import BakeryError, EngineError
-from gateway.engine import ASLEEP, CanaryError
+from gateway.engine.core.sleep import ASLEEP
+from gateway.errors import CanaryError
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 1.0, 60.0
 STABLE_SECONDS = 60.0
-"""An engine that lived so long is no part of a series of failures: the next start is not delayed for those before."""
+"""An engine that lived this long ends a series of failures: earlier ones do not delay the next start."""
 RECORD_AGAIN_SECONDS = 60.0
 DEATH_SECONDS = 10.0
 """Killed processes are noticed as dead within a tenth of a second."""
 
 
 class Death(StrEnum):
-    """Why an engine came to its end, or did not begin."""
+    """Why an engine ended, or did not start."""
 
     DIED = "died"
     HUNG = "hung"
     WRONG = "wrong"
-    """It did not answer as the one before it."""
+    """It did not answer as the engine before it did."""
     NOT_STARTED = "not_started"
 
 
+DESCRIPTIONS = {
+    Death.DIED: "the engine died",
+    Death.HUNG: "the engine hung and was killed",
+    Death.WRONG: "the engine did not answer as before",
+    Death.NOT_STARTED: "the engine could not be started",
+}
+
+
 class SupervisedEngine(Protocol):
-    """What the supervisor needs of the engine; see `gateway.engine.Engine`."""
+    """What the supervisor needs of the engine; see `engine.Engine`."""
 
     @property
     def is_ready(self) -> bool: ...
@@ -69,37 +78,37 @@ class Supervisor:
     def __init__(self, engine: SupervisedEngine, *, stall_seconds: float) -> None:
         """
         Args:
-            stall_seconds: a running engine from which nothing comes for so long is killed. An idle one is asked for
-                a token after an eighth of that time, and counts as not ready after a quarter.
+            stall_seconds: a running engine that makes no progress for this long is killed. After an eighth of that
+                time it is asked for a token, and after a quarter it counts as not ready.
         """
         self._engine = engine
         self._stall_seconds = stall_seconds
         self._silent_seconds = 0.0
         self._trouble: str | None = "the engine is starting"
         self.starts = 0
-        """Engines that became ready."""
+        """Number of engines that became ready."""
         self.deaths: Counter[Death] = Counter()
         self.reason: str | None = None
-        """What the last failure said; may name paths of this machine."""
+        """Message of the last failure; may name paths of this machine."""
         self.proved_at: float | None = None
-        """Unix seconds when an engine last passed the canary."""
+        """Time when an engine last passed the canary, in Unix seconds."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether a token was made lately, and a request would be answered now."""
+        """Whether the engine has made progress lately and would answer a request now."""
         return self._engine.is_ready and not self._is_silent
 
     @property
     def trouble(self) -> str | None:
-        """Why not, for everybody to read."""
+        """Why the engine is not ready, without private details; None if it is ready."""
         if self.is_ready:
             return None
         if self._engine.is_asleep:
             return ASLEEP
         if self._engine.is_ready:
             return f"the engine has given no sign of life for {self._silent_seconds:.0f} s"
-        if self._trouble is None:  # dead, and the next tick will see it
-            return _said(Death.DIED)
+        if self._trouble is None:  # dead, and the next tick will notice
+            return DESCRIPTIONS[Death.DIED]
         return self._trouble
 
     @property
@@ -111,7 +120,7 @@ class Supervisor:
 
         Args:
             on_ready: called when the first engine is ready.
-            on_failure: called if the first one can't be started: the settings are wrong, and would be so the next time.
+            on_failure: called if the first one can't be started: the settings are wrong, so another try would fail too.
         """
         failures = 0
         while True:
@@ -130,7 +139,7 @@ class Supervisor:
             self.deaths[death] += 1
             failures = 1 if is_stable else failures + 1
             delay = _delay_seconds(failures)
-            self._trouble = f"{_said(death)}; another one is started" + (f" in {delay:.0f} s" if delay else "")
+            self._trouble = f"{DESCRIPTIONS[death]}; starting another one" + (f" in {delay:.0f} s" if delay else "")
             log.error("%s", self._trouble)
             await asyncio.sleep(delay)
 
@@ -148,10 +157,10 @@ class Supervisor:
         return None
 
     async def _watch(self) -> Death:
-        """Until the engine has died, or has hung and was killed.
+        """Wait until the engine has died, or has hung and was killed.
 
-        A sign of life is a step of the engine, not a token: a long prompt takes many steps, in pieces, before its
-        first token. Time is counted in ticks, so a service that was itself suspended does not blame the engine.
+        Progress is a step of the engine, not a token: a long prompt takes many steps, in pieces, before its first
+        token. Time is counted in ticks, so a service that was itself suspended does not blame the engine.
         """
         probe: asyncio.Future[None] = _done()
         recording: asyncio.Future[None] = _done()
@@ -166,11 +175,11 @@ class Supervisor:
                     continue
                 self._silent_seconds += TICK_SECONDS
                 if self._silent_seconds >= self._stall_seconds:
-                    await self._put_down()
+                    await self._kill_hung()
                     return Death.HUNG
                 if self._silent_seconds >= self._stall_seconds / 8 and probe.done():
                     probe = asyncio.create_task(self._probe())
-            self.reason = "its processes ended; what vLLM says of it is in the log above"
+            self.reason = "its processes ended; vLLM's reason is in the log above"
             return Death.DIED
         finally:
             probe.cancel()
@@ -180,12 +189,12 @@ class Supervisor:
         try:
             await self._engine.record_canary()
         except (BakeryError, OSError) as error:
-            log.warning("no adapter vouches for later engines yet: %s", error)
+            log.warning("no adapter is recorded yet to check later engines with: %s", error)
             await asyncio.sleep(RECORD_AGAIN_SECONDS)
 
-    async def _put_down(self) -> None:
-        self.reason = f"nothing came from it for {self._silent_seconds:.0f} s though it was asked"
-        log.error("the engine hangs: %s; it is killed", self.reason)
+    async def _kill_hung(self) -> None:
+        self.reason = f"it made no progress for {self._silent_seconds:.0f} s although it was asked for a token"
+        log.error("killing the engine, which hangs: %s", self.reason)
         self._engine.kill()
         waited = 0.0
         while not self._engine.is_dead and waited < DEATH_SECONDS:
@@ -195,26 +204,17 @@ class Supervisor:
     async def _probe(self) -> None:
         try:
             await self._engine.probe()
-        except Exception as error:  # it died, or will be silent on: the watch sees both
+        except Exception as error:  # the engine died or stays silent: `_watch` notices both
             log.debug("probe: %s", error)
 
 
 def _done() -> "asyncio.Future[None]":
-    """In the place of a task that was not begun yet."""
+    """Takes the place of a task that was not started yet."""
     done = asyncio.get_running_loop().create_future()
     done.set_result(None)
     return done
 
 
 def _delay_seconds(failures: int) -> float:
-    """Before the start that follows so many failures in a row; the first is followed at once."""
+    """Delay before the start that follows this number of failures in a row; 0 after the first one."""
     return 0.0 if failures <= 1 else min(FIRST_DELAY_SECONDS * 2.0 ** min(failures - 2, 16), MAX_DELAY_SECONDS)
-
-
-def _said(death: Death) -> str:
-    return {
-        Death.DIED: "the engine died",
-        Death.HUNG: "the engine hung and was killed",
-        Death.WRONG: "the engine did not answer as before",
-        Death.NOT_STARTED: "the engine could not be started",
-    }[death]

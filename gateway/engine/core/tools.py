@@ -1,6 +1,6 @@
-"""Tool calls and reasoning: which of vLLM's parsers read a model's answers, and reading one.
+"""Tool calls and reasoning: chooses vLLM's parsers for a model, and reads an answer with one.
 
-The choice imports no vLLM: it is made before the engine starts.
+The choice imports no vLLM, since it is made before the engine starts.
 """
 
 import json
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vllm.tokenizers import TokenizerLike
 
 DEFAULT_PARSER = "hermes"
-"""JSON between <tool_call> tags: the form that most models without one of their own can be brought to write."""
+"""JSON between <tool_call> tags: the format that most models without one of their own can learn to write."""
 
 MARKS = {
     "[TOOL_CALLS]": "mistral",
@@ -28,12 +28,12 @@ MARKS = {
     "<|tool_call|>": "granite",
     "<tool_call>": "hermes",
 }
-"""What a chat template writes around tool calls -> the parser that reads it back; the first that is found counts.
+"""Text that a chat template writes around tool calls -> the parser that reads it back; the first match counts.
 Families share architectures (SmolLM2 is a Llama by its config), so the template says more than the model's type."""
 
 
 def parser_for(model: Path) -> str:
-    """The name of the parser for the model in this folder, by its chat template."""
+    """The name of the parser for the model in this folder, chosen by its chat template."""
     template = _chat_template(model)
     return next((parser for mark, parser in MARKS.items() if mark in template), DEFAULT_PARSER)
 
@@ -46,14 +46,14 @@ REASONING_MARKS = {
     "enable_thinking": ("qwen3", "</think>"),
     "</think>": ("deepseek_r1", "</think>"),
 }
-"""What a chat template knows of -> the parser that tells reasoning from the answer, and the token that it looks for;
-the first that is found counts."""
+"""Text in a chat template -> the parser that separates reasoning from the answer, and the token that it looks for; the
+first match counts."""
 
 
 def reasoning_parser_for(model: Path) -> str | None:
-    """The name of the parser for the model in this folder, by its chat template; None if it does not reason.
+    """The name of the parser for the model in this folder, chosen by its chat template; None if it does not reason.
 
-    A parser whose token the model lacks would keep the engine from starting.
+    The engine does not start with a parser for a token that the model lacks.
     """
     template, tokens = _chat_template(model), _added_tokens(model)
     return next(
@@ -70,7 +70,7 @@ def _added_tokens(model: Path) -> set[str]:
 
 
 def _chat_template(model: Path) -> str:
-    """The template's text; empty if there is none. A list of named templates is taken as one text."""
+    """The template's text; empty if there is none. A list of named templates counts as one text."""
     file = model / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8", errors="replace")
@@ -82,7 +82,7 @@ def _chat_template(model: Path) -> str:
 
 
 def read_answer(parser: str, tokenizer: "TokenizerLike", ids: list[int], tools: list[dict[str, Any]]) -> ParsedAnswer:
-    """The answer with its calls of `tools` told apart, as vLLM's chat handler does it.
+    """The answer with its calls of `tools` separated from its text, as vLLM's chat handler does it.
 
     Args:
         ids: the response without its end-of-turn token.
@@ -90,11 +90,11 @@ def read_answer(parser: str, tokenizer: "TokenizerLike", ids: list[int], tools: 
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
     from vllm.tool_parsers import ToolParserManager
 
-    # Some models mark the tags of their calls as special tokens: skipped, there would be nothing to read.
+    # For some models the tags around calls are special tokens; without them the parser would find no calls.
     text = tokenizer.decode(ids, skip_special_tokens=False)
     request = ChatCompletionRequest.model_validate({"messages": [], "tools": tools})
     reader = ToolParserManager.get_tool_parser(parser)(tokenizer, request.tools)
-    found = reader.extract_tool_calls(text, request)
-    if not found.tools_called:
+    parsed = reader.extract_tool_calls(text, request)
+    if not parsed.tools_called:
         return ParsedAnswer(tokenizer.decode(ids, skip_special_tokens=True), [])
-    return ParsedAnswer(found.content or None, [call.model_dump(exclude_none=True) for call in found.tool_calls])
+    return ParsedAnswer(parsed.content or None, [call.model_dump(exclude_none=True) for call in parsed.tool_calls])

@@ -1,10 +1,10 @@
-"""How many tokens a request read and wrote, as vLLM counts them."""
+"""How many tokens a request has read and written, as vLLM counts them."""
 
 from typing import Any
 
 
 class Usage:
-    """Stands in for the state of the web request that vLLM's handlers expect, and where they leave what they know."""
+    """Takes the place of the HTTP request's state that vLLM's handlers expect, and in which they leave their counts."""
 
     def __init__(self) -> None:
         self.request_metadata: Any = None
@@ -14,17 +14,17 @@ class Usage:
 
     @property
     def request_id(self) -> str | None:
-        """The engine's id of the request; None before it got one."""
+        """The engine's id of the request; None until it has one."""
         return None if self.request_metadata is None else str(self.request_metadata.request_id)
 
     @property
     def is_final(self) -> bool:
-        """Whether the answer was made to its end."""
+        """Whether the answer is complete."""
         return self._is_finished or self._final is not None
 
     @property
     def tokens(self) -> tuple[int, int] | None:
-        """Tokens read and written; None if nobody counted them."""
+        """Number of tokens read and written; None if they were not counted."""
         final = self._final
         return self._counted if final is None else (final.prompt_tokens, final.completion_tokens or 0)
 
@@ -33,20 +33,20 @@ class Usage:
         return None if self.request_metadata is None else self.request_metadata.final_usage_info
 
     def note(self, counted: tuple[int, int] | None) -> None:
-        """What was counted so far of an answer that is not made to its end."""
+        """Keep the count so far of an answer that will not be completed."""
         self._counted = counted or self._counted
 
     def finish(self, read: int, written: int) -> None:
-        """The count of an answer that was made to its end by a handler of vLLM's that leaves none behind."""
+        """Keep the final count of an answer, for those of vLLM's handlers that leave none in the state."""
         self._counted, self._is_finished = (read, written), True
 
 
 def tokens_so_far(output_processor: Any, request_id: str) -> tuple[int, int] | None:
-    """Tokens read and written of a request that still runs; None if it doesn't.
+    """Number of tokens that a running request has read and written; None if no such request runs.
 
     Args:
-        output_processor: vLLM's, of the engine's front end.
-        request_id: as the handlers name it; a completion of several prompts appends their numbers.
+        output_processor: vLLM's OutputProcessor, in the engine's front end.
+        request_id: as vLLM's handlers name the request; a completion of several prompts appends `-` and their numbers.
     """
     external: dict[str, list[str]] = output_processor.external_req_ids
     names = [request_id] if request_id in external else [name for name in external if name.startswith(f"{request_id}-")]

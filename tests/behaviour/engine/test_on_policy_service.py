@@ -43,7 +43,7 @@ async def bake(home: Path, engine: Engine, adapters: Registry, names: BaseModelN
     catalog = OneThread(lambda: Catalog(home, names), "store")
     settings = StageSettings(top_logprobs=8, trainer_threads=1)
     policy = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=engine.max_lora_rank)
-    jobs = Jobs(catalog, Stages(home, catalog, engine, engine, adapters, settings), policy)
+    jobs = Jobs(catalog, Stages(home, catalog, engine.generation, engine, adapters, settings), policy)
     running = asyncio.create_task(jobs.run())
     try:
         await catalog(Catalog.put_repo, "admin", "repo", None)

@@ -10,7 +10,6 @@ import torch
 
 from baker.config.bake import bake_config
 from baker.errors import StageError
-from baker.free_memory import _left_in, free_bytes
 from baker.training.model.base import load_base
 from baker.training.run.memory import MIB, RUNTIME_BYTES, estimate, read_shape, token_bytes
 from tests.baker.tiny import make_model, save_model
@@ -86,21 +85,6 @@ def test_computing_activations_again_keeps_what_enters_each_layer_and_one_layer(
     assert whole.activations == 20 * 2 * one_layer
     assert again.activations == 20 * (one_layer + 2 * 32 * 2)
     assert again._replace(activations=0) == whole._replace(activations=0)
-
-
-def test_a_container_s_limit_counts_and_its_cached_files_give_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("baker.free_memory.CONTAINER", tmp_path)
-    of_machine = free_bytes()
-    assert of_machine is not None and of_machine > 20 * MIB
-    for name, text in (("max", "30000000"), ("current", "25000000"), ("stat", "anon 1\ninactive_file 4000000\n")):
-        (tmp_path / f"memory.{name}").write_text(text)
-    assert free_bytes() == 9_000_000
-    (tmp_path / "memory.current").write_text("50000000")
-    assert free_bytes() == 0
-    (tmp_path / "memory.max").write_text("max\n")
-    assert _left_in(tmp_path) == []
 
 
 def test_weights_of_the_type_that_is_computed_in_are_pages_of_their_file(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from gateway.errors import CanaryError
 
 pytestmark = pytest.mark.anyio
 
-BASE = Answer(read=[-1.0, -2.0, -3.0], said=[7, 8, 9], said_logprobs=[-0.5, -0.7, -0.9])
-BAKED = Answer(read=[-4.0, -1.0, -0.1], said=[1, 2, 3], said_logprobs=[-0.1, -0.2, -0.3])
+BASE = Answer(text_logprobs=[-1.0, -2.0, -3.0], next_ids=[7, 8, 9], next_logprobs=[-0.5, -0.7, -0.9])
+BAKED = Answer(text_logprobs=[-4.0, -1.0, -0.1], next_ids=[1, 2, 3], next_logprobs=[-0.1, -0.2, -0.3])
 
 
 class Asked:
@@ -55,7 +55,7 @@ async def test_an_engine_that_answers_as_before_passes(adapter: Path) -> None:
 
 async def test_rounding_passes_and_a_near_tie_too() -> None:
     canary = await recorded()
-    rounded = Answer(read=[-1.05, -1.95, -3.1], said=[7, 5, 5], said_logprobs=[-0.45, -0.71, -9.0])
+    rounded = Answer(text_logprobs=[-1.05, -1.95, -3.1], next_ids=[7, 5, 5], next_logprobs=[-0.45, -0.71, -9.0])
     engine = Asked(rounded)
     await canary.check(engine.ask, engine.load)
 
@@ -63,10 +63,10 @@ async def test_rounding_passes_and_a_near_tie_too() -> None:
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (Answer([-1.0, -2.0, -3.5], BASE.said, BASE.said_logprobs), "0.167 nats a token"),
-        (Answer([-1.0, -2.0, float("nan")], BASE.said, BASE.said_logprobs), "nan nats a token"),
-        (Answer(BASE.read, [7, 8, 4], [-0.5, -0.7, -2.0]), "token 4"),
-        (Answer(BASE.read, BASE.said, [-0.5, float("nan"), -0.9]), "place 1"),
+        (Answer([-1.0, -2.0, -3.5], BASE.next_ids, BASE.next_logprobs), "0.167 nats a token"),
+        (Answer([-1.0, -2.0, float("nan")], BASE.next_ids, BASE.next_logprobs), "nan nats a token"),
+        (Answer(BASE.text_logprobs, [7, 8, 4], [-0.5, -0.7, -2.0]), "token 4"),
+        (Answer(BASE.text_logprobs, BASE.next_ids, [-0.5, float("nan"), -0.9]), "position 1"),
     ],
 )
 async def test_other_answers_of_the_base_model_are_an_error(answer: Answer, complaint: str) -> None:

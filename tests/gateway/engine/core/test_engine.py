@@ -20,13 +20,13 @@ from transformers import AutoModelForCausalLM
 
 from baker.errors import AdapterError, EngineError, InvalidInputError, NotFoundError
 from baker.types import Checkpoint, Sample, SampleRequest, StopReason
-from gateway.engine import CanaryError, Engine, EngineSettings
+from gateway.engine import Engine, EngineSettings
 from gateway.engine.core import sleep
 from gateway.engine.core.canary import Answer, Canary
 from gateway.engine.core.process import EngineProcess
-from gateway.engine.core.settings import arguments
 from gateway.engine.core.tools import DEFAULT_PARSER, MARKS
 from gateway.engine.requests import kinds
+from gateway.errors import CanaryError
 from tests.gateway.engines import MODEL_NAME, WINDOW, handlers_of, make_adapter, make_checkpoint, reply_to
 
 pytestmark = pytest.mark.anyio
@@ -35,9 +35,9 @@ CHAT = [{"role": "user", "content": "Hello, who are you?"}]
 
 
 async def greedy(engine: Engine, adapter: Checkpoint | None = None, text: str = "Hello", **settings: Any) -> Sample:
-    ids = await engine.tokenise([{"role": "user", "content": text}])
+    ids = await engine.generation.tokenise([{"role": "user", "content": text}])
     fields = {"max_tokens": 12, "temperature": 0.0, "extra": {"ignore_eos": True}} | settings
-    return await engine.sample(SampleRequest(ids, adapter=adapter, **fields))
+    return await engine.generation.sample(SampleRequest(ids, adapter=adapter, **fields))
 
 
 async def until_working(engine: Engine) -> None:
@@ -49,7 +49,7 @@ async def test_it_is_the_base_model_that_the_settings_name(engine: Engine, tiny_
     assert (engine.name, engine.path, engine.max_lora_rank) == (MODEL_NAME, tiny_model, 16)
     assert engine.is_ready and not engine.is_dead
     assert engine.max_model_len == WINDOW
-    assert engine.renders_tools
+    assert engine.generation.renders_tools
     await engine.wait_ready()
 
 
@@ -60,12 +60,12 @@ async def test_tokenise_gives_what_serving_renders(engine: Engine, tools: list[d
         fields |= {"tools": tools, "tool_choice": "none"}
     reply = await reply_to(handlers_of(engine), kinds.CHAT, fields)
 
-    assert msgspec.json.decode(reply.body)["prompt_token_ids"] == await engine.tokenise(CHAT, tools)
+    assert msgspec.json.decode(reply.body)["prompt_token_ids"] == await engine.generation.tokenise(CHAT, tools)
 
 
 async def test_a_chat_that_the_template_refuses_is_invalid_input(engine: Engine) -> None:
     with pytest.raises(InvalidInputError, match="unknown role: villain"):
-        await engine.tokenise([{"role": "villain", "content": "Hello"}])
+        await engine.generation.tokenise([{"role": "villain", "content": "Hello"}])
 
 
 async def test_a_greedy_sample_is_the_likeliest_token_each_time(engine: Engine) -> None:
@@ -83,29 +83,31 @@ async def test_a_sampled_token_outside_the_top_is_not_among_the_top(engine: Engi
     sample = await greedy(engine, temperature=2.0, seed=3, top_logprobs=2, max_tokens=64)
     unlikely = [i for i, token in enumerate(sample.response_ids) if token not in sample.top_ids_TK[i]]
     assert unlikely and sample.top_ids_TK.shape == (64, 2)
-    reference = await engine.score(await engine.tokenise([{"role": "user", "content": "Hello"}]), sample.response_ids)
+    reference = await engine.score(
+        await engine.generation.tokenise([{"role": "user", "content": "Hello"}]), sample.response_ids
+    )
     for i in unlikely:
         assert reference[i] < sample.top_logprobs_TK[i, -1]
 
 
 async def test_score_agrees_with_the_distribution_that_was_sampled_from(engine: Engine) -> None:
     sample = await greedy(engine, top_logprobs=8)
-    context = await engine.tokenise([{"role": "user", "content": "Hello"}])
+    context = await engine.generation.tokenise([{"role": "user", "content": "Hello"}])
     assert await engine.score(context, sample.response_ids) == pytest.approx(
         sample.top_logprobs_TK[:, 0].tolist(), abs=0.05
     )
 
 
 async def test_a_response_is_judged_as_if_it_had_been_sampled_so(engine: Engine, tmp_path: Path) -> None:
-    context = await engine.tokenise([{"role": "user", "content": "Hello"}])
+    context = await engine.generation.tokenise([{"role": "user", "content": "Hello"}])
     for adapter in (None, make_checkpoint(tmp_path, 3)):
         sample = await greedy(engine, adapter, top_logprobs=8)
-        judged = await engine.distribution(context, sample.response_ids, 8, adapter)
+        judged = await engine.generation.distribution(context, sample.response_ids, 8, adapter)
         assert judged.top_ids_TK.shape == judged.top_logprobs_TK.shape == (12, 8)
         assert judged.top_logprobs_TK == pytest.approx(sample.top_logprobs_TK, abs=0.05)
         assert (judged.top_ids_TK[:, 0] == sample.top_ids_TK[:, 0]).all()
     with pytest.raises(InvalidInputError, match="can't be scored"):
-        await engine.distribution([70] * WINDOW, [70], 8, None)
+        await engine.generation.distribution([70] * WINDOW, [70], 8, None)
 
 
 async def test_tool_calls_are_read_out_of_an_answer(engine: Engine) -> None:
@@ -117,16 +119,18 @@ async def test_tool_calls_are_read_out_of_an_answer(engine: Engine) -> None:
         nothing = np.zeros((len(ids), 0))
         return Sample(ids, text, StopReason.STOP, nothing.astype(np.int32), nothing.astype(np.float32))
 
-    called = engine.read_answer(
+    called = engine.generation.read_answer(
         answer('Wait. <tool_call>{"name": "look", "arguments": {"at": "it"}}</tool_call>'), tools
     )
     assert (called.content or "").strip() == "Wait."
     assert called.tool_calls[0]["type"] == "function"
     assert called.tool_calls[0]["function"] == {"name": "look", "arguments": '{"at": "it"}'}
     for text in ("No call.", "<tool_call>{broken"):
-        plain = engine.read_answer(answer(text), tools)
+        plain = engine.generation.read_answer(answer(text), tools)
         assert (plain.content, plain.tool_calls) == (text, [])
-    assert engine.read_answer(answer("<tool_call>{}"), None).content == "<tool_call>{}", "there are no tools to call"
+    assert engine.generation.read_answer(answer("<tool_call>{}"), None).content == "<tool_call>{}", (
+        "there are no tools to call"
+    )
 
 
 async def test_vllm_knows_every_parser_that_a_template_may_choose(engine: Engine) -> None:
@@ -143,7 +147,7 @@ async def test_a_conversation_with_tool_calls_and_results_is_rendered_whole(engi
         {"role": "tool", "tool_call_id": "1", "content": "five past two"},
         {"role": "user", "content": "Thanks"},
     ]
-    text = engine.running().get_tokenizer().decode(await engine.tokenise(chat))
+    text = engine.running().get_tokenizer().decode(await engine.generation.tokenise(chat))
     assert [part in text for part in ("look", "clock", "five past two", "Thanks")] == [True] * 4
 
 
@@ -173,14 +177,14 @@ async def test_a_stop_string_ends_the_answer_before_it(engine: Engine) -> None:
 
 async def test_the_answer_is_cut_where_the_window_ends(engine: Engine) -> None:
     request = SampleRequest([70] * (WINDOW - 5), max_tokens=1000, extra={"ignore_eos": True})
-    sample = await engine.sample(request)
+    sample = await engine.generation.sample(request)
     assert len(sample.response_ids) == 5
     assert sample.stop_reason is StopReason.LENGTH
 
 
 async def test_a_context_that_fills_the_window_is_invalid_input(engine: Engine) -> None:
     with pytest.raises(InvalidInputError, match=f"{WINDOW} tokens"):
-        await engine.sample(SampleRequest([70] * WINDOW))
+        await engine.generation.sample(SampleRequest([70] * WINDOW))
     with pytest.raises(InvalidInputError, match="can't be scored"):
         await engine.score([70] * (WINDOW - 1), [70])
 
@@ -247,7 +251,7 @@ async def test_an_adapter_is_served_as_peft_computes_it(
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, checkpoint.path).eval()
     context, response = list(range(70, 90)), list(range(100, 140))
-    served = await engine.distribution(context, response, 64, checkpoint)
+    served = await engine.generation.distribution(context, response, 64, checkpoint)
     ids_TK = torch.from_numpy(served.top_ids_TK).long()
 
     def logprobs() -> torch.Tensor:
@@ -273,20 +277,23 @@ async def test_what_prompts_begin_with_alike_is_read_once(engine: Engine) -> Non
     shared = random.choices(range(70, 120), k=300)
     before = hits()
     for last in (70, 71):
-        await engine.sample(SampleRequest([*shared, last], max_tokens=2))
+        await engine.generation.sample(SampleRequest([*shared, last], max_tokens=2))
     assert before + 200 <= hits() <= before + 300
 
 
 async def test_prompts_are_scored_while_adapters_answer(engine: Engine, tmp_path: Path) -> None:
     """The engine died when more requests with adapters were in the batch than the prompt has tokens."""
     checkpoint = make_checkpoint(tmp_path, 1)
-    alone = await engine.score([70, 71], [72], None), await engine.distribution([70], [71, 72], 4, checkpoint)
+    alone = (
+        await engine.score([70, 71], [72], None),
+        await engine.generation.distribution([70], [71, 72], 4, checkpoint),
+    )
     answers = [asyncio.create_task(greedy(engine, checkpoint, max_tokens=60)) for _ in range(8)]
     while engine.running().get_num_unfinished_requests() < len(answers):  # noqa: ASYNC110 - vLLM's count
         await asyncio.sleep(0)
     for _ in range(5):
         assert await engine.score([70, 71], [72], None) == pytest.approx(alone[0], abs=1e-2)
-        beside = await engine.distribution([70], [71, 72], 4, checkpoint)
+        beside = await engine.generation.distribution([70], [71, 72], 4, checkpoint)
         assert beside.top_logprobs_TK == pytest.approx(alone[1].top_logprobs_TK, abs=0.05)
     assert not all(answer.done() for answer in answers)
     assert len({tuple(sample.response_ids) for sample in await asyncio.gather(*answers)}) == 1
@@ -411,22 +418,13 @@ async def test_a_folder_without_a_model_is_an_engine_error(tmp_path: Path) -> No
     with pytest.raises(EngineError, match="no model folder"):
         await engine.start()
     with pytest.raises(EngineError, match="not running"):
-        await engine.tokenise(CHAT)
+        await engine.generation.tokenise(CHAT)
 
 
 async def test_arguments_that_vllm_does_not_know_are_an_engine_error(tiny_model: Path) -> None:
     engine = Engine(EngineSettings(model=tiny_model, name="tiny", extra_args=["--no-such-thing"]))
     with pytest.raises(EngineError, match="--no-such-thing"):
         await engine.start()
-
-
-def test_a_cpu_gets_a_short_window_and_a_gpu_the_models_own(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"max_position_embeddings": 8192}')
-    settings = EngineSettings(model=tmp_path, name="model")
-    on_cpu, on_gpu = (arguments(settings, is_cpu=is_cpu) for is_cpu in (True, False))
-    assert on_cpu[on_cpu.index("--max-model-len") + 1] == "4096"
-    assert "--kv-cache-memory-bytes" in on_cpu and "--enforce-eager" in on_cpu
-    assert "--max-model-len" not in on_gpu and "--gpu-memory-utilization" in on_gpu
 
 
 def test_no_process_of_the_engine_outlives_its_server() -> None:
@@ -456,20 +454,21 @@ async def test_the_canary_knows_base_and_adapter_apart_and_again_in_a_busy_batch
     checkpoint = make_checkpoint(tmp_path, 1)
     await engine.load(checkpoint.name, checkpoint.path)
     known, swapped = Canary(), Canary()
-    await known.check(engine._canary_answer, engine.load)
-    await known.record_adapter(checkpoint.name, checkpoint.path, engine._canary_answer)
+    await known.check(engine.generation.canary_answer, engine.load)
+    await known.record_adapter(checkpoint.name, checkpoint.path, engine.generation.canary_answer)
     await engine.record_canary()
     assert not engine.wants_canary
     await asyncio.gather(
-        known.check(engine._canary_answer, engine.load), *(greedy(engine, max_tokens=40, text=str(i)) for i in range(8))
+        known.check(engine.generation.canary_answer, engine.load),
+        *(greedy(engine, max_tokens=40, text=str(i)) for i in range(8)),
     )
 
     async def other(adapter: str | None) -> Answer:
-        return await engine._canary_answer(checkpoint.name if adapter is None else None)
+        return await engine.generation.canary_answer(checkpoint.name if adapter is None else None)
 
     await swapped.check(other, engine.load)
     with pytest.raises(CanaryError, match="the base model reads"):
-        await swapped.check(engine._canary_answer, engine.load)
+        await swapped.check(engine.generation.canary_answer, engine.load)
 
 
 async def test_asleep_it_turns_requests_away_in_time_and_awake_it_answers_as_before(

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from baker.errors import EngineError
-from gateway.engine import ASLEEP, CanaryError
 from gateway.engine.core import supervisor
+from gateway.engine.core.sleep import ASLEEP
 from gateway.engine.core.supervisor import Death, Supervisor, _delay_seconds
+from gateway.errors import CanaryError
 from gateway.services import Services
 from tests.fakes import FakeEngine
 from tests.gateway.application import client_of
@@ -111,7 +112,7 @@ async def test_starts_that_fail_are_repeated_and_told(monkeypatch: pytest.Monkey
         engine.die()
         await watched.until(lambda: watched.supervisor.deaths[Death.NOT_STARTED])
         assert watched.supervisor.reason == "no memory"
-        assert (watched.supervisor.trouble or "").startswith("the engine could not be started; another one is started")
+        assert (watched.supervisor.trouble or "").startswith("the engine could not be started; starting another one")
         await watched.until(lambda: watched.supervisor.deaths[Death.WRONG])
         assert not watched.supervisor.is_ready
         await watched.until(lambda: watched.supervisor.is_ready)

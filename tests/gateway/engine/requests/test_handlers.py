@@ -12,7 +12,7 @@ import pytest
 from baker.errors import InvalidInputError
 from baker.types import SampleRequest
 from gateway.engine import Engine, Handlers, Reply, StreamReply
-from gateway.engine.core.engine import _serving_state
+from gateway.engine.core.serving import serving_state
 from gateway.engine.requests import kinds
 from gateway.engine.requests.body import model_of, parse
 from gateway.engine.requests.kinds import Kind
@@ -67,7 +67,7 @@ async def reasoning(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Handlers
     process = engine._process
     assert process is not None
     monkeypatch.setattr(process.arguments.structured_outputs_config, "reasoning_parser", "deepseek_r1")
-    monkeypatch.setattr(engine, "_state", await _serving_state(process))
+    monkeypatch.setattr(engine, "_state", await serving_state(process))
     return handlers_of(engine)
 
 
@@ -111,9 +111,9 @@ async def test_a_grammar_that_the_engine_cannot_compile_is_the_clients_mistake(
 ) -> None:
     status, answer = await ask(handlers, CHAT | {"structured_outputs": outputs})
     assert (status, answer["error"]["param"]) == (400, "structured_outputs")
-    context = await engine.tokenise(CHAT["messages"])
+    context = await engine.generation.tokenise(CHAT["messages"])
     with pytest.raises(InvalidInputError):
-        await engine.sample(SampleRequest(context, max_tokens=6, extra={"structured_outputs": outputs}))
+        await engine.generation.sample(SampleRequest(context, max_tokens=6, extra={"structured_outputs": outputs}))
     assert (await ask(handlers, CHAT))[0] == 200, "the engine lives"
 
 

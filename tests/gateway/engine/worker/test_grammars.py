@@ -109,7 +109,7 @@ async def test_the_engine_compiles_so(engine: Engine) -> None:
     """Among the threads of its core is one of lower priority until the answer begins."""
     (core,) = (child for child in multiprocessing.active_children() if child.name.startswith("EngineCore"))
     request = SampleRequest([1, 2, 3], max_tokens=4, extra={"structured_outputs": {"json": SCHEMA}})
-    answer = asyncio.create_task(engine.sample(request))
+    answer = asyncio.create_task(engine.generation.sample(request))
     seen = set[int]()
     while not answer.done() and len(seen) < 2:
         seen |= priorities(Path(f"/proc/{core.pid}/task"))
