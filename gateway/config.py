@@ -1,6 +1,7 @@
-"""The service's settings: from options, the environment, a `.env` file in the working folder, and defaults.
+"""The service's settings. Read once at start and handed down.
 
-The first of these that gives a value wins. Read once at start and handed down.
+Options take precedence over environment variables, these over a `.env` file in the working folder, and that over the
+defaults.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta
 
+from baker.config.overrides import parse_complaint
 from baker.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -21,103 +23,109 @@ Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """One field an option; `Meta.description` is its line in `--help`."""
+    """Each field is an option; its `Meta.description` is its line in `--help` and in the README."""
 
-    home: Annotated[str, Meta(description="folder of everything that must survive: database, adapters, models")] = (
-        ".bread"
-    )
+    home: Annotated[
+        str, Meta(description="folder for everything that must survive a restart: database, adapters, models")
+    ] = ".bread"
     host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
-    port: Annotated[Port, Meta(description="port to listen on; 0 takes a free one")] = 8080
+    port: Annotated[Port, Meta(description="port to listen on; 0: any free port")] = 8080
     api_key: Annotated[
-        str, Meta(description="the master key; empty: the one in HOME/master.key, made at first start")
+        str, Meta(description="master key; empty: the one in HOME/master.key, generated at the first start")
     ] = ""
-    base_url: Annotated[
-        str, Meta(description="URL under which clients reach this service; empty: http://HOST:PORT")
-    ] = ""
+    base_url: Annotated[str, Meta(description="URL at which clients reach this service; empty: http://HOST:PORT")] = ""
     model: Annotated[
-        str, Meta(description="base model: a folder or a name in Hugging Face's cache; empty: the embedded one")
+        str, Meta(description="base model: a folder or the name of a model on Hugging Face; empty: the embedded model")
     ] = ""
-    model_name: Annotated[str, Meta(description="name that the base model is served by; empty: as in --model")] = ""
-    anthropic_api_key: Annotated[str, Meta(description="key for claude-* question generators")] = ""
+    model_name: Annotated[
+        str, Meta(description="name under which the base model is served; empty: the value of --model")
+    ] = ""
+    anthropic_api_key: Annotated[str, Meta(description="API key for claude-* question generators")] = ""
     anthropic_base_url: Annotated[
-        str, Meta(description="a server that speaks Anthropic's messages protocol; empty: theirs")
+        str, Meta(description="server with Anthropic's Messages API; empty: Anthropic's own")
     ] = ""
     stim_fallback: Annotated[
-        Literal["on", "off"], Meta(description="without an Anthropic key, the base model writes the questions")
+        Literal["on", "off"], Meta(description="without an Anthropic key, let the base model write the questions")
     ] = "on"
-    top_logprobs: Annotated[int, Meta(ge=1, le=1024, description="teacher's likeliest tokens kept a position (K)")] = 32
+    top_logprobs: Annotated[
+        int, Meta(ge=1, le=1024, description="number of the teacher's likeliest tokens to store per position (K)")
+    ] = 32
     rollout_max_tokens: Annotated[
-        int, Meta(ge=0, description="longest answer of a rollout in tokens; 0: 1024, with the embedded model 192")
+        int, Meta(ge=0, description="longest answer of a rollout in tokens; 0: 1024, or 192 with the embedded model")
     ] = 0
-    max_loras: Annotated[Positive, Meta(description="adapters that can answer at the same moment")] = 8
+    max_loras: Annotated[Positive, Meta(description="number of adapters that can answer at the same time")] = 8
     max_lora_rank: Annotated[
-        Literal[8, 16, 32, 64, 128, 256, 320, 512], Meta(description="highest adapter rank; each slot pays for it")
+        Literal[8, 16, 32, 64, 128, 256, 320, 512],
+        Meta(description="highest adapter rank; every adapter slot takes memory for this rank"),
     ] = 32
     max_cpu_loras: Annotated[
-        Positive, Meta(description="adapters kept in host memory; a further one is read from disk again")
+        Positive, Meta(description="number of adapters kept in host memory; others are read from disk when needed")
     ] = 32
     import_folders: Annotated[
-        str, Meta(description="folders that /v1/load_lora_adapter may read besides HOME/import, with ':' between them")
+        str, Meta(description="folders that /v1/load_lora_adapter may read besides HOME/import, separated by ':'")
     ] = ""
     max_model_len: Annotated[
         int, Meta(ge=0, description="context window in tokens; 0: the model's own, on a CPU at most 4096")
     ] = 0
     kv_cache_gib: Annotated[
-        float, Meta(ge=0.0, description="memory for the KV cache on a CPU; 0: chosen by the machine's")
+        float, Meta(ge=0.0, description="memory for the KV cache on a CPU in GiB; 0: chosen from the machine's memory")
     ] = 0.0
     gpu_memory_utilization: Annotated[
-        Share, Meta(description="share of a GPU that the engine takes; the rest is for baking")
+        Share, Meta(description="share of the GPU's memory for the engine; the rest is for baking")
     ] = 0.5
     share_weights: Annotated[
-        Literal["on", "off"], Meta(description="on one GPU, bakes train on the engine's weights, not on a second copy")
+        Literal["on", "off"],
+        Meta(description="on one GPU, train bakes on the engine's weights instead of a second copy"),
     ] = "off"
     engine_stall_seconds: Annotated[
-        float, Meta(ge=4.0, description="an engine from which nothing comes for so long is killed and started anew")
+        float, Meta(ge=4.0, description="kill and restart the engine if it makes no progress for this many seconds")
     ] = 120.0
     tool_call_parser: Annotated[
-        str, Meta(description="vLLM's parser for tool calls; empty: chosen by the chat template")
+        str, Meta(description="vLLM's parser for tool calls; empty: chosen from the chat template")
     ] = ""
     reasoning_parser: Annotated[
-        str, Meta(description="vLLM's parser for reasoning, or none; empty: chosen by the chat template")
+        str, Meta(description="vLLM's parser for reasoning, or none; empty: chosen from the chat template")
     ] = ""
-    vllm_args: Annotated[str, Meta(description="more options of vLLM's server, as on its command line")] = ""
+    vllm_args: Annotated[str, Meta(description="more options for vLLM's server, as on its command line")] = ""
     wandb: Annotated[
-        Literal["on", "off"], Meta(description="bakes may send metrics to Weights & Biases, with this machine's login")
+        Literal["on", "off"], Meta(description="let bakes send metrics to Weights & Biases with this machine's login")
     ] = "off"
     trainer_threads: Annotated[int, Meta(ge=0, description="CPU threads of a bake; 0: all cores")] = 0
     trainer_devices: Annotated[
-        int, Meta(ge=0, description="processes that share a bake's training, a GPU each; 0: as many as there are GPUs")
+        int, Meta(ge=0, description="number of processes that train one bake, each on its own GPU; 0: one per GPU")
     ] = 0
     max_waiting: Annotated[
-        int, Meta(ge=0, description="model requests that may wait while the engine is full; one more gets 503")
+        int, Meta(ge=0, description="model requests that may wait while the engine is busy; further ones get 503")
     ] = 1024
     key_concurrency: Annotated[
-        int, Meta(ge=0, description="model requests that one key may have in flight; 0: as many as there is room for")
+        int, Meta(ge=0, description="model requests that one key may have in flight; 0: no limit per key")
     ] = 0
-    key_requests_per_minute: Annotated[int, Meta(ge=0, description="model requests of one key; 0: no limit")] = 0
+    key_requests_per_minute: Annotated[
+        int, Meta(ge=0, description="model requests per minute of one key; 0: no limit")
+    ] = 0
     key_tokens_per_minute: Annotated[
-        int, Meta(ge=0, description="tokens that one key may read and write; 0: no limit")
+        int, Meta(ge=0, description="tokens that one key may read and write per minute; 0: no limit")
     ] = 0
     request_timeout_seconds: Annotated[
-        Seconds, Meta(description="longest time for one answer, waiting included; 0: no limit")
+        Seconds, Meta(description="longest time for one answer, including the wait; 0: no limit")
     ] = 3600.0
     stream_keep_alive_seconds: Annotated[
-        Seconds, Meta(description="silence after which a stream gets a comment, to keep it open; 0: none")
+        Seconds, Meta(description="seconds of silence after which a stream sends a comment to stay open; 0: never")
     ] = 15.0
     stream_stall_seconds: Annotated[
-        Seconds, Meta(description="time after which a client that takes nothing of its stream loses it; 0: never")
+        Seconds, Meta(description="seconds after which a stream ends if its client reads nothing; 0: never")
     ] = 60.0
-    max_body_mib: Annotated[Positive, Meta(description="largest request body")] = 32
+    max_body_mib: Annotated[Positive, Meta(description="largest request body in MiB")] = 32
     grace_seconds: Annotated[
-        int, Meta(ge=0, description="time that running answers get when the service is stopped")
+        int, Meta(ge=0, description="seconds that running answers may take to finish when the service stops")
     ] = 30
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="what is logged")] = "info"
-    log_format: Annotated[Literal["text", "json"], Meta(description="lines for people, or one JSON object a line")] = (
-        "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="lowest level that is logged")
+    ] = "info"
+    log_format: Annotated[Literal["text", "json"], Meta(description="text lines, or one JSON object per line")] = "text"
+    log_prompts: Annotated[Literal["on", "off"], Meta(description="log the prompts that clients send to models")] = (
+        "off"
     )
-    log_prompts: Annotated[
-        Literal["on", "off"], Meta(description="what clients write to models stands in the log too")
-    ] = "off"
 
 
 _NOT_PREFIXED = ("anthropic_api_key", "anthropic_base_url")
@@ -156,7 +164,7 @@ def _complaint(field: str, value: str) -> str | None:
     try:
         msgspec.convert({field: value}, Settings, strict=False)
     except msgspec.ValidationError as error:
-        reason = str(error).partition(" - at ")[0]
+        reason = parse_complaint(error).text
         return f"{environment_name(field)} (--{field.replace('_', '-')}) is {value!r}: {reason}"
     return None
 

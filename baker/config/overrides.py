@@ -1,6 +1,6 @@
 """Merges a client's overrides into a template, and converts msgspec's errors into ours, which name the field."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -40,15 +40,32 @@ def config_error(error: msgspec.ValidationError, root: tuple[str, ...], given: A
 
     `root` is the path of `given` within the request.
     """
-    text, _, path = str(error).partition(" - at `$")
-    fields = [part for part in path.rstrip("`").replace("[", ".").replace("]", "").split(".") if part]
-    where = ".".join((*root[1:], *fields))
-    if text.startswith("Expected `") and (value := _value_at(given, fields)) is not msgspec.UNSET:
+    text, path, lacks_value = parse_complaint(error)
+    where = ".".join((*root[1:], *path))
+    if lacks_value and (value := _value_at(given, path)) is not msgspec.UNSET:
         text = with_value(text, value)
     return ConfigError(
         f"{where}: {text}" if where else text,
-        detail=[{"loc": [*root, *fields], "msg": text, "type": "value_error"}],
+        detail=[{"loc": [*root, *path], "msg": text, "type": "value_error"}],
     )
+
+
+class Complaint(NamedTuple):
+    """The parts of one of msgspec's messages."""
+
+    text: str
+    path: list[str]
+    """Fields and indices, the outermost first; keys of maps are missing."""
+    lacks_value: bool
+    """Set if the text says what was expected but not the value."""
+
+
+def parse_complaint(error: msgspec.ValidationError) -> Complaint:
+    """The only code that reads msgspec's wording, "Expected `int`, got `str` - at `$.model.rank`": its errors have no
+    codes and no path."""
+    text, _, path = str(error).partition(" - at `$")
+    fields = [part for part in path.rstrip("`").replace("[", ".").replace("]", "").split(".") if part]
+    return Complaint(text, fields, text.startswith("Expected `"))
 
 
 def with_value(complaint: str, value: Any) -> str:
