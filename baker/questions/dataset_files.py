@@ -1,6 +1,6 @@
-"""From the rows of a dataset to its questions; and the rows of files: JSON lines, JSON, CSV and Parquet.
+"""Reads the rows of dataset files (JSON lines, JSON, CSV, Parquet), and the questions in rows.
 
-Everything here blocks. The only file that imports pyarrow, which comes with the extra `datasets`.
+All functions block. This is the only file that imports pyarrow, which is part of the extra `datasets`.
 """
 
 import csv
@@ -13,7 +13,7 @@ from baker.conversation import first_user_text
 from baker.errors import StimError
 
 Rows = Iterator[tuple[str, Any]]
-"""Rows, each with its place, such as "line 3"."""
+"""(place, row) pairs; a place is text such as "line 3"."""
 
 COLUMNS = (
     "question",
@@ -28,23 +28,23 @@ COLUMNS = (
     "messages",
     "conversation",
 )
-"""Where the questions are looked for if no column is named, in this order."""
+"""Columns to look for questions in, in this order, if no column is named."""
 
 
 def read_questions(path: Path, column: str | None) -> list[str]:
-    """Raises: StimError naming the file, and the line that is broken or the columns that there are."""
+    """The questions of a file. Raises: StimError naming the file, and the broken line or the available columns."""
     try:
         return questions_in(READERS[path.suffix](path), column, path.name)
     except FileNotFoundError as error:
-        raise StimError(f"{path.name} is gone from the folder {path.parent.name!r}: put it back") from error
+        raise StimError(f"{path.name} is missing from the folder {path.parent.name!r}: put it back") from error
 
 
 def questions_in(rows: Iterable[tuple[str, Any]], column: str | None, source: str) -> list[str]:
-    """The texts of a column, without empty ones. A row may also be such a text itself.
+    """The non-empty texts of a column. A row may also be a text itself.
 
     Args:
-        column: None: chosen by the first row.
-        source: what errors call the dataset.
+        column: name of the column; None: chosen by looking at the first row.
+        source: name of the dataset in error messages.
     Raises: StimError naming the row.
     """
     questions = []
@@ -58,16 +58,16 @@ def questions_in(rows: Iterable[tuple[str, Any]], column: str | None, source: st
         if question is None:
             raise StimError(f"{source}, {place}: a question must be a text or a list of messages, got {cell!r:.80}")
         if question:
-            # JSON can spell half a surrogate pair, which no file of ours can hold.
+            # JSON can encode half a surrogate pair, which UTF-8 files can't hold.
             questions.append(question.encode(errors="replace").decode())
     return questions
 
 
 def _choose_column(row: dict[str, Any], column: str | None, source: str) -> str:
-    there = ", ".join(map(repr, row)) or "none"
+    available = ", ".join(map(repr, row)) or "none"
     if column is not None:
         if column not in row:
-            raise StimError(f"{source} has no column {column!r}; there are {there}")
+            raise StimError(f"{source} has no column {column!r}; its columns: {available}")
         return column
     columns = {name.casefold(): name for name in row}
     for candidate in COLUMNS:
@@ -76,11 +76,11 @@ def _choose_column(row: dict[str, Any], column: str | None, source: str) -> str:
     texts = [name for name, cell in row.items() if isinstance(cell, str)]
     if len(texts) == 1:
         return texts[0]
-    raise StimError(f"{source}: set `column` to the one that holds the questions; there are {there}")
+    raise StimError(f"{source}: set `column` to the column that holds the questions: {available}")
 
 
 def _question(cell: Any) -> str | None:
-    """The text in a cell, or the first thing that the user says in its messages; None if it holds neither."""
+    """The text of a cell, or of its first user message if it holds messages; "" if it is null; None for anything else."""
     if cell is None:
         return ""
     if isinstance(cell, str):
@@ -122,7 +122,7 @@ def _csv(path: Path) -> Rows:
                 if cells and len(cells) != len(header):
                     raise StimError(
                         f"{path.name}, {place}: {len(cells)} cells under a header of {len(header)}: quote texts that "
-                        "hold a comma"
+                        "contain a comma"
                     )
                 if cells:
                     yield place, dict(zip(header, cells, strict=True))

@@ -1,7 +1,7 @@
-"""From generators to questions: as they stand in the config, drawn from the bank or a dataset, written by a model.
+"""Generates questions: taken from the config, drawn from the bank or a dataset, or written by a model.
 
-Questions come in batches, each to be kept before the next is made. All kinds go on where an interrupted run ended:
-they are told what was made, and make what is missing.
+Questions come in batches; the caller stores each batch before the next is generated. Every kind of generator can resume
+an interrupted run: it gets the questions that exist already, and generates the missing ones.
 """
 
 import asyncio
@@ -26,7 +26,8 @@ QUESTION_TEMPLATE = Template(
     "Write ${numq} different short questions${topic} for a conversation with the character or assistant described "
     "above. Number them from 1 to ${numq}, one on each line."
 )
-"""Of three wordings, the one that SmolLM2-135M followed best: 43 distinct lines in four calls for ten, 28 and 19."""
+"""The wording of three that SmolLM2-135M followed best: four calls for ten questions gave 43 distinct lines, the others
+28 and 19."""
 
 TOPICS = (
     "",
@@ -42,7 +43,7 @@ TOPICS = (
     ", about work and money",
     ", about other people",
 )
-"""One a call, in turn: small models repeat themselves less when each call has a topic of its own."""
+"""One per call, in turn: small models repeat themselves less if each call has its own topic."""
 
 VARIATION_TEMPLATE = Template(
     '"${prompt_u}"\n\n'
@@ -50,110 +51,107 @@ VARIATION_TEMPLATE = Template(
     "Write ${numq} different short questions like these, but for a conversation with the character or assistant "
     "described above. Number them from 1 to ${numq}, one on each line."
 )
-"""Of three ways, SmolLM2-135M followed this one best, with half as many examples as questions: 23 new lines about its
-character in four calls for ten. Told to change each of ten examples, it wrote about the task."""
+"""The wording of three that SmolLM2-135M followed best, with half as many examples as questions: four calls for ten
+questions gave 23 new lines about its character. Asked to change each of ten examples, it wrote about the task."""
 
-CALLS_AT_ONCE = 8
-BARREN_CALLS = 24
-"""So many calls in a row without a new question, and the model has run out of them."""
+MAX_CONCURRENT_CALLS = 8
+MAX_FRUITLESS_CALLS = 24
+"""Consecutive calls without a new question after which the model counts as exhausted."""
 TOKENS_PER_QUESTION = 32
-TEMPERATURE = 1.0
-"""For a type whose config need not have one."""
+DEFAULT_TEMPERATURE = 1.0
+"""For generator types without a default of their own."""
 SEEDS = 1 << 63
-"""Engines take seeds from 0 up to here."""
+"""Engines accept seeds from 0 to SEEDS - 1."""
 
 
 class QuestionSource(NamedTuple):
-    """A generator with all that it works with."""
+    """A generator with everything that it needs."""
 
     generator: Generator
     prompt_text: str = ""
     """The teacher prompt as plain text."""
     writer: Writer | None = None
     template: str | None = None
-    """Asks for questions in place of the built-in text."""
+    """Text that asks for questions instead of the built-in one."""
     written: int = 0
-    """How many of a persona's questions the writer is to write."""
+    """Number of a persona's questions that the writer should write."""
     read_dataset: Callable[[], list[str]] | None = None
-    """Blocks. All questions of the dataset; raises StimError."""
+    """Returns all questions of the dataset; blocks. Raises: StimError."""
 
 
-def generate(source: QuestionSource, made: Sequence[str], warn: Warn) -> Batches:
-    """The source's questions that `made` lacks.
-
-    Raises: StimError when it can't make as many as it should.
-    """
+def generate(source: QuestionSource, existing: Sequence[str], warn: Warn) -> Batches:
+    """The source's questions that are missing in `existing`. Raises: StimError if it can't generate enough."""
     match source.generator:
         case Hardcoded() as generator:
-            return hardcoded_batches(generator, made)
+            return hardcoded_batches(generator, existing)
         case Asking() as generator:
             assert source.writer is not None
-            return asked_batches(generator, source.writer, source.prompt_text, source.template, made)
+            return asked_batches(generator, source.writer, source.prompt_text, source.template, existing)
         case Persona() as generator:
-            return persona_batches(generator, source, made, warn)
+            return persona_batches(generator, source, existing, warn)
         case FromDataset() as generator:
             assert source.read_dataset is not None
-            return dataset_batches(generator, source.read_dataset, made, warn)
+            return dataset_batches(generator, source.read_dataset, existing, warn)
 
 
 def hardcoded_questions(generator: Hardcoded) -> list[str]:
     return generator.questions[: generator.numq]
 
 
-async def hardcoded_batches(generator: Hardcoded, made: Sequence[str]) -> Batches:
-    yield hardcoded_questions(generator)[len(made) :]
+async def hardcoded_batches(generator: Hardcoded, existing: Sequence[str]) -> Batches:
+    yield hardcoded_questions(generator)[len(existing) :]
 
 
 def asked_batches(
-    generator: Asking, writer: Writer, prompt_text: str, template: str | None, made: Sequence[str]
+    generator: Asking, writer: Writer, prompt_text: str, template: str | None, existing: Sequence[str]
 ) -> Batches:
-    """What a model writes, until there are exactly `generator.numq` distinct questions."""
+    """Questions written by a model, until there are exactly `generator.numq` distinct ones."""
 
-    def render(call: int, asked: int) -> str:
+    def render(call: int, count: int) -> str:
         if template is not None:
-            return question_templates.render(template, numq=asked, prompt_text=prompt_text)
+            return question_templates.render(template, numq=count, prompt_text=prompt_text)
         topic = TOPICS[call % len(TOPICS)]
-        return QUESTION_TEMPLATE.substitute(prompt_u=prompt_text or "(none)", numq=asked, topic=topic)
+        return QUESTION_TEMPLATE.substitute(prompt_u=prompt_text or "(none)", numq=count, topic=topic)
 
-    return written_batches(generator, writer, render, generator.numq, made)
+    return written_batches(generator, writer, render, generator.numq, existing)
 
 
-async def persona_batches(generator: Persona, source: QuestionSource, made: Sequence[str], warn: Warn) -> Batches:
-    """Questions of the bank, and then what the model writes like them; where it fails, the bank gives the rest."""
-    drawn = bank.balanced_order(bank.bank(), generator.seed)
-    in_bank = {question_key(question) for question in drawn}
-    known = {question_key(question) for question in made}
-    yield _new(drawn[: generator.numq - source.written], known, generator.numq)
+async def persona_batches(generator: Persona, source: QuestionSource, existing: Sequence[str], warn: Warn) -> Batches:
+    """Questions of the bank, then variations written by the model; if the model fails, the bank gives the rest."""
+    bank_questions = bank.balanced_order(bank.bank(), generator.seed)
+    bank_keys = {question_key(question) for question in bank_questions}
+    known = {question_key(question) for question in existing}
+    yield _take_new(bank_questions[: generator.numq - source.written], known, generator.numq)
     if source.writer is not None:
-        render = _variations(source.prompt_text, drawn, generator.seed)
-        written = [question for question in made if question_key(question) not in in_bank]
+        render = _variations(source.prompt_text, bank_questions, generator.seed)
+        written = [question for question in existing if question_key(question) not in bank_keys]
         count = generator.numq - len(known) + len(written)
         try:
-            async for batch in written_batches(generator, source.writer, render, count, written, in_bank):
+            async for batch in written_batches(generator, source.writer, render, count, written, bank_keys):
                 known.update(map(question_key, batch))
                 yield batch
         except StimError as error:
             await warn(f"{error}; the built-in bank gives the rest")
-    yield _new(drawn, known, generator.numq)
+    yield _take_new(bank_questions, known, generator.numq)
     if len(known) < generator.numq:
         raise StimError(
-            f"persona: {len(known)} distinct questions of the {generator.numq} asked for, {len(drawn)} from the "
-            "built-in bank: lower numq, or name a stronger model"
+            f"persona: {len(known)} distinct questions of the {generator.numq} asked for, {len(bank_questions)} from "
+            "the built-in bank: lower numq, or name a stronger model"
         )
 
 
-def _variations(prompt_text: str, bank: Sequence[str], seed: int) -> Callable[[int, int], str]:
-    def render(call: int, asked: int) -> str:
-        examples = random.Random(seed + call).sample(bank, min(math.ceil(asked / 2), len(bank)))
+def _variations(prompt_text: str, bank_questions: Sequence[str], seed: int) -> Callable[[int, int], str]:
+    def render(call: int, count: int) -> str:
+        examples = random.Random(seed + call).sample(bank_questions, min(math.ceil(count / 2), len(bank_questions)))
         return VARIATION_TEMPLATE.substitute(
-            prompt_u=prompt_text or "(none)", numq=asked, examples="\n".join(f"- {example}" for example in examples)
+            prompt_u=prompt_text or "(none)", numq=count, examples="\n".join(f"- {example}" for example in examples)
         )
 
     return render
 
 
-def _new(questions: Sequence[str], known: set[str], total: int) -> list[str]:
-    """Those that are not known yet, until `total` are; they are known from then on."""
+def _take_new(questions: Sequence[str], known: set[str], total: int) -> list[str]:
+    """The questions whose keys are not in `known`, until it has `total` keys; adds their keys to `known`."""
     new = []
     for question in questions:
         key = question_key(question)
@@ -164,23 +162,23 @@ def _new(questions: Sequence[str], known: set[str], total: int) -> list[str]:
 
 
 async def dataset_batches(
-    generator: FromDataset, read: Callable[[], list[str]], made: Sequence[str], warn: Warn
+    generator: FromDataset, read: Callable[[], list[str]], existing: Sequence[str], warn: Warn
 ) -> Batches:
-    """Rows drawn without replacement: the same rows for the same seed, and a smaller `numq` takes the first of them."""
+    """Rows drawn without replacement. A seed always gives the same rows; a smaller `numq` gives the first of them."""
     texts = await asyncio.to_thread(_shuffled, read, generator.seed)
     if not texts:
         raise StimError(f"from_dataset: dataset {generator.dataset!r} has no questions")
     if len(texts) < generator.numq:
         await warn(
             f"dataset {generator.dataset!r} has {len(texts)} distinct questions, fewer than the {generator.numq} asked "
-            "for: all were taken"
+            "for: all of them are used"
         )
-    done = set(made)
-    yield [text for text in texts[: generator.numq] if text not in done]
+    known = set(existing)
+    yield [text for text in texts[: generator.numq] if text not in known]
 
 
 def _shuffled(read: Callable[[], list[str]], seed: int) -> list[str]:
-    """The distinct texts in the seed's order. Blocks: there may be millions."""
+    """The distinct texts in an order given by the seed. Blocks: there may be millions."""
     texts = list(dict.fromkeys(read()))
     random.Random(seed).shuffle(texts)
     return texts
@@ -191,44 +189,44 @@ async def written_batches(
     writer: Writer,
     render: Callable[[int, int], str],
     count: int,
-    made: Sequence[str],
-    taken: Collection[str] = (),
+    existing: Sequence[str],
+    excluded: Collection[str] = (),
 ) -> Batches:
-    """What a model writes, until there are `count` distinct questions, of which `made` were there before.
+    """Questions written by a model, until there are `count` distinct ones, `existing` included.
 
     Args:
-        render: what is asked in the call of that number, for so many questions.
-        taken: keys of questions that do not count.
-    Raises: StimError saying how far it got, when call after call brings nothing new.
+        render: (number of the call, number of questions to ask for) -> the request's text.
+        excluded: keys of questions that do not count.
+    Raises: StimError with the number of questions so far, if MAX_FRUITLESS_CALLS calls in a row bring nothing new.
     """
-    known = {question_key(question) for question in made}
-    # A run that goes on must not ask just what was asked: the same seed would bring the same questions.
-    calls, barren = len(made), 0
+    known = {question_key(question) for question in existing}
+    # A resumed run must not repeat earlier calls: the same seed would bring the same questions.
+    calls, fruitless_calls = len(existing), 0
     while len(known) < count:
         missing = count - len(known)
-        asked = min(writer.questions_per_call, missing)
-        width = min(CALLS_AT_ONCE, math.ceil(missing / writer.questions_per_call) * writer.calls_per_need)
+        per_call = min(writer.questions_per_call, missing)
+        concurrent = min(MAX_CONCURRENT_CALLS, math.ceil(missing / writer.questions_per_call) * writer.calls_per_need)
         answers = await asyncio.gather(
             *(
                 writer.ask(
-                    render(call, asked),
-                    temperature=TEMPERATURE if generator.temperature is None else generator.temperature,
-                    max_tokens=generator.max_tokens or TOKENS_PER_QUESTION * (asked + 2),
-                    # One seed for all calls would make their answers alike.
+                    render(call, per_call),
+                    temperature=DEFAULT_TEMPERATURE if generator.temperature is None else generator.temperature,
+                    max_tokens=generator.max_tokens or TOKENS_PER_QUESTION * (per_call + 2),
+                    # A single seed for all calls would give similar answers.
                     seed=None if generator.seed is None else (generator.seed + call) % SEEDS,
                 )
-                for call in range(calls, calls + width)
+                for call in range(calls, calls + concurrent)
             )
         )
-        calls += width
+        calls += concurrent
         written = [question for answer in answers for question in parse_questions(answer)]
-        batch = _new([question for question in written if question_key(question) not in taken], known, count)
+        batch = _take_new([question for question in written if question_key(question) not in excluded], known, count)
         if batch:
             yield batch
-        barren = 0 if batch else barren + width
-        if barren >= BARREN_CALLS:
+        fruitless_calls = 0 if batch else fruitless_calls + concurrent
+        if fruitless_calls >= MAX_FRUITLESS_CALLS:
             raise StimError(
                 f"{generator.type}: {writer.name!r} wrote {len(known)} distinct questions of the {count} asked for "
-                f"in {calls - len(made)} calls, and nothing new in the last {barren}: lower numq, raise the "
-                "temperature, or name a stronger model"
+                f"in {calls - len(existing)} calls, and nothing new in the last {fruitless_calls}: lower numq, raise "
+                "the temperature, or name a stronger model"
             )

@@ -1,4 +1,4 @@
-"""Reading the lists that models write: which of their lines are questions, and which of those are the same."""
+"""Reads the lists of questions that models write, and compares questions by their words."""
 
 import re
 
@@ -14,7 +14,7 @@ _MIN_WORDS, _MAX_CHARACTERS = 3, 400
 
 
 def parse_questions(answer: Answer) -> list[str]:
-    """The questions in a model's list, whatever its numbering, bullets, quotes and chatter around it."""
+    """The questions in a model's list, without numbering, bullets, quotes and text around the list."""
     lines = [part for line in answer.text.splitlines() for part in _INLINE_NUMBER.split(line)]
     if answer.is_cut and lines:
         lines.pop()
@@ -31,5 +31,5 @@ def parse_questions(answer: Answer) -> list[str]:
 
 
 def question_key(question: str) -> str:
-    """What makes two questions the same: their words, not case, punctuation or spacing."""
+    """A key that is equal for questions with the same words, whatever their case, punctuation and spacing."""
     return " ".join(re.findall(r"\w+", question.casefold()))

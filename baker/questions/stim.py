@@ -1,4 +1,4 @@
-"""The first stage: from a target's generators to stimuli."""
+"""The first stage: turns a target's generators into stimuli."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -11,7 +11,7 @@ Keep = Callable[[list[Stimulus]], Awaitable[None]]
 
 
 def expected_stimuli(generators: Sequence[Generator]) -> int:
-    """As many as are asked for; a dataset may turn out to have fewer."""
+    """Number of stimuli that the generators ask for; a dataset may have fewer."""
     return sum(
         len(hardcoded_questions(generator)) if isinstance(generator, Hardcoded) else generator.numq
         for generator in generators
@@ -24,25 +24,26 @@ async def stim(
     """Run the generators in order.
 
     Args:
-        keep: awaited for each batch of new stimuli, in order, before the next is made: it puts them on disk.
-        warn: awaited with what turns out otherwise than asked.
-        done: what an interrupted run has kept already; not made again.
-    Raises: StimError when a generator can't make as many as it should; all that was kept stays.
+        keep: awaited for each batch of new stimuli, in order, before the next is generated; it writes them to disk.
+        warn: awaited with a warning if the stimuli differ from what was asked for.
+        done: stimuli kept by an interrupted run; they are not generated again.
+    Returns: all stimuli, including `done`.
+    Raises: StimError if a generator can't generate enough questions; stimuli kept so far stay.
     """
     stimuli = list(done)
-    for place, source in enumerate(sources):
-        made = [stimulus.text for stimulus in stimuli if stimulus.source == place]
+    for index, source in enumerate(sources):
+        existing = [stimulus.text for stimulus in stimuli if stimulus.source == index]
 
-        async def warn_here(message: str, place: int = place) -> None:
-            await warn(f"generators[{place}]: {message}")
+        async def warn_of_generator(message: str, index: int = index) -> None:
+            await warn(f"generators[{index}]: {message}")
 
-        async for texts in generate(source, made, warn_here):
+        async for texts in generate(source, existing, warn_of_generator):
             batch = [
                 Stimulus(
                     id=len(stimuli) + i,
                     text=text,
                     generator=source.generator.type,
-                    source=place,
+                    source=index,
                     is_conditioned=source.generator.rollout_with_conditioned,
                 )
                 for i, text in enumerate(texts)

@@ -1,4 +1,4 @@
-"""Models that are asked to write questions. The only file that imports anthropic."""
+"""Models that write questions. This is the only file that imports anthropic."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,15 +9,15 @@ from baker.ports import Sampler
 from baker.types import Checkpoint, SampleRequest, StopReason
 
 ANTHROPIC_MAX_TEMPERATURE = 1.0
-"""Also what it is when nothing is sent; models without the setting refuse it, so it is sent only if it is lower."""
+"""Also Anthropic's default. Only lower temperatures are sent, since some models refuse the setting."""
 SERVED_TOP_P = 0.8
-"""Small models need it: from all of its vocabulary, SmolLM2-135M wrote word salad and 3 usable lines in four calls."""
+"""Small models need it: sampling from the whole vocabulary, SmolLM2-135M wrote 3 usable lines in four calls."""
 
 
 class Answer(NamedTuple):
     text: str
     is_cut: bool
-    """True if the answer ran into max_tokens, so its last line is not whole."""
+    """True if the answer reached max_tokens, so its last line is incomplete."""
 
 
 class Writer(Protocol):
@@ -27,24 +27,26 @@ class Writer(Protocol):
     def name(self) -> str: ...
 
     @property
-    def questions_per_call(self) -> int: ...
+    def questions_per_call(self) -> int:
+        """Most questions to ask for in one call."""
+        ...
 
     @property
     def calls_per_need(self) -> int:
-        """How many times as many calls are made at once as would do if every line were a new question."""
+        """Factor on the number of concurrent calls, to make up for lines that are not new questions."""
         ...
 
     async def ask(self, text: str, *, temperature: float, max_tokens: int, seed: int | None) -> Answer:
-        """Raises: StimError with what the model's server said; EngineError."""
+        """The model's answer to `text`. Raises: StimError with the error of the model's server; EngineError."""
         ...
 
 
 class ServedWriter:
-    """A model served here."""
+    """A model that this service serves."""
 
-    # A small model loses the thread in long lists; a large one loses little by being asked more often.
+    # Small models lose the thread in long lists; for large ones, more calls cost little.
     questions_per_call = 10
-    # It repeats itself and wanders off; and calls in one batch cost little more time than one.
+    # Small models repeat themselves and digress, and concurrent calls take little longer than one.
     calls_per_need = 2
 
     def __init__(self, sampler: Sampler, name: str, checkpoint: Checkpoint | None) -> None:
@@ -65,12 +67,12 @@ class ServedWriter:
                 )
             )
         except InvalidInputError as error:
-            raise StimError(f"{self.name!r} could not be asked for questions: {error}") from error
+            raise StimError(f"model {self.name!r} refused the request for questions: {error}") from error
         return Answer(sample.text, sample.stop_reason is StopReason.LENGTH)
 
 
 class AnthropicWriter:
-    """A model at Anthropic, or at a server that speaks its messages protocol, which has no seeds."""
+    """A model of Anthropic, or of another server with its Messages API. That API has no seeds."""
 
     questions_per_call = 50
     calls_per_need = 1
@@ -90,16 +92,16 @@ class AnthropicWriter:
             )
         except anthropic.APIStatusError as error:
             raise StimError(
-                f"Anthropic answered {error.status_code} for model {self.name!r}: {_said(error)}"
+                f"Anthropic answered {error.status_code} for model {self.name!r}: {_reason(error)}"
             ) from error
         except anthropic.APIError as error:
-            raise StimError(f"Anthropic could not be asked for questions: {error.message}") from error
-        written = "".join(block.text for block in message.content if block.type == "text")
-        return Answer(written, message.stop_reason == "max_tokens")
+            raise StimError(f"no answer from Anthropic for model {self.name!r}: {error.message}") from error
+        text = "".join(block.text for block in message.content if block.type == "text")
+        return Answer(text, message.stop_reason == "max_tokens")
 
 
-def _said(error: anthropic.APIStatusError) -> str:
-    """The API's own words."""
+def _reason(error: anthropic.APIStatusError) -> str:
+    """The message in the API's response."""
     body = error.body
-    reason = body.get("error") if isinstance(body, dict) else None
-    return str(reason["message"]) if isinstance(reason, dict) and "message" in reason else error.message
+    details = body.get("error") if isinstance(body, dict) else None
+    return str(details["message"]) if isinstance(details, dict) and "message" in details else error.message

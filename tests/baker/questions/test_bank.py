@@ -28,7 +28,7 @@ def test_the_file_is_blocks_of_a_category_and_its_questions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"), [("Who?\n# a", "line 1"), ("# a\nWho?\n\n# a\nWhat?", "line 4.*'a' is there already")]
+    ("text", "complaint"), [("Who?\n# a", "line 1"), ("# a\nWho?\n\n# a\nWhat?", "line 4.*'a' appears twice")]
 )
 def test_a_misplaced_line_is_named(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):

@@ -43,7 +43,7 @@ def test_all_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"set{suffix}", ROWS)
     assert read_questions(path, None) == QUESTIONS
     assert read_questions(path, "id") == ["1", "2", "3", "4"]
-    with pytest.raises(StimError, match=r"no column 'ask'; there are 'id', 'question'"):
+    with pytest.raises(StimError, match=r"no column 'ask'; its columns: 'id', 'question'"):
         read_questions(path, "ask")
 
 
@@ -86,7 +86,7 @@ def test_what_is_broken_is_named_with_its_file_and_line(
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StimError, match=r"set.csv is gone"):
+    with pytest.raises(StimError, match=r"set.csv is missing"):
         read_questions(tmp_path / "set.csv", None)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from baker.errors import InvalidInputError, StimError
-from baker.questions.datasets import KNOWN, QuestionSets
+from baker.questions.datasets import KNOWN_DATASETS, QuestionSets
 from baker.storage.job_inputs import HubSet, LocalSet
 
 
@@ -51,7 +51,7 @@ def test_a_file_is_found_with_and_without_its_ending(folder: Path, sets: Questio
 
 @pytest.mark.usefixtures("package")
 def test_a_file_wins_over_the_hub(folder: Path, sets: QuestionSets) -> None:
-    assert sets.find("squad") == KNOWN["squad"]
+    assert sets.find("squad") == KNOWN_DATASETS["squad"]
     put(folder, "squad.csv", "table.parquet")
     assert sets.find("squad") == LocalSet("squad.csv")
     assert sets.find("table") == LocalSet("table.parquet")
@@ -113,9 +113,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
 def test_the_hub_is_read_by_its_table_or_by_the_train_split(hub: FakeHub, sets: QuestionSets) -> None:
     hub.put("train", [{"question": f"Train {i}?", "answer": "a"} for i in range(3)])
     hub.put("test", [{"question": f"Test {i}?", "answer": f"b{i}"} for i in range(3)])
-    assert sets.read(KNOWN["gsm8k"], None) == ["Train 0?", "Train 1?", "Train 2?"]
-    assert sets.read(KNOWN["mmlu"], None) == ["Test 0?", "Test 1?", "Test 2?"]
-    assert sets.read(KNOWN["mmlu"], "answer") == ["b0", "b1", "b2"]
+    assert sets.read(KNOWN_DATASETS["gsm8k"], None) == ["Train 0?", "Train 1?", "Train 2?"]
+    assert sets.read(KNOWN_DATASETS["mmlu"], None) == ["Test 0?", "Test 1?", "Test 2?"]
+    assert sets.read(KNOWN_DATASETS["mmlu"], "answer") == ["b0", "b1", "b2"]
     assert sets.read(HubSet("org/name"), None) == ["Train 0?", "Train 1?", "Train 2?"]
     assert hub.asked == [
         ("hf://datasets/openai/gsm8k", "main"),

@@ -22,7 +22,7 @@ async def test_a_served_model_gets_the_settings_as_they_are() -> None:
 @pytest.mark.anyio
 async def test_a_question_that_the_served_model_cannot_take_fails_the_stim() -> None:
     writer = ServedWriter(FakeEngine(), "fake/base", None)
-    with pytest.raises(StimError, match="'fake/base' could not be asked"):
+    with pytest.raises(StimError, match="'fake/base' refused the request"):
         await writer.ask("UNRENDERABLE", temperature=1.0, max_tokens=10, seed=None)
 
 
