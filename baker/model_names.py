@@ -67,7 +67,9 @@ def _is_step(part: str) -> bool:
 # Strengths: `repo/bake@0.5`
 
 MAX_STRENGTH = 2.0
-STRENGTH_RULE = "a strength is written at the end of a bake's name: '@' and a number from 0 to 2, at most two decimals"
+STRENGTH_RULE = (
+    "a strength is written at the end of a bake's name: '@' and a number from 0 to 2 with at most two decimals"
+)
 
 _STRENGTH = re.compile(r"[0-2](\.[0-9]{1,2})?\Z")
 _SUFFIXES = tuple("" if hundredths == 100 else f"@{hundredths / 100:g}" for hundredths in range(201))

@@ -1,6 +1,6 @@
-"""The files of a LoRA adapter, judged without torch or peft: the server's process imports this.
+"""Reads and checks the files of a LoRA adapter, without torch or peft, because the server's process imports this.
 
-Whether the engine computes what the trainer did is found out when it has loaded the adapter.
+Whether the engine computes the same as the trainer is checked after it has loaded the adapter (`parity.py`).
 """
 
 import hashlib
@@ -20,16 +20,16 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 FORBIDDEN_TARGETS = frozenset({"lm_head", "embed_tokens", "embed_out", "wte", "wpe", "word_embeddings", "embed_in"})
-"""Adapters on these have been served with silently different outputs (vllm-project/vllm issues 10798, 48019)."""
+"""Modules whose adapters the engine has served with silently wrong outputs (vllm-project/vllm issues 10798, 48019)."""
 
 _KEY = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
 _DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_BF16_EXPONENT = 0x7F80  # all ones: infinite or not a number
-_MAX_HEADER_BYTES = 100_000_000  # as safetensors itself
+_BF16_EXPONENT = 0x7F80  # all ones means infinite or not a number
+_MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
 
 
 class AdapterConfig(msgspec.Struct, frozen=True):
-    """What we read of adapter_config.json; the rest is PEFT's."""
+    """The fields of adapter_config.json that we read; PEFT writes more."""
 
     r: int
     lora_alpha: float
@@ -41,8 +41,9 @@ class AdapterConfig(msgspec.Struct, frozen=True):
     use_rslora: bool = False
     modules_to_save: list[str] | None = None
     rank_pattern: dict[str, int] | None = None
-    """Ranks of modules whose names end so."""
+    """Rank by pattern, for modules whose names end with it."""
     alpha_pattern: dict[str, float] | None = None
+    """lora_alpha by pattern, for modules whose names end with it."""
     init_lora_weights: Any = True
     alora_invocation_tokens: Any = None
     layer_replication: Any = None
@@ -53,17 +54,17 @@ class AdapterConfig(msgspec.Struct, frozen=True):
     use_qalora: bool = False
 
     def rank_of(self, module: str) -> int:
-        return int(_of_pattern(self.rank_pattern, module, self.r))
+        return int(_match_pattern(self.rank_pattern, module, self.r))
 
     def scale_of(self, module: str) -> float:
-        """The factor of B @ A."""
-        rank, alpha = self.rank_of(module), _of_pattern(self.alpha_pattern, module, self.lora_alpha)
+        """The factor that B @ A is multiplied by."""
+        rank, alpha = self.rank_of(module), _match_pattern(self.alpha_pattern, module, self.lora_alpha)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
 
-def _of_pattern(pattern: dict[str, Any] | None, module: str, default: float) -> float:
-    """As PEFT reads rank_pattern and alpha_pattern: the first key that the end of the name matches, part by part."""
-    return next((value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", module)), default)
+def _match_pattern(patterns: dict[str, Any] | None, module: str, default: float) -> float:
+    """The value of the first pattern that matches the end of the module's name, in whole parts, as PEFT reads it."""
+    return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module)), default)
 
 
 class _Tensor(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ class _Tensor(msgspec.Struct, frozen=True):
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
-    """Raises: AdapterError if the file is missing, is not JSON, or asks for what the engine would not do."""
+    """Raises: AdapterError if the file is missing, is not JSON, or uses a feature that the engine lacks."""
     path = folder / ADAPTER_CONFIG
     try:
         config = msgspec.json.decode(path.read_bytes(), type=AdapterConfig)
@@ -87,11 +88,11 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
 
 
 def check_adapter(folder: Path, *, max_rank: int, base: Path | None = None) -> None:
-    """Refuse an adapter that could not be served as it was trained.
+    """Check that the engine can serve an adapter as it was trained.
 
-    Args: base: folder of the base model, whose layers the adapter must fit; None: not asked.
-    Raises: AdapterError naming the file and the tensor: a missing or broken file, a rank above `max_rank`, a
-    feature that the engine lacks, an A without its B, shapes that do not fit, values that are not finite.
+    Args: base: folder of the base model that the adapter's shapes must fit; None: don't check that.
+    Raises: AdapterError naming the file and the tensor: a missing or broken file, a rank above `max_rank`, a feature
+    that the engine lacks, an A without its B, shapes that do not fit, values that are not finite.
     """
     config = read_adapter_config(folder)
     rank = max(config.r, *(config.rank_pattern or {}).values(), 0)
@@ -105,17 +106,17 @@ def check_adapter(folder: Path, *, max_rank: int, base: Path | None = None) -> N
         if match is None:
             raise AdapterError(f"{path}: tensor {name!r} is not part of a LoRA adapter")
         if forbidden := FORBIDDEN_TARGETS.intersection(match["module"].split(".")):
-            raise AdapterError(f"{path}: {name!r} adapts {min(forbidden)}, which the engine serves differently")
+            raise AdapterError(f"{path}: {name!r} adapts {min(forbidden)}, which the engine does not serve correctly")
         sides.setdefault(match["module"], {})[match["side"]] = tensor
     if not sides:
-        raise AdapterError(f"{path} holds no tensors")
+        raise AdapterError(f"{path} contains no tensors")
     for module, pair in sides.items():
         _check_pair(path, module, pair, config.rank_of(module))
     if base is not None:
         _check_fits(path, sides, _base_shapes(base))
     for name, tensor in tensors.items():
         if not _is_finite(data, tensor):
-            raise AdapterError(f"{path}: {name!r} holds values that are not finite")
+            raise AdapterError(f"{path}: {name!r} contains values that are not finite")
 
 
 def _complaints(config: AdapterConfig) -> list[str]:
@@ -145,16 +146,16 @@ def _complaints(config: AdapterConfig) -> list[str]:
             f"init_lora_weights {config.init_lora_weights!r} {_CHANGES_BASE}",
         ),
         (not (bad := _bad_patterns(config)), f"rank_pattern or alpha_pattern: {', '.join(bad)}"),
-        (not forbidden, f"adapters on {', '.join(sorted(forbidden))} are not served faithfully"),
+        (not forbidden, f"adapters on {', '.join(sorted(forbidden))} are not served correctly"),
     ]
-    return [complaint for is_fine, complaint in checks if not is_fine]
+    return [complaint for is_valid, complaint in checks if not is_valid]
 
 
 _CHANGES_BASE = "changes the base model's own weights: have PEFT convert it to a plain LoRA adapter"
 
 
 def _leaves_base_alone(init: Any) -> bool:
-    """PiSSA, OLoRA, CorDA, LoftQ and their like put a part of the base's weights into the adapter."""
+    """False for PiSSA, OLoRA, CorDA, LoftQ and the like, which move part of the base's weights into the adapter."""
     return not isinstance(init, str) or init.lower() in ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 
 
@@ -165,13 +166,13 @@ def _bad_patterns(config: AdapterConfig) -> list[str]:
         try:
             re.compile(key)
         except re.error as error:
-            bad.append(f"{key!r} is no regular expression ({error})")
+            bad.append(f"{key!r} is not a regular expression ({error})")
     return bad
 
 
 @lru_cache(maxsize=2)
 def _base_shapes(folder: Path) -> dict[str, list[int]]:
-    """The base model's tensors by name; those of files that can't be read are left out, the engine has its own view."""
+    """Shapes of the base model's tensors by name."""
     shapes: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         tensors, _ = _open_weights(path, any_type=True)
@@ -180,31 +181,34 @@ def _base_shapes(folder: Path) -> dict[str, list[int]]:
 
 
 def _check_fits(path: Path, sides: dict[str, dict[str, _Tensor]], base: dict[str, list[int]]) -> None:
-    """Every adapted module is a layer of the base model, and as wide."""
+    """Raises: AdapterError unless every adapted module is a layer of the base model, with the same shape."""
     layers = {name.rpartition(".")[0] for name in base}
     if layers.isdisjoint(sides):
         names = sorted({module.rpartition(".")[2] for module in sides})
         if any(name.rpartition(".")[2] in names for name in layers):
             raise AdapterError(f"{path} adapts {min(sides)}, and the base model has no such layer")
-        return  # its files name layers in a way of their own (fused, or of another library)
+        return  # the base model's files use other names for layers (fused, or of another library)
     for module, pair in sides.items():
         if module not in layers:
             raise AdapterError(f"{path} adapts {module}, and the base model has no such layer")
-        shape, found = base.get(f"{module}.weight"), [pair["B"].shape[0], pair["A"].shape[1]]
-        if shape is not None and shape != found:
-            raise AdapterError(f"{path}: {module} is for a layer of shape {found}, the base model's has {shape}")
+        base_shape, shape = base.get(f"{module}.weight"), [pair["B"].shape[0], pair["A"].shape[1]]
+        if base_shape is not None and base_shape != shape:
+            raise AdapterError(f"{path}: {module} is for a layer of shape {shape}, the base model's has {base_shape}")
 
 
 def _check_pair(path: Path, module: str, pair: dict[str, _Tensor], rank: int) -> None:
     if set(pair) != {"A", "B"}:
-        raise AdapterError(f"{path}: {module} has lora_{min(pair)} alone")
+        raise AdapterError(f"{path}: {module} has only lora_{min(pair)}")
     shape_a, shape_b = pair["A"].shape, pair["B"].shape
     if len(shape_a) != 2 or len(shape_b) != 2 or shape_a[0] != rank or shape_b[1] != rank:
         raise AdapterError(f"{path}: {module} has A of shape {shape_a} and B of shape {shape_b}, but r is {rank}")
 
 
 def _open_weights(path: Path, *, any_type: bool = False) -> tuple[dict[str, _Tensor], NDArray[np.uint8]]:
-    """The tensors of a safetensors file and its data, mapped. Read by hand, since numpy has no bfloat16."""
+    """The tensors of a safetensors file, and its data as a memory map. Parsed here, since numpy has no bfloat16.
+
+    Raises: AdapterError if the file is missing or broken, or, unless `any_type`, for a type that adapters can't have.
+    """
     try:
         file = np.memmap(path, dtype=np.uint8, mode="r")
     except FileNotFoundError as error:
@@ -213,7 +217,7 @@ def _open_weights(path: Path, *, any_type: bool = False) -> tuple[dict[str, _Ten
         raise AdapterError(f"{path} can't be read: {error}") from error
     size = int.from_bytes(file[:8].tobytes(), "little")
     if len(file) < 8 or size > min(len(file) - 8, _MAX_HEADER_BYTES):
-        raise AdapterError(f"{path} is not a whole safetensors file")
+        raise AdapterError(f"{path} is not a complete safetensors file")
     data = file[8 + size :]
     try:
         header: dict[str, Any] = msgspec.json.decode(file[8 : 8 + size].tobytes(), type=dict[str, Any])
@@ -227,8 +231,8 @@ def _open_weights(path: Path, *, any_type: bool = False) -> tuple[dict[str, _Ten
         if tensor.dtype not in _DTYPES:
             raise AdapterError(f"{path}: {name!r} has type {tensor.dtype}, allowed are {', '.join(_DTYPES)}")
         begin, end = tensor.data_offsets
-        wanted = math.prod(tensor.shape) * np.dtype(_DTYPES[tensor.dtype]).itemsize
-        if min(tensor.shape, default=0) < 1 or not 0 <= begin <= end <= len(data) or end - begin != wanted:
+        expected = math.prod(tensor.shape) * np.dtype(_DTYPES[tensor.dtype]).itemsize
+        if min(tensor.shape, default=0) < 1 or not 0 <= begin <= end <= len(data) or end - begin != expected:
             raise AdapterError(f"{path}: {name!r} is cut off or has a wrong shape {tensor.shape}")
     return tensors, data
 
@@ -241,7 +245,7 @@ def _is_finite(data: NDArray[np.uint8], tensor: _Tensor) -> bool:
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 (hex) over name, size and bytes of the adapter's two files. Raises: OSError if one is missing."""
+    """SHA-256 (hex) of the names, sizes and bytes of the adapter's two files. Raises: OSError if one is missing."""
     digest = hashlib.sha256()
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         path = folder / name

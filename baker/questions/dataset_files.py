@@ -80,7 +80,7 @@ def _choose_column(row: dict[str, Any], column: str | None, source: str) -> str:
 
 
 def _question(cell: Any) -> str | None:
-    """The text of a cell, or of its first user message if it holds messages; "" if it is null; None for anything else."""
+    """The text of a cell, or of its first user message if it is a chat; "" if it is null; None for anything else."""
     if cell is None:
         return ""
     if isinstance(cell, str):

@@ -1,4 +1,4 @@
-"""The third stage: the trajectories of several targets -> one weighted mix, with a part held out. Pure."""
+"""The third stage: mixes the trajectories of several targets by weight, and holds a part out. Pure functions."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from baker.status import Collation, TargetShare
 Item = TypeVar("Item")
 
 MAX_HELD_OUT = 32
-"""Trajectories: an evaluation costs as much as so many training rows, three times a bake. One of each target is held
-out in any case."""
+"""Most trajectories to hold out, because a bake evaluates all of them about three times. One of each target is held out
+in any case."""
 
 
 class Source(msgspec.Struct, Generic[Item], frozen=True):
@@ -21,14 +21,14 @@ class Source(msgspec.Struct, Generic[Item], frozen=True):
 
     weight: float
     items: Sequence[tuple[str, Item]]
-    """(stimulus, trajectory) pairs; the trajectory may be a file's name, nothing here looks inside."""
+    """(stimulus, trajectory) pairs. A trajectory can be anything, such as the name of its file."""
 
 
 class Mix(msgspec.Struct, Generic[Item], frozen=True):
     train: list[Item]
-    """In training order of the first epoch; an item may stand here more than once."""
+    """Items to train on, in the order of the first epoch; an item may appear more than once."""
     held_out: dict[str, list[Item]]
-    """By target: answers to stimuli that `train` has none of. A target without any is not here."""
+    """Held-out items by target, none with a stimulus of `train`. Targets without held-out items are absent."""
     collation: Collation
 
 
@@ -41,11 +41,14 @@ def collate(
 ) -> Mix[Item]:
     """Mix the targets by their weights.
 
-    Weights are sampling weights: target i gives total * w_i / sum(w) rows (largest remainders make up for rounding),
-    drawn without replacement until its rows are used up, then again from the start. `total` is at most as many as
-    there are rows; None means that many. The held-out part is split by stimulus over all targets, so no question of
-    it is ever trained on, and each target has its part of it, unless that would leave one with nothing to train on.
+    Weights are sampling weights: target i gives total * w_i / sum(w) rows, rounded by largest remainders. They are
+    drawn without replacement until the target's rows are used up, then from the start again. The held-out part is
+    split off by stimulus over all targets, so that no held-out question is ever trained on. Each target has a part of
+    it, unless a target would then have nothing to train on.
 
+    Args:
+        held_out_share: share of the stimuli to hold out.
+        total: number of rows to train on; None, or more than there are: as many as there are.
     Raises: CollateError if a target with weight has no rows to train on.
     """
     chance = random.Random(seed)
@@ -65,7 +68,7 @@ def collate(
     )
     train = [item for name, pool in pools.items() for item in _draw(pool, counts[name], chance)]
     chance.shuffle(train)
-    held_out = _evenly(held_out, MAX_HELD_OUT, chance)
+    held_out = _limit_evenly(held_out, MAX_HELD_OUT, chance)
     targets = {
         name: TargetShare(
             weight=source.weight,
@@ -84,27 +87,27 @@ def collate(
 
 
 def _held_out_stimuli(sources: Mapping[str, Source[Item]], share: float, chance: random.Random) -> set[str]:
-    """That share of the stimuli, and at least one of each target that has two; never all of a target's."""
+    """The stimuli to hold out: `share` of them, at least one of each target that has two, never all of a target's."""
     stimuli = sorted({stimulus for source in sources.values() for stimulus, _ in source.items})
     if share == 0 or len(stimuli) < 2:
         return set()
     chance.shuffle(stimuli)
-    asked = [{stimulus for stimulus, _ in source.items} for source in sources.values()]
-    left = [set(own) for own in asked]
+    stimuli_by_target = [{stimulus for stimulus, _ in source.items} for source in sources.values()]
+    to_train_on = [set(own_stimuli) for own_stimuli in stimuli_by_target]
     held_out: set[str] = set()
 
     def hold_out(candidates: list[str], count: int) -> None:
-        """Until so many of the candidates are held out, as far as every target keeps one."""
+        """Hold out `count` of the candidates, or fewer so that each target keeps a stimulus to train on."""
         missing = count - sum(stimulus in held_out for stimulus in candidates)
         for stimulus in candidates:
-            if missing > 0 and stimulus not in held_out and {stimulus} not in left:
+            if missing > 0 and stimulus not in held_out and {stimulus} not in to_train_on:
                 held_out.add(stimulus)
                 missing -= 1
-                for rest in left:
-                    rest.discard(stimulus)
+                for remaining in to_train_on:
+                    remaining.discard(stimulus)
 
-    for own in asked:
-        hold_out([stimulus for stimulus in stimuli if stimulus in own], 1)
+    for own_stimuli in stimuli_by_target:
+        hold_out([stimulus for stimulus in stimuli if stimulus in own_stimuli], 1)
     hold_out(stimuli, max(1, round(share * len(stimuli))))
     return held_out
 
@@ -120,22 +123,23 @@ def _shares(weights: Mapping[str, float], total: int) -> dict[str, int]:
 
 
 def _draw(items: Sequence[Item], count: int, chance: random.Random) -> list[Item]:
+    """`count` random items; each comes once before any comes again."""
     drawn: list[Item] = []
     while len(drawn) < count:
         drawn += chance.sample(items, k=min(len(items), count - len(drawn)))
     return drawn
 
 
-def _evenly(items: Mapping[str, list[Item]], most: int, chance: random.Random) -> dict[str, list[Item]]:
-    """At most `most` of all the items, by chance: one of each key in any case, and then from key to key."""
-    shuffled = {name: chance.sample(own, k=len(own)) for name, own in items.items()}
+def _limit_evenly(items: Mapping[str, list[Item]], limit: int, chance: random.Random) -> dict[str, list[Item]]:
+    """At most `limit` random items in all, as equal a number per key as possible, but at least one per key."""
+    shuffled = {name: chance.sample(own_items, k=len(own_items)) for name, own_items in items.items()}
     in_turn = [
-        (name, own[depth])
-        for depth in range(max(map(len, shuffled.values()), default=0))
-        for name, own in shuffled.items()
-        if depth < len(own)
+        (name, own_items[turn])
+        for turn in range(max(map(len, shuffled.values()), default=0))
+        for name, own_items in shuffled.items()
+        if turn < len(own_items)
     ]
     kept: dict[str, list[Item]] = {name: [] for name in items}
-    for name, item in in_turn[: max(most, sum(map(bool, items.values())))]:
+    for name, item in in_turn[: max(limit, sum(map(bool, items.values())))]:
         kept[name].append(item)
     return kept

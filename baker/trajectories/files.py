@@ -1,4 +1,4 @@
-"""A trajectory as a safetensors file."""
+"""Writes and reads a trajectory as a safetensors file."""
 
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ _ARRAYS: dict[str, tuple[type[np.generic], int]] = {
     "top_ids_TK": (np.int32, 2),
     "top_logprobs_TK": (np.float32, 2),
 }
-"""The tensors of a trajectory's file, each with its type and its number of dimensions."""
+"""Name, type and number of dimensions of each tensor in the file."""
 
 
 def save_trajectory(path: Path, trajectory: Trajectory) -> None:
-    """One safetensors file: four arrays of int32, one of float32, and the stimulus as metadata.
+    """Write one safetensors file: four int32 arrays, one float32 array, and the stimulus as metadata.
 
-    Raises: ValueError if the arrays do not fit each other, since training would fail on them much later; OSError.
+    Raises: ValueError if the arrays do not fit together (training would otherwise fail much later); OSError.
     """
     _check(trajectory)
     arrays = {
@@ -35,7 +35,7 @@ def save_trajectory(path: Path, trajectory: Trajectory) -> None:
 
 
 def load_trajectory(path: Path) -> Trajectory:
-    """Raises: StageError naming the file if it is missing or is not a whole trajectory."""
+    """Raises: StageError naming the file, if it is missing or not a complete trajectory."""
     try:
         with safe_open(path, framework="np") as file:
             arrays: dict[str, NDArray[Any]] = {name: file.get_tensor(name) for name in _ARRAYS}

@@ -1,4 +1,4 @@
-"""The data of a bake, in its own folder: links to the trajectories of its targets' rollouts.
+"""The data of a bake, in its own folder: hard links to the trajectories of its targets' rollouts.
 
 jobs/<number>/data/<target>/<i>-<k>.safetensors
 """
@@ -17,10 +17,11 @@ from baker.trajectories.rollout import trajectory_name
 
 
 def linked_mix(home: Path, data: Path, config: BakeConfig, rollouts: Mapping[str, int]) -> Mix[str]:
-    """The mix of the bake's targets, as names of files in `data`, which is made anew: the bake keeps its data when a
-    target is deleted. The same rollouts give the same mix. Blocks.
+    """Link the rollouts' files into a new folder `data`, and mix them. The mix holds the paths of the links.
 
-    Args: rollouts: target -> number of its rollout job.
+    With its own links a bake keeps its data when a target is deleted. The same rollouts give the same mix. Blocks.
+
+    Args: rollouts: number of each target's rollout job, by target.
     Raises: CollateError if a target has nothing to train on; OSError.
     """
     shutil.rmtree(data, ignore_errors=True)
@@ -31,9 +32,9 @@ def linked_mix(home: Path, data: Path, config: BakeConfig, rollouts: Mapping[str
         own_folder.mkdir(parents=True)
         items = []
         for row in sorted(read_lines(rollout_folder / "rows.jsonl"), key=_row_order):
-            own = own_folder / trajectory_name(row)
-            _link(rollout_folder / "trajectories" / trajectory_name(row), own)
-            items.append((row["stimulus"], str(own)))
+            link = own_folder / trajectory_name(row)
+            _link(rollout_folder / "trajectories" / trajectory_name(row), link)
+            items.append((row["stimulus"], str(link)))
         sources[target] = Source(weight=config.weights[target], items=items)
     return collate(
         sources,
@@ -51,5 +52,5 @@ def _link(source: Path, link: Path) -> None:
 
 
 def _row_order(row: dict[str, Any]) -> tuple[int, int]:
-    # Rows stand in the order of finishing, which differs from run to run; the mix must not.
+    # Rows are stored in the order in which they finished, which differs between runs; the mix must not.
     return row["stimulus_id"], row["trajectory_id"]

@@ -1,12 +1,12 @@
-"""The base model's own answers to plain questions, from which every bake learns how far it drifted.
+"""The base model's answers to neutral questions, on which the drift of every bake is measured.
 
-A bake shall change what its targets ask for and nothing else: KL(base || baked) on questions that have nothing to do
-with them tells what else was changed. They are asked in a bare conversation. The answers are made once per base model,
-and all its bakes are measured on the same ones:
+A bake should change only what its targets ask for. KL(base || baked) on questions that have nothing to do with the
+targets measures what else has changed. The base model answers them once, in a bare conversation, and all its bakes are
+measured on the same answers:
 
-    neutral/<key>/<i>-0000.safetensors      a trajectory each, as a rollout keeps it
+    neutral/<key>/<i>-0000.safetensors      one trajectory each, as a rollout stores it
 
-The key follows from all that decides the answers, so a base model that is replaced gets its own.
+The key is a hash of everything that determines the answers, so another base model gets its own folder.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from baker.types import Prompt, Stimulus
 
 FILE = "neutral_questions.txt"
 MAX_TOKENS = 48
-"""Of an answer: at most 1,152 in all, about as many as a dozen held-out rows of a usual bake have."""
+"""Longest answer: at most 1,152 tokens in all, about as many as a dozen held-out rows of a usual bake."""
 TEMPERATURE, SEED = 1.0, 0
-_LOOK_BYTES = 1 << 20
+_HASHED_BYTES = 1 << 20
 
 
 @cache
 def questions() -> list[str]:
-    """Those that ship with the package."""
+    """The questions that are part of the package."""
     return resources.files("baker.trajectories").joinpath(FILE).read_text(encoding="utf-8").splitlines()
 
 
@@ -44,21 +44,21 @@ class NeutralAnswers:
     def __init__(self, home: Path, sampler: Sampler, base: ServedModel, top_logprobs: int) -> None:
         self._folder = home / "neutral"
         self._sampler, self._base, self._top_logprobs = sampler, base, top_logprobs
-        self._making = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def files(self) -> list[Path]:
-        """The trajectories' files, in the order of the questions; made if there are none.
+        """The trajectories' files in the order of the questions; the model is asked first if they don't exist.
 
-        Raises: EngineError; InvalidInputError or RolloutError if the model can't be asked in a bare conversation;
+        Raises: EngineError; InvalidInputError or RolloutError if the model can't answer in a bare conversation;
         OSError.
         """
         stimuli = [Stimulus(index, text, "neutral") for index, text in enumerate(questions())]
-        async with self._making:
+        async with self._lock:
             folder = self._folder / await self._key(stimuli)
-            found = await asyncio.to_thread(_read, folder, len(stimuli))
-            return found or await self._make(stimuli, folder)
+            files = await asyncio.to_thread(_complete_files, folder, len(stimuli))
+            return files or await self._answer(stimuli, folder)
 
-    async def _make(self, stimuli: list[Stimulus], folder: Path) -> list[Path]:
+    async def _answer(self, stimuli: list[Stimulus], folder: Path) -> list[Path]:
         settings = RolloutSettings(
             teacher=Prompt(),
             student=Prompt(),
@@ -71,37 +71,37 @@ class NeutralAnswers:
             top_logprobs=self._top_logprobs,
             extra_kwargs={"seed": SEED},
         )
-        rolled: list[RolloutItem] = []
+        answers: list[RolloutItem] = []
 
         async def keep(item: RolloutItem) -> None:
-            rolled.append(item)
+            answers.append(item)
 
         await rollout(stimuli, settings, self._sampler, keep)
-        return await asyncio.to_thread(_write, folder, rolled)
+        return await asyncio.to_thread(_write, folder, answers)
 
     async def _key(self, stimuli: list[Stimulus]) -> str:
-        """Of the model, its tokenizer and chat template (which the contexts show), and what is asked of it."""
+        """A hash of the model, the contexts (they show its tokenizer and chat template) and the sampling settings."""
         contexts = [await self._sampler.tokenise(context_messages(Prompt(), stimulus.text)) for stimulus in stimuli]
-        model = await asyncio.to_thread(_look, self._base.path)
-        asked = (self._base.name, model, contexts, MAX_TOKENS, TEMPERATURE, SEED, self._top_logprobs)
-        return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:32]
+        model = await asyncio.to_thread(_model_hash, self._base.path)
+        request = (self._base.name, model, contexts, MAX_TOKENS, TEMPERATURE, SEED, self._top_logprobs)
+        return hashlib.sha256(msgspec.json.encode(request)).hexdigest()[:32]
 
 
-def _look(model: Path) -> str:
-    """A hash of the model's files: of the beginning, the end and the size of each, since all of it takes too long."""
+def _model_hash(model: Path) -> str:
+    """A hash of the start, the end and the size of each of the model's files; hashing them whole takes too long."""
     digest = hashlib.sha256()
     for path in sorted(model.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:
-            digest.update(file.read(_LOOK_BYTES))
-            file.seek(max(0, size - _LOOK_BYTES))
+            digest.update(file.read(_HASHED_BYTES))
+            file.seek(max(0, size - _HASHED_BYTES))
             digest.update(file.read())
     return digest.hexdigest()
 
 
-def _read(folder: Path, count: int) -> list[Path]:
-    """The files in `folder`; none unless they are all there and whole."""
+def _complete_files(folder: Path, count: int) -> list[Path]:
+    """The files in `folder` if there are `count` and all can be read; otherwise none."""
     paths = sorted(folder.glob("*.safetensors"))
     try:
         for path in paths:
@@ -111,12 +111,12 @@ def _read(folder: Path, count: int) -> list[Path]:
     return paths if len(paths) == count else []
 
 
-def _write(folder: Path, rolled: Sequence[RolloutItem]) -> list[Path]:
-    """Keep all or nothing. What a crash or a broken disk left there goes first."""
+def _write(folder: Path, answers: Sequence[RolloutItem]) -> list[Path]:
+    """Write all answers or none. Leftovers of a crash or a disk error are deleted first."""
     folder.parent.mkdir(exist_ok=True)
-    for left in (folder, *folder.parent.glob(".*.tmp")):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in (folder, *folder.parent.glob(".*.tmp")):
+        shutil.rmtree(leftover, ignore_errors=True)
     with new_folder(folder) as temporary:
-        for item in rolled:
+        for item in answers:
             save_trajectory(temporary / trajectory_name(item.row), item.trajectory)
     return sorted(folder.iterdir())

@@ -1,4 +1,4 @@
-"""The second stage: the prompted teacher answers each stimulus, and its distribution is kept with the answer."""
+"""The second stage: the prompted teacher answers each stimulus; its distribution is stored with the answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -22,17 +22,17 @@ from baker.types import (
     Trajectory,
 )
 
-MOST_AT_ONCE = 256
-"""As many sequences as the engine takes into a batch; more would only wait in it, before requests of others."""
+MAX_CONCURRENT = 256
+"""Most concurrent requests: the number of sequences in an engine batch. More would only queue ahead of other users."""
 
 
 class RolloutSettings(msgspec.Struct, frozen=True):
     teacher: Prompt
     student: Prompt
     model: str
-    """Shown in the rows."""
+    """Name of the answering model, shown in the rows."""
     checkpoint: Checkpoint | None
-    """Who answers; None: the base model."""
+    """Adapter of the answering model; None: the base model alone."""
     trajectories_per_stimulus: int
     temperature: float
     max_tokens: int
@@ -42,12 +42,12 @@ class RolloutSettings(msgspec.Struct, frozen=True):
 
 
 class RolloutItem(msgspec.Struct, frozen=True):
-    """One finished item."""
+    """One answer to one stimulus."""
 
     row: dict[str, Any]
-    """For people: what was asked and answered."""
+    """The question and the answer, for people."""
     trajectory: Trajectory
-    """For training."""
+    """The tokens and distributions, for training."""
 
 
 Keep = Callable[[RolloutItem], Awaitable[None]]
@@ -63,9 +63,9 @@ async def rollout(
     """Answer every stimulus `trajectories_per_stimulus` times, at most `max_concurrency` at once.
 
     Args:
-        keep: awaited once an item, in the order in which they finish.
-        done: (stimulus id, trajectory id) of what an interrupted run has kept already.
-    Raises: RolloutError for an item that can't be answered; EngineError. What was kept stays.
+        keep: awaited for each item, in the order in which they finish.
+        done: (stimulus id, trajectory id) of the items that an interrupted run has kept already.
+    Raises: RolloutError for a stimulus that can't be answered; EngineError. Items kept so far stay.
     """
     todo = (
         (stimulus, index)
@@ -76,10 +76,10 @@ async def rollout(
     items = len(stimuli) * settings.trajectories_per_stimulus - len(done)
     try:
         async with asyncio.TaskGroup() as workers:
-            for _ in range(min(settings.max_concurrency, items, MOST_AT_ONCE)):
+            for _ in range(min(settings.max_concurrency, items, MAX_CONCURRENT)):
                 workers.create_task(_work(todo, settings, sampler, keep))
     except BaseExceptionGroup as group:
-        # One broken item ends the stage: its reason is the stage's.
+        # One failed item ends the stage, so its error is the stage's error.
         raise group.exceptions[0] from group
 
 
@@ -103,13 +103,13 @@ async def _answer(stimulus: Stimulus, index: int, settings: RolloutSettings, sam
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             top_logprobs=0 if stimulus.is_conditioned else settings.top_logprobs,
-            # One seed for all would make the answers to a stimulus one and the same.
+            # With a single seed, all answers to a stimulus would be the same.
             seed=None if seed is None else seed + stimulus.id * settings.trajectories_per_stimulus + index,
             extra=extra,
         )
     )
     if not sample.response_ids:
-        raise RolloutError(f"stimulus {stimulus.id} ({stimulus.text[:80]!r}): the teacher's answer is empty")
+        raise RolloutError(f"stimulus {stimulus.id} ({stimulus.text[:80]!r}): the answer is empty")
     teacher = Distribution(sample.top_ids_TK, sample.top_logprobs_TK)
     if stimulus.is_conditioned:
         teacher = await sampler.distribution(
@@ -124,8 +124,8 @@ async def _answer(stimulus: Stimulus, index: int, settings: RolloutSettings, sam
         stimulus=stimulus.text,
     )
     prompt = settings.student if stimulus.is_conditioned else settings.teacher
-    said = sampler.read_answer(sample, prompt.tools)
-    return RolloutItem(row=_row(stimulus, index, prompt, sample, said, settings), trajectory=trajectory)
+    answer = sampler.read_answer(sample, prompt.tools)
+    return RolloutItem(row=_row(stimulus, index, prompt, sample, answer, settings), trajectory=trajectory)
 
 
 async def _context_ids(prompt: Prompt, stimulus: Stimulus, sampler: Sampler) -> list[int]:
@@ -133,11 +133,11 @@ async def _context_ids(prompt: Prompt, stimulus: Stimulus, sampler: Sampler) -> 
 
 
 def _row(
-    stimulus: Stimulus, index: int, prompt: Prompt, sample: Sample, said: ParsedAnswer, settings: RolloutSettings
+    stimulus: Stimulus, index: int, prompt: Prompt, sample: Sample, answer: ParsedAnswer, settings: RolloutSettings
 ) -> dict[str, Any]:
-    answer: Message = {"role": "assistant", "content": said.content}
-    if said.tool_calls:
-        answer["tool_calls"] = said.tool_calls
+    message: Message = {"role": "assistant", "content": answer.content}
+    if answer.tool_calls:
+        message["tool_calls"] = answer.tool_calls
     return {
         "stimulus_id": stimulus.id,
         "trajectory_id": index,
@@ -148,11 +148,11 @@ def _row(
         "temperature": settings.temperature,
         "tokens": len(sample.response_ids),
         "finish_reason": str(sample.stop_reason),
-        "tool_calls": said.tool_calls,
-        "messages": [*context_messages(prompt, stimulus.text), answer],
+        "tool_calls": answer.tool_calls,
+        "messages": [*context_messages(prompt, stimulus.text), message],
     }
 
 
 def trajectory_name(row: dict[str, Any]) -> str:
-    """Of the file that holds, for training, what `row` shows."""
+    """Name of the file that holds the trajectory of `row`."""
     return f"{row['stimulus_id']:06d}-{row['trajectory_id']:04d}.safetensors"

@@ -162,12 +162,12 @@ async def test_what_cannot_be_judged_is_left_out_and_told(tmp_path: Path) -> Non
     assert [file.name for file in judged.files] == [f"{index:06d}.safetensors" for index in (0, 1, 3)]
     assert judged.refused == ["'question 2': the window is too small"]
     engine.refused = "loud"
-    with pytest.raises(RolloutError, match="nothing of an on-policy round: 'question 0': the window"):
+    with pytest.raises(RolloutError, match="could be answered; the first: 'question 0': the window"):
         await answer_them(files, tmp_path / "others", engine, [])
 
 
 async def test_an_engine_that_dies_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baker.trajectories.on_policy.AT_ONCE", 1)
+    monkeypatch.setattr("baker.trajectories.on_policy.MAX_CONCURRENT", 1)
     engine, files, heard = Engine(), questions(tmp_path), list[int]()
     engine.fail_at = 3
     with pytest.raises(EngineError, match="the engine is dead"):

@@ -41,7 +41,7 @@ def test_a_good_adapter_of_any_float_type_passes(tmp_path: Path, dtype: torch.dt
 def test_values_that_are_not_finite_are_refused(tmp_path: Path, dtype: torch.dtype, value: float) -> None:
     tensors = good(dtype)
     tensors[f"{Q}.lora_B.weight"][5, 1] = value
-    with pytest.raises(AdapterError, match=r"lora_B\.weight' holds values that are not finite"):
+    with pytest.raises(AdapterError, match=r"lora_B\.weight' contains values that are not finite"):
         check_adapter(write(tmp_path, tensors), max_rank=2)
 
 
@@ -62,7 +62,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, dtype: torch.dty
         ({"modules_to_save": ["score"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 4}}, "but r is 4"),
         ({"rank_pattern": {"k_proj": 64}}, "rank 64 is above"),
-        ({"rank_pattern": {"(": 2}}, "no regular expression"),
+        ({"rank_pattern": {"(": 2}}, "not a regular expression"),
         ({"target_modules": ["q_proj", "lm_head"]}, "lm_head"),
         ({"target_modules": "embed_tokens"}, "embed_tokens"),
     ],
@@ -77,15 +77,15 @@ def test_a_configuration_that_would_not_be_served_is_refused(
 @pytest.mark.parametrize(
     ("tensors", "complaint"),
     [
-        ({}, "holds no tensors"),
-        ({f"{Q}.lora_A.weight": torch.ones(2, 4)}, "has lora_A alone"),
+        ({}, "contains no tensors"),
+        ({f"{Q}.lora_A.weight": torch.ones(2, 4)}, "has only lora_A"),
         ({f"{Q}.lora_A.weight": torch.ones(2, 4), f"{Q}.lora_B.weight": torch.ones(6, 3)}, "but r is 2"),
         ({f"{Q}.lora_A.weight": torch.ones(8), f"{Q}.lora_B.weight": torch.ones(6, 2)}, "but r is 2"),
         ({f"{Q}.lora_A.weight": torch.ones(2, 4).int(), f"{Q}.lora_B.weight": torch.ones(6, 2)}, "has type I32"),
         ({f"{Q}.weight": torch.ones(2, 4)}, "not part of a LoRA adapter"),
         (
             {"base_model.model.lm_head.lora_A.weight": torch.ones(2, 4)},
-            "adapts lm_head, which the engine serves differently",
+            "adapts lm_head, which the engine does not serve correctly",
         ),
         (
             {"base_model.model.model.embed_tokens.lora_embedding_A": torch.ones(2, 4)},
@@ -112,7 +112,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         check_adapter(tmp_path, max_rank=2)
     write(tmp_path)
     (tmp_path / ADAPTER_WEIGHTS).write_bytes(b"\xff" * 100)
-    with pytest.raises(AdapterError, match="not a whole safetensors file"):
+    with pytest.raises(AdapterError, match="not a complete safetensors file"):
         check_adapter(tmp_path, max_rank=2)
     (tmp_path / ADAPTER_WEIGHTS).unlink()
     with pytest.raises(AdapterError, match=r"adapter_model\.safetensors is missing"):
