@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -6,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baker.errors import ConfigError
-from baker.model_names import CheckpointRef, at_all_strengths, at_strength, nearest, parse_model_name, split_strength
 from baker.names import check_name, path_of
 
 
@@ -50,81 +48,3 @@ def test_no_name_leads_out_of_its_folder(name: str) -> None:
     except ConfigError:
         return
     assert path.resolve().parent == root
-
-
-@pytest.mark.parametrize(
-    ("name", "ref"),
-    [
-        ("repo/bake", CheckpointRef(None, "repo", "bake", None)),
-        ("repo/bake/7", CheckpointRef(None, "repo", "bake", 7)),
-        ("user/repo/bake", CheckpointRef("user", "repo", "bake", None)),
-        ("user/repo/bake/7", CheckpointRef("user", "repo", "bake", 7)),
-        ("bare", None),
-        ("user/repo/bake/last", None),
-        ("a/b/c/d/5", None),
-        ("../x", None),
-        ("a//b", None),
-        ("repo/bake/٣", None),
-    ],
-)
-def test_spellings_of_a_model(name: str, ref: CheckpointRef | None) -> None:
-    assert parse_model_name(name) == ref
-
-
-def test_the_nearest_names_are_the_ones_that_were_meant() -> None:
-    known = ["org/base", "crew/pirate", "crew/pilot", "crew/pirate/7", "zoo/lion"]
-    assert nearest("crew/pirat", known, 1) == ["crew/pirate"]
-    assert nearest("org/bas", known, 1) == ["org/base"]
-    assert set(nearest("", known, 5)) == set(known)
-    assert nearest("x", [], 3) == []
-
-
-def test_few_of_many_names_are_compared() -> None:
-    looked_at = 0
-
-    def names() -> Iterator[str]:
-        nonlocal looked_at
-        for number in range(100_000):
-            looked_at += 1
-            yield f"repo/bake{number}"
-
-    assert nearest("repo/bake17" + "x" * 10**6, names(), 3)[0] == "repo/bake17"
-    assert looked_at <= 1000
-
-
-@pytest.mark.parametrize(
-    ("name", "whole", "strength"),
-    [
-        ("repo/bake", "repo/bake", 1.0),
-        ("repo/bake@0.5", "repo/bake", 0.5),
-        ("user/repo/bake/120@0", "user/repo/bake/120", 0.0),
-        ("repo/bake@1", "repo/bake", 1.0),
-        ("repo/bake@1.00", "repo/bake", 1.0),
-        ("repo/bake@2.00", "repo/bake", 2.0),
-        ("repo/bake@0.07", "repo/bake", 0.07),
-    ],
-)
-def test_a_strength_is_read_off_the_end_of_a_name(name: str, whole: str, strength: float) -> None:
-    assert split_strength(name) == (whole, strength)
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        *("", "2.01", "3", "-0.5", "+1", ".5", "1.", "0.123", "00.5", "1e0", "nan", "inf", "0,5", "half"),
-        *(" 1", "1 ", "1\n", "٣", "0.5/120", "0.5@0.5"),
-    ],
-)
-def test_what_is_no_strength(written: str) -> None:
-    assert split_strength(f"repo/bake@{written}") == ("repo/bake", None)
-
-
-def test_each_strength_has_one_name() -> None:
-    names = list(at_all_strengths("repo/bake"))
-    assert len(set(names)) == len(names) == 201
-    for hundredths, name in enumerate(names):
-        strength = hundredths / 100
-        assert at_strength("repo/bake", strength) == name
-        assert split_strength(name) == ("repo/bake", strength)
-        assert at_strength("repo/bake", split_strength(f"repo/bake@{strength:.2f}")[1] or 0.0) == name
-    assert names[100] == "repo/bake", "at 1 it is the adapter itself"

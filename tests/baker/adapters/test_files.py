@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter, read_adapter_config
-from baker.adapters.parity import PARITY_FILE, ParityCertificate, PinnedSequence, read_parity
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter, content_hash, read_adapter_config
 from baker.errors import AdapterError
 from baker.storage.files import write_json
 
@@ -122,17 +122,6 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         read_adapter_config(tmp_path)
 
 
-def test_the_parity_certificate_comes_back_as_it_was(tmp_path: Path) -> None:
-    parity = ParityCertificate([PinnedSequence([1, 2], [3], [-0.5], [-1.5])], "float32")
-    with pytest.raises(AdapterError, match="can't be read"):
-        read_parity(tmp_path)
-    write_json(tmp_path / PARITY_FILE, parity)
-    assert read_parity(tmp_path) == parity
-    (tmp_path / PARITY_FILE).write_text("{}")
-    with pytest.raises(AdapterError, match="not a parity certificate"):
-        read_parity(tmp_path)
-
-
 def test_ranks_and_scales_are_read_as_peft_reads_them(tmp_path: Path) -> None:
     patterns = {"rank_pattern": {"q_proj": 2, "0.mlp.up_proj": 8}, "alpha_pattern": {"layers.0.self_attn.q_proj": 6}}
     config = read_adapter_config(write(tmp_path, r=4, lora_alpha=4, **patterns))
@@ -165,3 +154,13 @@ def test_an_adapter_must_fit_the_base_models_layers(tmp_path: Path) -> None:
         check_adapter(write(tmp_path / "both", {**good(), **deeper}), max_rank=2, base=tmp_path / "base4")
     other = {name.replace("q_proj", "query_key_value"): tensor for name, tensor in good().items()}
     check_adapter(write(tmp_path / "other", other), max_rank=2, base=base)
+
+
+def test_the_content_hash_covers_both_files_and_where_one_ends(tmp_path: Path) -> None:
+    hashes = set()
+    for config, weights in ((b"ab", b"c"), (b"a", b"bc"), (b"ab", b"d"), (b"ab", b"c")):
+        (tmp_path / ADAPTER_CONFIG).write_bytes(config)
+        (tmp_path / ADAPTER_WEIGHTS).write_bytes(weights)
+        (tmp_path / "parity.json").write_bytes(os.urandom(4))
+        hashes.add(content_hash(tmp_path))
+    assert len(hashes) == 3

@@ -4,7 +4,6 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 from aibread.types.bake_config_base_param import BakeConfigBaseParam
-from peft import LoraConfig as PeftLoraConfig
 
 from baker.config.bake import BakeConfig, bake_config, epochs_for
 from baker.config.checkpoint import CheckpointConfig
@@ -126,79 +125,6 @@ def test_model_name_names_the_parent_where_the_model_does_not() -> None:
     assert bake_config({}).parent is None
     assert bake_config({"model_name": "a/b"}).parent == "a/b"
     assert bake_config({"model_name": "a/b", "model": {"parent_model_name": "c/d"}}).parent == "c/d"
-
-
-@pytest.mark.parametrize(
-    ("spelled", "meant"),
-    [("bf16", "bfloat16"), ("BF16", "bfloat16"), ("float16", "float16"), ("fp32", "float32"), (None, None)],
-)
-def test_types_have_a_short_and_a_long_name(spelled: str | None, meant: str | None) -> None:
-    assert bake_config({"model": {"dtype": spelled}}).model.torch_dtype == meant
-
-
-@pytest.mark.parametrize(
-    "name", ["adamw", "AdamW", "adam", "FusedAdam", "adamw_torch", "fused-adam", "cpu-adam", "huggingface"]
-)
-def test_an_optimizer_of_the_adam_family_keeps_its_spelling(name: str) -> None:
-    assert bake_config({"optimizer": {"type": name}}).optimizer.type == name
-
-
-@pytest.mark.parametrize(
-    ("name", "curve"),
-    [
-        ("huggingface", "linear"),
-        ("linear", "linear"),
-        ("cosine_with_warmup", "cosine"),
-        ("Constant-With-Warmup", "constant"),
-        ("get_linear_schedule_with_warmup", "linear"),
-    ],
-)
-def test_schedules_have_many_names(name: str, curve: str) -> None:
-    assert bake_config({"scheduler": {"type": name}}).scheduler.curve == curve
-
-
-def test_peft_settings_fill_what_the_adapter_s_own_leave_open() -> None:
-    peft = {"r": 3, "lora_alpha": 5, "lora_dropout": 0.1, "target_modules": ["q_proj"], "peft_type": "LORA"}
-    adapter = bake_config({"model": {"peft_config": peft, "baked_adapter_config": {"r": 7}}}).model.baked_adapter_config
-    assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (7, 5, 0.1)
-    assert adapter.target_modules == ["q_proj"]
-    template = bake_config({"model": {"baked_adapter_config": {"r": 7, "lora_alpha": 9}}})
-    above = bake_config({"model": {"peft_config": {"r": 3}}}, template).model.baked_adapter_config
-    assert (above.r, above.lora_alpha) == (3, 9), "overrides lie over the template, however they are spelled"
-
-
-def test_what_peft_itself_writes_down_is_read() -> None:
-    written = PeftLoraConfig(r=6, lora_alpha=12, task_type="CAUSAL_LM", target_modules="all-linear").to_dict()
-    config = bake_config({"model": {"peft_config": msgspec.to_builtins(written)}})
-    assert (config.model.baked_adapter_config.r, config.model.baked_adapter_config.lora_alpha) == (6, 12)
-
-
-@pytest.mark.parametrize(
-    ("peft", "complaint"),
-    [
-        ({"use_dora": True}, "model: peft_config: use_dora is not served here"),
-        ({"use_rslora": True, "modules_to_save": ["lm_head"]}, "modules_to_save is not .*; use_rslora is not served"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern is not served"),
-        ({"layers_to_transform": [0]}, "layers_to_transform is not served"),
-        ({"init_lora_weights": "gaussian"}, "init_lora_weights must be True, got 'gaussian'"),
-        ({"peft_type": "LOHA"}, "peft_type must be 'LORA', got 'LOHA'"),
-        ({"rank": 4}, "rank is not a setting of a LoRA adapter"),
-        ({"r": 0}, "model.peft_config.r: Expected `int` >= 1"),
-        ({"bias": "all"}, "model.peft_config: bias 'all' is not supported"),
-    ],
-)
-def test_peft_settings_that_would_not_be_served_are_refused_by_name(peft: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        bake_config({"model": {"peft_config": peft}})
-
-
-def test_no_feature_of_the_installed_peft_is_unknown_here() -> None:
-    """A new one must be looked at: does it ask for something that is not served?"""
-    for name in PeftLoraConfig.__dataclass_fields__:
-        try:
-            bake_config({"model": {"peft_config": {name: ["something"]}}})
-        except ConfigError as error:
-            assert "is not a setting of" not in error.message, name
 
 
 def test_a_target_that_is_named_twice_weighs_as_both() -> None:

@@ -3,75 +3,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
-from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash
-from baker.errors import StageError
 from baker.storage.files import append_line, append_lines, new_folder, read_lines, repair_lines, write_json
-from baker.trajectories.files import load_trajectory, save_trajectory
-from baker.types import Trajectory
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
-
-
-def trajectory(length: int = 3, width: int = 2, stimulus: str = "why?") -> Trajectory:
-    return Trajectory(
-        teacher_ids=np.arange(5, dtype=np.int32),
-        student_ids=np.arange(2, dtype=np.int32),
-        response_ids=np.arange(length, dtype=np.int32),
-        top_ids_TK=np.arange(length * width, dtype=np.int32).reshape(length, width),
-        top_logprobs_TK=-np.ones((length, width), dtype=np.float32),
-        stimulus=stimulus,
-    )
-
-
-@same_folder
-@given(data=st.data(), length=st.integers(0, 6), width=st.integers(0, 4), stimulus=st.text())
-def test_trajectory_comes_back_as_it_was(
-    tmp_path: Path, data: st.DataObject, length: int, width: int, stimulus: str
-) -> None:
-    ids = st.integers(0, 2**31 - 1)
-    written = Trajectory(
-        teacher_ids=data.draw(arrays.arrays(np.int32, st.integers(0, 5), elements=ids)),
-        student_ids=data.draw(arrays.arrays(np.int32, st.integers(0, 5), elements=ids)),
-        response_ids=data.draw(arrays.arrays(np.int32, length, elements=ids)),
-        top_ids_TK=data.draw(arrays.arrays(np.int32, (length, width), elements=ids)),
-        top_logprobs_TK=data.draw(arrays.arrays(np.float32, (length, width))),
-        stimulus=stimulus,
-    )
-    save_trajectory(tmp_path / "t.safetensors", written)
-    read = load_trajectory(tmp_path / "t.safetensors")
-    assert read.stimulus == stimulus
-    for name in ("teacher_ids", "student_ids", "response_ids", "top_ids_TK", "top_logprobs_TK"):
-        np.testing.assert_array_equal(getattr(read, name), getattr(written, name), strict=True)
-
-
-def test_a_trajectory_that_does_not_fit_itself_is_not_written(tmp_path: Path) -> None:
-    wrong = Trajectory(
-        *(getattr(trajectory(), name) for name in ("teacher_ids", "student_ids", "response_ids")),
-        top_ids_TK=np.zeros((2, 2), np.int32),
-        top_logprobs_TK=np.zeros((2, 2), np.float32),
-        stimulus="",
-    )
-    with pytest.raises(ValueError, match="response of 3 tokens"):
-        save_trajectory(tmp_path / "t", wrong)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_a_cut_and_a_foreign_trajectory_file_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "t.safetensors"
-    with pytest.raises(StageError, match=r"t\.safetensors is missing"):
-        load_trajectory(path)
-    save_trajectory(path, trajectory())
-    whole = path.read_bytes()
-    for content in (b"", b"not safetensors at all", whole[: len(whole) // 2], whole[:-1]):
-        path.write_bytes(content)
-        with pytest.raises(StageError, match=r"t\.safetensors can't be read"):
-            load_trajectory(path)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,16 +71,6 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
         (temporary / "weights").write_bytes(b"1")
         raise KeyError
     assert list(tmp_path.iterdir()) == []
-
-
-def test_content_hash_depends_on_both_files_and_their_border(tmp_path: Path) -> None:
-    hashes = set()
-    for config, weights in ((b"ab", b"c"), (b"a", b"bc"), (b"ab", b"d"), (b"ab", b"c")):
-        (tmp_path / ADAPTER_CONFIG).write_bytes(config)
-        (tmp_path / ADAPTER_WEIGHTS).write_bytes(weights)
-        (tmp_path / "parity.json").write_bytes(os.urandom(4))
-        hashes.add(content_hash(tmp_path))
-    assert len(hashes) == 3
 
 
 def test_what_the_server_imports_brings_no_torch() -> None:
