@@ -13,23 +13,28 @@
         TrainingError               the training process failed
         TrainerLostError            the training process died without reporting; a new one resumes from the saved state
         NeedsRoomError              the training does not fit beside the engine, but would while the engine sleeps
+        DiskError                   a file can't be read or written: see `disk_error`
       EngineError (RuntimeError)    the engine can't answer now but may later: it is starting, full, asleep or dead
       NotLentError (RuntimeError)   a training can't use the engine's weights; it loads its own copy instead
 
 `gateway/errors.py` adds the gateway's leaves. Nothing here knows HTTP: `gateway/http/errors.py` has the statuses.
 """
 
-from typing import Any, ClassVar
+import errno
+from typing import Any
 
 
 class BakeryError(Exception):
     """The message says what happened, with the value, and what to do; users see it unchanged."""
 
-    code: ClassVar[str] = "INTERNAL_ERROR"
+    code: str = "INTERNAL_ERROR"
+    """Set by each class; an error that another process raised keeps that one's code."""
 
-    def __init__(self, message: str, *, detail: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, message: str, *, detail: list[dict[str, Any]] | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        if code is not None:
+            self.code = code
         self.detail = detail
         """One entry per mistake, each with `loc` (the path to the field), `msg` and `type`."""
 
@@ -80,6 +85,17 @@ class TrainerLostError(StageError):
 
 class NeedsRoomError(StageError):
     code = "NEEDS_ROOM"
+
+
+class DiskError(StageError):
+    code = "DISK_ERROR"
+
+
+def disk_error(error: OSError) -> DiskError:
+    """The error to show for an `OSError` that nothing handled."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "free some space" if is_full else "fix the cause"
+    return DiskError(f"disk error ({error.strerror or error}): {advice}, then run it again")
 
 
 class EngineError(BakeryError, RuntimeError):

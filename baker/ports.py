@@ -10,6 +10,10 @@ Warn = Callable[[str], Awaitable[None]]
 """Adds a warning to the job's status."""
 
 
+FindCheckpoint = Callable[[str | None], Awaitable[Checkpoint | None]]
+"""Checkpoint of that full name; None for None, the base model. Raises: StageError if it was deleted."""
+
+
 class Sampler(Protocol):
     """Samples text together with the distribution it came from. Ready when `ServedModel.wait_ready` has returned."""
 

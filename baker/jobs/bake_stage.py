@@ -12,17 +12,16 @@ The last checkpoint is the bake's, and decides whether the bake is complete.
 import asyncio
 import logging
 import shutil
-import sqlite3
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from baker.errors import InvalidInputError, NeedsRoomError, NotLentError, RolloutError, TrainerLostError, TrainingError
+from baker.jobs.job_row import JobRow
 from baker.jobs.training_listener import TrainingListener
-from baker.ports import LentWeights, Publisher, Sampler, ServedModel, Warn
+from baker.ports import LentWeights, Publisher, Sampler, ServedModel
 from baker.repos.catalog import Catalog
 from baker.status import Progress
 from baker.storage.files import write_bytes, write_json
@@ -76,13 +75,13 @@ class BakeStage:
         self.training: dict[int, Progress] = {}
         """The latest step of each bake that trains, by its job's number."""
 
-    async def run(self, job: BakeJob, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
+    async def run(self, job: BakeJob, folder: Path, parent: Checkpoint | None, row: JobRow) -> None:
         """Raises: StageError; EngineError, after which it may be run again, and goes on."""
-        bake = Bake(job, job.config, folder, parent, warn)
+        bake = Bake(job, job.config, folder, parent, row.warn)
         result_file = folder / "result.json"
         if not result_file.exists():
             try:
-                result = await self._train(bake)
+                result = await self._train(bake, row)
             except TrainingError:
                 await self.checkpoints.discard(job, folder)
                 raise
@@ -93,7 +92,7 @@ class BakeStage:
         if not bake.config.keeps_state:
             await asyncio.to_thread(shutil.rmtree, folder / "state", ignore_errors=True)
 
-    async def _train(self, bake: Bake) -> Result:
+    async def _train(self, bake: Bake, row: JobRow) -> Result:
         """Start the training process, and another one whenever it is killed, each from where the last one got to."""
         try:
             # Of another model they would tell how far that is from the served one.
@@ -105,7 +104,7 @@ class BakeStage:
         retries = 0
         while True:
             try:
-                return await self._train_once(bake)
+                return await self._train_once(bake, row)
             except TrainerLostError as error:
                 # A checkpoint that is served must not be written again in its place, where nothing is kept to go on
                 # from: the engine knows an adapter by its path.
@@ -117,7 +116,7 @@ class BakeStage:
                 log.warning("job %d: %s; it is taken up again (%d of %d)", bake.job.id, error, retries, RETRIES)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _train_once(self, bake: Bake) -> Result:
+    async def _train_once(self, bake: Bake, row: JobRow) -> Result:
         job, folder = bake.job, bake.folder
         mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, job.inputs.rollouts)
         await self._catalog(Catalog.update_job, job.id, collation=mix.collation)
@@ -128,8 +127,8 @@ class BakeStage:
             (folder / "wandb-id").unlink(missing_ok=True)
         devices = self._settings.devices or await asyncio.to_thread(devices_for, bake.config)
         listener = TrainingListener(
-            partial(self.note, job),
-            bake.warn,
+            row.note,
+            row.warn,
             partial(self.checkpoints.serve, bake),
             partial(self.training.__setitem__, job.id),
             0.0 if state is None else job.progress_percent,
@@ -252,10 +251,3 @@ class BakeStage:
             if (old / name).exists():
                 (old / name).replace(folder / name)
         bake.job = msgspec.structs.replace(job, progress_percent=before.progress_percent, loss=before.loss)
-
-    async def note(self, job: BakeJob, **changes: Any) -> None:
-        """Show in the job's row how far the training is. A full disk must not end it for that."""
-        try:
-            await self._catalog(Catalog.update_job, job.id, **changes)
-        except sqlite3.Error as error:
-            log.warning("job %d: its progress can't be written: %s", job.id, error)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from baker.errors import BakeryError, EngineError, StageError
+from baker.errors import BakeryError, EngineError, NotFoundError, StageError, disk_error
 from baker.jobs import plan
 from baker.jobs.policy import Policy
 from baker.jobs.stages import Stages
@@ -31,7 +31,10 @@ MAX_ATTEMPTS = 5
 between counts anew."""
 RETRY_SECONDS = 2.0
 CANCELLED = "cancelled"
-"""A state of that name would leave clients polling for ever, so it is the reason of a failed job."""
+"""Error of a cancelled job. Its state is `failed`: clients would poll forever for a state that they don't know."""
+CANCELLED_CODE = "CANCELLED"
+INTERRUPTED_CODE = "INTERRUPTED"
+"""Error code of a job that was given up because the service ended each time that it ran."""
 
 
 class Jobs:
@@ -112,20 +115,22 @@ class Jobs:
             await self._update(job.id, state=JobState.COMPLETE, progress_percent=100.0, finished=int(time.time()))
         except asyncio.CancelledError:
             if job.id in self._cancelled:
-                await self._fail(job, CANCELLED)
+                await self._fail(job, CANCELLED, CANCELLED_CODE)
                 return
             await self._update(job.id, state=JobState.PENDING, attempts=job.attempts)
             raise
         except EngineError as error:
             await self._put_off(job, error)
         except BakeryError as error:
-            await self._fail(job, error.message)
+            await self._fail(job, error.message, error.code)
         except OSError as error:
             log.exception("job %d", job.id)
-            await self._fail(job, f"the disk refused to work ({error.strerror}): mend that and run it again")
+            failure = disk_error(error)
+            await self._fail(job, failure.message, failure.code)
         except Exception:
             log.exception("job %d", job.id)
-            await self._fail(job, f"an error of the service itself; its log has the details under job {job.id}")
+            reason = f"internal error of the service: its log has the details under job {job.id}"
+            await self._fail(job, reason, BakeryError.code)
         finally:
             self._running.pop(job.id, None)
             self._cancelled.discard(job.id)
@@ -136,17 +141,17 @@ class Jobs:
     async def _put_off(self, job: Job, error: EngineError) -> None:
         """The engine went away: what was kept stays, and the job goes on when the engine is back."""
         if job.attempts + 1 >= MAX_ATTEMPTS:
-            await self._fail(job, f"the engine failed {MAX_ATTEMPTS} times, at last so: {error}")
+            await self._fail(job, f"the engine failed {MAX_ATTEMPTS} times, the last time with: {error}", error.code)
             return
         log.warning("job %d waits for the engine: %s", job.id, error)
         await asyncio.sleep(RETRY_SECONDS)
         await self._update(job.id, state=JobState.PENDING)
 
-    async def _fail(self, job: Job, reason: str) -> None:
+    async def _fail(self, job: Job, reason: str, code: str) -> None:
         log.warning("%s of %s/%s failed: %s", job.stage, job.repo, job.name, reason)
         # A full disk must not end the queue: the row then says "running", and the next start takes it up.
         with contextlib.suppress(Exception):
-            await self._update(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+            await self._catalog(_fail, job.id, reason, code)
 
     async def _update(self, job_id: int, **changes: Any) -> None:
         await self._catalog(Catalog.update_job, job_id, **changes)
@@ -157,6 +162,11 @@ def _job(catalog: Catalog, job_id: int) -> AnyJob:
     if job is None:
         raise StageError(f"job {job_id} was removed")
     return job
+
+
+def _fail(catalog: Catalog, job_id: int, reason: str, code: str) -> None:
+    now = int(time.time())
+    catalog.store.jobs.update(job_id, state=JobState.FAILED, error=reason, error_code=code, finished=now)
 
 
 def _begin(catalog: Catalog, job: Job) -> bool:
@@ -173,15 +183,15 @@ def _cancel_pending(catalog: Catalog, job_id: int) -> bool:
     with catalog.store.transaction():
         if _job(catalog, job_id).state is not JobState.PENDING:
             return False
-        catalog.store.jobs.update(job_id, state=JobState.FAILED, error=CANCELLED, finished=int(time.time()))
+        _fail(catalog, job_id, CANCELLED, CANCELLED_CODE)
         return True
 
 
 def _take_up_interrupted(catalog: Catalog) -> None:
     for job in catalog.store.jobs.in_state(JobState.RUNNING):
         if job.attempts >= MAX_ATTEMPTS:
-            reason = f"it was begun {job.attempts} times and each time the service ended before it: run it again"
-            catalog.store.jobs.update(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+            reason = f"the service ended during each of its {job.attempts} attempts: run it again"
+            _fail(catalog, job.id, reason, INTERRUPTED_CODE)
         else:
             catalog.store.jobs.update(job.id, state=JobState.PENDING)
 
@@ -195,10 +205,9 @@ def _runnable(catalog: Catalog) -> list[AnyJob]:
         failed = [row for row in inputs if row is not None and row.state is JobState.FAILED]
         if failed:
             reason = f"the {failed[0].stage} of target {failed[0].name!r} failed: {failed[0].error}"
-            catalog.store.jobs.update(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+            _fail(catalog, job.id, reason, StageError.code)
         elif broken:
-            reason = f"the jobs that it needs were removed: {broken}"
-            catalog.store.jobs.update(job.id, state=JobState.FAILED, error=reason, finished=int(time.time()))
+            _fail(catalog, job.id, f"the jobs that it needs were removed: {broken}", NotFoundError.code)
         elif all(row is not None and row.state is JobState.COMPLETE for row in inputs):
             runnable.append(job)
     return runnable

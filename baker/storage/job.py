@@ -29,6 +29,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="stage"):
     total_expected: int | None = None
     progress_percent: float = 0.0
     error: str | None = None
+    """Why the job failed."""
+    error_code: str | None = None
+    """Code of that error: `BakeryError.code`, or one of `jobs/queue.py`; None for jobs of older versions."""
     warnings: list[str] = []
     attempts: int = 0
     idempotency_key: str | None = None

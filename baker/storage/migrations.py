@@ -140,3 +140,8 @@ def adapters_of_other_models(db: Database) -> None:
 @MIGRATIONS()
 def memory_plans(db: Database) -> None:
     db.table("jobs").add_column("memory", str)
+
+
+@MIGRATIONS()
+def error_codes(db: Database) -> None:
+    db.table("jobs").add_column("error_code", str)

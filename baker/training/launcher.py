@@ -25,6 +25,9 @@ LENDER_SECONDS = 0.5
 """A training that ends may have lost the weights that it was lent, which is seen so much later at most."""
 LINE_BYTES = 1 << 20
 
+_ERRORS: dict[str, type[StageError]] = {error.code: error for error in (TrainingError, NeedsRoomError)}
+"""Errors of the process that the service handles in their own way; others are raised as a StageError with its code."""
+
 
 async def train(
     spec: TrainSpec,
@@ -101,12 +104,8 @@ async def _follow(
             raise TrainingError(f"the training process said something unknown: {line[:200]!r}") from error
         await on_event(event)
         match event:
-            case events.Failed(message, TrainingError.code):
-                raise TrainingError(message)
-            case events.Failed(message, NeedsRoomError.code):
-                raise NeedsRoomError(message)
-            case events.Failed(message):
-                raise StageError(message)
+            case events.Failed(message, code):
+                raise _ERRORS.get(code, StageError)(message, code=code)
             case events.Done():
                 is_done = True
     status = await process.wait()

@@ -93,6 +93,8 @@ class JobStatus(Body, frozen=True, kw_only=True):
     progress_percent: float | None
     total_expected: int | None
     error: str | None
+    error_code: str | None
+    """Kind of failure, such as CANCELLED, DISK_ERROR or TRAINING_FAILED."""
     warnings: list[str]
     """What was done otherwise than asked, and why."""
     config: dict[str, Any] | None
@@ -140,6 +142,8 @@ class Bake(Body, frozen=True, kw_only=True):
     lines: None = None
     progress_percent: float | None
     error: str | None
+    error_code: str | None
+    """Kind of failure, such as CANCELLED, DISK_ERROR or TRAINING_FAILED."""
     warnings: list[str]
     config: dict[str, Any]
     model_name: list[str] | None

@@ -230,7 +230,7 @@ def test_a_last_checkpoint_that_does_not_fit_fails_clearly_and_costs_no_training
         heard = [events.decode(line) for line in process.stdout]
         assert process.wait() == 1
     assert isinstance(heard[-1], events.Failed)
-    assert heard[-1].message == "the disk refused to work (File too large): mend that and run it again"
+    assert heard[-1] == events.Failed("disk error (File too large): fix the cause, then run it again", "DISK_ERROR")
     assert not list((tmp_path / "out").glob("*"))
     assert next(event for event in finish(spec) if isinstance(event, events.Resumed)).step >= 39
     assert_same(spec, whole)

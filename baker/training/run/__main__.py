@@ -30,7 +30,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from baker.errors import BakeryError, StageError, TrainingError
+from baker.errors import BakeryError, StageError, TrainingError, disk_error
 from baker.training import events
 from baker.training.devices import openmp
 from baker.training.devices.ranks import is_alone, is_first, joined
@@ -69,8 +69,8 @@ def main(arguments: list[str], is_stopping: Callable[[], bool] = lambda: False) 
     except OSError as error:
         traceback.print_exc()
         if is_first():
-            message = f"the disk refused to work ({error.strerror}): mend that and run it again"
-            emit(events.Failed(message, StageError.code))
+            failure = disk_error(error)
+            emit(events.Failed(failure.message, failure.code))
         return 1
     except Exception as error:
         traceback.print_exc()

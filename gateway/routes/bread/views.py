@@ -91,6 +91,7 @@ def bake(
         id=None if job is None else job.id,
         progress_percent=None if job is None else job.progress_percent,
         error=None if job is None else job.error,
+        error_code=None if job is None else job.error_code,
         warnings=[] if job is None else job.warnings,
         config=msgspec.to_builtins(config),
         model_name=[known.name for known in checkpoints if known.is_served] if is_complete else None,
@@ -191,7 +192,8 @@ def _edge(edge: lineage.Edge) -> responses.EdgeRow:
 
 def _job_fields(job: TargetJob | None) -> dict[str, Any]:
     if job is None:
-        nothing = dict.fromkeys(("job_id", "id", "progress_percent", "total_expected", "error", "config", "parameters"))
+        fields = "job_id", "id", "progress_percent", "total_expected", "error", "error_code", "config", "parameters"
+        nothing = dict.fromkeys(fields)
         return {"status": JobState.NOT_STARTED, "lines": 0, "warnings": [], **nothing}
     config = _target_config(job.config)
     return {
@@ -202,6 +204,7 @@ def _job_fields(job: TargetJob | None) -> dict[str, Any]:
         "progress_percent": job.progress_percent,
         "total_expected": job.total_expected,
         "error": job.error,
+        "error_code": job.error_code,
         "warnings": job.warnings,
         "config": config,
         "parameters": config,

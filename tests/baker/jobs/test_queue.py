@@ -144,7 +144,7 @@ async def test_rollouts_carry_tool_calls_and_say_when_tools_are_not_shown(tmp_pa
     assert all(row["tool_calls"][0]["function"]["name"] == "look" for row in calling)
     assert all(row["messages"][-1]["tool_calls"] == row["tool_calls"] for row in calling)
     assert all(not row["tool_calls"] and "tool_calls" not in row["messages"][-1] for row in rows if row not in calling)
-    assert any("shows no tools" in warning for warning in done.warnings) is not renders_tools
+    assert any("does not show tools" in warning for warning in done.warnings) is not renders_tools
 
 
 async def test_a_running_job_can_be_cancelled_and_run_again(service: Service) -> None:
@@ -156,6 +156,7 @@ async def test_a_running_job_can_be_cancelled_and_run_again(service: Service) ->
     cancelled = await service.jobs.cancel(Stage.ROLLOUT, USER, "repo", "target")
     assert cancelled is not None
     assert (cancelled.id, cancelled.state, cancelled.error) == (first.id, JobState.FAILED, "cancelled")
+    assert cancelled.error_code == "CANCELLED"
     assert service.engine.running == 0, "the engine works for nobody"
     assert await service.jobs.cancel(Stage.ROLLOUT, USER, "repo", "target") == cancelled
     service.engine.gate.set()
@@ -173,9 +174,9 @@ async def test_a_job_that_waits_can_be_cancelled_and_fails_what_waits_for_it(tmp
         await service.start(Stage.STIM)
         await service.start(Stage.ROLLOUT)
         cancelled = await service.jobs.cancel(Stage.STIM, USER, "repo", "target")
-        assert cancelled is not None and cancelled.error == "cancelled"
+        assert cancelled is not None and (cancelled.error, cancelled.error_code) == ("cancelled", "CANCELLED")
         rollout = await service.ended(Stage.ROLLOUT)
-        assert "failed: cancelled" in (rollout.error or "")
+        assert "failed: cancelled" in (rollout.error or "") and rollout.error_code == "STAGE_FAILED"
         engine.ready.set()
         await service.start(Stage.STIM)
         assert (await service.ended(Stage.STIM)).state is JobState.COMPLETE
@@ -249,7 +250,7 @@ async def test_a_broken_item_fails_the_stage_with_its_reason_and_keeps_the_rest(
         job = await service.ended(Stage.ROLLOUT)
         assert (job.state, job.lines) == (JobState.FAILED, 1)
         assert "stimulus 1" in (job.error or "")
-        assert "refuses" in (job.error or "")
+        assert "refuses" in (job.error or "") and job.error_code == "ROLLOUT_FAILED"
 
 
 async def test_a_failed_stim_fails_what_waits_for_it(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ async def test_a_failed_stim_fails_what_waits_for_it(tmp_path: Path) -> None:
         await service.start(Stage.STIM)
         await service.start(Stage.ROLLOUT)
         stim, rollout = await service.ended(Stage.STIM), await service.ended(Stage.ROLLOUT)
-        assert "1 distinct questions of the 5" in (stim.error or "")
+        assert "1 distinct questions of the 5" in (stim.error or "") and stim.error_code == "STIM_FAILED"
         assert stim.lines == 1, "what was made stays readable"
         assert rollout.state is JobState.FAILED
         assert "stim of target 'target' failed" in (rollout.error or "")
@@ -341,7 +342,7 @@ async def test_a_job_that_takes_the_service_down_each_time_is_given_up(tmp_path:
     async with running(service):
         failed = await service.ended(Stage.STIM)
         assert failed.state is JobState.FAILED
-        assert "5 times" in (failed.error or "")
+        assert "each of its 5 attempts" in (failed.error or "") and failed.error_code == "INTERRUPTED"
 
 
 async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished_first(service: Service) -> None:

@@ -102,7 +102,7 @@ async def test_its_adapter_is_kept_for_download_and_never_served(
         assert (job.state, job.error) == (JobState.COMPLETE, None)
         assert (publisher.proved, publisher.published) == ([], [])
         assert await steps_kept(service) == [5, 2] and job.loss is not None and job.loss.eval_kl == 0.1
-        assert any("one of 'small', which is not served here" in warning for warning in job.warnings)
+        assert any("the adapter is for 'small', which is not served here" in warning for warning in job.warnings)
         (spec,) = training.specs
         assert (spec.base_model, spec.base_model_name) == (str(tmp_path / "models" / "small"), "small")
         assert spec.neutral == []

@@ -2,13 +2,14 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from baker.adapters.files import check_adapter
 from baker.adapters.parity import read_parity
-from baker.errors import EngineError, StageError
+from baker.errors import EngineError, NeedsRoomError, StageError, TrainerLostError, TrainingError
 from baker.training import events, launcher
 from tests.baker.tiny import save_model
 from tests.baker.training.run.test_train import write_spec
@@ -20,6 +21,10 @@ pytestmark = pytest.mark.anyio
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """The service's event loop, which takes fewer arguments for a process than asyncio's own."""
     return "asyncio", {"use_uvloop": True}
+
+
+async def ignore(event: events.TrainEvent) -> None:
+    return
 
 
 async def test_the_process_s_checkpoints_come_back_in_order_and_its_events_one_by_one(tmp_path: Path) -> None:
@@ -42,12 +47,43 @@ async def test_the_process_s_checkpoints_come_back_in_order_and_its_events_one_b
 
 async def test_the_process_s_complaint_is_the_error(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, tmp_path / "gone")
-
-    async def ignore(event: events.TrainEvent) -> None:
-        return
-
     with pytest.raises(StageError, match="gone can't be loaded"):
         await launcher.train(spec, tmp_path, ignore)
+
+
+class Process:
+    """A training process that prints these events and ends with exit code 1."""
+
+    def __init__(self, *heard: events.TrainEvent) -> None:
+        self.stdout = asyncio.StreamReader()
+        self.stdout.feed_data(b"".join(map(events.encode, heard)))
+        self.stdout.feed_eof()
+
+    async def wait(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("TRAINING_FAILED", TrainingError),
+        ("NEEDS_ROOM", NeedsRoomError),
+        ("DISK_ERROR", StageError),
+        ("ADAPTER_INVALID", StageError),
+        ("INTERNAL_ERROR", StageError),
+    ],
+)
+async def test_the_error_keeps_the_process_s_code(code: str, kind: type[StageError]) -> None:
+    process: Any = Process(events.Warned("before"), events.Failed("it broke", code))
+    with pytest.raises(StageError, match=r"^it broke$") as raised:
+        await launcher._follow(process, ignore)
+    assert type(raised.value) is kind and raised.value.code == code
+
+
+async def test_a_process_that_ends_without_a_word_is_lost() -> None:
+    process: Any = Process(events.Warned("before"))
+    with pytest.raises(TrainerLostError, match="ended with exit code 1 before it was done"):
+        await launcher._follow(process, ignore)
 
 
 async def test_a_training_that_took_a_copy_does_not_end_with_the_engine(tmp_path: Path) -> None:
