@@ -1,4 +1,4 @@
-"""docs/bake-config.md says what the code does: every field, its default, and what is refused or warned of."""
+"""docs/bake-config.md agrees with the code: every field, its default, and what is refused or warned about."""
 
 import json
 import re
@@ -87,10 +87,10 @@ def test_every_refusal_and_every_warning_is_tried() -> None:
 
 
 @pytest.mark.parametrize("path", TRIES)
-def test_a_refusal_or_warning_is_as_the_row_says(path: str, catalog: Catalog, tmp_path: Path) -> None:
+def test_a_field_is_refused_or_warned_about_as_its_row_says(path: str, catalog: Catalog, tmp_path: Path) -> None:
     overrides, words = TRIES[path]
-    is_refused, said = said_of(overrides, catalog, tmp_path, has_parent=path in NEEDS_A_PARENT)
-    assert words in said
+    is_refused, messages = outcome_of(overrides, catalog, tmp_path, has_parent=path in NEEDS_A_PARENT)
+    assert words in messages
     assert ("refused" if is_refused else "warned") in ROWS[path][2]
 
 
@@ -100,12 +100,12 @@ def test_a_value_of_another_type_is_refused_at_save(path: str) -> None:
         bake_config(nested(path, {"no": "such"}))
 
 
-def test_nothing_is_said_of_the_defaults(catalog: Catalog, tmp_path: Path) -> None:
-    assert said_of({}, catalog, tmp_path) == (False, "")
+def test_the_defaults_give_no_warnings(catalog: Catalog, tmp_path: Path) -> None:
+    assert outcome_of({}, catalog, tmp_path) == (False, "")
 
 
 @pytest.mark.parametrize(("old", "new"), OLD_NAMES)
-def test_an_old_name_is_the_new_one(old: str, new: str) -> None:
+def test_an_older_name_means_the_newer_one(old: str, new: str) -> None:
     value = "a/b" if "model" in old else 7
     assert bake_config(nested(old, value)) == bake_config(nested(new, value)) != BakeConfig()
 
@@ -118,8 +118,8 @@ def nested(path: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def said_of(overrides: dict[str, Any], catalog: Catalog, folder: Path, has_parent: bool = False) -> tuple[bool, str]:
-    """Save and run a bake as a service would. Returns: whether the run was refused, and all that was said."""
+def outcome_of(overrides: dict[str, Any], catalog: Catalog, folder: Path, has_parent: bool = False) -> tuple[bool, str]:
+    """Save and run a bake as a service would. Returns: whether the run was refused, and the reason or the warnings."""
     user, questions = "admin", {"type": "hardcoded", "questions": ["One?", "Two?"]}
     catalog.put_repo(user, "repo", None)
     catalog.put_prompt(user, "repo", "loud", Prompt(), may_change=True)

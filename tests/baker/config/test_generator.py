@@ -30,7 +30,7 @@ OWN_DEFAULTS: dict[str, dict[str, Any]] = {
     "from_dataset": {"numq": 10, "seed": 42},
     "custom": {"numq": 10, "temperature": 1.0},
 }
-IDLE = {
+UNUSED = {
     "hardcoded": {"model", "temperature", "max_tokens", "dataset", "column", "seed", "template_path"},
     "oneshot_qs": {"questions", "dataset", "column"},
     "persona": {"questions", "dataset", "column", "template_path"},
@@ -51,7 +51,7 @@ def shown(config: TargetConfig) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", TYPES)
 @given(given=st.dictionaries(st.sampled_from(sorted(VALUES)), st.booleans()))
-def test_each_type_takes_every_field_and_shows_what_was_given_and_its_own_defaults(
+def test_each_type_accepts_every_field_and_shows_those_that_were_set_and_its_own_defaults(
     kind: str, given: dict[str, bool]
 ) -> None:
     sent = {field: VALUES[field] if is_set else None for field, is_set in given.items()}
@@ -62,9 +62,9 @@ def test_each_type_takes_every_field_and_shows_what_was_given_and_its_own_defaul
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_fields_without_an_effect_are_known(kind: str) -> None:
+def test_fields_without_an_effect_are_listed(kind: str) -> None:
     generators, _ = detach_templates(config_of({"type": kind, **VALUES}).generators)
-    assert set(generators[0].unused_fields()) == IDLE[kind]
+    assert set(generators[0].unused_fields()) == UNUSED[kind]
     assert config_of({"type": kind}).generators[0].unused_fields() == []
 
 
@@ -100,11 +100,11 @@ def test_a_bad_field_is_named(generator: Any, where: str, complaint: str) -> Non
 
 
 @pytest.mark.parametrize("dataset", ["squad", "questions.jsonl", "org/name", "a.b-c_1"])
-def test_names_of_datasets_are_taken(dataset: str) -> None:
+def test_names_and_hub_ids_of_datasets_are_accepted(dataset: str) -> None:
     assert config_of({"type": "from_dataset", "dataset": dataset}).generators[0].dataset == dataset
 
 
-def test_texts_are_detached_under_their_normal_path() -> None:
+def test_texts_of_templates_are_detached_under_their_normal_paths() -> None:
     config = config_of(
         {"type": "custom", "template_path": "/tmp/../q.txt", "template_content": "One"},
         {"type": "custom", "template_content": "Two"},
@@ -128,7 +128,7 @@ def test_texts_are_detached_under_their_normal_path() -> None:
     assert (again, none) == (generators, {})
 
 
-def test_an_unnamed_text_gets_the_same_name_each_time_and_another_text_another() -> None:
+def test_an_unnamed_text_gets_a_name_that_depends_only_on_the_text() -> None:
     def name(content: str) -> str:
         (detached,), _ = detach_templates(config_of({"type": "custom", "template_content": content}).generators)
         return detached.template_path or ""

@@ -8,17 +8,17 @@ from baker.config.bake import bake_config
 from baker.errors import ConfigError
 
 
-def test_peft_settings_fill_what_the_adapter_s_own_leave_open() -> None:
+def test_peft_config_gives_the_settings_that_baked_adapter_config_lacks() -> None:
     peft = {"r": 3, "lora_alpha": 5, "lora_dropout": 0.1, "target_modules": ["q_proj"], "peft_type": "LORA"}
     adapter = bake_config({"model": {"peft_config": peft, "baked_adapter_config": {"r": 7}}}).model.baked_adapter_config
     assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (7, 5, 0.1)
     assert adapter.target_modules == ["q_proj"]
     template = bake_config({"model": {"baked_adapter_config": {"r": 7, "lora_alpha": 9}}})
     above = bake_config({"model": {"peft_config": {"r": 3}}}, template).model.baked_adapter_config
-    assert (above.r, above.lora_alpha) == (3, 9), "overrides lie over the template, however they are spelled"
+    assert (above.r, above.lora_alpha) == (3, 9), "overrides win over the template, in either spelling"
 
 
-def test_what_peft_itself_writes_down_is_read() -> None:
+def test_a_config_written_by_peft_is_accepted() -> None:
     written = PeftLoraConfig(r=6, lora_alpha=12, task_type="CAUSAL_LM", target_modules="all-linear").to_dict()
     config = bake_config({"model": {"peft_config": msgspec.to_builtins(written)}})
     assert (config.model.baked_adapter_config.r, config.model.baked_adapter_config.lora_alpha) == (6, 12)
@@ -38,13 +38,13 @@ def test_what_peft_itself_writes_down_is_read() -> None:
         ({"bias": "all"}, "model.peft_config: bias 'all' is not supported"),
     ],
 )
-def test_peft_settings_that_would_not_be_served_are_refused_by_name(peft: dict[str, Any], complaint: str) -> None:
+def test_peft_settings_that_are_not_served_are_refused_by_name(peft: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         bake_config({"model": {"peft_config": peft}})
 
 
-def test_no_feature_of_the_installed_peft_is_unknown_here() -> None:
-    """A new one must be looked at: does it ask for something that is not served?"""
+def test_every_setting_of_the_installed_peft_is_known() -> None:
+    """A new setting must be classified: does it ask for something that is not served?"""
     for name in PeftLoraConfig.__dataclass_fields__:
         try:
             bake_config({"model": {"peft_config": {name: ["something"]}}})

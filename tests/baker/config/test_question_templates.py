@@ -36,13 +36,13 @@ def test_no_path_leads_out_of_the_folder(pieces: list[str], separator: str) -> N
 
 
 @given(PLAIN, PLAIN, PLAIN, PLAIN, st.integers(1, 99))
-def test_variables_are_filled_in_and_all_else_stays(a: str, b: str, c: str, prompt: str, numq: int) -> None:
+def test_variables_are_filled_in_and_the_rest_is_unchanged(a: str, b: str, c: str, prompt: str, numq: int) -> None:
     content = f"{a}${{numq}}{b}${{prompt_u}}{c}$$ ${{other}} $"
     rendered = question_templates.render(content, numq=numq, prompt_text=prompt)
     assert rendered == f"{a}{numq}{b}{prompt}{c}$ ${{other}} $"
 
 
-def test_what_is_filled_in_is_not_filled_in_again() -> None:
+def test_variables_in_the_prompt_are_not_filled_in() -> None:
     assert question_templates.render("${prompt_u}", numq=3, prompt_text="cost: ${numq} $$") == "cost: ${numq} $$"
 
 
@@ -59,7 +59,7 @@ def test_what_is_filled_in_is_not_filled_in_again() -> None:
         ("${ numq } ${prompt_u}", r"lacks \$\{numq\}"),
     ],
 )
-def test_a_template_that_can_not_ask_is_refused(content: str, complaint: str) -> None:
+def test_a_template_that_is_blank_too_long_or_lacks_a_variable_is_refused(content: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         question_templates.check_content(content, question_templates.VARIABLES)
 

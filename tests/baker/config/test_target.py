@@ -6,13 +6,13 @@ from baker.config.target import target_config
 from baker.errors import ConfigError
 
 
-def test_old_prompt_names_are_the_new_ones_and_the_new_ones_win() -> None:
+def test_older_names_of_the_prompts_are_accepted_and_newer_ones_win() -> None:
     assert target_config({"u": "loud", "v": ""}).teacher_prompt == "loud"
     assert target_config({"u": "loud", "v": ""}).student_prompt == ""
     assert target_config({"u": "loud", "teacher_prompt": "quiet"}).teacher_prompt == "quiet"
 
 
-def test_the_generators_of_the_guide_are_read() -> None:
+def test_the_generators_of_the_guide_are_accepted() -> None:
     config = target_config({"generators": [{"type": "hardcoded", "questions": ["a?"]}, {"type": "oneshot_qs"}]})
     assert config.generators[0] == Hardcoded(questions=["a?"])
     assert msgspec.convert(msgspec.to_builtins(config), type(config)) == config

@@ -6,7 +6,7 @@ from baker.config.bake import bake_config
 from baker.config.unsupported import refusals, warnings
 
 
-def test_nothing_is_to_be_said_of_the_defaults() -> None:
+def test_the_defaults_give_neither_refusals_nor_warnings() -> None:
     assert refusals(bake_config({})) == warnings(bake_config({})) == []
 
 
@@ -22,14 +22,14 @@ def test_nothing_is_to_be_said_of_the_defaults() -> None:
         ({"data": {"eval_sources": [{}, {}]}}, "data.eval_sources names 2 files"),
     ],
 )
-def test_what_would_change_the_result_is_refused(overrides: dict[str, Any], reason: str) -> None:
+def test_settings_that_would_change_the_result_are_refused(overrides: dict[str, Any], reason: str) -> None:
     config = bake_config(overrides)
-    (found,) = refusals(config)
-    assert reason in found and warnings(config) == []
+    (refusal,) = refusals(config)
+    assert reason in refusal and warnings(config) == []
 
 
 @pytest.mark.parametrize(
-    ("overrides", "warning"),
+    ("overrides", "text"),
     [
         ({"model": {"adapter_paths": ["/x"]}}, "model.adapter_paths has no effect"),
         ({"model": {"parent_peft_dir": "/x"}}, "model.parent_peft_dir has no effect"),
@@ -45,10 +45,10 @@ def test_what_would_change_the_result_is_refused(overrides: dict[str, Any], reas
         ({"activation_checkpoint_cpu_offload": True}, "activation_checkpoint_cpu_offload has no effect"),
     ],
 )
-def test_what_changes_no_result_is_a_warning(overrides: dict[str, Any], warning: str) -> None:
+def test_settings_without_an_effect_on_the_result_give_a_warning(overrides: dict[str, Any], text: str) -> None:
     config = bake_config(overrides)
-    (found,) = warnings(config)
-    assert warning in found and refusals(config) == []
+    (warning,) = warnings(config)
+    assert text in warning and refusals(config) == []
 
 
 @pytest.mark.parametrize(
@@ -62,5 +62,5 @@ def test_what_changes_no_result_is_a_warning(overrides: dict[str, Any], warning:
         {"checkpoint": [{"enabled": False, "auto_resume": True}]},
     ],
 )
-def test_what_is_honoured_is_not_warned_of(overrides: dict[str, Any]) -> None:
+def test_settings_that_take_effect_give_no_warning(overrides: dict[str, Any]) -> None:
     assert warnings(bake_config(overrides)) == []
