@@ -1,14 +1,16 @@
-"""Which adapters are in the engine, who uses them, and who waits for a place.
+"""Which adapters are in the engine, which are in use, and which requests wait for one.
 
 Two places are scarce: *slots* (adapters that may run in one batch; on the device) and *copies* (adapters in host
-memory, from which a slot is filled within a step). A request is let into the engine only once its adapter has both,
-so vLLM itself never has to choose: it would skip a request whose adapter is one too many for as long as the others
-keep coming, and read an adapter that it dropped from disk again in the middle of everybody's batch.
+memory, from which a slot is filled within a step). A request enters the engine only once its adapter has both, so vLLM
+never has to choose. With one adapter too many, vLLM 0.32 would skip its requests for as long as requests for the
+others arrive; and it would read an adapter that it dropped from disk again within a step, which blocks the batch.
 
-An adapter at another strength (its name ends in `@0.5`) is one more adapter here, from the same files: it has an id, a
-slot and a copy of its own, and goes when the adapter itself goes.
+An adapter at another strength (its name ends in `@0.5`) is a separate adapter here, from the same files: it has its own
+id, slot and copy, and is removed with the adapter itself.
 
-Knows no vLLM: a `Loader` does the loading. All of it runs on one event loop and needs no locks.
+Imports no vLLM: a `Loader` does the loading. Everything runs on one event loop and needs no locks.
+
+Over 300 lines: slots, copies and queue are one state, which every method keeps consistent.
 """
 
 import asyncio
@@ -26,14 +28,14 @@ from baker.model_names import at_all_strengths
 
 
 class Loader(Protocol):
-    """What brings weights into the engine and out of it."""
+    """Loads weights into the engine and removes them."""
 
     async def check(self, name: str, path: Path) -> None:
-        """Raises: AdapterError if the files are not fit to be loaded."""
+        """Raises: AdapterError if the files can't be loaded."""
         ...
 
     async def add(self, name: str, number: int, path: Path) -> None:
-        """Takes effect after a `remove` that was begun before. Raises: AdapterError with the engine's reason;
+        """Load an adapter, after each `remove` that was called earlier. Raises: AdapterError with the engine's reason;
         EngineError."""
         ...
 
@@ -42,41 +44,41 @@ class Loader(Protocol):
         ...
 
     def rename(self, name: str, new_name: str, number: int, path: Path) -> None:
-        """What was added is called otherwise, and its files are elsewhere. Never raises."""
+        """Give an added adapter another name, and another path to its files. Never raises."""
         ...
 
 
 class AdapterCounts(NamedTuple):
-    """For `/metrics`."""
+    """Counts for `/metrics`."""
 
     resident: int
-    """In host memory, ready for a slot."""
+    """Number of adapters in host memory, ready for a slot."""
     in_use: int
-    """In a slot, with requests in flight."""
+    """Number of adapters in a slot, with requests in flight."""
     waiting: int
-    """Adapters whose requests wait for a slot."""
+    """Number of adapters whose requests wait for a slot."""
     loads: int
-    """So far."""
+    """Number of loads so far."""
     load_seconds: float
-    """All loads together."""
+    """Duration of all loads together."""
     evictions: int
-    """So far: those that gave their copy's place to another."""
+    """Number of adapters so far that were dropped from host memory for another."""
 
 
 class Adapter:
-    """An adapter that may be asked for, wherever its weights are."""
+    """A registered adapter, loaded or not."""
 
     def __init__(self, name: str, number: int, path: Path) -> None:
         self.name = name
         self.number = number
-        """vLLM's id. Its own for ever: two adapters with one id would silently share weights."""
+        """vLLM's id, never reused: two adapters with one id would silently share weights."""
         self.path = path
         self.in_flight = 0
-        self.gives_way = False
-        """Its new requests queue, so that its slot becomes free for those who wait."""
+        self.yields_slot = False
+        """True if its new requests queue, so that its slot becomes free for a waiting adapter."""
         self.waiting: list[asyncio.Future[Lease]] = []
         self.load: asyncio.Task[None] | None = None
-        """Under way, or done if it is in the engine; a failed one is not kept."""
+        """Task that loads the adapter, or done if it is in the engine; None before, and after a failure."""
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -90,14 +92,14 @@ class Adapter:
 
 
 class Lease:
-    """One request's claim on an adapter (or on the base model): while it is held, the adapter stays where it is."""
+    """One request's claim on an adapter or on the base model. While it is held, the adapter stays in the engine."""
 
     def __init__(self, adapter: Adapter | None, on_release: Callable[[Adapter], None] = lambda adapter: None) -> None:
         self.adapter = adapter
         self._on_release = on_release
 
     def release(self) -> None:
-        """Give the claim back; again is harmless."""
+        """Give the claim back. May be called again."""
         adapter, self.adapter = self.adapter, None
         if adapter is not None:
             self._on_release(adapter)
@@ -116,30 +118,35 @@ BASE = Lease(None)
 
 
 class AdapterTable:
-    """Slots and copies, and the queue before them.
+    """Slots, copies, and the queue for them.
 
-    The queue is one of adapters, in the order in which they began to wait; all requests of an adapter share its place.
-    While others wait, as many holders of slots as they are give way, those with the oldest turns first: their new
-    requests go to the end of the queue, and their slot changes hands when the requests in flight have ended. So an
-    adapter that is n-th in the queue has its turn after ceil(n / slots) changes of hands, each no longer than
-    the longest request in flight then; steady traffic to the others does not keep it out.
+    The queue holds adapters in the order in which they began to wait; all requests for an adapter share its place. For
+    each waiting adapter one that holds a slot yields it, those that have held theirs longest first: their new requests
+    go to the end of the queue, and the slot passes on when the requests in flight have ended. So the n-th adapter in
+    the queue gets its turn after ceil(n / slots) such changes, each no longer than the longest request in flight then;
+    steady traffic to other adapters does not keep it out.
     """
 
     def __init__(self, loader: Loader, numbers: Iterator[int], *, slots: int, copies: int) -> None:
-        """Args: numbers: where adapters get their ids from; none may come twice."""
+        """
+        Args:
+            numbers: ids for adapters, each only once.
+            slots: most adapters in one batch.
+            copies: most adapters in host memory; at least `slots` are used.
+        """
         self._loader = loader
         self._numbers = numbers
         self._slots = slots
         self._copies = max(copies, slots)
         self._known: dict[str, Adapter] = {}
-        # The others are sets that keep an order. By adapter and not by name: a name that is forgotten may be given
-        # again while its last requests run.
+        # The next three are ordered sets. Their keys are adapters, not names: a forgotten name may be registered again
+        # while its last requests run.
         self._resident: dict[Adapter, None] = {}
-        """Loaded or loading; least recently used first."""
+        """Adapters loaded or loading; least recently used first."""
         self._holders: dict[Adapter, None] = {}
-        """Those that hold a slot, by turn."""
+        """Adapters that hold a slot; longest first."""
         self._queue: dict[Adapter, None] = {}
-        """Those that requests wait for, first come first."""
+        """Adapters that requests wait for; longest first."""
         self._loads = self._evictions = 0
         self._load_seconds = 0.0
 
@@ -162,7 +169,7 @@ class AdapterTable:
         return adapter is not None and adapter.is_loaded
 
     def first(self) -> tuple[str, Path] | None:
-        """Name and folder of an adapter that is loaded; None if none is."""
+        """Name and folder of a loaded adapter; None if none is loaded."""
         return next(((adapter.name, adapter.path) for adapter in self._resident if adapter.is_loaded), None)
 
     def in_flight(self, name: str) -> int:
@@ -170,9 +177,9 @@ class AdapterTable:
         return 0 if adapter is None else adapter.in_flight
 
     def register(self, name: str, path: Path) -> None:
-        """From now on `name` may be claimed. Loads nothing.
+        """Allow claims of `name`. Loads nothing.
 
-        Raises: AdapterError if the name stands for another path, since an adapter never changes under its name.
+        Raises: AdapterError if the name means another path: what a name means never changes.
         """
         known = self._known.get(name)
         if known is None:
@@ -181,7 +188,7 @@ class AdapterTable:
             raise AdapterError(f"adapter {name!r} is already loaded, from {known.path}: use a new name for {path}")
 
     def rename(self, name: str, new_name: str, path: Path) -> None:
-        """An adapter whose files were moved to `path` is claimed by a new name from now on; loaded, it stays so.
+        """Give an adapter, whose files were moved to `path`, a new name. If it is loaded, it stays loaded.
 
         Does nothing if `name` isn't registered. Raises: AdapterError if `new_name` is.
         """
@@ -196,7 +203,7 @@ class AdapterTable:
         self._loader.rename(name, new_name, adapter.number, path)
 
     async def claim(self, name: str) -> Lease:
-        """The right to use the adapter, once it is in the engine and has a slot; waits for its turn.
+        """Wait until the adapter is in the engine and has a slot, and claim it.
 
         Raises: NotFoundError if the name isn't registered, or is forgotten while this waits; AdapterError if it can't
         be loaded; EngineError.
@@ -204,7 +211,7 @@ class AdapterTable:
         adapter = self._known.get(name)
         if adapter is None:
             raise NotFoundError(f"adapter {name!r} is not loaded")
-        # Should vLLM ever read it again within a step, its engine would die of a file that is gone.
+        # If vLLM ever read it again within a step, a missing file would kill its engine.
         if not (adapter.path / ADAPTER_CONFIG).is_file():
             raise AdapterError(f"the files of adapter {name!r} are gone from {adapter.path}")
         lease = await self._turn(adapter)
@@ -216,13 +223,13 @@ class AdapterTable:
         return lease
 
     async def forget(self, name: str) -> None:
-        """No new request finds the adapter, at any strength; those in flight end, and then its weights leave the
-        engine."""
-        known = [self._known.pop(each) for each in at_all_strengths(name) if each in self._known]
-        for adapter in known:
+        """Forget the adapter at every strength: new requests can't claim it, those in flight finish, and then it is
+        removed from the engine."""
+        forgotten = [self._known.pop(each) for each in at_all_strengths(name) if each in self._known]
+        for adapter in forgotten:
             self._fail_waiting(adapter, NotFoundError(f"adapter {adapter.name!r} was removed"))
         self._settle()
-        await asyncio.gather(*map(self._drop, known))
+        await asyncio.gather(*map(self._drop, forgotten))
 
     async def _drop(self, adapter: Adapter) -> None:
         await adapter.idle.wait()
@@ -232,15 +239,15 @@ class AdapterTable:
             await self._loader.remove(adapter.name, adapter.number)
 
     def close(self, reason: str) -> None:
-        """The engine is gone: whoever waits is told so."""
+        """Fail all waiting requests with an EngineError: the engine has ended."""
         for adapter in list(self._queue):
             self._fail_waiting(adapter, EngineError(reason))
 
     # Slots
 
     async def _turn(self, adapter: Adapter) -> Lease:
-        """A lease, given at once or when its turn comes."""
-        may_join = adapter.holds_slot and not adapter.gives_way
+        """A lease, at once or when its turn comes."""
+        may_join = adapter.holds_slot and not adapter.yields_slot
         if may_join or (not self._queue and not adapter.holds_slot and len(self._holders) < self._slots):
             return self._grant(adapter)
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
@@ -261,7 +268,7 @@ class AdapterTable:
 
     def _grant(self, adapter: Adapter) -> Lease:
         if not adapter.holds_slot:
-            adapter.gives_way = False
+            adapter.yields_slot = False
             adapter.idle.clear()
             self._holders[adapter] = None
         adapter.in_flight += 1
@@ -278,18 +285,18 @@ class AdapterTable:
             self._settle()
 
     def _settle(self) -> None:
-        """Give free slots to the first in line, and see to it that as many become free as are waited for."""
+        """Give free slots to the first adapters in the queue, and make as many holders yield as adapters wait."""
         while self._queue and len(self._holders) < self._slots:
             self._admit(next(iter(self._queue)))
         newcomers = itertools.islice((adapter for adapter in self._queue if not adapter.holds_slot), self._slots)
         wanted = sum(1 for _ in newcomers)
         for place, holder in enumerate(list(self._holders)):
-            holder.gives_way = place < wanted
-            if not holder.gives_way and holder.waiting:
+            holder.yields_slot = place < wanted
+            if not holder.yields_slot and holder.waiting:
                 self._admit(holder)
 
     def _admit(self, adapter: Adapter) -> None:
-        """The turn of all who wait for it has come."""
+        """Grant the adapter to all requests that wait for it."""
         del self._queue[adapter]
         waiting, adapter.waiting = adapter.waiting, []
         for future in waiting:
@@ -306,21 +313,21 @@ class AdapterTable:
     # Copies
 
     async def _loaded(self, adapter: Adapter) -> None:
-        """Until the adapter, which holds a slot, is in the engine. Callers that come while it loads share the load."""
+        """Wait until the adapter, which holds a slot, is in the engine. Concurrent callers share one load."""
         if adapter.load is None:
-            # The load has a claim of its own: its callers may leave, and it must not be evicted under way.
+            # The load has its own lease: its callers may leave, and it must not be evicted while it loads.
             adapter.load = asyncio.create_task(self._load(adapter, self._grant(adapter)), name=f"load {adapter.name}")
             adapter.load.add_done_callback(_note)
         if not adapter.load.done():
             await asyncio.shield(adapter.load)
 
     async def _load(self, adapter: Adapter, lease: Lease) -> None:
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             await self._loader.check(adapter.name, adapter.path)
             self._resident[adapter] = None
-            evicted = self._evicted()
-            # Both at once: they take effect in this order, and a busy engine looks up only between two steps.
+            evicted = self._evict()
+            # Sent together: they take effect in this order, and a busy engine reads messages only between two steps.
             *_, failure = await asyncio.gather(
                 *(self._loader.remove(old.name, old.number) for old in evicted),
                 self._loader.add(adapter.name, adapter.number, adapter.path),
@@ -329,7 +336,7 @@ class AdapterTable:
             if failure is not None:
                 raise failure
             self._loads += 1
-            self._load_seconds += time.monotonic() - began
+            self._load_seconds += time.monotonic() - start
         except BaseException:
             self._resident.pop(adapter, None)
             adapter.load = None  # the next request tries again
@@ -337,10 +344,11 @@ class AdapterTable:
         finally:
             lease.release()
 
-    def _evicted(self) -> list[Adapter]:
-        """Those, least recently used first, that must go so that there is room; never one that is in use.
+    def _evict(self) -> list[Adapter]:
+        """Take surplus adapters out of `_resident`, least recently used first, never one that is in use.
 
-        There always are enough: who is in use or loads holds a slot, and there are no fewer copies than slots.
+        There are always enough: each adapter that is used or loading holds a slot, and there are at least as many
+        copies as slots.
         """
         surplus = max(0, len(self._resident) - self._copies)
         idle = (adapter for adapter in self._resident if not adapter.holds_slot)
@@ -353,6 +361,6 @@ class AdapterTable:
 
 
 def _note(load: "asyncio.Task[None]") -> None:
-    """Its callers have the error; if they have all left, nobody is to be told that nobody read it."""
+    """Read the load's error, or asyncio warns about it if all callers have left; callers get it in any case."""
     if not load.cancelled():
         load.exception()

@@ -1,4 +1,8 @@
-"""Makes vLLM answer the death of its engine with 503, in whole answers and in streams."""
+"""Makes vLLM answer the death of its engine with 503, in whole answers and in streams.
+
+vLLM 0.32 reports it as an internal error, 500, whose message points to a stack trace above (EngineDeadError), since
+its own server ends then; ours starts another engine. Remove this when EngineDeadError is a 503 in vLLM.
+"""
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -11,10 +15,7 @@ GONE = "the engine died and is being restarted: try again in half a minute"
 
 
 def explain_death(llm: "AsyncLLM") -> None:
-    """Let vLLM's handlers answer a death as what it is to a client, 503, in whole answers and in streams.
-
-    vLLM's own EngineDeadError is an internal error, 500, that tells of a stack trace above.
-    """
+    """Replace the places where vLLM raises EngineDeadError."""
     client, requests = llm.engine_core, llm.output_processor.request_states
 
     def ensure_alive() -> None:
@@ -22,7 +23,8 @@ def explain_death(llm: "AsyncLLM") -> None:
             raise gone_error()
 
     def propagate_error(error: Exception) -> None:
-        # To each its own: one that is raised in many places gathers the stack traces of all, and all of them log it.
+        # One error for each request: an error that is raised in many places collects all their stack traces, and each
+        # place logs them.
         for state in requests.values():
             state.queue.put(gone_error() if client.resources.engine_dead else error)
 
@@ -32,7 +34,7 @@ def explain_death(llm: "AsyncLLM") -> None:
 
 
 def gone_error() -> Exception:
-    """An error that vLLM passes on as one of a dead engine, and answers as one that it expected."""
+    """An error that vLLM treats as a dead engine's, and answers with 503 and our message."""
     from vllm.exceptions import GracefulHTTPError
     from vllm.v1.engine.exceptions import EngineDeadError
 

@@ -1,8 +1,10 @@
-"""Tool calls that fit their schema, also from models that were never taught to make them.
+"""Tool calls that fit their schema, also from models that were not trained for tools.
 
-vLLM holds a forced call (`required` or a named function) to the form that the parser reads, but its arguments to their
-schema only where the function says `strict`; and it allows any amount of whitespace in them, of which small models make
-use until their tokens are spent. An answer that ends within a call loses the whole ones before it, too.
+vLLM 0.32 has three faults here. It forces a call (`required` or a named function) into the parser's format, but its
+arguments into their schema only if the function is `strict`. It allows any amount of whitespace in arguments, which
+small models write until their tokens are used up. And if an answer ends within a call, its complete calls are lost too.
+
+Remove this when vLLM enforces the schema of forced calls, limits whitespace, and returns complete calls.
 """
 
 from typing import Any
@@ -16,17 +18,17 @@ MAX_WHITESPACE = 1
 
 
 def install(parser: str) -> None:
-    """Put a stricter parser in the place of vLLM's; before vLLM makes its handlers, and again is harmless."""
+    """Replace vLLM's parser of this name by a stricter one, before vLLM makes its handlers. May be called again."""
     if parser not in ToolParserManager.list_registered():
-        return  # vLLM says so, with those that there are
-    known = ToolParserManager.get_tool_parser(parser)
-    if getattr(known, "is_strict", False):
+        return  # vLLM refuses the name, with a list of those that it has
+    stock = ToolParserManager.get_tool_parser(parser)
+    if getattr(stock, "is_strict", False):
         return
-    ToolParserManager.register_module(name=parser, module=_stricter(known))
+    ToolParserManager.register_module(name=parser, module=_stricter(stock))
 
 
-def _stricter(known: type[Any]) -> type[Any]:
-    class StricterToolParser(known):  # type: ignore[misc]  # vLLM's classes are Any to us
+def _stricter(stock: type[Any]) -> type[Any]:
+    class StricterToolParser(stock):  # type: ignore[misc]  # vLLM's classes are Any to us
         is_strict = True
 
         def get_structural_tag(
@@ -40,12 +42,12 @@ def _stricter(known: type[Any]) -> type[Any]:
             return tag
 
         def extract_tool_calls(self, model_output: str, request: Any) -> Any:
-            found = super().extract_tool_calls(model_output, request)
+            parsed = super().extract_tool_calls(model_output, request)
             end = getattr(self, "tool_call_end_token", None)
-            if found.tools_called or not isinstance(end, str) or end not in model_output:
-                return found
-            whole = model_output[: model_output.rindex(end) + len(end)]
-            return found if whole == model_output else super().extract_tool_calls(whole, request)
+            if parsed.tools_called or not isinstance(end, str) or end not in model_output:
+                return parsed
+            complete = model_output[: model_output.rindex(end) + len(end)]
+            return parsed if complete == model_output else super().extract_tool_calls(complete, request)
 
     return StricterToolParser
 

@@ -1,16 +1,21 @@
-"""What vLLM tells of each step: a sign of life, and its numbers for Prometheus without their leak."""
+"""vLLM's statistics of each step: counted as progress, and given to Prometheus without a leak.
+
+vLLM 0.32 keeps a time series for every set of adapters that ever ran or waited together (`vllm:lora_requests_info`),
+so `/metrics` grows with them. Remove `prometheus_logger` when vLLM drops old sets. `Pulse` corrects nothing: it
+implements vLLM's interface for loggers.
+"""
 
 from typing import Any
 
 
 class Pulse:
-    """How many results of steps have come back from the engine core: it lives as long as this number grows."""
+    """Counts the step results that came back from the engine core, which makes progress while this number grows."""
 
     def __init__(self) -> None:
         self.steps = 0
 
     def logger(self, config: Any, engine_index: int = 0) -> Any:
-        """For vLLM, which tells its loggers of each step."""
+        """A logger for vLLM, which calls its loggers after each step."""
         from vllm.v1.metrics.loggers import StatLoggerBase
 
         pulse = self
@@ -27,8 +32,7 @@ class Pulse:
 
 
 def prometheus_logger() -> type:
-    """vLLM's own, which otherwise keeps a time series for every set of adapters that ever ran or waited together, and
-    `/metrics` grows with them. Only the present set is kept."""
+    """The class of vLLM's Prometheus logger, changed to keep only the present set of adapters."""
     from vllm.v1.metrics.loggers import PrometheusStatLogger
 
     class Prometheus(PrometheusStatLogger):  # type: ignore[misc]  # vLLM's classes are Any to us

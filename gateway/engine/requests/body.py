@@ -1,4 +1,4 @@
-"""The bytes of a request -> its fields, without keeping others waiting for it. Knows no vLLM."""
+"""The bytes of a request -> its fields, without blocking the event loop for long. Imports no vLLM."""
 
 import contextlib
 import json
@@ -11,26 +11,26 @@ from baker.errors import InvalidInputError
 from gateway.errors import FieldRefusedError
 
 MAX_NESTED = 200_000
-"""Lists and objects in a body. Millions fit into its bytes, and reading them would keep everybody waiting."""
+"""Most lists and objects in a body. Millions fit into its bytes, and parsing them would block all other requests."""
 MAX_VALUES = 4_000_000
-"""Values in a body."""
+"""Most values in a body."""
 MAX_SEARCHED = 1 << 20
-"""Bytes of a broken body that are searched for what broke it."""
+"""Most bytes of a broken body that are searched for the field at fault."""
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse(body: bytes) -> dict[str, Any]:
     """The fields of a request, those of a nested `extra_body` among them.
 
-    OpenAI's library flattens `extra_body` before it sends it; scripts that post JSON by themselves don't.
-    Raises: InvalidInputError; FieldRefusedError, which is one, where it is a field that is wrong.
+    OpenAI's library flattens `extra_body` before it sends it; scripts that post JSON directly don't.
+    Raises: InvalidInputError; its subclass FieldRefusedError if one field is at fault.
     """
     if body.count(b"[") + body.count(b"{") > MAX_NESTED or body.count(b",") > MAX_VALUES:
         raise InvalidInputError(f"the body has more than {MAX_NESTED} lists and objects, or {MAX_VALUES} values")
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FieldRefusedError(_halved(body), f"the body is not valid JSON: {error}") from error
+        raise FieldRefusedError(_field_with_half_pair(body), f"the body is not valid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InvalidInputError("the body must be a JSON object")
     extra = fields.pop("extra_body", None)
@@ -39,11 +39,11 @@ def parse(body: bytes) -> dict[str, Any]:
     return {**(extra or {}), **fields}
 
 
-def _halved(body: bytes) -> str | None:
-    """The field with half of a surrogate pair, as clients send that cut a text within an emoji; None if none has."""
+def _field_with_half_pair(body: bytes) -> str | None:
+    """The field that holds half of a surrogate pair, which clients send if they cut a text within an emoji; or None."""
     if len(body) > MAX_SEARCHED or SURROGATE.search(body) is None:
         return None
-    with contextlib.suppress(ValueError, AttributeError, RecursionError):  # json takes halves for characters
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):  # json accepts halves as characters
         for name, value in json.loads(body).items():
             if any("\ud800" <= character <= "\udfff" for character in json.dumps(value, ensure_ascii=False)):
                 return str(name)
@@ -51,8 +51,8 @@ def _halved(body: bytes) -> str | None:
 
 
 def model_of(fields: dict[str, Any]) -> str:
-    """The model that the client named. Raises: InvalidInputError if it named none."""
+    """The model that the client named. Raises: FieldRefusedError if it named none."""
     name = fields.get("model")
     if not isinstance(name, str) or not name:
-        raise FieldRefusedError("model", "model must be the name of a model, as GET /v1/models lists them")
+        raise FieldRefusedError("model", "model must be the name of a model; GET /v1/models lists them")
     return name

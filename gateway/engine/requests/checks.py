@@ -1,6 +1,6 @@
-"""What vLLM would answer with an internal error, a Python message, or a long silence is refused here, by its field.
+"""Refuses, by field, bodies that vLLM would answer with an internal error, a Python message, or a long silence.
 
-Everything else about a request is vLLM's to judge. Knows no vLLM.
+vLLM checks everything else about a request. Imports no vLLM.
 """
 
 from typing import Any
@@ -8,36 +8,42 @@ from typing import Any
 from gateway.errors import FieldRefusedError
 
 MAX_CHOICES = 4096
-"""Of one grammar: 20,000 took 24 s of the engine's time, and everybody waited."""
+"""Most choices in one grammar: 20,000 blocked the engine for 24 s."""
 MAX_GRAMMAR_VALUES, MAX_GRAMMAR_CHARACTERS = 16_384, 131_072
-"""Of all that holds an answer to a form, descriptions left out. One schema of 130,000 values held everybody up for 4 s
-while it was checked, and took 31 s to compile; an `enum` of 100,000 took minutes."""
+"""Most values and characters in a grammar or schema, without descriptions. One schema of 130,000 values blocked the
+event loop for 4 s while it was checked, and took 31 s to compile; an `enum` of 100,000 took minutes."""
 MAX_MESSAGES = 4096
-"""Messages, and parts of them. 500,000 held everybody up for many seconds while their form was checked."""
+"""Most messages and parts of messages together. Checking 500,000 blocked the event loop for many seconds."""
 MAX_TOOLS = 1024
 MAX_PROMPTS = 1024
-"""Of one completion; vLLM's own limit, which it looks at last where they are lists of token ids."""
+"""Most prompts in one completion: vLLM's own limit, which it checks last if they are lists of token ids."""
 MAX_STOPS = 4
-"""As at OpenAI, and vLLM's own limit, of which it says only that a list is no string."""
+"""Most stop strings: OpenAI's limit and vLLM's, but vLLM's message says only that a list is no string."""
 MAX_PROMPT_LOGPROBS = 20
-"""vLLM's own default, and ours for each token of an answer is higher: those of a prompt come all at once, and 64 for
-1,900 tokens held everybody up for a second."""
+"""Most log-probabilities for each token of a prompt: vLLM's default. It is lower than our limit for answers, because
+those of a prompt come all at once: 64 for 1,900 tokens blocked the event loop for a second."""
 MAX_TOKENIZED = 1 << 20
-"""Characters of a text to be tokenized; what is to be answered is bounded by the context window."""
+"""Most characters of a text to tokenize. The context window limits prompts."""
 MAX_DETOKENIZED = 1 << 18
-"""Tokens that are to be a text: a million held everybody up for a second."""
+"""Most tokens to turn into text: a million blocked the event loop for a second."""
 
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-"""How the longest answer is called."""
+"""Names of the field that limits an answer's length."""
 TEXTS = frozenset(
     {"messages", "input", "prompt", "system", "instructions", "tools"}
     | {"response_format", "structured_outputs", "text", "output_config"}
 )
-"""Fields whose numbers stay text: conversations and schemas."""
+"""Fields with conversations and schemas, whose numbers reach the engine only as text."""
 
 
 def check(kind: str, fields: dict[str, Any], *, max_n: int) -> None:
-    """Raises: FieldRefusedError. Args: kind: the name of a `surface.Kind`."""
+    """Check the fields of a request.
+
+    Args:
+        kind: name of a `kinds.Kind`.
+        max_n: most answers to one request.
+    Raises: FieldRefusedError.
+    """
     match kind:
         case "chat":
             _check_messages(fields.get("messages"))
@@ -69,17 +75,17 @@ def check(kind: str, fields: dict[str, Any], *, max_n: int) -> None:
 
 
 def grammar_field(fields: dict[str, Any]) -> str | None:
-    """The field that holds the request to a grammar, if one does."""
+    """The field that forces the answer into a grammar, if there is one."""
     for name in ("structured_outputs", "response_format", "text", "output_config"):
         form = fields.get(name)
         if name in ("text", "output_config"):
             form = form.get("format") if isinstance(form, dict) else None
         if form and not (isinstance(form, dict) and form.get("type") == "text"):
             return name
-    return "tools" if _holds_to_tools(fields) else None
+    return "tools" if _forces_tools(fields) else None
 
 
-def _holds_to_tools(fields: dict[str, Any]) -> bool:
+def _forces_tools(fields: dict[str, Any]) -> bool:
     tools, choice = fields.get("tools"), fields.get("tool_choice")
     if not tools or not isinstance(tools, list):
         return False
@@ -113,25 +119,26 @@ def _check_prompt(prompt: Any) -> None:
         return
     kinds = {type(part) for part in prompt}
     if kinds != {int} and len(prompt) > MAX_PROMPTS:
-        raise FieldRefusedError("prompt", f"prompt holds {len(prompt)} texts, at most {MAX_PROMPTS} are taken")
+        raise FieldRefusedError("prompt", f"prompt has {len(prompt)} texts; at most {MAX_PROMPTS} are allowed")
     if len(kinds) > 1 or not kinds <= {str, int, list}:
         raise FieldRefusedError(
             "prompt",
-            "prompt must be a text, a list of texts, a list of token ids, or a list of such lists: one of them",
+            "prompt must be a text, a list of texts, a list of token ids, or a list of lists of token ids",
         )
 
 
 def _check_response(fields: dict[str, Any]) -> None:
     if fields.get("background"):
-        raise FieldRefusedError("background", "background is not offered: wait for the answer, or stream it")
+        raise FieldRefusedError("background", "background is not supported: wait for the answer, or stream it")
     if fields.get("previous_response_id") is not None:
         raise FieldRefusedError(
-            "previous_response_id", "responses are not kept here: send the whole conversation as input"
+            "previous_response_id", "responses are not stored here: send the whole conversation as input"
         )
 
 
 def _is_beyond_64_bits(value: Any) -> bool:
-    """vLLM can't send such an integer to its engine, notices it late, and never forgets the request."""
+    """Whether a number needs more than 64 bits. vLLM can't send it to its engine, notices that late, and never drops
+    the request."""
     match value:
         case int() | float():
             return not -(2**63) <= value < 2**63
@@ -142,62 +149,61 @@ def _is_beyond_64_bits(value: Any) -> bool:
     return False
 
 
-def _check_count(field: str, found: Any) -> None:
-    if not isinstance(found, list):
+def _check_count(field: str, entries: Any) -> None:
+    if not isinstance(entries, list):
         return
-    parts = sum(
-        len(content) for one in found if isinstance(one, dict) and isinstance(content := one.get("content"), list)
-    )
-    if len(found) + parts > MAX_MESSAGES:
+    contents = [entry.get("content") for entry in entries if isinstance(entry, dict)]
+    parts = sum(len(content) for content in contents if isinstance(content, list))
+    if len(entries) + parts > MAX_MESSAGES:
         raise FieldRefusedError(
-            field, f"{field} has {len(found)} entries with {parts} parts, at most {MAX_MESSAGES} together are taken"
+            field, f"{field} has {len(entries)} entries with {parts} parts; at most {MAX_MESSAGES} together are allowed"
         )
 
 
-def _check_size(field: str, found: Any) -> None:
-    if isinstance(found, str) and len(found) > MAX_TOKENIZED:
-        raise FieldRefusedError(field, f"{field} has {len(found)} characters, at most {MAX_TOKENIZED} are taken")
+def _check_size(field: str, text: Any) -> None:
+    if isinstance(text, str) and len(text) > MAX_TOKENIZED:
+        raise FieldRefusedError(field, f"{field} has {len(text)} characters; at most {MAX_TOKENIZED} are allowed")
 
 
-def _check_tokens(found: Any) -> None:
-    if isinstance(found, list) and len(found) > MAX_DETOKENIZED:
-        raise FieldRefusedError("tokens", f"there are {len(found)} tokens, at most {MAX_DETOKENIZED} are taken")
+def _check_tokens(tokens: Any) -> None:
+    if isinstance(tokens, list) and len(tokens) > MAX_DETOKENIZED:
+        raise FieldRefusedError("tokens", f"there are {len(tokens)} tokens; at most {MAX_DETOKENIZED} are allowed")
 
 
 def _check_stop(stop: Any) -> None:
     if isinstance(stop, list) and len(stop) > MAX_STOPS:
-        raise FieldRefusedError("stop", f"stop has {len(stop)} strings, at most {MAX_STOPS} are taken")
+        raise FieldRefusedError("stop", f"stop has {len(stop)} strings; at most {MAX_STOPS} are allowed")
 
 
 def _check_tools(tools: Any) -> None:
     if isinstance(tools, list) and len(tools) > MAX_TOOLS:
-        raise FieldRefusedError("tools", f"there are {len(tools)} tools, at most {MAX_TOOLS} are taken")
+        raise FieldRefusedError("tools", f"there are {len(tools)} tools; at most {MAX_TOOLS} are allowed")
 
 
-def _check_n(n: Any, most: int) -> None:
-    if _number(n) > most:
-        raise FieldRefusedError("n", f"n is {n}, at most {most} answers are given to one request")
+def _check_n(n: Any, max_n: int) -> None:
+    if _number(n) > max_n:
+        raise FieldRefusedError("n", f"n is {n}; at most {max_n} answers to one request are allowed")
 
 
 def _check_answers(prompt: Any, n: Any) -> None:
-    """vLLM makes a request of each answer to each prompt: 16,384 of them kept everybody else waiting for 11 s."""
+    """vLLM makes one request for each answer to each prompt: 16,384 of them blocked all others for 11 s."""
     is_many = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
     prompts = len(prompt) if is_many else 1
     if prompts * _number(n) > MAX_PROMPTS:
-        raise FieldRefusedError("n", f"{prompts} prompts with n {n} are more than {MAX_PROMPTS} answers at once")
+        raise FieldRefusedError("n", f"{prompts} prompts with n {n} need more than {MAX_PROMPTS} answers at once")
 
 
 def _check_prompt_logprobs(field: str, wanted: Any) -> None:
     if _number(wanted) > MAX_PROMPT_LOGPROBS:
         raise FieldRefusedError(
-            field, f"{field} is {wanted}, at most {MAX_PROMPT_LOGPROBS} are given for each token of a prompt"
+            field, f"{field} is {wanted}; at most {MAX_PROMPT_LOGPROBS} for each token of a prompt are allowed"
         )
 
 
-def _number(found: Any) -> float:
-    """0 for what is none: vLLM says well what is wrong with its form."""
+def _number(value: Any) -> float:
+    """The value as a number, or 0 if it is none: vLLM has a good message for that."""
     try:
-        return float(found)
+        return float(value)
     except (TypeError, ValueError, OverflowError):
         return 0.0
 
@@ -211,25 +217,25 @@ def _check_structured_outputs(outputs: Any) -> None:
     if isinstance(choices, list) and len(choices) > MAX_CHOICES:
         raise FieldRefusedError(
             "structured_outputs",
-            f"structured_outputs.choice has {len(choices)} entries, at most {MAX_CHOICES} are taken",
+            f"structured_outputs.choice has {len(choices)} entries; at most {MAX_CHOICES} are allowed",
         )
 
 
 def _check_grammars(fields: dict[str, Any]) -> None:
     for name in ("structured_outputs", "response_format", "text", "output_config", "tools"):
-        if name == "tools" and not _holds_to_tools(fields):
+        if name == "tools" and not _forces_tools(fields):
             continue
         values, characters = _extent(fields.get(name))
         if values > MAX_GRAMMAR_VALUES or characters > MAX_GRAMMAR_CHARACTERS:
             raise FieldRefusedError(
                 name,
-                f"{name} holds {values} values with {characters} characters, descriptions left out: an answer can be "
-                f"held to at most {MAX_GRAMMAR_VALUES} with {MAX_GRAMMAR_CHARACTERS}",
+                f"{name} has {values} values with {characters} characters without descriptions; at most "
+                f"{MAX_GRAMMAR_VALUES} values and {MAX_GRAMMAR_CHARACTERS} characters are allowed",
             )
 
 
 def _extent(form: Any) -> tuple[int, int]:
-    """How many values there are, and characters of texts and names."""
+    """Number of values, and of characters in texts and names."""
     values = characters = 0
     rest = [form]
     while rest:
@@ -242,15 +248,16 @@ def _extent(form: Any) -> tuple[int, int]:
                 rest += value
             case dict():
                 characters += sum(map(len, value))
-                rest += [inner for name, inner in value.items() if not _is_told(name, inner)]
+                rest += [inner for name, inner in value.items() if not _is_description(name, inner)]
     return values, characters
 
 
-def _is_told(name: str, value: Any) -> bool:
-    """It is for the model to read, and no part of a grammar."""
+def _is_description(name: str, value: Any) -> bool:
+    """Whether the model reads the text, but no grammar is made of it."""
     return name in ("description", "title") and isinstance(value, str)
 
 
-def _not_a(wanted: str, param: str, place: str, found: Any) -> FieldRefusedError:
-    shown = "nothing" if found is None else f"{found!r:.80}"
-    return FieldRefusedError(param, f"{param}{place} must be a {wanted}, got {shown}")
+def _not_a(wanted: str, param: str, place: str, value: Any) -> FieldRefusedError:
+    shown = "nothing" if value is None else f"{value!r:.80}"
+    article = "an" if wanted.startswith("object") else "a"
+    return FieldRefusedError(param, f"{param}{place} must be {article} {wanted}, got {shown}")

@@ -1,6 +1,6 @@
-"""The requests that vLLM can serve, kind by kind: their form, who answers them, and how an answer is written.
+"""The kinds of requests that vLLM can serve: for each its model of the body, its handler, and the format of its answer.
 
-The only place that names vLLM's handlers; `handlers.py` is the same for all of them.
+The only module that names vLLM's handlers; `handlers.py` is the same for all kinds.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from gateway.protocol.errors import Framing, Shape
 class Kind(NamedTuple):
     name: str
     prompt: str
-    """The field that holds what the model reads."""
+    """Name of the field that holds the model's input."""
     shape: Shape = "openai"
     framing: Framing = "openai"
     opens_with: tuple[str, ...] = ()
-    """What is in the events that a stream begins with before the model has said anything."""
+    """Texts that mark the events at the start of a stream, before the model's first text."""
     opens_early: bool = False
-    """True: these come before the engine has seen the request, and can refuse it."""
+    """Whether these events come before the engine has checked the request, and may still refuse it."""
     needs_adapter: bool = True
-    """False: every version of the model answers the same."""
+    """False if every version of the model gives the same answer."""
 
 
 CHAT = Kind("chat", "messages", opens_with=('"delta":{"role":"assistant","content":""',))
@@ -44,22 +44,24 @@ TOKENIZE = Kind("tokenize", "prompt", needs_adapter=False)
 DETOKENIZE = Kind("detokenize", "tokens", needs_adapter=False)
 
 PIECE = 64
-"""Items of a response's input whose form is checked at once."""
+"""Number of items of a response's input that are validated at once."""
 ERROR_EVENTS = ('data: {"error":', "event: error\n")
+"""Start of an error among the events of a stream. vLLM 0.32 yields events as text, errors included, so there is no type
+to match: OpenAI's format (`create_streaming_error_response`), Anthropic's and the Responses API's."""
 
 
 async def read(kind: Kind, fields: dict[str, Any]) -> Any:
-    """vLLM's form of the request. Raises: pydantic.ValidationError, and what vLLM's validators raise."""
-    form_of_it = form(kind, fields)
+    """vLLM's model of the request. Raises: pydantic.ValidationError, and the errors of vLLM's validators."""
+    model = form(kind, fields)
     items = fields.get("input")
     if kind is RESPONSES and isinstance(items, list):
-        # A wrong item takes 3 ms, since it is compared with thirty forms: the first is found without the rest.
+        # A wrong item takes 3 ms, since it is compared with thirty types: stop at the first piece that has one.
         for start in range(0, len(items) - PIECE, PIECE):
-            form_of_it.model_validate({"input": items[start : start + PIECE]})
+            model.model_validate({"input": items[start : start + PIECE]})
             await asyncio.sleep(0)
-    if kind is RESPONSES:  # null is what leaves a field out, but vLLM's own answers can't hold it everywhere
+    if kind is RESPONSES:  # null means the default, but vLLM's answers repeat the fields and can't hold null in all
         fields = {name: value for name, value in fields.items() if value is not None}
-    return form_of_it.model_validate(fields)
+    return model.model_validate(fields)
 
 
 def form(kind: Kind, fields: dict[str, Any]) -> Any:
@@ -87,11 +89,11 @@ def form(kind: Kind, fields: dict[str, Any]) -> Any:
 
 
 async def answer(kind: Kind, serving: Any, request: Any, raw: Any) -> Any:
-    """What vLLM's handler answers: an ErrorResponse, a whole answer, or an async generator of events.
+    """The result of vLLM's handler: an ErrorResponse, a whole answer, or an async generator of events.
 
     Args:
         serving: vLLM's state object.
-        raw: what handlers look at of the HTTP request: `headers` and `state`.
+        raw: the parts of the HTTP request that handlers use: `headers` and `state`.
     """
     handlers = {
         CHAT: ("openai_serving_chat", "create_chat_completion"),
@@ -137,6 +139,6 @@ def error_of(event: str) -> SimpleNamespace:
 
 
 def _note(response: Any, usage: Usage) -> None:
-    """vLLM's other handlers leave the count in the state of the HTTP request."""
+    """Keep the token count of a response. vLLM's other handlers leave it in the state of the HTTP request."""
     if response.usage is not None:
         usage.finish(response.usage.input_tokens, response.usage.output_tokens)

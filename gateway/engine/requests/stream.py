@@ -1,4 +1,4 @@
-"""An answer under way, as server-sent events."""
+"""An answer that is being generated, as server-sent events."""
 
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -8,10 +8,10 @@ from gateway.engine.adapters.slots import Lease
 
 
 class StreamReply(AsyncGenerator[bytes, None]):
-    """An answer under way: server-sent events, each a full `data: ...` line and an empty one, `[DONE]` at the end.
+    """Server-sent events, each a full `data: ...` line and an empty one, `[DONE]` at the end.
 
-    Iterate it once. The work in the engine ends, and the adapter is given back, when the iteration ends, is cancelled,
-    or on `aclose`, which the sender should await in any case.
+    Iterate it once. The work in the engine ends and the adapter is released when the iteration ends or is cancelled,
+    and on `aclose`, which the sender should await in any case.
     """
 
     status = 200
@@ -21,7 +21,7 @@ class StreamReply(AsyncGenerator[bytes, None]):
     ) -> None:
         self._first = deque(first)
         self._rest = rest
-        self._source = source  # closing `rest` does not close it if `rest` was never begun
+        self._source = source  # closing `rest` does not close it if the iteration of `rest` never began
         self._lease = lease
 
     async def asend(self, value: None) -> bytes:
@@ -38,7 +38,7 @@ class StreamReply(AsyncGenerator[bytes, None]):
         return await super().athrow(*error)
 
     async def aclose(self) -> None:
-        """End the request in the engine, if it still runs."""
+        """End the request in the engine if it still runs."""
         self._first.clear()
         try:
             await self._rest.aclose()
@@ -47,4 +47,4 @@ class StreamReply(AsyncGenerator[bytes, None]):
             self._lease.release()
 
     def __del__(self) -> None:
-        self._lease.release()  # the event loop closes a dropped generator by itself
+        self._lease.release()  # the event loop closes a dropped generator

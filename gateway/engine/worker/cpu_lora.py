@@ -1,11 +1,19 @@
-"""Corrections of vLLM 0.32 for CPUs, made in its worker before the model is built (`install`).
+"""LoRA kernels for CPUs, installed in vLLM's worker before the model is built (`install`).
 
-- Rows of the base model, which carry slot -1, got the adapter of the last slot when they shared a batch with an
-  adapter: `weights[-1]` is a valid index. Here every row gets its own adapter or none, bit for bit, and an adapter
-  full of NaN harms nobody else.
-- For each token vLLM copies a full A and B out of the stack: prefill with an adapter was six times slower than
-  without. Here rows are grouped by adapter and multiplied with weights packed once when an adapter enters its slot.
-- A request with a seed whose prompt was split into chunks killed the engine, since CPU generators have no offset.
+They correct three faults of vLLM 0.32 on CPUs:
+
+- Rows of the base model, which carry slot -1, get the adapter of the last slot if they share a batch with an adapter:
+  `weights[-1]` is a valid index. Here every row gets its own adapter or none, bit for bit, and an adapter full of NaN
+  affects only its own rows. `docs/vllm-cpu-lora.patch` corrects this in vLLM.
+- For each token vLLM copies a full A and B out of the stack: prefill with an adapter is six times slower than without.
+  Here rows are grouped by adapter and multiplied with weights that are packed once when an adapter enters its slot.
+- A request with a seed whose prompt is split into chunks kills the engine, since CPU generators have no offset.
+
+Remove `RowwisePunica` when vLLM's own kernels are correct and as fast; once they are correct, the test
+`test_vllm_still_gives_base_rows_the_last_adapter` fails. Remove `RewindingGenerator` when vLLM no longer asks CPU
+generators for an offset.
+
+Over 300 lines: one kernel, whose parts are used nowhere else.
 """
 
 import functools
@@ -21,21 +29,22 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from gateway.engine.worker.cpu_features import multiplies_bfloat16
 
 PRIMITIVES = 16
-"""Of one product, kept by oneDNN: one for each number of rows, some 20 KiB each, and adapters have hundreds of them:
-with 128 the engine of a model of two layers grew by 300 MiB more under mixed traffic, and was no faster."""
+"""Number of compiled forms that oneDNN keeps of one product, one for each number of rows, about 20 KiB each. Adapters
+have hundreds of products: with 128 forms the engine of a model of two layers grew by 300 MiB more under mixed traffic,
+and was no faster."""
 MASKED_PRODUCTS = 256
-"""Most rows x slots of a batch in which each row is multiplied with every slot's weights: beyond, that costs more than
-putting the rows in order."""
+"""Most rows x slots of a batch in which each row is multiplied with every slot's weights; beyond this, sorting the rows
+is cheaper."""
 STEPS_BEFORE_PACKING, LAYERS_PER_STEP = 8, 4
-"""How long a set of slots must last before its weights are packed side by side, and in how many layers a step: all of
-SmolLM2's 120 at once, for four slots, would make everybody wait 100 ms."""
+"""Number of steps for which a set of slots must stay before its weights are packed side by side, and number of layers
+packed in one step: all 120 of SmolLM2's at once, for four slots, would stop the batch for 100 ms."""
 
 
 class Rows:
     """Which rows of a batch belong to which adapter slot."""
 
     def __init__(self, slot_of_row: Tensor) -> None:
-        """`slot_of_row`: int64, -1 where the base model answers."""
+        """Args: slot_of_row: int64, -1 for rows of the base model."""
         self.slot_of_row = slot_of_row.clone()
         slots, counts = torch.unique(slot_of_row, return_counts=True)
         sizes = dict(zip(slots.tolist(), counts.tolist(), strict=True))
@@ -55,11 +64,11 @@ class Rows:
         self.order = sorted_rows[base:]
         """The rows with an adapter, slot by slot."""
         self.place = torch.full((self.total,), start, dtype=torch.long)
-        """Where each row stands in `order`; base rows: one past its end."""
+        """Index of each row in `order`; for base rows one past its end."""
         self.place[self.order] = torch.arange(start)
 
     def mask(self, columns: tuple[tuple[int, int], ...]) -> Tensor:
-        """(total, sum of the numbers): true where a column belongs to another slot than the row's.
+        """Shape (total, number of all columns): true where a column belongs to another slot than the row.
 
         Args:
             columns: (slot, number of columns), from left to right.
@@ -72,12 +81,12 @@ class Rows:
 
 
 class Product:
-    """x @ weight, by oneDNN as in vLLM's own layers: a third of torch.mm's time, once the weight is laid out for it."""
+    """x @ weight by oneDNN, as in vLLM's own layers: a third of torch.mm's time, once the weight has its layout."""
 
     def __init__(self, weight: Tensor) -> None:
-        """`weight`: (in, out)."""
+        """Args: weight: (in, out)."""
         self.width = weight.shape[1]
-        self._handler = _custom_ops.create_onednn_mm(weight.contiguous(), PRIMITIVES)  # frees itself
+        self._handler = _custom_ops.create_onednn_mm(weight.contiguous(), PRIMITIVES)  # freed with the object
         self._address = self._handler.handler_tensor
         self._multiply = torch.ops._C.onednn_mm.default
 
@@ -99,10 +108,10 @@ class Packed:
         self._a, self._b, self._columns = Product(a), Product(b), columns
         self.width = self._b.width
         self.is_finite = bool(torch.isfinite(a.sum()) and torch.isfinite(b.sum()))
-        """Or else other slots' weights would reach a row: zero times infinity is not zero."""
+        """If false, masking does not keep other slots' weights out of a row: zero times infinity is not zero."""
 
     def into(self, out: Tensor, x: Tensor, rows: Rows | None = None) -> None:
-        """out = what the adapters add to the layer's output for x. Without `rows`, all belong to the only slot."""
+        """Write the adapters' part of the layer's output for x to `out`. Without `rows`, all belong to one slot."""
         hidden = x.new_empty(x.shape[0], self._a.width)
         self._a.into(hidden, x)
         if rows is not None:
@@ -111,9 +120,9 @@ class Packed:
 
 
 class Loose:
-    """One slot's weights as they lie in vLLM's stacks: slower, but there at once."""
+    """One slot's weights as vLLM's stacks hold them: slower, but usable at once."""
 
-    is_finite = False  # for all that is known; so it is never masked
+    is_finite = False  # not checked, so they are never masked
 
     def __init__(self, a_stacked: tuple[Tensor, ...], b_stacked: tuple[Tensor, ...], slot: int, scale: float) -> None:
         self._slices = [(a[slot, 0].t(), b[slot, 0].t()) for a, b in zip(a_stacked, b_stacked, strict=True)]
@@ -135,7 +144,7 @@ def pack(
     scale: float,
     dtype: torch.dtype,
 ) -> Packed | None:
-    """The weights in `slots`, without the zero rows up to max_lora_rank; None if they all leave the layer alone."""
+    """The weights in `slots`, without the zero rows up to max_lora_rank; None if none of them changes the layer."""
     downs, ups, columns = [], [], []
     for slot in slots:
         slices = [_without_zeros(a[slot, 0], b[slot, 0]) for a, b in zip(a_stacked, b_stacked, strict=True)]
@@ -150,7 +159,7 @@ def pack(
 
 
 def _without_zeros(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """A (r, in) and B (out, r) of the slice's true rank."""
+    """A (r, in) and B (out, r), cut to the slice's true rank."""
     used = torch.nonzero(a.abs().amax(dim=1))
     rank = int(used[-1]) + 1 if len(used) else 0
     return a[:rank], b[:, :rank]
@@ -159,13 +168,13 @@ def _without_zeros(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 class Layer:
     """The weights of one layer: each slot's own, and those of several slots side by side.
 
-    Side by side, two products serve a batch with several adapters; slot by slot, a pair each, and rows are put in order
-    before and after. With four adapters and 16 rows that is 5 ms a step for SmolLM2 against 14. But packing takes as
-    long as some steps, so it is done for a set of slots that stays, and a few layers a step.
+    Side by side, two products serve a batch with several adapters. Slot by slot, each adapter needs two, and rows are
+    sorted before and after. With four adapters and 16 rows that is 5 ms against 14 ms a step for SmolLM2. But packing
+    takes as long as some steps, so it is done only for a set of slots that stays, and for a few layers a step.
     """
 
     def __init__(self, number: int, a_stacked: tuple[Tensor, ...], b_stacked: tuple[Tensor, ...], scale: float) -> None:
-        """`number`: how many layers there were before."""
+        """Args: number: index of the layer."""
         self._patience = number // LAYERS_PER_STEP
         self._weights = (a_stacked, b_stacked)
         self._scale = scale
@@ -173,7 +182,7 @@ class Layer:
         self._times_alone: dict[int, int] = {}
         self._together: Packed | None = None
         self._slots = frozenset[int]()
-        """Those in `_together`, even if they have no part in this layer."""
+        """The slots in `_together`, also those that do not change this layer."""
         self._wanted, self._times_wanted = frozenset[int](), 0
         self.width = sum(b.shape[2] for b in b_stacked)
 
@@ -185,7 +194,7 @@ class Layer:
             self._together, self._slots = None, frozenset()
 
     def alone(self, slot: int, dtype: torch.dtype) -> Packed | Loose | None:
-        """The slot's own weights; None if they leave the layer alone. To be asked for once a step."""
+        """The slot's own weights; None if they do not change the layer. Call once a step."""
         if slot not in self._alone:
             times = self._times_alone[slot] = self._times_alone.get(slot, 0) + 1
             if times <= self._patience and self._weights[0][0].dtype == dtype:
@@ -194,7 +203,7 @@ class Layer:
         return self._alone[slot]
 
     def together(self, slots: tuple[int, ...], dtype: torch.dtype) -> Packed | None:
-        """These slots, and perhaps others, side by side; None if they aren't yet. To be asked for once a step."""
+        """These slots, and perhaps others, side by side; None until they are packed. Call once a step."""
         if not self._slots.issuperset(slots):
             if not self._wanted.issuperset(slots):
                 self._wanted, self._times_wanted = self._wanted | frozenset(slots), 0
@@ -208,20 +217,19 @@ class Layer:
 
 @functools.cache
 def product_type(dtype: torch.dtype) -> torch.dtype:
-    """In what activations of `dtype` are multiplied: without an instruction for it, bfloat16 takes several times as
-    long as float32."""
+    """The type in which activations of `dtype` are multiplied. On a CPU without instructions for it, bfloat16 takes
+    several times as long as float32."""
     return dtype if dtype == torch.bfloat16 and multiplies_bfloat16() else torch.float32
 
 
 class RowwisePunica(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM's classes are Any to us
-    """vLLM's LoRA kernels, a row at a time in effect and a group of rows at a time in fact."""
+    """vLLM's LoRA kernels: the result of each row depends on its own adapter only; rows are computed in groups."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._layers: dict[int, Layer] = {}
-        """By the address of the layer's stack."""
-        nothing = torch.empty(0, dtype=torch.long)
-        self._token_rows = self._sampler_rows = Rows(nothing)
+        """Layers by the address of their stack."""
+        self._token_rows = self._sampler_rows = Rows(torch.empty(0, dtype=torch.long))
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
         super().update_metadata(*args, **kwargs)
@@ -229,7 +237,7 @@ class RowwisePunica(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM's classes a
         self._sampler_rows = Rows(self.sampler_indices)
 
     def forget(self, slot: int) -> None:
-        """Another adapter has moved into `slot`."""
+        """Drop the packed weights of `slot`, which another adapter has taken."""
         for layer in self._layers.values():
             layer.forget(slot)
 
@@ -263,12 +271,12 @@ class RowwisePunica(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM's classes a
     def add_lora_embedding(
         self, y: Tensor, x: Tensor, lora_b_stacked: Tensor, add_inputs: bool = True, **kwargs: Any
     ) -> None:
-        """`x` is already A's part: a lookup."""
+        """Args: x: A's part, which vLLM has looked up."""
         rows = self._token_rows
         for slot, start, stop in rows.groups:
-            mine = rows.order[start:stop]
-            delta = x.index_select(0, mine).float() @ lora_b_stacked[slot, 0].t().float()
-            y.index_add_(0, mine, delta.to(y.dtype))
+            indices = rows.order[start:stop]
+            delta = x.index_select(0, indices).float() @ lora_b_stacked[slot, 0].t().float()
+            y.index_add_(0, indices, delta.to(y.dtype))
 
     def _add(
         self,
@@ -294,7 +302,7 @@ class RowwisePunica(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM's classes a
 
 
 def _deltas(rows: Rows, x: Tensor, layer: Layer, parts: list[Packed | Loose | None]) -> Tensor:
-    """What the adapters add to the layer's output for the rows of x; `parts`: each slot's own weights."""
+    """The adapters' part of the layer's output for the rows of x. Args: parts: each slot's own weights."""
     first = parts[0]
     deltas = x.new_empty(rows.total, layer.width)
     if rows.is_uniform and first is not None:
@@ -310,7 +318,7 @@ def _deltas(rows: Rows, x: Tensor, layer: Layer, parts: list[Packed | Loose | No
 
 def _slot_by_slot(rows: Rows, x: Tensor, parts: list[Packed | Loose | None], width: int) -> Tensor:
     x_sorted = x.index_select(0, rows.order)
-    deltas = x_sorted.new_zeros(len(rows.order) + 1, width)  # the last row is what base rows get
+    deltas = x_sorted.new_zeros(len(rows.order) + 1, width)  # the last row, zero, is for base rows
     for part, (_, start, stop) in zip(parts, rows.groups, strict=True):
         if part is not None:
             part.into(deltas[start:stop], x_sorted[start:stop])
@@ -320,8 +328,8 @@ def _slot_by_slot(rows: Rows, x: Tensor, parts: list[Packed | Loose | None], wid
 class RewindingGenerator(torch.Generator):  # type: ignore[misc]  # torch's classes are Any to us
     """A generator that can undo the draw that vLLM makes and discards after each chunk of a prompt but the last.
 
-    It starts over, which is the same thing: chunks come before the first token that counts. A request that was
-    preempted and computed anew starts over too, and so repeats random numbers: harmless, and still reproducible.
+    It starts over, which has the same effect, since chunks come before the first token that counts. A request that is
+    preempted and computed again starts over too, and so repeats random numbers: harmless, and still reproducible.
     """
 
     def get_offset(self) -> int:
@@ -332,7 +340,7 @@ class RewindingGenerator(torch.Generator):  # type: ignore[misc]  # torch's clas
 
 
 def install() -> None:
-    """Put the corrections in place; once, before vLLM builds the model."""
+    """Install the corrections. Call once, before vLLM builds the model."""
     punica_cpu.PunicaWrapperCPU = RowwisePunica
     torch.Generator = RewindingGenerator
     activate = LoRAModelManager.activate_adapter

@@ -1,9 +1,11 @@
-"""RMS norms on a CPU by vLLM's own kernels, where those are right.
+"""RMS norms on a CPU by vLLM's own kernels, where these are correct.
 
-vLLM 0.32 keeps them for GPUs, and a CPU walks eight times over each row with torch's operators: 81 us against 19 for
-256 rows of 576, and an engine of SmolLM2 is 8 % slower. They read rows as if they stood one behind the other, whatever
-their strides, so rows that are a part of something wider, and all of more dimensions (norms of queries and keys), stay
-with torch.
+vLLM 0.32 uses them only on GPUs; on a CPU torch's operators pass eight times over each row: 81 us instead of 19 for 256
+rows of 576, and an engine of SmolLM2 is 8 % slower. The kernels assume contiguous rows and ignore strides. So rows that
+are part of wider ones, and inputs with more dimensions (norms of queries and keys), stay with torch.
+
+Remove this when vLLM registers `vllm_c`'s norms for CPUs. The module imports vLLM only in `install`, since settings
+need `PRIORITY`.
 """
 
 import json
@@ -15,14 +17,14 @@ if TYPE_CHECKING:
 OPS = ("rms_norm", "fused_add_rms_norm")
 PROVIDER = "vllm_c"
 PRIORITY = json.dumps({name: [PROVIDER, "native"] for name in OPS})
-"""For vLLM's argument `--ir-op-priority`."""
+"""Value of vLLM's argument `--ir-op-priority`."""
 LANES = 32
-"""Rows must be a multiple of the numbers that a vector holds, of any type."""
+"""The width of rows must be a multiple of this: the most numbers, of any type, that a vector register holds."""
 
 
 def _suits(x: "Tensor", weight: "Tensor | None", epsilon: float, variance_size: int | None = None) -> bool:
-    # By its strides: a part of wider rows is contiguous where there is one row, and must not be rounded otherwise alone
-    # than in a batch.
+    # Strides, not is_contiguous(): a single row that is part of a wider one counts as contiguous, and must be rounded
+    # alone as in a batch.
     return (
         variance_size is None
         and weight is not None
@@ -35,12 +37,12 @@ def _suits(x: "Tensor", weight: "Tensor | None", epsilon: float, variance_size: 
 def _both_suit(
     x: "Tensor", x_residual: "Tensor", weight: "Tensor | None", epsilon: float, variance_size: int | None = None
 ) -> bool:
-    is_alike = x_residual.stride() == x.stride() and x_residual.dtype == x.dtype
-    return is_alike and _suits(x, weight, epsilon, variance_size)
+    matches = x_residual.stride() == x.stride() and x_residual.dtype == x.dtype
+    return matches and _suits(x, weight, epsilon, variance_size)
 
 
 def install() -> None:
-    """Let vLLM take them where they suit; once, in its worker, before it builds the model."""
+    """Let vLLM use the kernels where they are correct. Call once, in its worker, before it builds the model."""
     from vllm import ir
     from vllm.kernels import vllm_c
 

@@ -1,8 +1,9 @@
-"""An executor for CPUs that computes in vLLM's engine core process, in place of a worker process of its own.
+"""An executor for CPUs that computes in vLLM's engine core process instead of a separate worker process.
 
-Between two processes each step is a message, which vLLM's engine core awaits by polling shared memory without a pause:
-on two cores nearly one was burnt so, and a process that starts takes ten seconds and 600 MB. vLLM keeps them apart on
-CPUs only because OpenMP's threads must be set up before a process starts; `threads` does that for the engine core.
+vLLM 0.32 starts a worker process on CPUs. Each step is then a message, for which the engine core polls shared memory
+without a pause: on two cores that used nearly one of them, and another process takes ten seconds to start and 600 MB.
+vLLM separates them only because OpenMP's threads must be set up before a process starts; `threads` does that for the
+engine core. Remove this when vLLM's CPU platform accepts its own UniProcExecutor.
 """
 
 from contextlib import AbstractContextManager
@@ -24,5 +25,5 @@ class InProcessExecutor(UniProcExecutor):  # type: ignore[misc]  # vLLM's classe
 
 
 def threads(vllm_config: Any) -> AbstractContextManager[None]:
-    """Processes started within get OpenMP's threads as VLLM_CPU_OMP_THREADS_BIND says; nothing on other devices."""
+    """Processes started inside get OpenMP's threads as set in VLLM_CPU_OMP_THREADS_BIND; no effect on other devices."""
     return OMPProcessManager(vllm_config).configure_omp_envs(0, 0)  # type: ignore[no-any-return]

@@ -1,7 +1,8 @@
-"""vLLM's worker imports this module (`--worker-extension-cls`) before it builds the model: in a process of its own, or
-on CPUs in the engine core's.
+"""The module that vLLM's worker imports (`--worker-extension-cls`) before it builds the model: in the worker's process,
+or on CPUs in the engine core's.
 
-Importing it is what counts: vLLM gives a worker no other hook that early. Nothing else may import it.
+The import itself installs the patches, because vLLM 0.32 gives a worker no other hook this early. Nothing else may
+import this module.
 """
 
 from vllm.platforms import current_platform
@@ -10,7 +11,7 @@ from gateway.engine.worker import grammars, lending, logits, owner, strength, we
 
 
 class WorkerExtension:
-    """Mixed into vLLM's worker: its methods can be called through `collective_rpc`."""
+    """Mixed into vLLM's worker; `collective_rpc` can call its methods."""
 
     def lend_weights(self) -> bytes | str:
         return lending.handles_of(self)

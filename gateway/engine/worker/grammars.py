@@ -1,8 +1,10 @@
-"""Grammars are compiled beside the engine's work, and not for ever. Called in the process of vLLM's engine core.
+"""Compiles grammars beside the engine's work, with a time limit. Installed in the process of vLLM's engine core.
 
-vLLM compiles them at the engine's own priority, on a CPU of two cores one at a time, and waits for each as long as it
-takes. So one schema (fifty hostnames by pattern take minutes with SmolLM2's vocabulary) made four tokens for somebody
-else take 15 s, and every other grammar wait for its end. A thread can't be stopped, but it can be left behind.
+vLLM 0.32 compiles them at the engine's own priority, on a CPU of two cores one at a time, and without a time limit. So
+one schema (fifty hostnames by pattern take minutes with SmolLM2's vocabulary) delayed four tokens of another client by
+15 s, and blocked every other grammar. A thread can't be stopped, but it can be abandoned.
+
+Remove this when vLLM limits the time and the priority of its grammar compiler (`v1/structured_output/__init__.py`).
 """
 
 import os
@@ -14,14 +16,15 @@ from concurrent.futures import Future
 from typing import Any
 
 NICENESS = 10
-"""Added to the engine's: a tenth of its share where both want the same core."""
+"""Added to the engine's niceness: a tenth of its share of a core that both need."""
 PATIENCE_SECONDS = 30.0
+"""Time limit for a grammar."""
 MAX_LEFT_BEHIND = 4
-"""Threads that go on with what nobody waits for; as long as there are so many, no other grammar is begun."""
+"""Number of abandoned threads that may still run; while there are this many, no other grammar is started."""
 
 
 class Answer(Future[Any]):
-    """A grammar to be. vLLM asks whether it is `done` at every step of the engine."""
+    """A grammar that is being compiled. vLLM calls `done` at every step of the engine."""
 
     def __init__(self, look: Callable[[], None]) -> None:
         super().__init__()
@@ -33,13 +36,13 @@ class Answer(Future[Any]):
 
 
 class Compiler:
-    """In place of vLLM's ThreadPoolExecutor: so many at a time, first come first, each in a thread of its own."""
+    """Replaces vLLM's ThreadPoolExecutor: compiles `at_once` grammars at a time, in order, each in its own thread."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
         self._waiting: deque[tuple[Answer, Callable[..., Any], tuple[Any, ...]]] = deque()
         self._running: dict[Answer, float] = {}
-        """Until when each is waited for, in monotonic seconds."""
+        """Deadline of each, in monotonic seconds."""
         self._left_behind: set[Answer] = set()
         self._lock = threading.RLock()
 
@@ -51,10 +54,10 @@ class Compiler:
         return answer
 
     def shutdown(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing to do: its threads keep no process from ending."""
+        """Does nothing: the threads are daemons, so the process can end."""
 
     def _look(self) -> None:
-        """Give up what takes too long, whether its client is still there or not, and begin what there is room for."""
+        """Abandon grammars past their deadline, also those whose client has left, and start as many as may run."""
         with self._lock:
             for answer in [answer for answer, until in self._running.items() if time.monotonic() > until]:
                 del self._running[answer]
@@ -82,7 +85,7 @@ class Compiler:
 
 
 def compile_beside_the_engine() -> None:
-    """Once, before vLLM builds its engine."""
+    """Call once, before vLLM builds its engine."""
     from vllm.v1.structured_output import StructuredOutputManager
 
     init = StructuredOutputManager.__init__

@@ -1,9 +1,11 @@
-"""Adapters leave logits alone. Called in vLLM's worker process, on any device.
+"""Adapters do not change logits. Installed in vLLM's worker, on any device.
 
-vLLM adds an adapter's part to the logits by the rows of the tokens that are sampled in a step. For the
-log-probabilities of a prompt (our scores, and a client's `prompt_logprobs`) it computes logits of other rows, and still
-uses those: on a CPU the engine died of it when more requests with adapters shared the batch than the prompt has tokens.
-Adapters on lm_head are refused, so there is nothing to add.
+vLLM 0.32 adds an adapter's part to the logits by the rows of the tokens that are sampled in a step. For the
+log-probabilities of a prompt (our scores, and a client's `prompt_logprobs`) it computes logits of other rows, but uses
+the same mapping: on a CPU this killed the engine when more requests with adapters shared the batch than the prompt has
+tokens. We refuse adapters on lm_head, so there is nothing to add.
+
+Remove this when vLLM maps the rows of prompt log-probabilities correctly (`lora/layers/logits_processor.py`).
 """
 
 from typing import Any
@@ -17,7 +19,7 @@ class _NothingToAdd:
 
 
 def leave_logits_alone() -> None:
-    """Once, before vLLM builds the model."""
+    """Call once, before vLLM builds the model."""
 
     def set_mapping(self: Any, punica_wrapper: Any) -> None:
         self.punica_wrapper = _NothingToAdd()

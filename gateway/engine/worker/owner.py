@@ -1,4 +1,9 @@
-"""The engine's processes end with the server that owns them. Called in vLLM's worker; imports no vLLM."""
+"""The engine's processes end with the server that owns them. Installed in vLLM's worker; imports no vLLM.
+
+In vLLM 0.32 the engine core waits on its socket forever if the server is killed with -9, and keeps weights and cache
+(1.8 GB for the embedded model). A worker process watches only its parent, the engine core. Remove this when vLLM's
+engine core watches its front end.
+"""
 
 import os
 import select
@@ -7,15 +12,11 @@ import threading
 from pathlib import Path
 
 OWNER_VARIABLE = "BREAD_ENGINE_OWNER"
-"""Environment variable with the process id of the server that the engine belongs to."""
+"""Name of the environment variable with the process id of the server that owns the engine."""
 
 
 def end_with_owner() -> None:
-    """Kill the engine core and this worker as soon as the owner is gone.
-
-    vLLM's engine core waits on its socket forever if the server is killed with -9, and keeps weights and cache
-    (1.8 GB for the embedded model). It offers no hook of its own; a worker process watches only its parent.
-    """
+    """Kill the engine core and this worker as soon as the owner has ended."""
     owner = os.environ.get(OWNER_VARIABLE)
     if owner is None or int(owner) == os.getpid():
         return
@@ -42,9 +43,9 @@ def _end(parent: int, owner: str) -> None:
 
 
 def _was_started_by(owner: str, pid: int) -> bool:
-    """Whether `pid` was started with the owner's mark: true of the engine core, never of the owner or of init."""
+    """Whether the environment of `pid` names the owner: true for the engine core, never for the owner or init."""
     try:
-        marks = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    return f"{OWNER_VARIABLE}={owner}".encode() in marks
+    return f"{OWNER_VARIABLE}={owner}".encode() in variables

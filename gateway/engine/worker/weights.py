@@ -1,8 +1,8 @@
-"""No adapter with NaN or infinity in it enters the engine. Called in vLLM's worker, on any device.
+"""Refuses adapters that hold NaN or infinity. Installed in vLLM's worker, on any device.
 
-One such adapter spoils more than its own answers: what it leaves in the key-value cache turns the answers of later
-requests, of other models too, into token 0 (seen on CPUs, where the unused rest of a block is multiplied by zero).
-vLLM itself loads it without a word.
+vLLM 0.32 loads them silently. One such adapter spoils more than its own answers: the NaN that it leaves in the
+key-value cache turn later answers, of other models too, into token 0 (seen on CPUs, where the unused rest of a block is
+multiplied by zero). Remove this when vLLM checks adapters for finite weights.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from vllm.lora.worker_manager import WorkerLoRAManager
 
 
 def refuse_non_finite() -> None:
-    """Let `add_lora` fail for such an adapter, before it takes another one's place."""
+    """Make `add_lora` fail for such an adapter, before another one is evicted for it. Call once."""
     load = WorkerLoRAManager._load_adapter
 
     def load_finite(self: Any, request: Any) -> Any:
@@ -28,5 +28,5 @@ def refuse_non_finite() -> None:
 
 
 def parts(weights: Any) -> list[torch.Tensor]:
-    """The tensors of a layer's A or B: one, or of fused layers a list with gaps."""
+    """The tensors of a layer's A or B. `weights` is a tensor, or for fused layers a list of tensors and None."""
     return [tensor for tensor in (weights if isinstance(weights, list) else [weights]) if tensor is not None]

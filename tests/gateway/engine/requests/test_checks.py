@@ -28,7 +28,7 @@ TURN = {"role": "user", "content": "Hello"}
     [
         ({"messages": None}, "messages", "messages must be a list of messages, got nothing"),
         ({"messages": 5}, "messages", "got 5"),
-        ({"messages": [TURN, "x"]}, "messages", "messages[1] must be a object"),
+        ({"messages": [TURN, "x"]}, "messages", "messages[1] must be an object"),
         ({"messages": [{}]}, "messages", "messages[0].role"),
         ({"messages": [{"role": 5}]}, "messages", "messages[0].role must be a string, got 5"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages", "messages[0].content"),
@@ -41,7 +41,7 @@ TURN = {"role": "user", "content": "Hello"}
         ({"echo": True, "logprobs": 64}, "logprobs", "at most 20"),
         ({"echo": True, "logprobs": True, "top_logprobs": 64}, "top_logprobs", "at most 20"),
         ({"structured_outputs": 5}, "structured_outputs", "got 5"),
-        ({"structured_outputs": "{}"}, "structured_outputs", "must be a object"),
+        ({"structured_outputs": "{}"}, "structured_outputs", "must be an object"),
         ({"structured_outputs": {"choice": ["a"] * (MAX_CHOICES + 1)}}, "structured_outputs", f"{MAX_CHOICES}"),
         ({"structured_outputs": {"json": {"enum": [1] * MAX_GRAMMAR_VALUES}}}, "structured_outputs", "16387 values"),
         ({"structured_outputs": {"regex": "a" * (MAX_GRAMMAR_CHARACTERS + 1)}}, "structured_outputs", "characters"),

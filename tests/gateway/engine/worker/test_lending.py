@@ -131,9 +131,9 @@ def worker(**changes: Any) -> SimpleNamespace:
         ({"sleeps": True}, "can sleep"),
         ({"uva": 4.0}, "main memory"),
         ({"prefetch": 2}, "main memory"),
-        ({"weights": {"up.weight": torch.ones(0)}}, "packed for this device, up.weight"),
-        ({"weights": {"up.weight": torch.ones(2, device="meta")}}, "not all on the device, up.weight"),
-        ({"weights": {"up.weight": Unsharable(torch.ones(2))}}, "gives out no handles of them: not today"),
+        ({"weights": {"up.weight": torch.ones(0)}}, "packed for this device, for example up.weight"),
+        ({"weights": {"up.weight": torch.ones(2, device="meta")}}, "not all on the device, for example up.weight"),
+        ({"weights": {"up.weight": Unsharable(torch.ones(2))}}, "can't share them between processes: not today"),
     ],
 )
 def test_what_can_t_be_lent_says_why(changes: dict[str, Any], reason: str) -> None:
