@@ -1,6 +1,6 @@
-"""`python -m gateway` starts the service; `python -m gateway users` looks after its users.
+"""`python -m gateway` starts the service; `python -m gateway users` manages its users.
 
-vLLM's processes import this module again, so nothing runs on import.
+vLLM's processes import this module again, so importing it must do nothing.
 """
 
 import os

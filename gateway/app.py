@@ -1,4 +1,4 @@
-"""The only wiring: settings, store, engine and routes become one application."""
+"""Builds the application from settings, store, engine and routes: the only place that wires them together."""
 
 import asyncio
 import os
@@ -45,13 +45,14 @@ from gateway.serving.promotion import Promotion
 from gateway.serving.registry import Registry
 
 MIB = 1 << 20
-COUNTED_ELSEWHERE = "^(/v1)?/(chat/completions|completions|responses|messages|messages/count_tokens|(de)?tokenize)$"
-"""Model requests have metrics of their own (`request_metrics.py`); Litestar's cost 3 to 4 % of a stream's CPU time."""
+WITH_OWN_METRICS = "^(/v1)?/(chat/completions|completions|responses|messages|messages/count_tokens|(de)?tokenize)$"
+"""Paths without Litestar's metrics, which take 3 to 4 % of a stream's CPU time: model requests have their own
+(`inference/request_metrics.py`)."""
 ROLLOUT_MAX_TOKENS, EMBEDDED_ROLLOUT_MAX_TOKENS = 1024, 192
 
 
 def build_services(settings: Settings, home: Path, key: str, engine: Engine, base: BaseModelNames) -> Services:
-    """Open the store and wire the owners of things; nothing runs yet."""
+    """Open the store and build the objects that routes work with; nothing runs yet."""
     catalog = OneThread(lambda: Catalog(home, base), "store")
     adapters = Registry(engine, base)
     stage_settings = StageSettings(
@@ -113,8 +114,8 @@ def build_pipeline(settings: Settings, registry: Registry, engine: Engine, handl
 
 
 def _rollout_max_tokens(base: BaseModelNames) -> int:
-    """The embedded model seldom ends an answer by itself: 32 of 53 ran into 1,024 tokens, and their bake, stopped at a
-    tenth after 97 s on two cores, was on its way to a quarter of an hour."""
+    """The embedded model seldom ends an answer: 32 of 53 reached 1,024 tokens. After 97 s on two cores their bake had
+    done a tenth, so all of it would have taken a quarter of an hour."""
     return EMBEDDED_ROLLOUT_MAX_TOKENS if base.stands_in else ROLLOUT_MAX_TOKENS
 
 
@@ -123,11 +124,11 @@ def build_app(
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[BaseException], None] = lambda error: None,
 ) -> Litestar:
-    """The application. It answers at once; the engine starts beside it, and while it is away, models answer 503.
+    """The application. It accepts requests at once; model requests get 503 while the engine starts or restarts.
 
     Args:
-        on_ready: called when the engine answers for the first time.
-        on_failure: called if it can't be started for the first time.
+        on_ready: called when the engine is ready for the first time.
+        on_failure: called if the first start of the engine fails.
     """
 
     @asynccontextmanager
@@ -135,16 +136,16 @@ def build_app(
         await asyncio.to_thread(_sweep, services.home, await services.catalog(_job_numbers))
         await services.accounts.restore()
         services.adapters.restore(*await services.catalog(_checkpoints))
-        work = [
+        tasks = [
             asyncio.create_task(services.supervisor.run(on_ready, on_failure)),
             asyncio.create_task(services.jobs.run()),
         ]
         try:
             yield
         finally:
-            for task in reversed(work):
+            for task in reversed(tasks):
                 task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await services.engine.stop()
             services.catalog.close(Catalog.close)
 
@@ -170,7 +171,7 @@ def build_app(
         lifespan=[lifespan],
         middleware=[
             PrometheusConfig(
-                app_name="bread", prefix="bread_http", group_path=True, exclude=[COUNTED_ELSEWHERE]
+                app_name="bread", prefix="bread_http", group_path=True, exclude=[WITH_OWN_METRICS]
             ).middleware
         ],
         before_send=[request_ids.add_to_answer],
@@ -181,11 +182,11 @@ def build_app(
     )
 
 
-def _sweep(home: Path, known: set[int]) -> None:
-    """Remove the folders of deleted jobs, and of imports under way, that a crash left behind."""
+def _sweep(home: Path, job_numbers: set[int]) -> None:
+    """Remove the folders that a crash left behind: those of deleted jobs and of unfinished imports."""
     folders = home / "jobs"
     for folder in folders.iterdir() if folders.exists() else ():
-        if folder.name.startswith(TEMPORARY) or (folder.name.isdigit() and int(folder.name) not in known):
+        if folder.name.startswith(TEMPORARY) or (folder.name.isdigit() and int(folder.name) not in job_numbers):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -194,6 +195,6 @@ def _job_numbers(catalog: Catalog) -> set[int]:
 
 
 def _checkpoints(catalog: Catalog) -> tuple[list[Checkpoint], list[Checkpoint]]:
-    """Those that are served, and to which of them names were moved."""
-    all_of_them, moved = catalog.store.checkpoints.all(), catalog.store.checkpoints.all_moved()
-    return [known for known in all_of_them if known.is_served], [known for known in moved if known.is_served]
+    """The served checkpoints, newest first; and those that a name was moved to, latest move first."""
+    checkpoints, moved = catalog.store.checkpoints.all(), catalog.store.checkpoints.all_moved()
+    return [each for each in checkpoints if each.is_served], [each for each in moved if each.is_served]

@@ -136,10 +136,10 @@ def environment_name(field: str) -> str:
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> Settings:
-    """The settings. Raises: ConfigError naming each field that is wrong, all at once; SystemExit for `--help`."""
+    """The settings. Raises: ConfigError that names every wrong field; SystemExit for `--help`."""
     options = vars(_parser().parse_args(arguments))
     values = values_given(Settings.__struct_fields__, options, environment, folder)
-    mistakes = [complaint for field in values if (complaint := _complaint(field, values[field])) is not None]
+    mistakes = [mistake for field in values if (mistake := _mistake(field, values[field])) is not None]
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return msgspec.convert(values, Settings, strict=False)
@@ -148,7 +148,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str], fold
 def values_given(
     fields: Iterable[str], options: Mapping[str, str | None], environment: Mapping[str, str], folder: Path
 ) -> dict[str, str]:
-    """The text of each field that an option, the environment or `folder`/.env gives; the first of them wins."""
+    """Field -> its text from the options, the environment or `folder`/.env, in this order; unset fields are missing."""
     given = {key: value for key, value in options.items() if value is not None}
     file = {key: value for key, value in dotenv_values(folder / ".env").items() if value is not None}
     values = {}
@@ -160,7 +160,7 @@ def values_given(
     return values
 
 
-def _complaint(field: str, value: str) -> str | None:
+def _mistake(field: str, value: str) -> str | None:
     try:
         msgspec.convert({field: value}, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m gateway",
         description="Serve a language model and bake prompts into it, behind OpenAI's API.",
-        epilog="An option goes before its environment variable, and that before a .env file in the working folder. "
+        epilog="Options take precedence over environment variables, and these over a .env file in the working folder. "
         "Users and their keys: python -m gateway users --help.",
     )
     for field in msgspec.structs.fields(Settings):

@@ -1,4 +1,4 @@
-"""One service process: settings, the embedded model, uvicorn on uvloop, signals, and what the terminal shows."""
+"""The service's process: settings, base model, uvicorn on uvloop, signals, and the text on the terminal."""
 
 import asyncio
 import contextlib
@@ -28,16 +28,16 @@ from gateway.http.connections import Connection
 from gateway.observability.log_format import JsonFormatter, TextFormatter
 from gateway.serving.base_model import choose_base_model
 
-KEEP_ALIVE_SECONDS = 65  # longer than the clients' own connection pools keep one
+KEEP_ALIVE_SECONDS = 65  # longer than the clients' connection pools keep an idle connection
 MAX_OPEN_FILES = 65_536
-"""Each connection is one; many systems allow 1,024 unless a process asks for more."""
+"""Each connection takes one. Many systems allow 1,024 unless a process raises its limit."""
 
 EXIT_CONFIG = 2
 EXIT_INTERRUPTED = 130
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Serve until SIGTERM or Ctrl-C. Returns: the process's exit code."""
+    """Serve until SIGTERM or Ctrl-C. Returns: exit code of the process."""
     folder = Path.cwd()
     try:
         settings = read_settings(arguments, os.environ, folder)
@@ -57,7 +57,8 @@ def serve(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _only_service_of(home: Path) -> Iterator[None]:
-    """Hold the folder: two services would run each job twice. Freed by the kernel however this process ends."""
+    """Lock the folder, since two services would run each job twice. The kernel frees the lock however this process
+    ends."""
     with (home / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +94,7 @@ async def _serve(
 
     def on_ready() -> None:
         _freeze_gc()
-        # Not base_url: a .env from an earlier start may name another port.
+        # Not settings.base_url: a .env from an earlier start may name another port.
         url = f"http://{settings.host}:{_port(server)}"
         write_env_file(folder, key, settings.base_url or url)
         key_file = home / KEY_FILE
@@ -128,7 +129,7 @@ async def _serve(
 
 
 def _freeze_gc() -> None:
-    """Spare the garbage collector what is there by now, vLLM's modules above all: all streams wait while it looks."""
+    """Exempt all present objects, mostly vLLM's modules, from garbage collection: streams wait while it runs."""
     gc.collect()
     gc.freeze()
 
@@ -137,10 +138,10 @@ class _Server(uvicorn.Server):
     stall_seconds = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's own; then the kernel drops connections whose other side takes nothing any more.
+        """uvicorn's own startup; then have the kernel drop connections whose client stopped reading.
 
-        A stream is ended sooner (`delivery.py`), but what was written before it would be kept for as long as the
-        client answers the kernel's probes. Connections inherit the option.
+        `inference/delivery.py` ends such a stream sooner, but without this the kernel keeps the data that is already
+        written for as long as the client answers its probes. Connections inherit the option.
         """
         await super().startup(sockets)
         if self.stall_seconds and hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -149,7 +150,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's own, without raising the signal again at the end: a stop that was asked for exits with 0."""
+        """uvicorn's own, but without raising the signal again at the end: a requested stop exits with 0."""
         loop = asyncio.get_running_loop()
         signals = (signal.SIGINT, signal.SIGTERM)
         for number in signals:

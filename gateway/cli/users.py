@@ -1,6 +1,6 @@
-"""`python -m gateway users ...`: the users of a running service and their keys, over HTTP with its master key.
+"""`python -m gateway users ...`: manages the users and keys of a running service, over HTTP with its master key.
 
-A key is printed alone on standard output, what is said about it on standard error: `KEY=$(... users new-key alice)`.
+A key is printed on standard output and all other text on standard error, so `KEY=$(... users new-key alice)` works.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Action = Callable[[httpx.Client, argparse.Namespace], None]
 
 
 class RefusedError(Exception):
-    """Why it was not done, in words for the operator."""
+    """Why the action was not done, as a message for the operator."""
 
 
 def run(
@@ -36,10 +36,10 @@ def run(
     folder: Path,
     transport: httpx.BaseTransport | None = None,
 ) -> int:
-    """Do what the arguments say.
+    """Run the action that the arguments name.
 
-    Args: transport: in place of the network.
-    Returns: the process's exit code.
+    Args: transport: replaces the network in tests.
+    Returns: exit code of the process.
     Raises: SystemExit for `--help` and wrong usage.
     """
     options = _parser().parse_args(arguments)
@@ -55,21 +55,23 @@ def run(
 
 def _client(url: str, key: str | None, transport: httpx.BaseTransport | None) -> httpx.Client:
     if key is None:
-        raise RefusedError("there is no key: set BREAD_API_KEY to the master key, or run in the folder with .env")
+        raise RefusedError(
+            "no key: set BREAD_API_KEY to the master key, or run this in the folder of the service's .env"
+        )
     try:
-        # What the environment says of proxies is for other hosts than this one.
-        is_elsewhere = httpx.URL(url).host not in LOOPBACK
+        # The environment's proxy settings are for remote hosts only.
+        is_remote = httpx.URL(url).host not in LOOPBACK
         headers = {"Authorization": f"Bearer {key}"}
         return httpx.Client(
-            base_url=url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=is_elsewhere, transport=transport
+            base_url=url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=is_remote, transport=transport
         )
     except httpx.InvalidURL as error:
-        raise RefusedError(f"{url!r} is no URL ({error}): say where the service is with --base-url") from error
+        raise RefusedError(f"{url!r} is not a valid URL ({error}): pass the service's with --base-url") from error
 
 
 def list_users(client: httpx.Client, options: argparse.Namespace) -> None:
     rows = [("USER", "ALIAS", "E-MAIL", "SINCE", "KEYS")]
-    for user in _ask(client, "GET", USERS)["users"]:
+    for user in _request(client, "GET", USERS)["users"]:
         since = time.strftime("%Y-%m-%d", time.gmtime(user["created"]))
         keys = ", ".join(key["key_id"] for key in user["keys"]) or "none"
         rows.append((user["user_id"], _printable(user["user_alias"]), _printable(user["user_email"]), since, keys))
@@ -85,51 +87,53 @@ def add_user(client: httpx.Client, options: argparse.Namespace) -> None:
         "user_email": options.email,
         "password": _password(),
     }
-    made = _ask(client, "POST", USERS, body)
-    if "api_key" in made:
-        _show_key(made)
+    user = _request(client, "POST", USERS, body)
+    if "api_key" in user:
+        _show_key(user)
     else:
-        print(f"{options.user} was added before; `new-key {options.user}` makes a further key", file=sys.stderr)
+        print(f"{options.user} already exists; `new-key {options.user}` creates another key", file=sys.stderr)
 
 
 def remove_user(client: httpx.Client, options: argparse.Namespace) -> None:
-    print(_ask(client, "DELETE", f"{USERS}/{_quoted(options.user)}")["message"], file=sys.stderr)
+    print(_request(client, "DELETE", f"{USERS}/{_quoted(options.user)}")["message"], file=sys.stderr)
 
 
 def new_key(client: httpx.Client, options: argparse.Namespace) -> None:
-    _show_key(_ask(client, "POST", f"{USERS}/{_quoted(options.user)}/keys"))
+    _show_key(_request(client, "POST", f"{USERS}/{_quoted(options.user)}/keys"))
 
 
 def revoke_key(client: httpx.Client, options: argparse.Namespace) -> None:
     path = f"{USERS}/{_quoted(options.user)}/keys/{_quoted(options.key)}"
-    print(_ask(client, "DELETE", path)["message"], file=sys.stderr)
+    print(_request(client, "DELETE", path)["message"], file=sys.stderr)
 
 
-def _ask(client: httpx.Client, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
-    """The service's answer. Raises: RefusedError with its reason."""
+def _request(client: httpx.Client, method: str, path: str, fields: dict[str, str] | None = None) -> dict[str, Any]:
+    """The service's answer. Raises: RefusedError with the service's reason."""
     try:
-        answer = client.request(method, path, json=body)
+        answer = client.request(method, path, json=fields)
     except httpx.HTTPError as error:
         raise RefusedError(
-            f"no service answers at {client.base_url} ({error}): start it, or say where it is with --base-url"
+            f"no service answers at {client.base_url} ({error}): start it, or pass its URL with --base-url"
         ) from error
     try:
-        said = answer.json()
+        body = answer.json()
     except ValueError:
-        said = None
-    if answer.is_success and isinstance(said, dict):
-        return said
-    reason = said.get("message") if isinstance(said, dict) else None
-    raise RefusedError(reason or f"{client.base_url} is no Bread service: it answered {answer.status_code} to {path}")
+        body = None
+    if answer.is_success and isinstance(body, dict):
+        return body
+    reason = body.get("message") if isinstance(body, dict) else None
+    raise RefusedError(
+        reason or f"{client.base_url} is not a Bread service: it answered {answer.status_code} to {path}"
+    )
 
 
-def _show_key(made: dict[str, Any]) -> None:
-    print(f"The key of {made['user_id']}, which is not shown again:", file=sys.stderr)
-    print(made["api_key"])
+def _show_key(user: dict[str, Any]) -> None:
+    print(f"The key of {user['user_id']}, which is not shown again:", file=sys.stderr)
+    print(user["api_key"])
 
 
 def _password() -> str:
-    """Asked for, or the first line of what is piped in: never an argument, which other processes see."""
+    """Typed at a prompt, or the first line of standard input; never an argument, which other processes can see."""
     return getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
@@ -138,18 +142,18 @@ def _quoted(name: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Nothing that a terminal would obey."""
+    """The text without control characters, which a terminal would obey."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _parser() -> argparse.ArgumentParser:
     service = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    service.add_argument("--base-url", metavar="URL", help="where the service is [BREAD_BASE_URL]")
+    service.add_argument("--base-url", metavar="URL", help="URL of the service [BREAD_BASE_URL]")
     service.add_argument("--api-key", metavar="KEY", help="its master key [BREAD_API_KEY]")
     parser = argparse.ArgumentParser(
         prog="python -m gateway users",
         description="Users of a running service and their keys. To rotate a key: new-key, then revoke.",
-        epilog="An option goes before its environment variable, and that before a .env file in the working folder.",
+        epilog="Options take precedence over environment variables, and these over a .env file in the working folder.",
         parents=[service],
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -160,15 +164,15 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     action("list", list_users, "show users and the ids of their keys")
-    add = action("add", add_user, "add a user and print its key; the password is asked for, or read from a pipe")
-    add.add_argument("user", help="id: it stands before the user's model names, user/repo/bake")
+    add = action("add", add_user, "add a user and print its key; the password is read from the terminal or a pipe")
+    add.add_argument("user", help="user id, the first part of the user's model names: user/repo/bake")
     add.add_argument("--email", required=True)
-    add.add_argument("--alias", help="a name for people; default: the id")
-    remove = action("remove", remove_user, "remove a user with all repos, bakes and files; keys stop at once")
+    add.add_argument("--alias", help="display name; default: the id")
+    remove = action("remove", remove_user, "remove a user with all repos, bakes and files; keys are invalid at once")
     remove.add_argument("user")
-    further = action("new-key", new_key, "print a further key of a user")
+    further = action("new-key", new_key, "create another key for a user and print it")
     further.add_argument("user")
     revoke = action("revoke", revoke_key, "make a key invalid at once")
     revoke.add_argument("user")
-    revoke.add_argument("key", metavar="key_id", help="as list shows it")
+    revoke.add_argument("key", metavar="key_id", help="id of the key, as shown by list")
     return parser

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds for what comes before a request's body.
+"""uvicorn's HTTP/1.1 protocol with limits on the size and the time of a request's head (request line and headers).
 
-uvicorn waits for the end of a request's head for ever and keeps all of it that comes: whoever reaches the port, with or
-without a key, could fill the memory with one endless header, or hold as many connections as there are files.
+uvicorn waits forever for the end of a head and keeps all of it in memory. So anyone who reaches the port, with or
+without a key, could fill the memory with one endless header, or use up all file descriptors with open connections.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 65.0
-"""From a connection's opening, or a later request's first byte, to the end of the request's head."""
+"""Longest time from the opening of a connection, or the first byte of a later request, to the end of the head."""
 MAX_HEAD_BYTES = 1 << 18
-"""Much more than browsers and proxies send; one read of the socket may bring so much more."""
+"""Far more than browsers and proxies send. One read of the socket may exceed it by that read's size."""
 
 
 class Connection(HttpToolsProtocol):
@@ -57,7 +57,7 @@ class Connection(HttpToolsProtocol):
 
     def _on_time_over(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._set_timer()  # nothing more is read until the answer before has been sent
+            self._set_timer()  # uvicorn reads no further until it has sent the previous answer
         elif self._head_bytes:
             self._end(HTTPStatus.REQUEST_TIMEOUT)
         else:

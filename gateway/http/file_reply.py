@@ -1,7 +1,7 @@
-"""A file as ASGI, whole or in part (RFC 9110, section 14), read in a thread and never held in memory.
+"""Sends a file over ASGI, whole or in part (RFC 9110, section 14). It is read block by block in a thread.
 
-Litestar's own file responses know no ranges. Starlette's refuse a range unit that they don't know, which must be
-ignored, and apply ranges to HEAD, for which none are defined.
+Litestar's own file responses do not support ranges. Starlette's refuse unknown range units, which must be ignored, and
+apply ranges to HEAD, where they are not defined.
 """
 
 import asyncio
@@ -23,20 +23,20 @@ _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})", re.IGNORECASE)
 
 
 class UnsatisfiableRangeError(Exception):
-    """The range begins beyond the end."""
+    """The range begins beyond the end of the file."""
 
 
 def parse_range(header: str | None, size: int) -> range | None:
-    """The bytes that a Range header asks for of `size`; None: all of them.
+    """The bytes that a Range header requests from a file of `size` bytes; None: all of them.
 
-    A header that is malformed, has an unknown unit or asks for several ranges is ignored, as a server may (14.2).
+    A header that is malformed, has an unknown unit or requests several ranges is ignored, as the RFC allows (14.2).
     Raises: UnsatisfiableRangeError.
     """
     match = None if header is None else _RANGE.fullmatch(header.strip())
     if match is None or match.groups() == ("", ""):
         return None
     first, last = match.groups()
-    if first == "":  # the last so many
+    if first == "":  # the last `last` bytes
         if int(last) == 0 or size == 0:
             raise UnsatisfiableRangeError
         return range(max(0, size - int(last)), size)
@@ -48,13 +48,13 @@ def parse_range(header: str | None, size: int) -> range | None:
 
 
 class FileReply:
-    """The answer to a GET or HEAD of the file `path`, which may be removed meanwhile, but must never change."""
+    """The answer to a GET or HEAD of the file `path`, which may be deleted meanwhile but must never change."""
 
-    def __init__(self, path: Path, name: str, media_type: str, method: str, asked: Mapping[str, str]) -> None:
-        """Args: name: what the client may call it; asked: the request's headers, by lower-case names."""
+    def __init__(self, path: Path, name: str, media_type: str, method: str, request_headers: Mapping[str, str]) -> None:
+        """Args: name: file name suggested to the client; request_headers: with names in lower case."""
         self._path = path
         self._method = method
-        self._asked = asked
+        self._request_headers = request_headers
         self._headers = {
             "content-type": media_type,
             "content-disposition": f'attachment; filename="{name}"',
@@ -62,7 +62,7 @@ class FileReply:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises: NotFoundError if the file is gone; what was begun before that ends undisturbed."""
+        """Raises: NotFoundError if the file was deleted. Downloads that have begun continue to the end."""
         try:
             file = await asyncio.to_thread(self._path.open, "rb")
         except FileNotFoundError as error:
@@ -71,35 +71,35 @@ class FileReply:
             await self._answer(file, receive, send)
 
     async def _answer(self, file: IO[bytes], receive: Receive, send: Send) -> None:
-        found = os.fstat(file.fileno())
-        size = found.st_size
-        # No Last-Modified beside it: dates in whole seconds are no strong validators, and If-Range needs one (13.1.5).
-        headers = {**self._headers, "etag": f'"{found.st_mtime_ns:x}-{size:x}"'}
+        stat = os.fstat(file.fileno())
+        size = stat.st_size
+        # No Last-Modified: If-Range needs a strong validator, and dates in whole seconds are weak ones (13.1.5).
+        headers = {**self._headers, "etag": f'"{stat.st_mtime_ns:x}-{size:x}"'}
         try:
-            part = parse_range(self._range_asked(headers["etag"]), size)
+            part = parse_range(self._range_header(headers["etag"]), size)
         except UnsatisfiableRangeError:
             await _start(send, 416, {**headers, "content-range": f"bytes */{size}", "content-length": "0"})
             await _end(send)
             return
         if part is not None:
             headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
-        wanted = range(size) if part is None else part
-        await _start(send, 200 if part is None else 206, {**headers, "content-length": str(len(wanted))})
+        sent = range(size) if part is None else part
+        await _start(send, 200 if part is None else 206, {**headers, "content-length": str(len(sent))})
         if self._method == "GET":
             with contextlib.suppress(ClientLeftError):
-                await unless_client_leaves(receive, _send_bytes(send, file, wanted))
+                await unless_client_leaves(receive, _send_bytes(send, file, sent))
         await _end(send)
 
-    def _range_asked(self, etag: str) -> str | None:
-        """None if it does not count: ranges are for GET alone (14.2), and only of the file that If-Range names."""
-        if self._method != "GET" or self._asked.get("if-range", etag) != etag:
+    def _range_header(self, etag: str) -> str | None:
+        """The Range header; None if it must be ignored: not a GET (14.2), or If-Range names another file."""
+        if self._method != "GET" or self._request_headers.get("if-range", etag) != etag:
             return None
-        return self._asked.get("range")
+        return self._request_headers.get("range")
 
 
-async def _send_bytes(send: Send, file: IO[bytes], wanted: range) -> None:
-    file.seek(wanted.start)
-    left = len(wanted)
+async def _send_bytes(send: Send, file: IO[bytes], part: range) -> None:
+    file.seek(part.start)
+    left = len(part)
     while left:
         block = await asyncio.to_thread(file.read, min(BLOCK_BYTES, left))
         if not block:

@@ -1,6 +1,6 @@
-"""The API's own description at `/schema`, completed where Litestar can't know: errors, keys, settings, OpenAI's bodies.
+"""The OpenAPI document. Adds what Litestar can't derive from the routes: errors, keys, settings, OpenAI's bodies.
 
-Served as `/schema/openapi.json` and as a page to browse at `/schema`.
+Served as `/schema/openapi.json`, and as a page to browse at `/schema`.
 """
 
 from dataclasses import dataclass, fields
@@ -21,32 +21,32 @@ JSON = "application/json"
 REF = "#/components/schemas/{name}"
 
 STATUSES = (400, 401, 403, 404, 422, 503)
-"""Of all operations."""
+"""Error statuses of every operation."""
 INFERENCE_STATUSES = (429, 504)
-"""A key's limits, and --request-timeout-seconds."""
-NEVER_DONE = ("/v1/embeddings", "/v1/responses/{response}", "/v1/responses/{response}/cancel")
-"""They only ever refuse."""
+"""Further error statuses of model requests: a key's limits, and --request-timeout-seconds."""
+ALWAYS_REFUSED = ("/v1/embeddings", "/v1/responses/{response}", "/v1/responses/{response}/cancel")
+"""Routes that never succeed."""
 STREAMED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 WEIGHTS = "/v1/files/weights/"
-USER = {"type": "string", "description": "With the master key: whom the request acts for."}
-ACTING = [
+USER = {"type": "string", "description": "With the master key: the user that the request acts for."}
+USER_PARAMETERS = [
     {"name": "user_id", "in": "query", "required": False, "schema": USER},
     {"name": "X-User-Id", "in": "header", "required": False, "schema": USER},
 ]
 PUBLIC_TAGS = {"health", "files"}
-"""Their routes take no key, or a signature in its place."""
+"""Tags of routes that need no key, or take a signature instead."""
 
 ERRORS: dict[str, Any] = {
     "Error": {
         "type": "object",
         "required": ["message", "code", "error"],
         "properties": {
-            "message": {"type": "string", "description": "What was wrong, with what value, and what to do."},
+            "message": {"type": "string", "description": "What was wrong, with the value, and what to do."},
             "code": {"type": "string"},
             "error": {"type": "string", "description": "The message again."},
             "detail": {
                 "type": "array",
-                "description": "One entry a mistake.",
+                "description": "One entry per mistake.",
                 "items": {
                     "type": "object",
                     "required": ["loc", "msg", "type"],
@@ -102,14 +102,14 @@ INFERENCE_BODIES: dict[str, dict[str, Any]] = {
     "/detokenize": {"tokens": TOKEN_IDS},
     "/v1/detokenize": {"tokens": TOKEN_IDS},
 }
-"""What each must hold besides `model`; the rest is OpenAI's, with vLLM's additions."""
+"""Path -> required fields besides `model`. All other fields are OpenAI's, with vLLM's additions."""
 
 OVERRIDES = {"TargetSet": TargetConfig, "TargetCreate": TargetConfig, "BakeSet": BakeConfig, "BakeCreate": BakeConfig}
-"""Body -> what its `overrides` may hold."""
+"""Body -> type of its `overrides`."""
 
 
 class Config(OpenAPIConfig):
-    """Litestar's configuration, for a completed document."""
+    """Litestar's configuration; its document is completed by `complete`."""
 
     def to_openapi_schema(self) -> OpenAPI:
         plain = super().to_openapi_schema()
@@ -121,7 +121,7 @@ def config() -> OpenAPIConfig:
         title="Bread Gateway",
         version=gateway.__version__,
         description="Prompts baked into LoRA adapters, and every version served behind OpenAI's API.",
-        # It holds nothing of anybody's, and a browser has no key to show.
+        # Public: it holds no user's data, and a browser sends no key.
         openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, opt={"public": True}),
         render_plugins=[ScalarRenderPlugin(), SwaggerRenderPlugin(), JsonRenderPlugin()],
         use_handler_docstrings=True,
@@ -142,12 +142,12 @@ class _Document(OpenAPI):
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with what it lacks, in place."""
+    """Add what the document lacks, in place."""
     schemas = document["components"]["schemas"]
     schemas |= ERRORS
     _, settings = msgspec.json.schema_components(set(OVERRIDES.values()), ref_template=REF)
     schemas |= settings
-    # The prompts' first names, which all clients still send.
+    # The older names of the prompts, which all clients still send.
     schemas["TargetConfig"]["properties"] |= {old: {"type": ["string", "null"]} for old in ("u", "v")}
     for body, kind in OVERRIDES.items():
         what = {"anyOf": [{"$ref": REF.format(name=kind.__name__)}, {"type": "null"}]}
@@ -160,7 +160,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _loosen_unions(node: Any) -> None:
-    """`oneOf`, as Litestar writes unions, would forbid a value that fits two of them, such as an empty list."""
+    """Litestar writes unions as `oneOf`, which forbids a value that fits two members, such as an empty list."""
     if isinstance(node, dict):
         if "oneOf" in node:
             node["anyOf"] = node.pop("oneOf")
@@ -180,45 +180,45 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
         events: dict[str, Any] = {"text/event-stream": {}} if path in STREAMED else {}
         responses["200"]["content"] = {JSON: {"schema": {"type": "object"}}, **events}
     if "201" in responses:
-        responses["200"] = {**responses["201"], "description": "It stood so already"}
-    if path in NEVER_DONE:
+        responses["200"] = {**responses["201"], "description": "It already existed as requested"}
+    if path in ALWAYS_REFUSED:
         responses.clear()
     if path.startswith(WEIGHTS):
-        responses.update(_of_a_file(method))
+        responses.update(_file_responses(method))
     if tags & PUBLIC_TAGS:
         operation["security"] = []
     else:
-        operation["parameters"] = [*operation.get("parameters", ()), *ACTING]
+        operation["parameters"] = [*operation.get("parameters", ()), *USER_PARAMETERS]
     error = {"openai": "OpenAIError", "anthropic": "AnthropicError", None: "Error"}[family]
     content = {JSON: {"schema": {"$ref": REF.format(name=error)}}}
-    for status in _refusals(path, method, family):
+    for status in _error_statuses(path, method, family):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
 
 
-def _refusals(path: str, method: str, family: str | None) -> list[int]:
-    """Statuses that an operation may refuse with."""
-    found = [*STATUSES]
+def _error_statuses(path: str, method: str, family: str | None) -> list[int]:
+    """Error statuses of an operation."""
+    statuses = [*STATUSES]
     if method not in ("get", "head"):
-        found += [413] if family else [409, 413]
+        statuses += [413] if family else [409, 413]
     if path in INFERENCE_BODIES:
-        found += INFERENCE_STATUSES
-    return sorted(found)
+        statuses += INFERENCE_STATUSES
+    return sorted(statuses)
 
 
-def _of_a_file(method: str) -> dict[str, Any]:
-    """Answers of RFC 9110, section 14; a HEAD has no ranges."""
+def _file_responses(method: str) -> dict[str, Any]:
+    """Responses of RFC 9110, section 14; HEAD has no ranges."""
     content = {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}
     whole = {"200": {"description": "The archive", "content": content}}
     if method == "head":
         return whole
-    part = {"description": "The part that Range asks for", "content": content}
+    part = {"description": "The part that Range requests", "content": content}
     return {**whole, "206": part, "416": {"description": "The range begins beyond the end"}}
 
 
-def _inference_body(needed: dict[str, Any]) -> dict[str, Any]:
+def _inference_body(required: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
-        "required": ["model", *needed],
-        "properties": {"model": {"type": "string"}, "stream": {"type": "boolean"}, **needed},
+        "required": ["model", *required],
+        "properties": {"model": {"type": "string"}, "stream": {"type": "boolean"}, **required},
         "additionalProperties": True,
     }

@@ -47,7 +47,7 @@ class Pipeline:
         self._log = log
 
     def answer(self, request: Request[Any, Any, Any], caller: Caller, kind: Kind) -> ASGIApp:
-        """The answer to a model request, whole or as server-sent events; errors are in the shape of its family."""
+        """The answer to a model request: one piece or server-sent events, with errors in the shape of its family."""
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             await self._answer(request, caller, kind, send)

@@ -1,4 +1,4 @@
-"""How lines of the log are written: as text or as JSON."""
+"""Formats log lines as text or as JSON. A structured line carries its values in the record's `fields`."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people; the fields of structured ones in logfmt: `name=value`, quoted as in JSON where need be."""
+    """Text lines. `fields` follow the message in logfmt: `name=value`, quoted as in JSON where necessary."""
 
     def __init__(self) -> None:
         super().__init__(TEXT_FORMAT)
@@ -21,7 +21,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Each line an object: `time` (UTC), `level`, `logger`, `message`, a structured line's fields, and `error`."""
+    """One JSON object per line: `time` (UTC), `level`, `logger`, `message`, the `fields`, and any `error`."""
 
     def format(self, record: logging.LogRecord) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API on served models, for its clients and for question generators."""
+"""Anthropic's Messages API with the served models, for Anthropic's clients and for question generators."""
 
 from litestar import Request, Router, post
 from litestar.datastructures import State
@@ -11,13 +11,13 @@ from gateway.routes.dependencies import Caller, Services
 
 @post("/messages", status_code=200)
 async def messages(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
-    """Answer a conversation, whole or as server-sent events."""
+    """Answer a conversation, in one piece or as server-sent events."""
     return services.pipeline.answer(request, caller, kinds.MESSAGES)
 
 
 @post("/messages/count_tokens", status_code=200)
 async def count_tokens(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
-    """How many tokens a conversation has for the model."""
+    """The number of tokens that a conversation has for the model."""
     return services.pipeline.answer(request, caller, kinds.COUNT_TOKENS)
 
 

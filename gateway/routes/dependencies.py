@@ -1,4 +1,4 @@
-"""What `app.py` hands to the routes, by the names of their parameters: `services` and `caller`."""
+"""Types of the parameters `services` and `caller`, which `app.py` injects into the routes by name."""
 
 from litestar.di import NamedDependency
 

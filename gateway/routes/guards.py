@@ -1,4 +1,4 @@
-"""Who is let in: run before a route, they leave behind the caller that its handler gets."""
+"""Guards check a request's key before its route runs, and store the caller for the route's handler."""
 
 from litestar import Litestar, Request
 from litestar.connection import ASGIConnection
@@ -12,17 +12,17 @@ from gateway.errors import ForbiddenError
 from gateway.services import Services
 
 PUBLIC = {"public": True}
-"""`opt` of routes that need no key: for load balancers and scrapers, and links that are signed."""
+"""`opt` of routes that need no key: for load balancers and scrapers, and for signed links."""
 
 Connection = ASGIConnection[Litestar, None, None, State]
 
 
 async def require_key(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Identify the caller of every route that is not public, and for whom it acts."""
+    """Identify the caller of every route that is not public, and the user that it acts for."""
     if handler.opt.get("public"):
         return
     if (encoding := connection.headers.get("content-encoding", "identity")) != "identity":
-        raise InvalidInputError(f"Content-Encoding {encoding!r} is not read here: send the body as it is")
+        raise InvalidInputError(f"Content-Encoding {encoding!r} is not supported: send the body uncompressed")
     services: Services = connection.app.state.services
     caller = services.keys.identify(connection.headers.get("authorization"), connection.headers.get("x-api-key"))
     user = user_named([*connection.query_params.getall("user_id", []), *connection.headers.getall("x-user-id", [])])
@@ -33,13 +33,13 @@ async def require_key(connection: Connection, handler: BaseRouteHandler) -> None
 
 
 def require_master(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Refuse every key but the master key. Runs after `require_key`."""
+    """Refuse all keys except the master key. Runs after `require_key`."""
     caller: Caller = connection.state.caller
     if not caller.is_master:
-        raise ForbiddenError(f"This needs the master key, and yours is {caller.user!r}'s")
+        raise ForbiddenError(f"This needs the master key; this key belongs to {caller.user!r}")
 
 
 def caller(request: Request[None, None, State]) -> Caller:
     """Provides `dependencies.Caller`."""
-    found: Caller = request.state.caller
-    return found
+    identified: Caller = request.state.caller
+    return identified

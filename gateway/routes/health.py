@@ -1,4 +1,4 @@
-"""Is the service alive, can it answer, and how is it doing."""
+"""Liveness, readiness and metrics."""
 
 from litestar import Request, Response, get
 from litestar.datastructures import State
@@ -13,7 +13,10 @@ from gateway.routes.guards import PUBLIC
 
 @get("/v1/health", opt=PUBLIC, tags=["health"])
 async def health(services: Services, request: Request[None, None, State]) -> responses.Health:
-    """Alive; `degraded`, and why, while the engine is starting, dead or silent. Checks a key if one is sent."""
+    """The service is alive: `healthy`, or `degraded` with the reason while the engine is starting, dead or stalled.
+
+    A key is checked if one is sent.
+    """
     return _health(services, with_reason=_has_master_key(services, request))
 
 
@@ -24,13 +27,13 @@ async def liveness(services: Services) -> responses.Health:
 
 @get("/ready", opt=PUBLIC, tags=["health"])
 async def readiness(services: Services) -> Response[responses.Health]:
-    """200 if a token was made lately, and a request would be answered now; else 503."""
+    """200 if the engine generated a token recently and can answer a request now; else 503."""
     return Response(_health(services), status_code=200 if services.supervisor.is_ready else 503)
 
 
 @get("/metrics", opt=PUBLIC, tags=["health"], media_type="text/plain; version=0.0.4; charset=utf-8")
 async def prometheus(services: Services, request: Request[None, None, State]) -> bytes:
-    """Numbers for everybody; names for the master key alone."""
+    """Metrics in Prometheus' format. Names of users, repos and bakes need the master key."""
     return await metrics.render(services, with_names=_has_master_key(services, request))
 
 
@@ -47,7 +50,7 @@ def _health(services: Services, *, with_reason: bool = False) -> responses.Healt
 
 
 def _has_master_key(services: Services, request: Request[None, None, State]) -> bool:
-    """Raises: UnauthorizedError for a wrong key; no key at all is welcome."""
+    """Whether the master key was sent. Raises: UnauthorizedError if an unknown key was sent."""
     authorization, api_key = request.headers.get("authorization"), request.headers.get("x-api-key")
     is_sent = authorization is not None or api_key is not None
     return is_sent and services.keys.identify(authorization, api_key).is_master

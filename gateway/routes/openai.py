@@ -1,4 +1,4 @@
-"""OpenAI's API. vLLM's handlers do the work; here are only names, keys and the way out."""
+"""OpenAI's API. Model requests go to the pipeline (`inference/pipeline.py`), and from there to vLLM's handlers."""
 
 from litestar import Request, Router, get, post
 from litestar.datastructures import State
@@ -16,32 +16,32 @@ from gateway.serving.pointers import Model
 
 @post("/v1/chat/completions", status_code=200)
 async def chat_completions(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
-    """Answer a conversation, whole or as server-sent events."""
+    """Answer a conversation, in one piece or as server-sent events."""
     return services.pipeline.answer(request, caller, kinds.CHAT)
 
 
 @post("/v1/completions", status_code=200)
 async def completions(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
-    """Continue a text, whole or as server-sent events."""
+    """Continue a text, in one piece or as server-sent events."""
     return services.pipeline.answer(request, caller, kinds.COMPLETION)
 
 
 @post("/v1/responses", status_code=200)
 async def create_response(request: Request[None, None, State], services: Services, caller: Caller) -> ASGIApp:
-    """Answer an input, whole or as server-sent events. Nothing is stored."""
+    """Answer an input, in one piece or as server-sent events. Nothing is stored."""
     return services.pipeline.answer(request, caller, kinds.RESPONSES)
 
 
 @get("/v1/responses/{response:str}")
 async def get_response(response: FromPath[str]) -> None:
-    """Always 404: responses are not kept."""
-    raise NotFoundError(f"There is no response {response[:128]!r}: responses are not kept here")
+    """Always 404: responses are not stored."""
+    raise NotFoundError(f"There is no response {response[:128]!r}: responses are not stored here")
 
 
 @post("/v1/responses/{response:str}/cancel")
 async def cancel_response(response: FromPath[str]) -> None:
-    """Always 404: a response ends when its client leaves."""
-    raise NotFoundError(f"There is no response {response[:128]!r}: one ends when its client closes the connection")
+    """Always 404: to cancel a response, close its connection."""
+    raise NotFoundError(f"There is no response {response[:128]!r}: close the connection to cancel a running one")
 
 
 @post(["/tokenize", "/v1/tokenize"], status_code=200)
@@ -58,20 +58,20 @@ async def detokenize(request: Request[None, None, State], services: Services, ca
 
 @post("/v1/embeddings", status_code=200)
 async def embeddings(request: Request[None, None, State], services: Services, caller: Caller) -> None:
-    """Always 400: the models served here write text."""
+    """Always 400: the served models generate text."""
     model = services.adapters.resolve(model_of(parse(await request.body())), caller.user)
-    raise InvalidInputError(f"The model {model.name!r} writes text and has no embeddings")
+    raise InvalidInputError(f"The model {model.name!r} generates text and has no embeddings")
 
 
 @get("/v1/models")
 async def list_models(services: Services, caller: Caller) -> responses.ModelList:
-    """The base model, and the caller's bakes and finished checkpoints, newest first."""
+    """The base model, then the caller's bakes and finished checkpoints, newest first."""
     return responses.ModelList(data=[_view(services, model) for model in services.adapters.models(caller.user)])
 
 
 @get("/v1/models/{name:path}")
 async def get_model(services: Services, caller: Caller, name: FromPath[str]) -> responses.Model:
-    """One model, by any of its spellings."""
+    """One model, by any spelling of its name."""
     return _view(services, services.adapters.resolve(name.removeprefix("/"), caller.user))
 
 

@@ -1,8 +1,8 @@
-"""Users can't see, infer, use or name each other's things, on any route that there is.
+"""Users can't see, infer, use or name each other's data, on any route.
 
-Every request of bob's that names something of alice's must be answered like the same request about something that does
-not exist. The routes are those of the application, so a new one is tried too; if it takes a parameter or a body that
-isn't listed here, the tests say so.
+Each of bob's requests about alice's data must get the same answer as a request about data that does not exist. The
+routes are read from the application, so new ones are tested too; one with a parameter or a body that is not listed
+here fails.
 """
 
 import re
@@ -29,11 +29,11 @@ from tests.gateway.application import Client, add_user, client_of, finish_bake, 
 pytestmark = pytest.mark.anyio
 
 TEXT = {"alice": "ALICES TEXT", "bob": "BOBS TEXT"}
-"""It is in everything that each of them made. In capitals, since the engine of these tests answers in them."""
+"""A text in everything that each user created. In capitals, because the fake engine answers in capitals."""
 
 
 class Names(NamedTuple):
-    """What a request is about."""
+    """Names that a request uses."""
 
     user: str
     repo: str
@@ -49,7 +49,7 @@ class Names(NamedTuple):
 ALICES = Names("alice", "vault", "vault_prompt", "vault_target", "vault_bake")
 NOBODYS = Names("alicf", "vaulu", "vaulu_prompt", "vaulu_target", "vaulu_bake")
 SHARED = Names("bob", "shared", "prompt", "target", "bake")
-"""Alice has a repo of these names too."""
+"""Alice has a repo with the same names."""
 
 BODIES: dict[type, Any] = {
     requests.RepoPut: lambda of: {"repo_name": "fresh", "base_model": of.model},
@@ -81,7 +81,7 @@ INFERENCE = (
     "/detokenize",
     "/v1/detokenize",
 )
-"""Their bodies are not the application's to describe."""
+"""Routes whose bodies the application does not describe."""
 
 
 class Route(NamedTuple):
@@ -115,7 +115,7 @@ class Route(NamedTuple):
 
 
 def routes(app: Litestar, *methods: str) -> list[Route]:
-    """All of them, those that only read first and those that remove last."""
+    """All routes; those that only read come first and those that delete last."""
 
     def all_routes() -> Iterator[Route]:
         for route in app.routes:
@@ -131,7 +131,7 @@ def routes(app: Litestar, *methods: str) -> list[Route]:
 
 
 class Handlers:
-    """In place of vLLM's: says which model was asked."""
+    """Replaces vLLM's handlers; answers with the model's name."""
 
     async def serve(self, kind: Kind, fields: dict[str, Any], headers: Any, *, model: str, usage: Any) -> Reply:
         return Reply(200, msgspec.json.encode({"model": model}))
@@ -139,8 +139,7 @@ class Handlers:
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    handlers: Any = Handlers()
-    return services_in(tmp_path)._replace(handlers=handlers)
+    return services_in(tmp_path, handlers=Handlers())
 
 
 @pytest.fixture
@@ -151,7 +150,7 @@ async def client(services: Services) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def filled(services: Services) -> AsyncIterator[Client]:
-    """It holds bob's key; alice and he have the same names, and she has a repo more."""
+    """A client with bob's key. Alice and bob have a repo with the same names, and alice has another repo."""
     async with client_of(services) as opened:
         keys = {name: await add_user(opened, name) for name in ("alice", "bob")}
         await fill(opened, services, SHARED._replace(user="alice"), holding(keys["alice"]))
@@ -164,7 +163,7 @@ async def filled(services: Services) -> AsyncIterator[Client]:
 async def fill(
     client: Client, services: Services, of: Names, headers: dict[str, str], *, running: str | None = None
 ) -> None:
-    """A repo with all that a repo can have, each with the user's text in it."""
+    """Create a repo with everything that a repo can hold; each part has the user's text in it."""
     text, repo = TEXT[of.user], f"/v1/repo/{of.repo}"
 
     async def send(method: str, path: str, body: Any = None) -> Any:
@@ -189,26 +188,26 @@ async def fill(
         (folder / "metrics.png").write_text(text)
 
 
-def assert_nothing_of_alice(answer: httpx.Response, *but: str) -> None:
-    said = answer.text + str(answer.headers)
+def assert_nothing_of_alice(answer: httpx.Response) -> None:
+    content = answer.text + str(answer.headers)
     for secret in (TEXT["alice"], "alice", "vault"):
-        assert secret in but or secret.lower() not in said.lower(), f"{answer.request.method} {answer.request.url}"
+        assert secret.lower() not in content.lower(), f"{answer.request.method} {answer.request.url}"
 
 
-async def test_what_is_alices_is_answered_like_what_does_not_exist(client: Client) -> None:
+async def test_requests_about_alices_data_are_answered_as_if_it_did_not_exist(client: Client) -> None:
     for route in routes(client.app):
         hers, nobodys = await route.ask(client, ALICES), await route.ask(client, NOBODYS)
         where = f"{route.method} {route.path}: {hers.status_code} {hers.text[:300]}"
         assert_nothing_of_alice(nobodys)
         assert hers.status_code == nobodys.status_code, where
         if route.is_public and route.method == "GET":
-            assert_nothing_of_alice(hers)  # its numbers change from one request to the next
+            assert_nothing_of_alice(hers)  # numbers in it change between requests
         else:
-            told = hers.text.replace("alice", "alicf").replace("vault", "vaulu")
-            assert told == nobodys.text, f"{where} differs from {nobodys.text[:300]}"
+            renamed = hers.text.replace("alice", "alicf").replace("vault", "vaulu")
+            assert renamed == nobodys.text, f"{where} differs from {nobodys.text[:300]}"
 
 
-async def test_what_names_alices_things_is_refused(client: Client) -> None:
+async def test_requests_that_name_alices_data_are_refused(client: Client) -> None:
     refused = {}
     for route in routes(client.app):
         names_something = "{" in route.path or route.path in INFERENCE or route.path == "/v1/models/download"
@@ -221,8 +220,8 @@ async def test_what_names_alices_things_is_refused(client: Client) -> None:
     assert len(refused) > 40, "the routes were found"
 
 
-async def test_the_same_names_are_two_things(client: Client, services: Services) -> None:
-    """Bob reads, writes, runs and removes all that is his; alice has the same names and notices nothing."""
+async def test_the_same_names_of_two_users_are_independent(client: Client, services: Services) -> None:
+    """Bob reads, writes, runs and deletes all that he has. Alice's data of the same names does not change."""
     alice = {"X-User-Id": "alice", **holding("sk-bread-test")}
     reading = [route for route in routes(client.app, "GET") if not route.is_public and "/admin/" not in route.path]
 
@@ -240,10 +239,10 @@ async def test_the_same_names_are_two_things(client: Client, services: Services)
     assert sum(TEXT["bob"] in text for text in own) > 5
     assert sum(TEXT["alice"] in text for text in before.values()) > 5
     assert await alices() == before
-    assert (await client.get("/v1/repo")).json()["repos"] == ["fresh"], "his own was removed"
+    assert (await client.get("/v1/repo")).json()["repos"] == ["fresh"], "bob's own repos were deleted"
 
 
-async def test_every_route_wants_a_key_that_is_known(client: Client) -> None:
+async def test_every_route_requires_a_known_key(client: Client) -> None:
     del client.headers["Authorization"]
     for route in routes(client.app):
         if not route.is_public:
@@ -253,7 +252,7 @@ async def test_every_route_wants_a_key_that_is_known(client: Client) -> None:
     assert (await client.get("/v1/repo", headers=holding("sk-bread-test"))).status_code == 200
 
 
-async def test_nobody_acts_for_alice_but_the_master_key(client: Client) -> None:
+async def test_only_the_master_key_may_act_for_alice(client: Client) -> None:
     for route in routes(client.app):
         if not route.is_public:
             refused = await route.ask(client, ALICES, **{"X-User-Id": "alice"})
@@ -267,12 +266,12 @@ async def test_nobody_acts_for_alice_but_the_master_key(client: Client) -> None:
     ["{user}/{repo}/{bake}/7", "{user}/{repo}/{bake}", "{repo}/{bake}/7", "{repo}/{bake}", "{user}/{repo}/{bake}@0.5"],
 )
 async def test_alices_bakes_can_not_be_built_upon(tmp_path: Path, form: str) -> None:
-    """As base model, as who answers, as who asks, and as a bake's parent: where no model stands in for unknown ones."""
+    """As base model, as teacher, as question writer and as a bake's parent, on a service that substitutes no model."""
     async with filled(services_in(tmp_path, stands_in=False)) as client:
         hers, nobodys = await build_upon(client, ALICES, form), await build_upon(client, NOBODYS, form)
     assert [answer.status_code for answer in hers] == [400] * 4
-    told = [answer.text.replace("alice", "alicf").replace("vault", "vaulu") for answer in hers]
-    assert told == [answer.text for answer in nobodys]
+    renamed = [answer.text.replace("alice", "alicf").replace("vault", "vaulu") for answer in hers]
+    assert renamed == [answer.text for answer in nobodys]
     for answer in nobodys:
         assert_nothing_of_alice(answer)
 
@@ -293,7 +292,7 @@ async def build_upon(client: Client, of: Names, form: str) -> list[httpx.Respons
     return [*answers, await client.post(f"{repo}/bakes/built")]
 
 
-async def test_metrics_tell_names_to_the_master_key_alone(client: Client, services: Services) -> None:
+async def test_only_the_master_key_sees_names_in_the_metrics(client: Client, services: Services) -> None:
     series = b"# HELP vllm:lora_requests_info x\n# TYPE vllm:lora_requests_info gauge\nvllm:other 1.0\n"
     adapters = b'vllm:lora_requests_info{running_lora_adapters="alice/vault/vault_bake/7"} 1.0\n'
     engine: Any = services.engine
@@ -306,22 +305,20 @@ async def test_metrics_tell_names_to_the_master_key_alone(client: Client, servic
         assert "lora_requests_info" not in answer.text
         assert "vllm:other 1.0" in answer.text
         assert re.search(r'^bread_bake_progress_percent\{job="\d+"\} 0\.0$', answer.text, re.MULTILINE)
-    all_of_it = (await client.get("/metrics", headers=holding("sk-bread-test"))).text
-    assert series.decode() + adapters.decode() in all_of_it
-    assert re.search(
-        r'^bread_bake_progress_percent\{bake="alice/vault/vault_running",job="\d+"\} 0\.0$', all_of_it, re.M
-    )
+    masters = (await client.get("/metrics", headers=holding("sk-bread-test"))).text
+    assert series.decode() + adapters.decode() in masters
+    assert re.search(r'^bread_bake_progress_percent\{bake="alice/vault/vault_running",job="\d+"\} 0\.0$', masters, re.M)
     assert (await client.get("/metrics", headers=holding("sk-bread-wrong"))).status_code == 401
 
 
-async def test_paths_that_lead_nowhere_are_not_kept_for_the_metrics(client: Client) -> None:
+async def test_unknown_paths_do_not_appear_in_the_metrics(client: Client) -> None:
     await client.get("/v1/repo/alices-idea/nowhere", headers=holding("sk-bread-test"))
     await client.get("/v1/elsewhere/alices-idea")
     assert_nothing_of_alice(await client.get("/metrics"))
 
 
 @pytest.mark.parametrize("strength", ["@0.5", "@0", "@1", "@3"])
-async def test_alices_bakes_are_nobodys_at_any_strength(client: Client, strength: str) -> None:
+async def test_alices_bakes_are_unknown_to_bob_at_any_strength(client: Client, strength: str) -> None:
     for path in INFERENCE:
         hers, nobodys = [
             await client.post(path, json={"model": f"{of.model}{strength}", "messages": [], "prompt": "Hello"})
@@ -333,14 +330,14 @@ async def test_alices_bakes_are_nobodys_at_any_strength(client: Client, strength
 
 
 @pytest.mark.parametrize("model", ["alice/vault/vault_bake/7", "vault/vault_bake"])
-async def test_everybody_and_the_master_key_use_what_is_theirs(client: Client, model: str) -> None:
+async def test_users_and_the_master_key_use_their_own_models(client: Client, model: str) -> None:
     chat = {"model": model, "messages": []}
     master = holding("sk-bread-test")
     named = await client.post("/v1/chat/completions", json=chat, headers={**master, "X-User-Id": "alice"})
     assert (named.status_code, named.json()) == (200, {"model": "alice/vault/vault_bake/7"})
     unnamed = await client.post("/v1/chat/completions", json=chat, headers=master)
     assert unnamed.status_code == (200 if model.startswith("alice") else 404), (
-        "only a full name is hers to the master key"
+        "without a user, the master key reaches alice's model only by its full name"
     )
     own = await client.post("/v1/chat/completions", json={**chat, "model": "bob/shared/bake/7"})
     assert own.json() == {"model": "bob/shared/bake/7"}

@@ -147,10 +147,10 @@ def test_a_response_calls_a_tool(client: OpenAI) -> None:
     assert calls and all(fits(call.arguments) for call in calls)
 
 
-def test_responses_are_not_kept(client: OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="not kept"):
+def test_responses_are_not_stored(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="not stored"):
         client.responses.retrieve("resp_1")
-    with pytest.raises(openai.NotFoundError, match="closes the connection"):
+    with pytest.raises(openai.NotFoundError, match="close the connection"):
         client.responses.cancel("resp_1")
     for field, value in (("background", True), ("previous_response_id", "resp_1")):
         with pytest.raises(openai.BadRequestError) as refused:

@@ -1,4 +1,4 @@
-"""Model requests over real connections to a real engine: what ends with its client, and what is written down of it."""
+"""Model requests over real connections to a real engine: clients that leave, and what log and metrics show."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tests.gateway.engines import MODEL_NAME
 from tests.service import RunningGateway
 
 SECONDS = 60.0
-"""For what takes milliseconds on a machine that does nothing else."""
+"""Time limit for things that take milliseconds on an idle machine."""
 LONG: dict[str, Any] = {
     "model": MODEL_NAME,
     "messages": [{"role": "user", "content": "Hello"}],
@@ -38,10 +38,10 @@ def client(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
 
 
 def eventually(found: Callable[[], Any]) -> Any:
-    """What `found` returns, once it is something."""
+    """The first true value that `found` returns."""
     end = time.monotonic() + SECONDS
     while not (value := found()):
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)
     return value
 
@@ -52,7 +52,7 @@ def metric(gateway: RunningGateway, name: str) -> float:
 
 
 def line(gateway: RunningGateway, request_id: str) -> dict[str, str]:
-    """The fields that the log has of a request."""
+    """Fields of a request's line in the log."""
 
     def find() -> dict[str, str] | None:
         log = (gateway.folder / "gateway.log").read_text()
@@ -68,7 +68,7 @@ def nothing_runs(gateway: RunningGateway) -> bool:
     return running + metric(gateway, "bread_requests_in_flight") == 0
 
 
-def test_the_log_tells_what_a_stream_cost_without_the_client_asking(
+def test_the_log_has_a_streams_tokens_even_if_the_client_requests_no_usage(
     gateway: RunningGateway, client: openai.OpenAI
 ) -> None:
     written = metric(gateway, "bread_tokens_total")
@@ -114,13 +114,13 @@ def test_a_client_that_leaves_ends_its_generation(
             client.with_options(timeout=0.3).chat.completions.create(**asked)
     fields = line(gateway, name)
     assert fields["outcome"] == "client_left"
-    assert int(fields["completion_tokens"]) < 8 * 480, "it was not made to its end"
+    assert int(fields["completion_tokens"]) < 8 * 480, "the answer was not generated to its end"
     eventually(lambda: nothing_runs(gateway))
 
 
-def test_a_client_that_reads_nothing_is_let_go(gateway: RunningGateway) -> None:
-    """Its answer is 9 MB with all that is asked for, more than the kernel takes. Who gives up first, the stream or the
-    kernel, or whether vLLM has merged all of it into one piece before, depends on how busy the machine is."""
+def test_a_client_that_reads_nothing_is_disconnected(gateway: RunningGateway) -> None:
+    """The answer has 9 MB, more than the kernel buffers. How it ends depends on how busy the machine is: the stream or
+    the kernel gives up first, or vLLM has already merged all of it into one piece."""
     with socket.socket() as lazy:
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         host, port = gateway.url.removeprefix("http://").split(":")
@@ -138,7 +138,7 @@ def test_a_client_that_reads_nothing_is_let_go(gateway: RunningGateway) -> None:
 
 
 def others_of(port: int) -> list[tuple[str, int]]:
-    """The other ends of the connections that a server on `port` has open."""
+    """Client addresses of the open connections to a server on `port`."""
     connections = psutil.net_connections("tcp4")
     return [each.raddr for each in connections if each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED]
 
@@ -151,14 +151,14 @@ def test_refusals_are_counted_and_logged(gateway: RunningGateway, client: openai
     assert (fields["outcome"], fields["status"], fields["model"]) == ("refused", "404", "no/such")
 
 
-def test_a_body_beyond_the_limit_is_413_in_the_familys_form(gateway: RunningGateway, client: openai.OpenAI) -> None:
+def test_a_body_over_the_limit_is_413_in_the_familys_shape(gateway: RunningGateway, client: openai.OpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as refused:
         client.chat.completions.create(**LONG | {"messages": [{"role": "user", "content": "x" * (33 << 20)}]})
     assert refused.value.status_code == 413
     assert refused.value.type == "RequestTooLargeError"
 
 
-def test_what_the_dashboard_and_the_alerts_ask_for_is_there(gateway: RunningGateway, client: openai.OpenAI) -> None:
+def test_all_metrics_of_the_dashboard_and_the_alerts_exist(gateway: RunningGateway, client: openai.OpenAI) -> None:
     client.chat.completions.create(**LONG | {"max_tokens": 1, "n": 1})
     there = set(re.findall(r"^# TYPE (\S+)", httpx.get(f"{gateway.url}/metrics").text, re.MULTILINE)) | {"up"}
     dashboard = json.loads((DOCKER / "grafana" / "dashboards" / "bread.json").read_text())

@@ -1,4 +1,4 @@
-"""The application around an engine with known outputs, and a client that holds the master key."""
+"""The application with a fake engine, and a client that sends the master key."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from baker.storage.home import job_folder
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
-from gateway.app import build_app, build_services
+from gateway.app import build_app, build_pipeline, build_services
 from gateway.config import Settings
 from gateway.services import Services
 from tests.fakes import FakeEngine
@@ -39,20 +39,24 @@ async def client(services: Services) -> AsyncIterator[Client]:
         yield opened
 
 
-def services_in(home: Path, *, stands_in: bool = True, **settings: Any) -> Services:
+def services_in(home: Path, *, stands_in: bool = True, handlers: Any = None, **settings: Any) -> Services:
+    """Args: handlers: replace vLLM's. settings: fields of `Settings`."""
     engine: Any = FakeEngine()
-    read = Settings(**{"max_body_mib": 1, **settings})
-    return build_services(read, home, KEY, engine, BaseModelNames("fake/base", stands_in=stands_in))
+    chosen = Settings(**{"max_body_mib": 1, **settings})
+    services = build_services(chosen, home, KEY, engine, BaseModelNames("fake/base", stands_in=stands_in))
+    if handlers is None:
+        return services
+    return services._replace(pipeline=build_pipeline(chosen, services.adapters, engine, handlers))
 
 
 def client_of(services: Services) -> Client:
-    opened = AsyncTestClient(build_app(services), base_url="http://gateway.local")
-    opened.headers.update(holding(KEY))
-    return opened
+    client = AsyncTestClient(build_app(services), base_url="http://gateway.local")
+    client.headers.update(holding(KEY))
+    return client
 
 
 def holding(key: str) -> dict[str, str]:
-    """Headers of a request with another key than the client's."""
+    """Headers of a request with this key instead of the client's."""
     return {"Authorization": f"Bearer {key}"}
 
 
@@ -68,7 +72,7 @@ def new_user(name: str, **fields: str) -> dict[str, str]:
 
 
 async def add_user(client: Client, name: str) -> str:
-    """The new user's key."""
+    """Create a user. Returns: the user's key."""
     answer = await client.post("/v1/admin/users", json=new_user(name))
     assert answer.status_code == 200, answer.text
     key: str = answer.json()["api_key"]
@@ -76,7 +80,7 @@ async def add_user(client: Client, name: str) -> str:
 
 
 async def make_bake(client: Client, user: str) -> None:
-    """`repo` with `bake`, not run yet; nothing if they are there."""
+    """Create `repo` with `bake`, not run yet; nothing if they exist."""
     headers = {"X-User-Id": user}
     await client.post("/v1/repo", json={"repo_name": "repo"}, headers=headers)
     made = await client.post("/v1/repo/repo/bakes", json={"bake_name": "bake", "template": "default"}, headers=headers)
@@ -92,7 +96,7 @@ async def finish_bake(
     step: int = 3,
     state: JobState = JobState.COMPLETE,
 ) -> Path:
-    """A bake that is there gets a job and a checkpoint, with files, and is served. Returns: the job's folder."""
+    """Give an existing bake a job and a checkpoint with files, and serve it. Returns: the job's folder."""
 
     def finish(catalog: Catalog) -> Checkpoint:
         config, inputs = catalog.bake(user, repo, bake), BakeInputs({}, None)
@@ -113,5 +117,5 @@ async def finish_bake(
 
 
 def weights(step: int) -> bytes:
-    """What is in adapter_model.safetensors."""
+    """Content of adapter_model.safetensors."""
     return save({"weights": np.full(1000, step, np.float32)})

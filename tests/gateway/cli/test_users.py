@@ -1,4 +1,4 @@
-"""`python -m gateway users` against the application, and against what is no service."""
+"""`python -m gateway users` against the application, and against servers that are not a Bread service."""
 
 import io
 import subprocess
@@ -20,7 +20,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs it with a password on a pipe. Returns: exit code, output and errors."""
+    """Runs the command with a password on standard input. Returns: exit code, standard output, standard error."""
     with TestClient(build_app(services_in(tmp_path))) as app:
         transport = httpx.MockTransport(app._transport.handle_request)
 
@@ -34,9 +34,9 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_a_user_is_added_listed_and_removed(command: Command) -> None:
-    code, key, said = command("add", "alice", "--email", "alice@example.org", "--alias", "Alice\x1b[2J")
+    code, key, errors = command("add", "alice", "--email", "alice@example.org", "--alias", "Alice\x1b[2J")
     assert (code, key.startswith("sk-bread-"), key.count("\n")) == (0, True, 1)
-    assert "not shown again" in said
+    assert "not shown again" in errors
     code, table, _ = command("list")
     head, row = table.splitlines()
     assert (code, head.split()) == (0, ["USER", "ALIAS", "E-MAIL", "SINCE", "KEYS"])
@@ -49,9 +49,9 @@ def test_a_user_is_added_listed_and_removed(command: Command) -> None:
 
 def test_adding_a_user_again_shows_no_key(command: Command) -> None:
     command("add", "alice", "--email", "alice@example.org")
-    code, key, said = command("add", "alice", "--email", "alice@example.org")
+    code, key, errors = command("add", "alice", "--email", "alice@example.org")
     assert (code, key) == (0, "")
-    assert "new-key alice" in said
+    assert "new-key alice" in errors
 
 
 def test_a_key_is_rotated(command: Command) -> None:
@@ -59,14 +59,14 @@ def test_a_key_is_rotated(command: Command) -> None:
     code, new, _ = command("new-key", "alice")
     assert (code, new != old) == (0, True)
     old_id, new_id = old.split("-")[2], new.split("-")[2]
-    code, shown, said = command("revoke", "alice", old_id)
-    assert (code, shown, old_id in said) == (0, "", True)
+    code, shown, errors = command("revoke", "alice", old_id)
+    assert (code, shown, old_id in errors) == (0, "", True)
     listed = command("list")[1]
     assert (new_id in listed, old_id in listed) == (True, False)
     assert command("list", key=new.strip()) == (
         1,
         "",
-        "gateway users: This needs the master key, and yours is 'alice''s\n",
+        "gateway users: This needs the master key; this key belongs to 'alice'\n",
     )
 
 
@@ -81,12 +81,12 @@ def test_a_key_is_rotated(command: Command) -> None:
         (("revoke", "nobody", "0"), "'nobody'"),
     ],
 )
-def test_a_refusal_is_told_in_the_services_words(command: Command, arguments: tuple[str, ...], word: str) -> None:
-    code, shown, said = command(*arguments)
-    assert (code, shown, word in said) == (1, "", True), said
+def test_a_refusal_shows_the_services_message(command: Command, arguments: tuple[str, ...], word: str) -> None:
+    code, shown, errors = command(*arguments)
+    assert (code, shown, word in errors) == (1, "", True), errors
 
 
-def test_options_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+def test_options_take_precedence_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("BREAD_API_KEY=file\nBREAD_BASE_URL=http://file:1\n")
     asked: list[tuple[str, str]] = []
 
@@ -111,13 +111,13 @@ def test_options_go_before_the_environment_and_that_before_the_file(tmp_path: Pa
 @pytest.mark.parametrize(
     ("reply", "word"),
     [
-        (httpx.Response(200, text="<html>"), "no Bread service"),
+        (httpx.Response(200, text="<html>"), "not a Bread service"),
         (httpx.Response(502, text="Bad gateway"), "502"),
-        (httpx.Response(200, json=[]), "no Bread service"),
+        (httpx.Response(200, json=[]), "not a Bread service"),
         (httpx.ConnectError("refused"), "no service answers at http://127.0.0.1:8080"),
     ],
 )
-def test_what_is_no_service_is_said(
+def test_an_answer_from_something_else_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], reply: httpx.Response | Exception, word: str
 ) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
@@ -129,14 +129,14 @@ def test_what_is_no_service_is_said(
     assert word in capsys.readouterr().err
 
 
-def test_without_a_key_or_a_url_nobody_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_key_or_a_valid_url_nothing_is_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert users.run(["list"], {}, tmp_path) == 1
     assert "BREAD_API_KEY" in capsys.readouterr().err
     assert users.run(["--api-key", "k", "--base-url", "http://host:many", "list"], {}, tmp_path) == 1
     assert "'http://host:many'" in capsys.readouterr().err
 
 
-def test_help_is_one_call_away() -> None:
+def test_help_names_all_actions_and_variables() -> None:
     def shown(*arguments: str) -> str:
         command = [sys.executable, "-m", "gateway", *arguments, "--help"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

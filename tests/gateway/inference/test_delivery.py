@@ -17,7 +17,7 @@ import pytest
 
 from baker.errors import EngineError
 from gateway.access.auth import Caller
-from gateway.app import build_app, build_pipeline
+from gateway.app import build_app
 from gateway.engine import Reply, StreamReply
 from gateway.engine.adapters.slots import Lease
 from gateway.engine.core.usage import Usage
@@ -100,11 +100,7 @@ def scripted() -> Scripted:
 @pytest.fixture
 def app_with(tmp_path: Path, scripted: Scripted) -> Callable[..., Services]:
     def build(**settings: Any) -> Services:
-        services = services_in(tmp_path, **settings)
-        handlers: Any = scripted
-        return services._replace(
-            pipeline=build_pipeline(services.settings, services.adapters, services.engine, handlers)
-        )
+        return services_in(tmp_path, handlers=scripted, **settings)
 
     return build
 
