@@ -1,7 +1,7 @@
-"""An engine with known outputs, for tests of what surrounds it. Every capability is also tested on the real one."""
+"""A fake engine with known outputs. Every capability is also tested on the real engine."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,18 @@ from gateway.engine.adapters.slots import AdapterCounts
 END_OF_TURN = 2
 
 
+def encode(text: str) -> list[int]:
+    """Token ids of a text for `FakeEngine`: code points plus 10."""
+    return [ord(character) + 10 for character in text]
+
+
+def decode(ids: Iterable[int]) -> str:
+    """The text of `encode`'s token ids."""
+    return "".join(chr(token - 10) for token in ids)
+
+
 class FakeEngine:
-    """Answers with what `reply` makes of the context's text; tokens are code points, shifted by 10."""
+    """Answers with `reply(text of the context)`; `encode` and `decode` are its tokenizer."""
 
     name = "fake/base"
     max_lora_rank = 32
@@ -31,14 +41,14 @@ class FakeEngine:
         self.running = 0
         self.most_running = 0
         self.asked = asyncio.Event()
-        """Set once a request is waiting."""
+        """Set when a request has arrived."""
         self.fail_after: int | None = None
-        """Die once so many requests were answered: raise EngineError, and be not ready until `ready` is set."""
+        """Number of requests to answer before the engine dies: each later one raises EngineError and clears `ready`."""
         self.ready = asyncio.Event()
         self.ready.set()
         self.gate = asyncio.Event()
         self.gate.set()
-        """Cleared: requests wait."""
+        """Requests wait while it is cleared."""
 
     @property
     def generation(self) -> "FakeEngine":
@@ -64,7 +74,7 @@ class FakeEngine:
         text = "\n".join(f"{message['role']}: {message.get('content')}" for message in messages)
         if "UNRENDERABLE" in text:
             raise InvalidInputError("the chat template refuses this")
-        return [ord(character) + 10 for character in text]
+        return encode(text)
 
     async def sample(self, request: SampleRequest) -> Sample:
         self.running += 1
@@ -79,8 +89,8 @@ class FakeEngine:
             self.requests.append(request)
         finally:
             self.running -= 1
-        text = self.reply("".join(chr(token - 10) for token in request.context_ids))
-        ids = [*(ord(character) + 10 for character in text[: request.max_tokens - 1]), END_OF_TURN]
+        text = self.reply(decode(request.context_ids))
+        ids = [*encode(text[: request.max_tokens - 1]), END_OF_TURN]
         width = request.top_logprobs
         return Sample(
             response_ids=ids,
@@ -93,19 +103,19 @@ class FakeEngine:
     async def distribution(
         self, context_ids: Sequence[int], response_ids: Sequence[int], top_logprobs: int, adapter: Checkpoint | None
     ) -> Distribution:
-        """Knows the response: its own token is the likeliest at each position."""
+        """A distribution in which the response's own token is the likeliest at each position."""
         self.judged.append((list(context_ids), list(response_ids)))
         ids = np.arange(top_logprobs, dtype=np.int32)[None] + np.array(response_ids, np.int32)[:, None]
         return Distribution(ids, np.full((len(response_ids), top_logprobs), -np.log(100.0), dtype=np.float32))
 
     def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> ParsedAnswer:
-        """`CALL name` in capitals, as `reply` may write it, calls a tool."""
+        """An answer `CALL name` calls a tool."""
         name = sample.text.removeprefix("CALL ")
         if not tools or name == sample.text:
             return ParsedAnswer(sample.text, [])
         return ParsedAnswer(None, [{"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}}])
 
-    # What the gateway asks for besides; adapters are only names here.
+    # Further methods that the gateway uses; adapters are only names here.
 
     max_model_len = 4096
     max_num_seqs = 16

@@ -1,23 +1,19 @@
-"""On-policy rounds: what is asked and judged, the training in parts, and a bake that is killed on its way."""
+"""On-policy rounds: the training in parts, and a bake that is killed during its rounds."""
 
 import asyncio
 import contextlib
 import multiprocessing
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import psutil
 import pytest
 import torch
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.config.bake import bake_config
-from baker.config.data import OnPolicyConfig
 from baker.config.unsupported import refusals
-from baker.errors import EngineError, InvalidInputError, RolloutError
 from baker.jobs import bake_stage
 from baker.status import JobState, Progress, Stage
 from baker.storage.files import read_lines
@@ -28,152 +24,17 @@ from baker.training.run.loop import Stopped
 from baker.training.run.train import train
 from baker.training.spec import Round, TrainSpec
 from baker.trajectories.files import load_trajectory, save_trajectory
-from baker.trajectories.on_policy import AnswerSettings, JudgedAnswers, RoundStore, answer_and_judge, draw_rows
-from baker.types import Checkpoint, Distribution, Sample, SampleRequest
+from baker.trajectories.on_policy import RoundStore
 from tests.baker.jobs.test_bake_stage import Publisher, ended, make_service, steps_kept
-from tests.baker.jobs.test_queue import Service, decode, running
+from tests.baker.jobs.test_queue import Service, running
 from tests.baker.tiny import make_model, make_trajectories, save_model
 from tests.baker.training.run.test_train import TIME_DEPENDENT, is_running, write_spec
+from tests.baker.trajectories.test_on_policy import StudentEngine
 from tests.behaviour.test_interruptions import SECONDS, begin, kill_trainer, step_of, until
 from tests.behaviour.test_resume import Killed
-from tests.fakes import FakeEngine
+from tests.fakes import decode
 
 pytestmark = pytest.mark.anyio
-
-STUDENT = Checkpoint("admin", "repo", "bake", 7, Path(), "0" * 64, 0, 1)
-TEACHER = msgspec.structs.replace(STUDENT, bake="parent")
-
-
-# What is asked, and who answers
-
-
-def test_all_rows_are_drawn_once_before_one_comes_again() -> None:
-    files = [str(index) for index in range(7)]
-    found = draw_rows(files, 17, "seed")
-    assert sorted(found[:7]) == sorted(found[7:14]) == files and len(set(found[14:])) == 3
-    assert found == draw_rows(files, 17, "seed") != draw_rows(files, 17, "other") and draw_rows(files, 0, "seed") == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, (10, 0)),
-        ({"trajectories": 6}, (6, 0)),
-        ({"share": 0.5}, (10, 10)),
-        ({"trajectories": 6, "share": 0.75}, (6, 2)),
-    ],
-)
-def test_the_share_says_how_many_old_rows_stand_beside_the_new(
-    settings: dict[str, Any], expected: tuple[int, int]
-) -> None:
-    assert OnPolicyConfig(**settings).rows(10) == expected
-
-
-def test_a_training_stands_in_the_last_round_that_began_before_it(tmp_path: Path) -> None:
-    rounds = RoundStore(tmp_path)
-    assert rounds.number_at(5) == 0
-    rounds.begin(1, 40, None)
-    rounds.begin(2, 48, None)
-    assert [rounds.number_at(step) for step in (0, 39, 40, 47, 48, 60)] == [0, 0, 1, 1, 2, 2]
-    made = rounds.complete(1, [rounds.answers(1) / "a", tmp_path / "data" / "b"])
-    assert made.train == ["rounds/1/trajectories/a", "data/b"]
-    rounds.begin(1, 40, None)
-    assert rounds.read(1) == made, "one that was begun stands"
-
-
-class Engine(FakeEngine):
-    """Its students can be held up, or be refused, from their so many-th answer on."""
-
-    hold_at: int | None = None
-    fail_at: int | None = None
-    refused = ""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.students: list[SampleRequest] = []
-
-    async def sample(self, request: SampleRequest) -> Sample:
-        if request.adapter is not None:
-            self.students.append(request)
-            if len(self.students) == self.fail_at:
-                raise EngineError("the engine is dead")
-            if self.hold_at is not None and len(self.students) >= self.hold_at:
-                await asyncio.Event().wait()
-        return await super().sample(request)
-
-    async def distribution(
-        self, context_ids: Sequence[int], response_ids: Sequence[int], top_logprobs: int, adapter: Checkpoint | None
-    ) -> Distribution:
-        if self.refused and self.refused in decode(context_ids):
-            raise InvalidInputError("the window is too small")
-        return await super().distribution(context_ids, response_ids, top_logprobs, adapter)
-
-
-def questions(folder: Path, count: int = 4) -> list[str]:
-    files = []
-    for index, row in enumerate(make_trajectories(count)):
-        texts = [f"loud {index}", f"plain {index}"]
-        teacher_ids, student_ids = (np.array([ord(c) + 10 for c in text], np.int32) for text in texts)
-        row = msgspec.structs.replace(row, teacher_ids=teacher_ids, student_ids=student_ids)
-        files.append(str(folder / f"{index}.safetensors"))
-        save_trajectory(Path(files[-1]), row)
-    return files
-
-
-async def answer_them(
-    files: list[str], folder: Path, engine: Engine, heard: list[int], **settings: Any
-) -> JudgedAnswers:
-    how = AnswerSettings(OnPolicyConfig(**settings), STUDENT, TEACHER, 4, "seed")
-
-    async def note(count: int) -> None:
-        heard.append(count)
-
-    return await answer_and_judge(files, folder, how, engine, note)
-
-
-async def test_the_student_answers_under_its_prompt_and_the_teacher_judges_under_its_own(tmp_path: Path) -> None:
-    engine, heard, files = Engine(), list[int](), questions(tmp_path)
-    judged = await answer_them(files, tmp_path / "answers", engine, heard, temperature=0.5, max_tokens=5)
-    assert heard == [0, 1, 2, 3, 4] and judged.refused == []
-    assert [decode(request.context_ids) for request in engine.students] == [f"plain {index}" for index in range(4)]
-    assert {(r.adapter, r.temperature, r.max_tokens, r.top_logprobs) for r in engine.students} == {(STUDENT, 0.5, 5, 0)}
-    assert len({request.seed for request in engine.students}) == 4
-    assert [decode(context) for context, _ in engine.judged] == [f"loud {index}" for index in range(4)]
-    for index, file in enumerate(judged.files):
-        row, asked = load_trajectory(file), load_trajectory(Path(files[index]))
-        assert row.teacher_ids.tolist() == asked.teacher_ids.tolist() and row.stimulus == asked.stimulus
-        assert decode(row.response_ids[:-1]) == "PLAI"
-        assert row.top_ids_TK[:, 0].tolist() == row.response_ids.tolist(), "the fake teacher knows the answer"
-    again = await answer_them(files, tmp_path / "answers", engine, heard)
-    assert again == judged and len(engine.students) == 4, "what is there is not made again"
-
-
-async def test_answers_are_as_long_as_the_teacher_s_longest_unless_told(tmp_path: Path) -> None:
-    engine, files = Engine(), questions(tmp_path)
-    await answer_them(files, tmp_path / "answers", engine, [])
-    longest = max(len(load_trajectory(Path(file)).response_ids) for file in files)
-    assert {request.max_tokens for request in engine.students} == {longest}
-
-
-async def test_what_cannot_be_judged_is_left_out_and_told(tmp_path: Path) -> None:
-    engine, files = Engine(), questions(tmp_path)
-    engine.refused = "loud 2"
-    judged = await answer_them(files, tmp_path / "answers", engine, [])
-    assert [file.name for file in judged.files] == [f"{index:06d}.safetensors" for index in (0, 1, 3)]
-    assert judged.refused == ["'question 2': the window is too small"]
-    engine.refused = "loud"
-    with pytest.raises(RolloutError, match="could be answered; the first: 'question 0': the window"):
-        await answer_them(files, tmp_path / "others", engine, [])
-
-
-async def test_an_engine_that_dies_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baker.trajectories.on_policy.MAX_CONCURRENT", 1)
-    engine, files, heard = Engine(), questions(tmp_path), list[int]()
-    engine.fail_at = 3
-    with pytest.raises(EngineError, match="the engine is dead"):
-        await answer_them(files, tmp_path / "answers", engine, [])
-    judged = await answer_them(files, tmp_path / "answers", engine, heard)
-    assert heard == [2, 3, 4] and len(judged.files) == 4 and len(engine.students) == 5
 
 
 # The training in parts, one process's work at a time
@@ -319,8 +180,8 @@ def wide_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def service_of(home: Path, base: Path, hold_at: int | None = None) -> tuple[Service, Engine]:
-    engine = Engine(base)
+def service_of(home: Path, base: Path, hold_at: int | None = None) -> tuple[Service, StudentEngine]:
+    engine = StudentEngine(base)
     engine.hold_at = hold_at
     return make_service(home, Publisher(), engine, trainer_threads=1), engine
 

@@ -4,7 +4,7 @@ Training has its own tests; the whole chain with a bake runs in tests/test_first
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from baker.storage.one_thread import OneThread
 from baker.trajectories.files import load_trajectory
 from baker.trajectories.mix import linked_mix
 from baker.types import Checkpoint, Prompt
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, decode
 
 pytestmark = pytest.mark.anyio
 
@@ -80,10 +80,6 @@ class Service:
                 if test(job):
                     return job
                 await asyncio.sleep(0.01)
-
-
-def decode(ids: Iterable[int]) -> str:
-    return "".join(chr(token - 10) for token in ids)
 
 
 @asynccontextmanager

@@ -1,14 +1,13 @@
 """From stimuli to trajectories, around an engine with known outputs. The queue's part is in test_jobs.py."""
 
 import asyncio
-from collections.abc import Iterable
 
 import msgspec
 import pytest
 
 from baker.trajectories.rollout import RolloutItem, RolloutSettings, rollout
 from baker.types import Prompt, Stimulus
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, decode
 
 pytestmark = pytest.mark.anyio
 
@@ -24,10 +23,6 @@ SETTINGS = RolloutSettings(
     max_concurrency=1,
     top_logprobs=4,
 )
-
-
-def decode(ids: Iterable[int]) -> str:
-    return "".join(chr(token - 10) for token in ids)
 
 
 async def test_no_more_answer_at_once_than_there_are_questions() -> None:
