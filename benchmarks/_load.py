@@ -1,6 +1,6 @@
-"""A load generator that costs little: streamed completions over raw sockets, one connection a stream, nothing parsed.
+"""A cheap load generator: streamed completions over raw sockets, one connection per stream, without parsing.
 
-On two cores it shares them with the server that it measures, so it only looks for `data: ` and for the end.
+It may share two cores with the server that it measures, so it only looks for `data: ` and for the end.
 """
 
 import asyncio
@@ -13,25 +13,25 @@ from typing import Any, NamedTuple
 from benchmarks._servers import Server
 
 EVENT, END = b"data: ", b"0\r\n\r\n"
-TAIL = 5  # bytes: shorter than EVENT, so that none is counted twice, and enough for END in two pieces
+TAIL = 5  # bytes: shorter than EVENT, so no event is counted twice, and enough to find END in two pieces
 
 
 class Load(NamedTuple):
-    """What one run of requests gave."""
+    """Results of one run of requests."""
 
     finished: int
     failed: int
-    """Answered with an error, or not at all: a stream that got an error sends no more."""
+    """Number of requests answered with an error or not at all: a stream sends nothing more after an error."""
     error: str
-    """The first of the errors."""
+    """The first error."""
     chunks: int
-    """Events, [DONE] not counted."""
+    """Number of events, without [DONE]."""
     seconds: float
     first_chunk_seconds: list[float]
-    """Time to the first event of each finished request, in the order in which they ended."""
+    """Seconds to the first event of each finished request, in the order in which they ended."""
     total_seconds: list[float]
     gap_seconds: list[float]
-    """Between one arrival of tokens and the next of the same stream, of all of them."""
+    """Seconds between two arrivals of tokens in one stream, for all streams."""
 
     @property
     def requests_per_second(self) -> float:
@@ -43,18 +43,18 @@ class Load(NamedTuple):
 
     @property
     def ttft_ms(self) -> float:
-        """Median."""
+        """Median time to the first chunk."""
         return 1000 * statistics.median(self.first_chunk_seconds)
 
 
 def chat(model: str, text: str, **fields: Any) -> dict[str, Any]:
-    """The body of a streamed chat completion, greedy and of a fixed length if `max_tokens` is given."""
+    """Body of a streamed chat completion: greedy, with a fixed length if `max_tokens` is given."""
     messages = [{"role": "user", "content": text}]
     return {"model": model, "messages": messages, "stream": True, "temperature": 0, "ignore_eos": True, **fields}
 
 
 def run(server: Server, bodies: Iterable[dict[str, Any]], *, streams: int) -> Load:
-    """Send the bodies to /v1/chat/completions, `streams` of them under way at any moment."""
+    """Send the bodies to /v1/chat/completions, `streams` at a time."""
     import uvloop
 
     requests = [_request(server, body) for body in bodies]
@@ -104,7 +104,7 @@ class _Answer(NamedTuple):
 
 
 class _Stream(asyncio.Protocol):
-    """One connection: a request after the other from the common queue, until it is empty."""
+    """One connection, which sends one request after another from the shared queue until it is empty."""
 
     def __init__(self, queue: Iterator[bytes]) -> None:
         self._queue = queue
@@ -132,16 +132,16 @@ class _Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         text = self._tail + data
         self._tail = text[-TAIL:]
-        found = text.count(EVENT)
-        self._chunks += found
+        events = text.count(EVENT)
+        self._chunks += events
         if not self._first:
             if text.startswith(b"HTTP/1.1 ") and not text.startswith(b"HTTP/1.1 200"):
                 self.error = text.decode(errors="replace")
                 self._transport.close()
-            elif found:
+            elif events:
                 self._latest = time.perf_counter()
                 self._first = self._latest - self._started
-        elif found and not text.endswith(END):  # what comes last says only that it is over
+        elif events and not text.endswith(END):  # the last piece only ends the stream
             now = time.perf_counter()
             self._gaps.append(now - self._latest)
             self._latest = now

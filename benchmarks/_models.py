@@ -1,4 +1,4 @@
-"""Models and adapters to measure with."""
+"""Models and adapters for the benchmarks."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ CHAT_TEMPLATE = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, help="a folder; absent: the embedded SmolLM2-135M-Instruct")
-    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    parser.add_argument("--home", type=Path, default=Path(".bread"), help="folder of the embedded model (.bread)")
 
 
 def chosen(options: argparse.Namespace) -> Path:
@@ -29,12 +29,12 @@ def chosen(options: argparse.Namespace) -> Path:
 
 
 def embedded(home: Path) -> Path:
-    """SmolLM2-135M-Instruct, converted below `home` if it isn't there yet."""
-    return embedded_model.prepare(home.resolve())  # servers run in folders of their own
+    """SmolLM2-135M-Instruct, converted in `home` if it isn't there yet."""
+    return embedded_model.prepare(home.resolve())  # absolute, since each server runs in its own folder
 
 
 def tiny(folder: Path) -> Path:
-    """Two layers of 64, random weights, a token a printable character: the engine's work is next to nothing."""
+    """A model of two layers of 64 with random weights and one token per printable character: almost no engine work."""
     characters = [chr(code) for code in range(0x21, 0x7F)] + ["Ġ", "Ċ"]  # byte-level names of space and newline
     tokenizer = Tokenizer(models.BPE(vocab={name: number for number, name in enumerate(characters)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -66,7 +66,7 @@ def adapter(folder: Path, model: Path, seed: int, *, rank: int = 16, scale: floa
     tensors = {}
     (weights,) = model.glob("*.safetensors")
     with safe_open(weights, "pt") as file:
-        for name in file.keys():  # noqa: SIM118 - it is no mapping
+        for name in file.keys():  # noqa: SIM118 - the file is not a mapping
             if (module := name.removesuffix(".weight")).endswith(LINEAR):
                 out, width = file.get_slice(name).get_shape()
                 prefix = f"base_model.model.{module}"

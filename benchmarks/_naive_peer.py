@@ -1,7 +1,8 @@
-"""How one bakes a prompt with Hugging Face's libraries and no further thought: what `baking.py` compares with.
+"""A plain bake with Hugging Face's libraries, which `baking.py` compares ours with.
 
-`generate` with left padding for the answers; then for each padded batch a forward pass of the prompted teacher (the
-adapter switched off) and one of the student, with logits at every position, and the KL over the whole vocabulary.
+It answers with `generate` and left padding. Then it runs, for each padded batch, one forward pass of the prompted
+teacher (adapter switched off) and one of the student, with logits at every position, and takes the KL over the whole
+vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,21 +39,24 @@ class NaivePeer:
         answers = []
         self.model.eval()
         for at in range(0, len(questions), self._batch_size):
-            some = questions[at : at + self._batch_size]
-            contexts = [self._context(teacher, question) for question in some]
+            batch = questions[at : at + self._batch_size]
+            contexts = [self._context(teacher, question) for question in batch]
             padded = self.tokenizer.pad({"input_ids": contexts}, return_tensors="pt")
             with torch.no_grad(), self.model.disable_adapter():
                 output = self.model.generate(
                     **padded, max_new_tokens=self._max_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0
                 )
             width = padded["input_ids"].shape[1]
-            for question, context, row in zip(some, contexts, output[:, width:].tolist(), strict=True):
+            for question, context, row in zip(batch, contexts, output[:, width:].tolist(), strict=True):
                 answers.append(Answer(context, self._context(student, question), self._until_end(row)))
         return answers
 
     def train(self, answers: Sequence[Answer], on_step: Callable[[int, int], None]) -> None:
-        """One pass over `answers`. `on_step` is told the tokens (of student and response) of each step, and its loss's
-        positions."""
+        """Train for one pass over `answers`.
+
+        Args:
+            on_step: called after each step with its tokens (student contexts and responses) and its loss positions.
+        """
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=self._learning_rate, weight_decay=0.0)
         batches = list(self._batches(answers))
@@ -81,7 +85,7 @@ class NaivePeer:
             yield [answers[index] for index in order[at : at + self._batch_size]]
 
     def _response_logits(self, contexts: list[list[int]], answers: Sequence[Answer]) -> Tensor:
-        """(N, V): of all positions, those that predict response tokens."""
+        """Logits of the positions that predict response tokens, (N, V)."""
         rows = [[*context, *answer.response_ids] for context, answer in zip(contexts, answers, strict=True)]
         padded = self.tokenizer.pad({"input_ids": rows}, return_tensors="pt")
         width = padded["input_ids"].shape[1]
@@ -89,8 +93,8 @@ class NaivePeer:
         mask_BT = torch.zeros(len(rows), width, dtype=torch.bool)
         for index, answer in enumerate(answers):
             mask_BT[index, width - len(answer.response_ids) - 1 : -1] = True
-        wanted: Tensor = logits_BTV[mask_BT]
-        return wanted
+        response_NV: Tensor = logits_BTV[mask_BT]
+        return response_NV
 
     def _context(self, messages: list[Message], question: str) -> list[int]:
         ids = self.tokenizer.apply_chat_template(
@@ -99,6 +103,6 @@ class NaivePeer:
         return list(ids)
 
     def _until_end(self, row: list[int]) -> list[int]:
-        """With the end-of-turn token, if there is one."""
+        """The row up to and including the end-of-turn token, if it has one."""
         end = self.tokenizer.eos_token_id
         return row[: row.index(end) + 1] if end in row else row

@@ -1,9 +1,9 @@
-"""The two servers that are compared, our gateway and vLLM's own, with the same engine arguments.
+"""The two servers to compare, our gateway and vLLM's own, with the same engine arguments.
 
     with tempfile.TemporaryDirectory() as folder, gateway(Path(folder), model, NAME) as ours:
         ...
 
-A server that waits for its turn can be stopped (`paused`), so that it takes nothing from the other one.
+A server that waits for its turn can be stopped (`paused`), so that it takes no CPU time from the other one.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from gateway.engine.core.settings import EngineSettings, arguments, set_environm
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 300
 OURS_ALONE = ("--worker-extension-cls", "--distributed-executor-backend")
-"""Arguments by which our own code enters the engine."""
+"""Arguments that bring our own code into the engine."""
 
 
 class Server(NamedTuple):
@@ -44,13 +44,13 @@ class Server(NamedTuple):
         return f"http://127.0.0.1:{self.port}"
 
     def front_end_cpu_seconds(self) -> float:
-        """CPU time of the process that clients talk to, its threads included."""
+        """CPU time of the process that clients talk to, including its threads."""
         times = psutil.Process(self.process.pid).cpu_times()
         return float(times.user + times.system)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop all its processes, and let them run again."""
+        """Stop all its processes, and continue them at the end."""
         os.killpg(self.process.pid, signal.SIGSTOP)
         try:
             yield
@@ -60,7 +60,7 @@ class Server(NamedTuple):
 
 @contextlib.contextmanager
 def gateway(folder: Path, model: Path, name: str, options: Sequence[str] = ()) -> Iterator[Server]:
-    """Our service, ready, with its data in `folder`. `options` are those of `python -m gateway`."""
+    """Our service, ready to answer, with its data in `folder`. `options` are options of `python -m gateway`."""
     port, key = free_port(), f"sk-bread-{secrets.token_hex(8)}"
     command = ["gateway", "--port", str(port), "--model", str(model), "--model-name", name, "--api-key", key]
     with _running("ours", folder, [*command, *options], {}, port, key, name) as server:
@@ -71,11 +71,11 @@ def gateway(folder: Path, model: Path, name: str, options: Sequence[str] = ()) -
 def stock(
     folder: Path, model: Path, name: str, options: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """vLLM's own server, ready, with its log in `folder`.
+    """vLLM's own server, ready to answer, with its log in `folder`.
 
     Args:
-        options: more engine arguments; these win over `engine_arguments`.
-        environment: wins over `engine_environment`.
+        options: more engine arguments, which override `engine_arguments`.
+        environment: variables that override the inherited ones.
     """
     port, key = free_port(), f"sk-{secrets.token_hex(8)}"
     command = ["vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port), "--api-key", key]
@@ -86,7 +86,7 @@ def stock(
 
 
 def engine_arguments(settings: EngineSettings) -> list[str]:
-    """The engine arguments of our service, without those that bring our code into it."""
+    """Engine arguments of our service, without those that bring our code into the engine."""
     given = iter(arguments(settings, is_cpu=is_cpu()))
     return [word for word in given if not (word in OURS_ALONE and next(given))]
 
@@ -105,10 +105,10 @@ def free_port() -> int:
 def _running(
     kind: str, folder: Path, command: list[str], environment: Mapping[str, str], port: int, key: str, model: str
 ) -> Iterator[Server]:
-    # Or else a benchmark that is stopped leaves its servers behind: they are in groups of their own.
+    # Servers are in their own process groups: without this, a benchmark that is stopped would leave them running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder.mkdir(parents=True, exist_ok=True)
-    set_environment(EngineSettings(model=Path(), name=model))  # threads and switches: the same for both
+    set_environment(EngineSettings(model=Path(), name=model))  # the same threads and switches for both
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BREAD_")}
     started = time.monotonic()
     with (folder / f"{kind}.log").open("wb") as log:
@@ -128,7 +128,7 @@ def _running(
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, key: str, model: str, log: str) -> None:
-    """Until one token was generated."""
+    """Wait until the server has generated one token."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions",
@@ -147,7 +147,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, key: str
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The server and, a little later, whatever it left behind."""
+    """End the server, then kill any process it left behind."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(30)

@@ -1,11 +1,12 @@
-"""Many registered adapters: errors, cold and warm time to the first token, throughput and memory, ours and stock.
+"""Measures errors, cold and warm time to the first token, throughput and memory with many adapters, ours and stock.
 
     python -m benchmarks.adapters                                  # the embedded model, 1,000 adapters
     python -m benchmarks.adapters --model tiny --adapters 5000
 
-Both servers have the same engine arguments, 8 slots and 32 places in host memory, and the same traffic in alternating
-rounds while the other one is stopped. The adapters are 8 different ones of rank 16 on all linear layers, under names,
-folders and ids of their own (their files are hard links, so the page cache holds them: a disk would add its own time).
+Both servers have the same engine arguments, 8 slots and 32 places in host memory, and get the same traffic in
+alternating rounds while the other one is stopped. There are 8 different adapters of rank 16 on all linear layers, each
+under many names, folders and ids. Their files are hard links, so they stay in the page cache: a disk would add its own
+time.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from benchmarks._servers import Server, gateway, stock
 NAME = "benchmark/model"
 DIFFERENT = 8
 PROBES = 16
-"""Cold and warm requests a round."""
+"""Number of cold and of warm requests per round."""
 STREAMS = 16
 
 
@@ -44,9 +45,7 @@ def main() -> None:
         folders = make_adapters(folder / "adapters", model, options.adapters)
         began = time.monotonic()
         names = register_ours(folder / "ours" / ".bread", folders)
-        print(
-            f"{options.model} model, {len(names)} adapters; their rows were written in {time.monotonic() - began:.1f} s"
-        )
+        print(f"{options.model} model, {len(names)} adapters; writing their rows took {time.monotonic() - began:.1f} s")
         ours = stack.enter_context(gateway(folder / "ours", model, NAME, ["--kv-cache-gib", "0.25"]))
         print(f"ours: ready after {ours.seconds_to_ready:.1f} s; lists its models in {_listing_ms(ours):.0f} ms")
         with ours.paused():
@@ -66,7 +65,7 @@ def main() -> None:
                 f"stock: ready after {theirs.seconds_to_ready:.1f} s; {len(names)} loads took "
                 f"{time.monotonic() - began:.1f} s; lists its models in {_listing_ms(theirs):.0f} ms"
             )
-        print(f"\n{options.rounds} rounds, {STREAMS} streams, {options.tokens} tokens an answer\n")
+        print(f"\n{options.rounds} rounds, {STREAMS} streams, {options.tokens} tokens per answer\n")
         rounds = [
             _round(number, [(ours, theirs), (theirs, ours)][number % 2], names, options)
             for number in range(options.rounds + 1)
@@ -122,7 +121,7 @@ def _measure(server: Server, number: int, names: list[str], options: argparse.Na
 
 
 def _memory_mib(server: Server) -> float:
-    """Of all its processes; what they share is counted once."""
+    """Memory of all its processes; shared pages count once."""
     process = psutil.Process(server.process.pid)
     return sum(each.memory_full_info().pss for each in [process, *process.children(recursive=True)]) / 2**20
 
@@ -152,7 +151,7 @@ def make_adapters(folder: Path, model: Path, count: int) -> list[Path]:
 
 
 def register_ours(home: Path, folders: list[Path]) -> list[str]:
-    """Each as an imported bake, as /v1/load_lora_adapter leaves it, without the copy. Returns: their names."""
+    """Register each adapter as an imported bake, as /v1/load_lora_adapter does, but don't copy it. Returns: names."""
     home.mkdir(parents=True)
     catalog = Catalog(home, BaseModelNames(served=NAME, stands_in=False))
     names = []
@@ -189,9 +188,9 @@ def _listing_ms(server: Server) -> float:
 def _options() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["embedded", "tiny"], default="embedded")
-    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    parser.add_argument("--home", type=Path, default=Path(".bread"), help="folder of the embedded model (.bread)")
     parser.add_argument("--adapters", type=int, default=1000)
-    parser.add_argument("--requests", type=int, default=64, help="of each kind of traffic a round")
+    parser.add_argument("--requests", type=int, default=64, help="requests of each kind per round (64)")
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()

@@ -1,11 +1,11 @@
-"""A bake against the naive peer (`_naive_peer.py`): seconds to the same held-out KL, on this machine, in one run.
+"""Compares a bake with the naive peer (`_naive_peer.py`): seconds to the same held-out KL, on this machine, in one run.
 
     python -m benchmarks.baking [--trajectories 256] [--json results.json]
 
 Both answer the same questions under the same prompt and train an adapter of the same rank. The peer makes one pass in
-batches of 8, as such scripts do; we train with our default settings. Held out are questions that neither saw, answered
-once beforehand; both adapters are measured there by one function, with the KL over the whole vocabulary. Start-up (the
-peer's model, our engine and trainer) and evaluations are not counted, since they do not grow with the work.
+batches of 8, as such scripts usually do; ours trains with its default settings. One function measures both adapters on
+held-out questions, answered once beforehand, with the KL over the whole vocabulary. Start-up (the peer's model, our
+engine and trainer) and evaluations are not counted, since they do not grow with the work.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import numpy as np
 
 from baker.questions import bank
 from baker.training.devices import openmp
-from baker.trajectories.rollout import Rolled, RolloutSettings, rollout
+from baker.trajectories.rollout import RolloutItem, RolloutSettings, rollout
 from baker.types import Prompt, Stimulus, Trajectory
 from benchmarks import _models
 from gateway.engine import Engine, EngineSettings
@@ -40,33 +40,33 @@ RANK = 16
 PEER_BATCH = 8
 LEARNING_RATE = 1e-3
 EVALUATIONS = 12
-"""Of ours, at equal distances, and one every other step in the first sixteenth, where most is learnt."""
+"""Number of our evaluations, equally spaced. The first sixteenth, which teaches most, adds one every other step."""
 
 
 class Measured(NamedTuple):
-    """One side's run. Seconds do not include start-up and evaluations."""
+    """Results of one side's run. Seconds do not include start-up and evaluations."""
 
     rollout_seconds: float
     train_seconds: float
     rollout_tokens: int
-    """Sampled."""
+    """Number of sampled tokens."""
     train_tokens: int
-    """Of student contexts and responses, padding not counted."""
+    """Number of tokens in student contexts and responses, without padding."""
     kl_before: float
     curve: list[tuple[float, float]]
-    """Seconds of training, and the held-out KL then, in nats per token."""
+    """Seconds of training, and the held-out KL at that time in nats per token."""
 
     @property
     def seconds(self) -> float:
         return self.rollout_seconds + self.train_seconds
 
     def seconds_to(self, kl: float) -> float | None:
-        """Until an evaluation saw `kl` or less, rollout included; None if none did."""
-        return next((self.rollout_seconds + at for at, found in self.curve if found <= kl), None)
+        """Seconds until an evaluation gave `kl` or less, including the rollout; None if no evaluation did."""
+        return next((self.rollout_seconds + at for at, measured in self.curve if measured <= kl), None)
 
 
 class Clock:
-    """Seconds, but for those spent within `paused`."""
+    """Counts seconds, except those spent within `paused`."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
@@ -85,7 +85,7 @@ class Clock:
 async def answers_of(
     engine: Engine, questions: list[str], concurrency: int, prompt: str = YODA, top_logprobs: int = TOP_LOGPROBS
 ) -> tuple[list[Trajectory], float]:
-    """One answer of the teacher with that system prompt to each question, and the seconds that took."""
+    """One answer to each question by the teacher with that system prompt, and the seconds that took."""
     settings = RolloutSettings(
         teacher=Prompt(messages=[{"role": "system", "content": prompt}]),
         student=Prompt(),
@@ -99,8 +99,8 @@ async def answers_of(
     )
     trajectories: list[Trajectory] = []
 
-    async def keep(rolled: Rolled) -> None:
-        trajectories.append(rolled.trajectory)
+    async def keep(item: RolloutItem) -> None:
+        trajectories.append(item.trajectory)
 
     stimuli = [Stimulus(id=number, text=text, generator="hardcoded") for number, text in enumerate(questions)]
     begin = time.monotonic()
@@ -121,7 +121,7 @@ async def engine_of(model: Path) -> AsyncIterator[Engine]:
 def roll_out(
     model: Path, groups: list[list[str]], concurrency: int, prompt: str = YODA
 ) -> list[tuple[list[Trajectory], float]]:
-    """`answers_of` each group of questions, by an engine that is started for them."""
+    """`answers_of` each group of questions, with an engine started for them."""
 
     async def work() -> list[tuple[list[Trajectory], float]]:
         async with engine_of(model) as engine:
@@ -131,7 +131,7 @@ def roll_out(
 
 
 class Meter:
-    """Nats per token, over the whole vocabulary, between the prompted base (adapter off) and the adapter's model."""
+    """Measures the KL between the prompted base (adapter off) and the adapter's model, over the whole vocabulary."""
 
     def __init__(self, model: Any, rows: list[Trajectory]) -> None:
         self._model, self._rows = model, rows
@@ -139,6 +139,7 @@ class Meter:
             self._teacher = [self._logits(row.teacher_ids, row) for row in rows]
 
     def kl(self) -> float:
+        """The KL in nats per token."""
         from baker.training.model.losses import full_kl
 
         was_training = self._model.training
@@ -150,7 +151,7 @@ class Meter:
         return total / sum(len(row.response_ids) for row in self._rows)
 
     def _logits(self, context: Any, row: Trajectory) -> Any:
-        """(T, V), in the model's own type."""
+        """Logits that predict the response, (T, V), in the model's own type."""
         import torch
 
         ids = torch.tensor([[*context.tolist(), *row.response_ids.tolist()]])
@@ -194,7 +195,8 @@ def train_ours(
     from baker.training.run.loop import Loop
     from baker.training.run.metrics import Metrics
 
-    config = bake_config(overrides, bake_config({"data": {"teacher": "full"}}))  # as a bake of its own base has it
+    # The default of a bake whose answers come from its own base model.
+    config = bake_config(overrides, bake_config({"data": {"teacher": "full"}}))
     torch.manual_seed(config.seed)
     base = load_base(model, pick_device()).model
     student = Student(base)
@@ -224,7 +226,7 @@ def train_ours(
 
 
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
-    """`work` in a process of its own, so that neither side inherits the other's memory, threads or caches."""
+    """Run `work` in a new process, so that neither side inherits the other's memory, threads or caches."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
@@ -266,16 +268,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.baking", description=__doc__)
     parser.add_argument("--trajectories", type=int, default=64, help="questions, with one answer each (64)")
     parser.add_argument("--held-out", type=int, default=24, help="questions to measure on (24)")
-    parser.add_argument("--epochs", type=int, help="ours; absent: as a bake chooses")
+    parser.add_argument("--epochs", type=int, help="our passes; absent: a bake's default")
     parser.add_argument("--batch", type=int, help="our micro_batch_size; absent: a bake's default")
-    parser.add_argument("--concurrency", type=int, default=256, help="our answers at once (256)")
+    parser.add_argument("--concurrency", type=int, default=256, help="our concurrent answers (256)")
     _models.add_options(parser)
-    parser.add_argument("--skip-peer", action="store_true", help="ours alone")
-    parser.add_argument("--json", type=Path, help="also write the results there")
+    parser.add_argument("--skip-peer", action="store_true", help="measure ours only")
+    parser.add_argument("--json", type=Path, help="file to write the results to as well")
     options = parser.parse_args()
     openmp.prepare()
     model = _models.chosen(options)
-    drawn = bank.drawn(bank.bank(), seed=1)
+    drawn = bank.balanced_order(bank.bank(), seed=1)
     held_out_questions, questions = drawn[: options.held_out], drawn[options.held_out :][: options.trajectories]
     (_, _), (held_out, _), (rows, seconds) = alone(
         roll_out, model, [["Hello"], held_out_questions, questions], options.concurrency

@@ -1,10 +1,10 @@
-"""What serving loses beside a bake, and the bake beside serving: one service, the embedded model, real stages.
+"""Measures how much a bake slows serving, and serving a bake: one service, the embedded model, real stages.
 
     python -m benchmarks.coserving [--streams 4] [--trajectories 192]
 
-Windows of the same traffic are measured while nothing else runs, while the rollout of a bake runs, and while it trains;
-while it trains, windows with traffic take turns with windows without, so that both see the same part of the bake.
-"Gap" is the time between two tokens of one stream as the client sees them arrive.
+Windows of the same traffic are measured while nothing else runs, during the rollout of a bake, and during its training.
+During training, windows with and without traffic alternate, so that both see the same part of the bake.
+"Gap" is the time between two tokens of one stream as they arrive at the client.
 """
 
 import argparse
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.5
 
 
 class Window(NamedTuple):
-    """What one window of traffic saw."""
+    """Results of one window of traffic."""
 
     tokens_per_second: float
     ttft_ms: float
@@ -66,7 +66,7 @@ def _measure(server: Server, bread: Bread, options: argparse.Namespace) -> None:
             with_traffic.append((_steps(bread) - before) / (time.monotonic() - began))
             bake.append(window)
     print(f"\n{options.streams} streams, windows of about {options.seconds} s, {options.trajectories} trajectories\n")
-    print("| | windows | tokens/s | of alone | TTFT ms | gap p50 ms | gap p99 ms |")
+    print("| | windows | tokens/s | share of alone | TTFT ms | gap p50 ms | gap p99 ms |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     kept = statistics.median(window.tokens_per_second for window in alone)
     for label, windows in (("alone", alone), ("beside a rollout", rollout[:-1]), ("beside a training", bake)):
@@ -91,7 +91,7 @@ def _show(label: str, windows: list[Window], alone: float) -> None:
 
 
 def _window(server: Server, options: argparse.Namespace) -> Window:
-    """About `seconds` of traffic: as many answers as take so long alone, and no longer than three times that."""
+    """Traffic for about `seconds`: rounds of one answer per stream, until the time is over."""
     deadline = time.monotonic() + options.seconds
     chunks, seconds, firsts, gaps = 0, 0.0, [], []
     while time.monotonic() < deadline:
@@ -109,7 +109,7 @@ def _window(server: Server, options: argparse.Namespace) -> Window:
 
 
 def _prepare(bread: Bread, trajectories: int) -> None:
-    """Everything up to the rollout."""
+    """Create the repo, the target and the bake, and run stim."""
     bread.repo.create(repo_name="coserving")
     bread.prompts.create(repo_name="coserving", prompt_name="u", messages=[{"role": "system", "content": YODA}])
     bread.prompts.create(repo_name="coserving", prompt_name="v", messages=[{"role": "user", "content": ""}])
@@ -142,10 +142,10 @@ def _until(test: Callable[[], Any]) -> None:
 
 def _options() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    parser.add_argument("--home", type=Path, default=Path(".bread"), help="folder of the embedded model (.bread)")
     parser.add_argument("--streams", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=12.0, help="of a window")
-    parser.add_argument("--tokens", type=int, default=48, help="of an answer")
+    parser.add_argument("--seconds", type=float, default=12.0, help="length of a window (12)")
+    parser.add_argument("--tokens", type=int, default=48, help="tokens per answer (48)")
     parser.add_argument("--trajectories", type=int, default=192)
     return parser.parse_args()
 

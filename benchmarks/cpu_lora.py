@@ -1,10 +1,10 @@
-"""What an adapter costs on a CPU: tokens a second of SmolLM2 with and without, by our LoRA kernels and by vLLM's own.
+"""Measures the cost of an adapter on a CPU: SmolLM2's tokens/s with and without, with our LoRA kernels and vLLM's own.
 
     python -m benchmarks.cpu_lora
 
 Rounds of base, one adapter, four adapters mixed, and four adapters mixed with the base model alternate in one engine
-(rank 16 on all linear layers); then the same in an engine with vLLM's own kernels. Medians, and how many times slower
-than the base model the adapters are.
+(rank 16 on all linear layers); then the same in an engine with vLLM's own kernels. Prints medians, and how many times
+slower the adapters are than the base model.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def _show(title: str, speeds: dict[str, list[float]]) -> None:
 
 
 async def _decode(engine: Engine, who: Sequence[Checkpoint | None], streams: int, tokens: int) -> float:
-    """Tokens a second of `streams` answers, shared out among `who`."""
+    """Tokens per second of `streams` answers, distributed over the models `who`."""
     started = time.perf_counter()
     requests = [_request(PROMPT_TOKENS, who[number % len(who)], tokens) for number in range(streams)]
     await asyncio.gather(*(engine.generation.sample(request) for request in requests))
@@ -71,14 +71,14 @@ async def _decode(engine: Engine, who: Sequence[Checkpoint | None], streams: int
 
 
 async def _prefill(engine: Engine, who: Sequence[Checkpoint | None]) -> float:
-    """Prompt tokens a second of one long prompt; of several at once if there are several in `who`."""
+    """Prompt tokens per second of one long prompt, split among the models `who` if there are several."""
     started = time.perf_counter()
     await asyncio.gather(*(engine.generation.sample(_request(LONG_PROMPT_TOKENS // len(who), one, 1)) for one in who))
     return LONG_PROMPT_TOKENS / (time.perf_counter() - started)
 
 
 def _request(prompt_tokens: int, adapter: Checkpoint | None, max_tokens: int) -> SampleRequest:
-    """A prompt that nobody had before, so that no cached prefix helps."""
+    """A request with a random prompt, so that no cached prefix helps."""
     ids = [random.randrange(100, 40_000) for _ in range(prompt_tokens)]
     return SampleRequest(ids, adapter=adapter, max_tokens=max_tokens, temperature=0.0, extra={"ignore_eos": True})
 
@@ -90,10 +90,10 @@ def _checkpoint(folder: Path, model: Path, number: int) -> Checkpoint:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    parser.add_argument("--home", type=Path, default=Path(".bread"), help="folder of the embedded model (.bread)")
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--stock-rounds", type=int, default=1, help="with vLLM's own kernels")
+    parser.add_argument("--stock-rounds", type=int, default=1, help="rounds with vLLM's own kernels (1)")
     with tempfile.TemporaryDirectory(prefix="bread-benchmark-") as name:
         asyncio.run(_main(parser.parse_args(), Path(name)))

@@ -1,12 +1,12 @@
-"""The training step of a model with the shape of an 8B Llama and random weights: tokens/s, memory, share of the peak.
+"""Measures the training step of an 8B Llama shape with random weights: tokens/s, memory, share of the GPU's peak.
 
     python -m benchmarks.gpu_baking [--teacher kept] [--tokens 8192] [--length 512] [--eager] [--peak-tflops 989]
 
-Runs wherever torch sees a GPU; without one, a small shape on the CPU shows that it runs. It is the trainer's own step:
-`Student.lesson` over packed rows, backward, AdamW. The teacher is the default's, whose hidden states were computed
-before, or the top-K that a rollout kept. Model FLOPs of a LoRA step are counted as 2 (forward) and 2 (gradients of
-activations) for each weight and token, the head's only where a response token is predicted; attention, the adapter
-itself, the teacher's logits and what is computed again are not counted: the card did more than the share says.
+Uses the GPU if torch sees one; otherwise a small shape on the CPU shows that it works. It runs the trainer's own step:
+`Student.lesson` over packed rows, backward, AdamW. The teacher is the default one, with its hidden states computed in
+advance, or the top-K that a rollout kept. Model FLOPs of a LoRA step count 2 (forward) and 2 (gradients of activations)
+for each weight and token, the head only for predicted response tokens. Attention, the adapter itself, the teacher's
+logits and recomputed activations are not counted: the card does more work than the share shows.
 """
 
 import argparse
@@ -43,14 +43,14 @@ SHAPES = {
     },
 }
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "H800": 989, "B200": 2250, "A100": 312, "L40S": 362, "L4": 121, "4090": 165}
-"""Dense bfloat16, by the maker's data sheets, for what a GPU's name holds."""
+"""Dense bfloat16 peak from NVIDIA's data sheets, by a part of the GPU's name."""
 TOP = 32
 RANK = 16
 WARMUP_STEPS = 3
 
 
 def build(shape: str, device: torch.device) -> LlamaForCausalLM:
-    """In bfloat16, with weights that are made on the device."""
+    """The model in bfloat16, with weights created on the device."""
     config = LlamaConfig(**SHAPES[shape], max_position_embeddings=131_072, tie_word_embeddings=False)
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
@@ -63,17 +63,17 @@ def build(shape: str, device: torch.device) -> LlamaForCausalLM:
 
 
 def rows(count: int, length: int, prefix: int, response_share: float, vocabulary: int) -> list[Trajectory]:
-    """Trajectories of `length` tokens whose first `prefix` are the same."""
+    """Trajectories of `length` tokens that share their first `prefix` tokens."""
     generator = np.random.default_rng(0)
     shared = generator.integers(vocabulary, size=prefix)
-    found = []
+    trajectories = []
     for _ in range(count):
         own = generator.integers(vocabulary, size=length - prefix)
         response = min(length - prefix - 1, round(length * response_share))
         ids = np.concatenate([shared, own]).astype(np.int32)
         top = np.stack([generator.choice(vocabulary, TOP, replace=False) for _ in range(response)])
         logprobs = np.log(generator.dirichlet(np.ones(TOP + 1), size=response))[:, :TOP]
-        found.append(
+        trajectories.append(
             Trajectory(
                 teacher_ids=ids[:1],
                 student_ids=ids[: length - response],
@@ -83,11 +83,11 @@ def rows(count: int, length: int, prefix: int, response_share: float, vocabulary
                 stimulus="",
             )
         )
-    return found
+    return trajectories
 
 
 def model_flops(model: LlamaForCausalLM, batch: Batch) -> float:
-    """Of one step. What rows share is computed once, and is counted once."""
+    """Model FLOPs of one step. Tokens that rows share are computed once and count once."""
     head = model.lm_head.weight.numel()
     inside = sum(layer.weight.numel() for layer in model.model.modules() if isinstance(layer, torch.nn.Linear))
     return 4.0 * (inside * len(batch.packing.source_T) + head * len(batch.response_ids_N))
@@ -96,15 +96,15 @@ def model_flops(model: LlamaForCausalLM, batch: Batch) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_baking", description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, help="absent: 8b on a GPU, small on a CPU")
-    parser.add_argument("--tokens", type=int, help="of a step (8192 on a GPU, 256 on a CPU)")
-    parser.add_argument("--length", type=int, help="of a trajectory (512 on a GPU, 64 on a CPU)")
-    parser.add_argument("--prefix", type=int, default=0, help="tokens that all of them begin with (0)")
-    parser.add_argument("--response-share", type=float, default=0.7, help="of a trajectory (0.7)")
-    parser.add_argument("--steps", type=int, default=10, help="measured, after the warmup (10)")
-    parser.add_argument("--peak-tflops", type=float, help="of the card in bfloat16; absent: known by its name")
+    parser.add_argument("--tokens", type=int, help="tokens per step (8192 on a GPU, 256 on a CPU)")
+    parser.add_argument("--length", type=int, help="tokens per trajectory (512 on a GPU, 64 on a CPU)")
+    parser.add_argument("--prefix", type=int, default=0, help="tokens shared by all trajectories at their start (0)")
+    parser.add_argument("--response-share", type=float, default=0.7, help="response's share of a trajectory (0.7)")
+    parser.add_argument("--steps", type=int, default=10, help="measured steps, after the warmup (10)")
+    parser.add_argument("--peak-tflops", type=float, help="bfloat16 peak of the card; absent: looked up by its name")
     parser.add_argument("--teacher", choices=["full", "kept"], default="full", help="whole vocabulary, or top-K (full)")
     parser.add_argument("--eager", action="store_true", help="do not compile the layers")
-    parser.add_argument("--checkpointing", action="store_true", help="compute activations again: less memory")
+    parser.add_argument("--checkpointing", action="store_true", help="recompute activations: less memory")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     is_gpu = device.type == "cuda"

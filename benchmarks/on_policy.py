@@ -1,11 +1,11 @@
-"""What on-policy rounds add to a bake, against as many more steps on the teacher's answers.
+"""Compares on-policy rounds with the same number of extra steps on the teacher's answers.
 
     python -m benchmarks.on_policy [--questions 128] [--json results.json]
 
-One service, real stages: the Yoda prompt is answered once, and baked with and without rounds in which the student
-answers and the teacher judges. Each bake is measured on 32 unseen questions with the KL from the prompted teacher to
-the baked model over the whole vocabulary, in nats per token: along the teacher's answers (two to each question), and
-along answers of the baked model itself (also two), which is where it stands when it serves.
+One service runs the real stages: questions are answered once under the Yoda prompt, then baked with and without rounds
+in which the student answers and the teacher judges. Each bake is measured on 32 unseen questions with the KL from the
+prompted teacher to the baked model over the whole vocabulary, in nats per token: along the teacher's answers (two per
+question), and along the baked model's own answers (also two), which it gives when it serves.
 """
 
 import argparse
@@ -38,14 +38,14 @@ POLL_SECONDS = 1.0
 
 
 class Measured(NamedTuple):
-    """Nats per token."""
+    """KL in nats per token."""
 
     on_teachers: float
     on_own: float
 
 
 def bakes(epochs: int) -> dict[str, dict[str, Any]]:
-    """Overrides. Args: epochs: of the first one; the others make up to two passes' steps more."""
+    """Overrides of each bake. Args: epochs: passes of the first bake; the others make up to two passes' steps more."""
 
     def rounds(number: int, share: float) -> dict[str, Any]:
         return {"epochs": epochs, "data": {"on_policy": {"rounds": number, "share": share}}}
@@ -61,7 +61,7 @@ def bakes(epochs: int) -> dict[str, dict[str, Any]]:
 
 
 def prepare(bread: Bread, folder: Path, questions: list[str], unseen: list[str]) -> list[Trajectory]:
-    """Have both sets of questions answered. Returns: the trajectories of `unseen`."""
+    """Answer both sets of questions. Returns: the trajectories of `unseen`."""
     bread.repo.create(repo_name=REPO)
     bread.prompts.create(repo_name=REPO, prompt_name="u", messages=[{"role": "system", "content": YODA}])
     bread.prompts.create(repo_name=REPO, prompt_name="v", messages=[{"role": "user", "content": ""}])
@@ -86,7 +86,7 @@ def prepare(bread: Bread, folder: Path, questions: list[str], unseen: list[str])
 
 
 def bake(bread: Bread, folder: Path, name: str, overrides: dict[str, Any]) -> tuple[Path, float]:
-    """The adapter's folder, and the seconds that it took."""
+    """Run a bake. Returns: the adapter's folder, and the seconds that the bake took."""
     of_bake = {"repo_name": REPO, "bake_name": name}
     datasets: Any = {"datasets": [{"target": "train", "weight": 1.0}], **overrides}
     bread.bakes.create(**of_bake, template="default", overrides=datasets)
@@ -133,13 +133,13 @@ def measure(model: Path, adapter: Path, held_out: list[Trajectory], own: list[Tr
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.on_policy", description=__doc__)
-    parser.add_argument("--questions", type=int, default=128, help="to train on, with one answer each (128)")
+    parser.add_argument("--questions", type=int, default=128, help="training questions, with one answer each (128)")
     parser.add_argument("--epochs", type=int, default=4, help="passes over the teacher's answers (4)")
-    parser.add_argument("--json", type=Path, help="also write the results there")
+    parser.add_argument("--json", type=Path, help="file to write the results to as well")
     _models.add_options(parser)
     options = parser.parse_args()
     model = _models.chosen(options)
-    drawn = bank.drawn(bank.bank(), seed=1)
+    drawn = bank.balanced_order(bank.bank(), seed=1)
     unseen, questions = drawn[:HELD_OUT], drawn[HELD_OUT:][: options.questions]
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bread-benchmark-") as name:
@@ -155,9 +155,9 @@ def main() -> None:
             for number, (label, overrides) in enumerate(bakes(options.epochs).items()):
                 adapter, seconds = bake(bread, folder, f"bake{number}", overrides)
                 own = own_answers(server, f"bake{number}", held_out)
-                found = alone(measure, model, adapter, held_out, own)
-                results[label] = {**found._asdict(), "seconds": seconds}
-                print(f"| {label} | {found.on_teachers:.4f} | {found.on_own:.4f} | {seconds:.0f} |", flush=True)
+                kl = alone(measure, model, adapter, held_out, own)
+                results[label] = {**kl._asdict(), "seconds": seconds}
+                print(f"| {label} | {kl.on_teachers:.4f} | {kl.on_own:.4f} | {seconds:.0f} |", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
 

@@ -1,9 +1,9 @@
-"""What a rollout costs that keeps the teacher's likeliest tokens, against one that keeps none.
+"""Compares a rollout that keeps the teacher's likeliest tokens with one that keeps none.
 
     python -m benchmarks.rollout [--questions 96] [--rounds 3]
 
 The prompted teacher answers questions of the persona bank, through one engine. Rounds alternate between no
-log-probabilities and the default's K; each round's questions are its own, and both ways answer the same ones.
+log-probabilities and the default K. Each round has new questions, and both ways answer the same ones.
 """
 
 import argparse
@@ -20,7 +20,7 @@ WAYS = (0, TOP_LOGPROBS)
 
 
 async def measure(model: Path, groups: list[list[str]], concurrency: int) -> dict[int, list[float]]:
-    """Tokens a second of each way (K), a round each."""
+    """Tokens per second of each K, one value per round."""
     speeds: dict[int, list[float]] = {k: [] for k in WAYS}
     async with engine_of(model) as engine:
         await answers_of(engine, groups[0], concurrency)  # warm-up
@@ -34,13 +34,13 @@ async def measure(model: Path, groups: list[list[str]], concurrency: int) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=96, help="of a round (96)")
+    parser.add_argument("--questions", type=int, default=96, help="questions per round (96)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--concurrency", type=int, default=64, help="answers at once (64)")
+    parser.add_argument("--concurrency", type=int, default=64, help="concurrent answers (64)")
     _models.add_options(parser)
     options = parser.parse_args()
     model = _models.chosen(options)
-    drawn, size = bank.drawn(bank.bank(), seed=1), options.questions
+    drawn, size = bank.balanced_order(bank.bank(), seed=1), options.questions
     groups = [drawn[at : at + size] for at in range(0, size * (options.rounds + 1), size)]
     speeds = asyncio.run(measure(model, groups, options.concurrency))
     none, kept = (statistics.median(speeds[k]) for k in WAYS)

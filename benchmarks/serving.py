@@ -1,11 +1,11 @@
-"""Requests and chunks a second, and time to the first chunk, of our gateway and of vLLM's own server.
+"""Measures requests/s, chunks/s and time to the first chunk of our gateway and of vLLM's own server.
 
     python -m benchmarks.serving                  # the embedded model, 1 to 256 streams
     python -m benchmarks.serving --model tiny     # where the front end is the limit
 
-Both are started with the same engine arguments, number of threads and environment. Rounds alternate between them while
-the other one is stopped; the first round of each is thrown away. Medians over the rounds, and the median of the ratios
-ours / stock of neighbouring rounds (stock / ours where less is better, so that more than 1 always speaks for ours).
+Both start with the same engine arguments, number of threads and environment. Rounds alternate between them while the
+other one is stopped; the first round of each is discarded. Prints medians over the rounds, and the median of the ratios
+ours / stock of each round (stock / ours if less is better, so that more than 1 always means that ours is better).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from benchmarks._servers import Server, gateway, stock
 
 NAME = "benchmark/model"
 NUMBERS = (("requests/s", True), ("chunks/s", True), ("TTFT ms", False), ("front end µs/chunk", False))
-"""In the order of `Measured`, and whether more of it is better."""
+"""Labels in the order of `Measured`, and whether more is better."""
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         print(
             f"{options.model} model; ready after {ours.seconds_to_ready:.0f} s, stock {theirs.seconds_to_ready:.0f} s"
         )
-        print(f"{options.tokens} tokens an answer, {options.rounds} rounds\n")
+        print(f"{options.tokens} tokens per answer, {options.rounds} rounds\n")
         print("| streams | | ours | stock | ratio |\n| --- | --- | --- | --- | --- |")
         for streams in options.streams:
             _show(streams, list(_rounds(ours, theirs, streams, options)))
@@ -49,14 +49,14 @@ class Measured(NamedTuple):
     chunks_per_second: float
     ttft_ms: float
     front_end_us: float
-    """CPU time of the server's own process for each chunk: what the front end costs, whatever else runs here."""
+    """CPU time of the server's own process per chunk: the front end's cost, whatever else runs on the machine."""
 
 
 Pair: TypeAlias = tuple[Measured, Measured]  # ours, stock
 
 
 def _rounds(ours: Server, theirs: Server, streams: int, options: argparse.Namespace) -> Iterator[Pair]:
-    """The two results of each round, warm-up left out; who begins alternates."""
+    """The two results of each round, without the warm-up; the servers alternate in going first."""
     for number in range(options.rounds + 1):
         order = [(ours, theirs), (theirs, ours)][number % 2]
         results = {}
@@ -93,7 +93,7 @@ def _show(streams: int, rounds: list[Pair]) -> None:
 def _options() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["embedded", "tiny"], default="embedded")
-    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    parser.add_argument("--home", type=Path, default=Path(".bread"), help="folder of the embedded model (.bread)")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 64, 256])
     parser.add_argument("--requests-per-stream", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=32)

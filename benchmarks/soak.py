@@ -1,10 +1,10 @@
-"""Ten minutes of everything at once: does the service fail, and does its memory grow?
+"""Runs mixed traffic for ten minutes: does the service fail, and does its memory grow?
 
     python -m benchmarks.soak [--minutes 10] [--adapters 50] [--workers 16] [--model FOLDER]
 
-Workers stream answers of the base model and of adapters, leave in the middle of some, ask for what can't be had, and
-give names new versions. Failures are those that were not asked for. Memory is read of every process of the service, and
-shown as the median of each tenth of the time; growth is that of the last over the third one, since the first warm up.
+Workers stream answers from the base model and from adapters, disconnect during some, send invalid requests, and give
+names new versions. Only unexpected errors count as failures. Memory is read for every process of the service and shown
+as the median of each tenth of the time; growth is the last tenth minus the third, since the first two are the warm-up.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SAMPLE_SECONDS = 2.0
 ANSWER_TOKENS = 24
 MIB = 1 << 20
 PARTS = 10
-WARM = 2  # parts of the time that come before what growth is counted from
+WARM = 2  # growth is counted from the part with this index
 
 
 class Soak:
@@ -43,7 +43,7 @@ class Soak:
         self.done: collections.Counter[str] = collections.Counter()
         self.failures: list[str] = []
         self.memory: list[list[int]] = []
-        """Of each sample: resident bytes of the service's processes, the oldest process first."""
+        """Resident bytes of the service's processes in each sample, oldest process first."""
         self._until = time.monotonic() + 60 * minutes
         self._versions = itertools.count(1000)
         self._client = openai.AsyncOpenAI(api_key=server.key, base_url=f"{server.url}/v1", max_retries=0, timeout=120)
@@ -72,7 +72,7 @@ class Soak:
             try:
                 await task(chance)
                 self.done[kind] += 1
-            except Exception as error:  # whatever it is, it was not asked for
+            except Exception as error:  # any exception is a failure
                 self.failures.append(f"{kind}: {type(error).__name__}: {error}"[:300])
 
     async def _watch_memory(self) -> None:
@@ -111,10 +111,10 @@ class Soak:
         await self._ask(NAME, chance)
 
     async def _ask_adapter(self, chance: random.Random) -> None:
-        await self._ask(self._some_name(chance), chance)
+        await self._ask(self._draw_name(chance), chance)
 
     async def _leave(self, chance: random.Random) -> None:
-        await self._ask(self._some_name(chance), chance, leave_after=chance.randrange(4))
+        await self._ask(self._draw_name(chance), chance, leave_after=chance.randrange(4))
 
     async def _ask_nonsense(self, chance: random.Random) -> None:
         path, body, status = chance.choice(
@@ -131,7 +131,7 @@ class Soak:
             raise AssertionError(f"{path} {body[:60]!r}: {answer.status_code}, not {status}: {answer.text[:200]}")
 
     async def _swap(self, chance: random.Random) -> None:
-        await self._give_version(self._some_name(chance), next(self._versions), is_new=False)
+        await self._give_version(self._draw_name(chance), next(self._versions), is_new=False)
 
     async def _give_version(self, name: str, seed: int, *, is_new: bool) -> None:
         folder = self.imports / f"v{seed}"
@@ -142,13 +142,13 @@ class Soak:
         if answer.status_code != 200:
             raise AssertionError(f"load {name}: {answer.status_code} {answer.text[:200]}")
 
-    def _some_name(self, chance: random.Random) -> str:
-        """Few names are asked for often, and many now and then."""
+    def _draw_name(self, chance: random.Random) -> str:
+        """A random name: few names come often, many rarely."""
         return self.names[min(int(chance.paretovariate(0.7)) - 1, len(self.names) - 1)]
 
 
 def report(soak: Soak) -> bool:
-    """Print what happened. Returns: whether nothing failed."""
+    """Print the results. Returns: whether nothing failed."""
     print(", ".join(f"{count} {kind}" for kind, count in sorted(soak.done.items())))
     part = max(1, len(soak.memory) // PARTS)
     parts = [soak.memory[at * part : (at + 1) * part] for at in range(PARTS)]
@@ -166,7 +166,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--adapters", type=int, default=50)
     parser.add_argument("--workers", type=int, default=16)
-    parser.add_argument("--model", type=Path, help="a model's folder; else a tiny random one")
+    parser.add_argument("--model", type=Path, help="a model's folder; absent: a tiny random model")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -174,7 +174,7 @@ def main() -> int:
         imports = folder / ".bread" / "import"
         imports.mkdir(parents=True)
         names = [f"soak/a{number}" for number in range(options.adapters)]
-        # A cache that the first fifth has filled: of a large one, pages come into memory for as long as the soak lasts.
+        # A small cache is full after the first fifth; a large one would keep touching new pages for the whole soak.
         with gateway(folder, model, NAME, ["--max-loras", "8", "--kv-cache-gib", "0.0625"]) as server:
             soak = Soak(server, imports, model, names, options.minutes)
             asyncio.run(soak.run(options.workers))

@@ -1,12 +1,12 @@
-"""How long a new version takes to answer, and swaps under load, ours and stock.
+"""Measures the time until a new version answers, and swaps under load, ours and stock.
 
     python -m benchmarks.swap                    # the embedded model
     python -m benchmarks.swap --model tiny
 
-"Files to first token" begins when the adapter's files are there and ends with the first token from it, through
-/v1/load_lora_adapter with load_inplace and a chat. Ours checks, copies, tries and records the adapter in that time, and
-moves the name to a new one; stock overwrites the weights that are being used. Then the same name is replaced again and
-again while 16 streams run. That no answer is mixed is shown in tests/gateway/test_swap.py.
+"Files to first token" starts when the adapter's files exist and ends with the first token from it, through
+/v1/load_lora_adapter with load_inplace and a chat. In that time ours checks, copies, tries and records the adapter, and
+moves the name to the new version; stock overwrites the weights in use. Then the same name is replaced repeatedly while
+16 streams run. tests/behaviour/engine/test_swap.py proves that no answer mixes versions.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
         for server, other in ((ours, theirs), (theirs, ours)):
             with other.paused():
                 results.append(_under_load(server, versions, options))
-        for label, *values in zip(("swaps", "ms a swap", "answers", "failed answers"), *results, strict=True):
+        for label, *values in zip(("swaps", "ms per swap", "answers", "failed answers"), *results, strict=True):
             print(f"| under load: {label} | {' | '.join(f'{value:.0f}' for value in values)} |")
 
 
@@ -71,7 +71,7 @@ def _files_to_first_token_ms(server: Server, version: Path, number: int) -> floa
 
 
 def _under_load(server: Server, versions: list[Path], options: argparse.Namespace) -> tuple[float, float, float, float]:
-    """Returns: swaps, milliseconds of each, answers, failed answers."""
+    """Returns: number of swaps, median milliseconds per swap, finished answers, failed answers."""
     is_over = threading.Event()
     loads: list[_load.Load] = []
 
@@ -105,7 +105,7 @@ def _swap(server: Server, version: Path) -> None:
 def _options() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["embedded", "tiny"], default="embedded")
-    parser.add_argument("--home", type=Path, default=Path(".bread"), help="where the embedded model is, or goes")
+    parser.add_argument("--home", type=Path, default=Path(".bread"), help="folder of the embedded model (.bread)")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=16)
