@@ -6,7 +6,9 @@ from baker.config import unsupported
 from baker.config.bake import BakeConfig
 from baker.errors import InvalidInputError
 from baker.jobs.policy import Policy
-from baker.repos.catalog import Catalog, ResolvedModel
+from baker.repos import bakes, models, targets
+from baker.repos.catalog import Catalog
+from baker.repos.models import ResolvedModel
 from baker.status import JobState
 from baker.storage.job import BakeJob, RolloutJob
 from baker.storage.job_inputs import BakeInputs, TargetSnapshot
@@ -15,10 +17,10 @@ from baker.types import Checkpoint
 
 def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> BakeJob:
     """Raises: NotFoundError; InvalidInputError with what is missing or can't be done here."""
-    config = catalog.bake(user, repo, name)
+    config = bakes.get(catalog, user, repo, name)
     student = config.model.student_model_path
     _check_config(policy, name, config)
-    parent = catalog.resolve_model(user, config.parent or catalog.repo(user, repo).base_model)
+    parent = models.resolve(catalog, user, config.parent or catalog.repo(user, repo).base_model)
     _check_parent(name, parent, student)
     rollouts = _rollouts(catalog, user, repo, name, config)
     parent_name = None if parent.checkpoint is None else parent.checkpoint.name
@@ -101,10 +103,10 @@ def _are_empty(rollouts: Mapping[str, RolloutJob]) -> bool:
 def _snapshot(catalog: Catalog, rollout: RolloutJob) -> TargetSnapshot:
     target = (rollout.user, rollout.repo, rollout.name)
     return TargetSnapshot(
-        config=catalog.target(*target),
+        config=targets.get(catalog, *target),
         teacher=rollout.inputs.teacher,
         student=rollout.inputs.student,
-        templates=catalog.templates_of(*target),
+        templates=targets.templates(catalog, *target),
     )
 
 

@@ -22,6 +22,7 @@ from baker.errors import InvalidInputError, NeedsRoomError, NotLentError, Rollou
 from baker.jobs.job_row import JobRow
 from baker.jobs.training_listener import TrainingListener
 from baker.ports import LentWeights, Publisher, Sampler, ServedModel
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import Progress
 from baker.storage.files import write_bytes, write_json
@@ -237,7 +238,7 @@ class BakeStage:
         """Go on where the last run of the same bake with the same inputs was cancelled or failed; its checkpoints are
         this one's from here on, and serve on."""
         job, folder = bake.job, bake.folder
-        before = await self._catalog(Catalog.bake_before, job)
+        before = await self._catalog(bakes.job_before, job)
         if before is None or (folder / "state").exists():
             return
         old = folder.with_name(str(before.id))

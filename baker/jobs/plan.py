@@ -13,6 +13,7 @@ from baker.jobs.bake_plan import plan_bake
 from baker.jobs.policy import Policy
 from baker.jobs.rollout_plan import plan_rollout
 from baker.jobs.stim_plan import plan_stim
+from baker.repos import bakes, targets
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.job import AnyJob, BakeJob
@@ -29,7 +30,7 @@ def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, 
     Raises: NotFoundError; InvalidInputError saying what is missing, and nothing is left behind.
     """
     with catalog.store.transaction():
-        existing = catalog.latest_job(stage, user, repo, name)
+        existing = latest_job(catalog, stage, user, repo, name)
         if existing is not None:
             is_over = existing.state is JobState.FAILED or _is_to_be_tried_otherwise(catalog, existing)
             if not is_over or (key is not None and existing.idempotency_key == key):
@@ -38,10 +39,21 @@ def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, 
         return catalog.store.jobs.add(msgspec.structs.replace(planned, idempotency_key=key, created=int(time.time())))
 
 
+def latest_job(catalog: Catalog, stage: Stage, user: str, repo: str, name: str) -> AnyJob | None:
+    """The stage's latest job for that target or bake. Raises: NotFoundError if there is no such target or bake."""
+    match stage:
+        case Stage.STIM:
+            return targets.latest_stim(catalog, user, repo, name)
+        case Stage.ROLLOUT:
+            return targets.latest_rollout(catalog, user, repo, name)
+        case Stage.BAKE:
+            return bakes.latest_job(catalog, user, repo, name)
+
+
 def _is_to_be_tried_otherwise(catalog: Catalog, job: AnyJob) -> bool:
-    if not isinstance(job, BakeJob) or not catalog.is_held_back(job):
+    if not isinstance(job, BakeJob) or not bakes.is_held_back(catalog, job):
         return False
-    return job.config != catalog.bake(job.user, job.repo, job.name)
+    return job.config != bakes.get(catalog, job.user, job.repo, job.name)
 
 
 _PLANNERS: dict[Stage, Planner] = {

@@ -73,7 +73,7 @@ class Jobs:
 
         Returns: the job as it stands; None if there never was one. Raises: NotFoundError.
         """
-        job = await self._catalog(Catalog.latest_job, stage, user, repo, name)
+        job = await self._catalog(plan.latest_job, stage, user, repo, name)
         if job is None or not job.state.is_active:
             return job
         if not await self._catalog(_cancel_pending, job.id) and (running := self._running.get(job.id)) is not None:

@@ -6,6 +6,7 @@ from baker.errors import InvalidInputError
 from baker.jobs.new_job import prompts_of
 from baker.jobs.policy import Policy
 from baker.questions.stim import expected_stimuli
+from baker.repos import models, targets
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.job import RolloutJob
@@ -13,7 +14,7 @@ from baker.storage.job_inputs import RolloutInputs
 
 
 def plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> RolloutJob:
-    config = catalog.target(user, repo, name)
+    config = targets.get(catalog, user, repo, name)
     max_tokens = config.max_tokens or policy.rollout_max_tokens
     stim_job = catalog.store.jobs.latest_stim(user, repo, name)
     if stim_job is None or stim_job.state is JobState.FAILED:
@@ -21,7 +22,7 @@ def plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: s
         raise InvalidInputError(f"The stim of target {name!r} {state}: run stim first")
     teacher, student = prompts_of(catalog, user, repo, name, config)
     model = config.model_name or catalog.repo(user, repo).base_model
-    resolved = catalog.resolve_model(user, model)
+    resolved = models.resolve(catalog, user, model)
     checkpoint = None if resolved.checkpoint is None else resolved.checkpoint.name
     expected = stim_job.lines if stim_job.state is JobState.COMPLETE else expected_stimuli(config.generators)
     return RolloutJob(

@@ -15,6 +15,7 @@ from baker.jobs.job_row import JobRow
 from baker.jobs.rollout_stage import RolloutStage
 from baker.jobs.stim_stage import StimStage
 from baker.ports import Publisher, Sampler, ServedModel
+from baker.repos import models
 from baker.repos.catalog import Catalog
 from baker.status import Progress
 from baker.storage.home import job_folder
@@ -79,7 +80,7 @@ class Stages:
     async def _find_checkpoint(self, name: str | None) -> Checkpoint | None:
         if name is None:
             return None
-        checkpoint = await self._catalog(Catalog.checkpoint_named, name)
+        checkpoint = await self._catalog(models.checkpoint_named, name)
         if checkpoint is None:
             raise StageError(f"checkpoint {name!r} was deleted")
         return checkpoint

@@ -11,19 +11,20 @@ from baker.jobs.policy import Policy
 from baker.questions import bank
 from baker.questions.datasets import QuestionSets
 from baker.questions.writers import ANTHROPIC_MAX_TEMPERATURE
+from baker.repos import models, targets
 from baker.repos.catalog import Catalog
 from baker.storage.job import StimJob
 from baker.storage.job_inputs import GeneratorPlan, StimInputs, WriterPlan
 
 
 def plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> StimJob:
-    config = catalog.target(user, repo, name)
+    config = targets.get(catalog, user, repo, name)
     teacher, student = prompts_of(catalog, user, repo, name, config)
     if not config.generators:
         raise InvalidInputError(f"Target {name!r} has no generators: add at least one before stim")
     # The rollout's to use; but once the stim is made the target can't be changed any more.
     if config.model_name is not None:
-        catalog.resolve_model(user, config.model_name)
+        models.resolve(catalog, user, config.model_name)
     planner = GeneratorPlanner(
         catalog, user, repo, has_anthropic_key=policy.has_anthropic_key, stim_fallback=policy.stim_fallback
     )
@@ -89,7 +90,7 @@ class GeneratorPlanner:
         if _is_anthropic(model):
             self._warn_of_anthropic(generator, where)
             return WriterPlan("anthropic", model)
-        resolved = self._catalog.resolve_model(self._user, model)
+        resolved = models.resolve(self._catalog, self._user, model)
         if resolved.warning is not None:
             self.warnings.append(f"{where}: {resolved.warning}")
         return WriterPlan("served", model, None if resolved.checkpoint is None else resolved.checkpoint.name)

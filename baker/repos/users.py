@@ -9,6 +9,7 @@ from collections import defaultdict
 
 from baker.errors import ConfigError, ConflictError, NotFoundError
 from baker.names import check_name
+from baker.repos import repos
 from baker.repos.catalog import Catalog
 from baker.storage.credentials import Key, PasswordHash, new_salt
 from baker.types import User
@@ -75,7 +76,8 @@ def remove(catalog: Catalog, user_id: str) -> list[int]:
     with catalog.store.transaction():
         _check_known(catalog, user_id)
         catalog.check_unused(user_id)
-        removed = [job for repo in catalog.repos(user_id) for job in catalog.store.remove_repo(user_id, repo.name)]
+        names = [repo.name for repo in repos.listing(catalog, user_id)]
+        removed = [job for name in names for job in catalog.store.remove_repo(user_id, name)]
         catalog.store.users.remove(user_id)
         return removed
 

@@ -79,9 +79,8 @@ class JobTable:
     def in_state(self, *states: JobState) -> list[AnyJob]:
         """Jobs of all users in these states, in order of creation."""
         marks = ", ".join("?" for _ in states)
-        return [
-            _job(row) for row in self._rows.all(f"select * from jobs where state in ({marks}) order by id", *states)
-        ]
+        rows = self._rows.all(f"select * from jobs where state in ({marks}) order by id", *states)
+        return [_job(row) for row in rows]
 
     def last_completed_bake(self) -> BakeJob | None:
         """The bake that was completed last, of all users."""

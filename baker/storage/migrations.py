@@ -107,7 +107,7 @@ def users_and_keys(db: Database) -> None:
 
 @MIGRATIONS()
 def repos_are_found_by_name_alone(db: Database) -> None:
-    # For the master key, which may mean another user's repo: see Catalog.whose_repo.
+    # For the master key, which may mean another user's repo: see repos.owner.
     db.table("repos").create_index(["name"])
 
 

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 class OneThread(Generic[Thing]):
     """Calls a blocking object's methods one after the other, on one thread of its own.
 
-    `await catalog(Catalog.prompt, user, repo, name)` is `catalog.prompt(user, repo, name)` on that thread. A caller
+    `await catalog(prompts.get, user, repo, name)` is `prompts.get(catalog, user, repo, name)` on that thread. A caller
     that is cancelled stops waiting; the call itself is finished, so no transaction is cut in the middle.
     """
 

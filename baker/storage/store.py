@@ -73,11 +73,9 @@ class Store:
         return [row["user"] for row in rows]
 
     def remove_repo(self, user: str, name: str) -> list[int]:
-        """The repo and all in it. Returns: the numbers of the jobs that were removed."""
-        removed = [
-            row["id"]
-            for row in self._rows.all("select id from jobs where user = ? and repo = ? order by id", user, name)
-        ]
+        """Remove the repo and all in it. Returns: the numbers of the removed jobs."""
+        rows = self._rows.all("select id from jobs where user = ? and repo = ? order by id", user, name)
+        removed = [row["id"] for row in rows]
         for table in IN_REPO:
             self._rows.execute(f"delete from {table} where user = ? and repo = ?", user, name)
         self._rows.execute("delete from repos where user = ? and name = ?", user, name)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob, Job
 from baker.types import Checkpoint
@@ -15,7 +16,7 @@ from baker.types import Checkpoint
 
 def of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
     """Those that this run of the bake made, newest first."""
-    known = catalog.checkpoints(job.user, job.repo, job.name)
+    known = bakes.checkpoints(catalog, job.user, job.repo, job.name)
     return [checkpoint for checkpoint in known if checkpoint.job_id == job.id]
 
 
@@ -64,8 +65,8 @@ def keep(
 def prune(catalog: Catalog, job: Job, limit: int) -> list[Checkpoint]:
     """All but the newest `limit` of the run's, except for what the bake's name means or another job works on."""
     with catalog.store.transaction():
-        live = catalog.find_checkpoint(job.user, job.repo, job.name, None)
-        in_use = catalog.checkpoints_in_use()
+        live = bakes.find_checkpoint(catalog, job.user, job.repo, job.name, None)
+        in_use = bakes.checkpoints_in_use(catalog)
         older = of_job(catalog, job)[limit:]
         return _remove(catalog, [known for known in older if known != live and known.name not in in_use])
 
@@ -96,14 +97,15 @@ def hand_over(catalog: Catalog, before: BakeJob, job: BakeJob) -> None:
 def _kept(catalog: Catalog, job: Job, moves: int) -> list[Checkpoint]:
     """Those of the bake that another job works on, or that its name means; `moves` 2: or meant before."""
     meant = [move.checkpoint for move in catalog.store.checkpoints.moves(job.user, job.repo, job.name)[:moves]]
-    in_use = catalog.checkpoints_in_use()
-    known = catalog.checkpoints(job.user, job.repo, job.name)
+    in_use = bakes.checkpoints_in_use(catalog)
+    known = bakes.checkpoints(catalog, job.user, job.repo, job.name)
     return [checkpoint for checkpoint in known if checkpoint in meant or checkpoint.name in in_use]
 
 
 def _remove_where(catalog: Catalog, job: Job, test: Callable[[Checkpoint], bool]) -> list[Checkpoint]:
     with catalog.store.transaction():
-        return _remove(catalog, [known for known in catalog.checkpoints(job.user, job.repo, job.name) if test(known)])
+        known = bakes.checkpoints(catalog, job.user, job.repo, job.name)
+        return _remove(catalog, [checkpoint for checkpoint in known if test(checkpoint)])
 
 
 def _remove(catalog: Catalog, checkpoints: list[Checkpoint]) -> list[Checkpoint]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash, read_adapter_config
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
+from baker.repos import bakes, repos
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.status import JobState
 from baker.storage.files import publish_folder
@@ -89,7 +90,7 @@ def check_name_is_free(catalog: Catalog, user: str, repo: str, bake: str, *, may
     """Raises: InvalidInputError if the bake is there and may not be replaced; ConflictError if it is not finished."""
     catalog.check_user(user)
     try:
-        catalog.bake(user, repo, bake)
+        bakes.get(catalog, user, repo, bake)
     except NotFoundError:
         return
     if not may_replace:
@@ -97,8 +98,8 @@ def check_name_is_free(catalog: Catalog, user: str, repo: str, bake: str, *, may
             f"The lora adapter '{repo}/{bake}' has already been loaded. If you want to load the adapter in place, set "
             "'load_inplace' to True."
         )
-    job = catalog.latest_bake(user, repo, bake)
-    if (job is not None and job.state.is_active) or not catalog.checkpoints(user, repo, bake):
+    job = bakes.latest_job(catalog, user, repo, bake)
+    if (job is not None and job.state.is_active) or not bakes.checkpoints(catalog, user, repo, bake):
         raise ConflictError(f"Bake {bake!r} in repo {repo!r} has no version yet that could be replaced: bake it first")
 
 
@@ -122,17 +123,17 @@ def keep(
     now = int(time.time())
     with catalog.store.transaction():
         check_name_is_free(catalog, user, repo, bake, may_replace=may_replace)
-        catalog.put_repo(user, repo, None)
-        known = catalog.checkpoints(user, repo, bake)
+        repos.put(catalog, user, repo, None)
+        known = bakes.checkpoints(catalog, user, repo, bake)
         if not known:
-            catalog.put_bake(user, repo, bake, DEFAULT_TEMPLATE, {}, may_change=False)
+            bakes.put(catalog, user, repo, bake, DEFAULT_TEMPLATE, {}, may_change=False)
         job = catalog.store.jobs.add(
             BakeJob(
                 user=user,
                 repo=repo,
                 name=bake,
                 state=JobState.COMPLETE,
-                config=catalog.bake(user, repo, bake),
+                config=bakes.get(catalog, user, repo, bake),
                 inputs=BakeInputs(rollouts={}, checkpoint=None, imported=source),
                 progress_percent=100.0,
                 warnings=warnings,
@@ -156,7 +157,8 @@ def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
     ConflictError while a job needs it.
     """
     with catalog.store.transaction():
-        jobs = [catalog.store.jobs.find_bake(checkpoint.job_id) for checkpoint in catalog.checkpoints(user, repo, bake)]
+        known = bakes.checkpoints(catalog, user, repo, bake)
+        jobs = [catalog.store.jobs.find_bake(checkpoint.job_id) for checkpoint in known]
         if not jobs:
             raise NotFoundError(f"The lora adapter '{repo}/{bake}' cannot be found.")
         if any(job is None or imported_from(job) is None for job in jobs):
@@ -164,7 +166,7 @@ def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
                 f"'{repo}/{bake}' was baked here and could not be loaded again: "
                 f"DELETE /v1/repo/{repo}/bakes/{bake} removes it for good"
             )
-        return catalog.delete_bake(user, repo, bake)
+        return bakes.delete(catalog, user, repo, bake)
 
 
 def imported_from(job: BakeJob) -> str | None:

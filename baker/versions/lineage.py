@@ -14,6 +14,7 @@ from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
 from baker.model_names import parse_model_name
+from baker.repos import bakes, targets
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.job import Job
@@ -80,7 +81,7 @@ class Tree(msgspec.Struct, frozen=True):
 
 def recipe(catalog: Catalog, user: str, repo: str, bake: str) -> Recipe:
     """Everything that `bake` depends on, breadth first. Raises: NotFoundError."""
-    catalog.bake(user, repo, bake)
+    bakes.get(catalog, user, repo, bake)
     return _Reader(catalog, user, repo).read(Node("bake", bake))
 
 
@@ -99,7 +100,7 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
     edges: list[Edge] = []
     for name in catalog.names("bakes", user, repo):
         job = catalog.store.jobs.latest_bake(user, repo, name)
-        checkpoints = catalog.live_first(user, repo, name).checkpoints
+        checkpoints = bakes.live_first(catalog, user, repo, name).checkpoints
         config, parent = reader.bake(name)
         branches[name] = Branch(
             status=_tree_status(job),
@@ -154,7 +155,7 @@ class _Reader:
 
     def bake(self, name: str) -> tuple[Row, str | None]:
         """Its settings, and its parent if that is a bake of this repo."""
-        config = self._catalog.bake(self._user, self._repo, name)
+        config = bakes.get(self._catalog, self._user, self._repo, name)
         row = _plain(config)
         job = self._catalog.store.jobs.latest_bake(self._user, self._repo, name)
         if job is not None:
@@ -176,8 +177,7 @@ class _Reader:
         if config is None:
             return None, []
         snapshot = self._snapshots.get(name)
-        live = self._catalog.templates_of
-        templates = live(self._user, self._repo, name) if snapshot is None else snapshot.templates
+        templates = self._templates(name) if snapshot is None else snapshot.templates
         nodes = []
         for prompt, copy in (
             (config.teacher_prompt, snapshot and snapshot.teacher),
@@ -199,9 +199,12 @@ class _Reader:
         if (snapshot := self._snapshots.get(name)) is not None:
             return snapshot.config
         try:
-            return self._catalog.target(self._user, self._repo, name)
+            return targets.get(self._catalog, self._user, self._repo, name)
         except NotFoundError:
             return None
+
+    def _templates(self, target: str) -> dict[str, str]:
+        return targets.templates(self._catalog, self._user, self._repo, target)
 
     def _bake_of_repo(self, model: str) -> str | None:
         """The bake that a spelled model name means, if it is one of this repo."""
@@ -211,7 +214,7 @@ class _Reader:
         return ref.bake if ref.bake in self._catalog.names("bakes", self._user, self._repo) else None
 
     def _model_names(self, bake: str) -> list[str]:
-        known = self._catalog.live_first(self._user, self._repo, bake).checkpoints
+        known = bakes.live_first(self._catalog, self._user, self._repo, bake).checkpoints
         return [checkpoint.name for checkpoint in known]
 
 

@@ -10,6 +10,7 @@ import msgspec
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
+from baker.repos import models
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob
 from baker.types import Checkpoint
@@ -63,7 +64,7 @@ def _parents(catalog: Catalog, job: BakeJob) -> list[str]:
     names: list[str] = []
     child: BakeJob | None = job
     while child is not None and (name := child.inputs.checkpoint) is not None:
-        checkpoint = catalog.checkpoint_named(name)
+        checkpoint = models.checkpoint_named(catalog, name)
         child = None if checkpoint is None else catalog.store.jobs.find_bake(checkpoint.job_id)
         names.append(_code(name) if child is not None else f"{_code(name)} (deleted; what it began from is not known)")
     return names

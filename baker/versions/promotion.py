@@ -7,6 +7,7 @@ served is the caller's to find out before `move`.
 from typing import NamedTuple
 
 from baker.errors import ConflictError, NotFoundError
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.types import Checkpoint, MovedBy
 
@@ -19,14 +20,14 @@ class Choice(NamedTuple):
 
 def named(catalog: Catalog, user: str, repo: str, bake: str, step: int) -> Choice:
     """Raises: NotFoundError if there is no such bake or checkpoint, or no more."""
-    catalog.bake(user, repo, bake)
-    checkpoint = catalog.find_checkpoint(user, repo, bake, step)
+    bakes.get(catalog, user, repo, bake)
+    checkpoint = bakes.find_checkpoint(catalog, user, repo, bake, step)
     if checkpoint is None:
         raise NotFoundError(
             f"Bake {bake!r} in repo {repo!r} has no checkpoint {step}; {_there(catalog, user, repo, bake)}"
         )
     _check_is_served(checkpoint)
-    return Choice(checkpoint, checkpoint == catalog.find_checkpoint(user, repo, bake, None))
+    return Choice(checkpoint, checkpoint == bakes.find_checkpoint(catalog, user, repo, bake, None))
 
 
 def before(catalog: Catalog, user: str, repo: str, bake: str) -> Choice:
@@ -34,7 +35,7 @@ def before(catalog: Catalog, user: str, repo: str, bake: str) -> Choice:
 
     Raises: NotFoundError; ConflictError if it pointed to nothing before, or to what is not there any more.
     """
-    catalog.bake(user, repo, bake)
+    bakes.get(catalog, user, repo, bake)
     moves = catalog.store.checkpoints.moves(user, repo, bake)
     if moves and moves[0].by is MovedBy.ROLLBACK:
         return Choice(moves[0].checkpoint, True)
@@ -50,7 +51,8 @@ def before(catalog: Catalog, user: str, repo: str, bake: str) -> Choice:
 def move(catalog: Catalog, checkpoint: Checkpoint, by: MovedBy) -> None:
     """Raises: NotFoundError if the checkpoint was pruned or deleted meanwhile."""
     with catalog.store.transaction():
-        if catalog.find_checkpoint(checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step) != checkpoint:
+        known = bakes.find_checkpoint(catalog, checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step)
+        if known != checkpoint:
             raise NotFoundError(f"Checkpoint {checkpoint.name!r} is not there any more")
         catalog.store.checkpoints.move_name(checkpoint, by)
 
@@ -64,5 +66,5 @@ def _check_is_served(checkpoint: Checkpoint) -> None:
 
 
 def _there(catalog: Catalog, user: str, repo: str, bake: str) -> str:
-    steps = [checkpoint.step for checkpoint in catalog.checkpoints(user, repo, bake)]
+    steps = [checkpoint.step for checkpoint in bakes.checkpoints(catalog, user, repo, bake)]
     return f"there are {', '.join(map(str, steps))}" if steps else "there is none"

@@ -6,7 +6,7 @@ from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
 from baker.errors import InvalidInputError
-from baker.repos.catalog import Catalog
+from baker.repos import repos
 from gateway.access.auth import Caller, act_as, user_named
 from gateway.errors import ForbiddenError
 from gateway.services import Services
@@ -28,7 +28,7 @@ async def require_key(connection: Connection, handler: BaseRouteHandler) -> None
     user = user_named([*connection.query_params.getall("user_id", []), *connection.headers.getall("x-user-id", [])])
     repo = connection.path_params.get("repo")
     if user is None and repo is not None and caller.is_master:
-        user = await services.catalog(Catalog.whose_repo, repo)
+        user = await services.catalog(repos.owner, repo)
     connection.state.caller = caller if user is None else act_as(caller, user, services.keys)
 
 

@@ -22,10 +22,9 @@ from baker.model_names import (
     at_strength,
     held_back_message,
     nearest,
-    parse_model_name,
     shortened,
-    split_strength,
 )
+from baker.repos.models import HeldBack, Lookup, Plain, meaning_of
 from baker.types import Checkpoint
 from gateway.errors import UnknownModelError
 from gateway.serving.pointers import Bakes, Model, Versions
@@ -59,6 +58,8 @@ class Registry:
         self._engine = engine
         self._base = base
         self._users: dict[str, Bakes] = {}
+        # In requests, only the embedded model's aliases mean another model; in configs, any name may.
+        self._lookup = Lookup(self._find, self._newest_first, lambda name, ref: base.is_alias(name))
         self.swaps = 0
         """How often a name was moved to another checkpoint."""
 
@@ -177,23 +178,30 @@ class Registry:
 
     def resolve(self, name: str, user: str) -> Model:
         """What `name` means to `user`. Raises: NotFoundError with the nearest names that are served."""
-        if self._base.is_served(name):
-            return Model(name, None)
-        whole, strength = split_strength(name)
-        if strength is None:
+        meaning = meaning_of(name, user, self._base, self._lookup)
+        if meaning.strength is None:
             raise UnknownModelError(f"The model {shortened(name)!r} does not exist: {STRENGTH_RULE}")
-        if (ref := parse_model_name(whole)) is not None and (owner := ref.owner(user)) is not None:
-            bakes = self._users.get(owner, Bakes())
-            if (checkpoint := bakes.find(ref.repo, ref.bake, ref.step)) is not None:
-                return Model(at_strength(checkpoint.name, strength), checkpoint)
-            if ref.step is None and (versions := bakes.versions.get((ref.repo, ref.bake))) is not None:
-                raise UnknownModelError(held_back_message(whole, [known.name for known in versions.newest_first]))
-        if self._base.is_alias(name):
-            return Model(self._base.served, None)
-        served = nearest(name, self._names(user), 3)
-        raise UnknownModelError(
-            f"The model {shortened(name)!r} does not exist. Served here, nearest first: {', '.join(served)}"
-        )
+        match meaning.model:
+            case Plain.BASE:
+                return Model(name, None)
+            case Checkpoint() as checkpoint:
+                return Model(at_strength(checkpoint.name, meaning.strength), checkpoint)
+            case HeldBack(checkpoints):
+                raise UnknownModelError(held_back_message(meaning.whole, checkpoints))
+            case Plain.REPLACED:
+                return Model(self._base.served, None)
+            case Plain.UNKNOWN:
+                served = nearest(name, self._names(user), 3)
+                raise UnknownModelError(
+                    f"The model {shortened(name)!r} does not exist. Served here, nearest first: {', '.join(served)}"
+                )
+
+    def _find(self, owner: str, repo: str, bake: str, step: int | None) -> Checkpoint | None:
+        return self._users.get(owner, Bakes()).find(repo, bake, step)
+
+    def _newest_first(self, owner: str, repo: str, bake: str) -> list[Checkpoint]:
+        versions = self._users.get(owner, Bakes()).versions.get((repo, bake))
+        return [] if versions is None else versions.newest_first
 
     def _names(self, user: str) -> Iterator[str]:
         yield self._base.served

@@ -12,7 +12,7 @@ import pytest
 
 from baker.adapters.files import ADAPTER_WEIGHTS
 from baker.jobs import bake_stage
-from baker.repos.catalog import Catalog
+from baker.repos import bakes, models
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import BakeJob
@@ -56,7 +56,7 @@ def service_of(home: Path, base: Path, publisher: Publisher | None = None) -> Se
 
 async def begin(service: Service, **settings: Any) -> BakeJob:
     await service.fill()
-    await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", {**SETTINGS, **settings}, may_change=True)
+    await service.catalog(bakes.put, USER, "repo", "bake", "default", {**SETTINGS, **settings}, may_change=True)
     for stage in (Stage.STIM, Stage.ROLLOUT):
         await service.start(stage)
     return await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
@@ -162,7 +162,7 @@ async def test_cancelling_ends_the_training_at_once_and_the_next_run_goes_on(
         assert not process.is_running(), "the machine is free"
         served = await steps_kept(service)
         assert served[-2:] == [40, 20] and publisher.retired == []
-        newest = await service.catalog(Catalog.resolve_model, USER, "repo/bake")
+        newest = await service.catalog(models.resolve, USER, "repo/bake")
         assert newest.checkpoint is not None and newest.checkpoint.step == served[0]
         again = await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
         assert again.id > job.id

@@ -3,6 +3,7 @@
 import pytest
 
 from baker.jobs import plan
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.job import BakeJob
@@ -37,4 +38,4 @@ def test_the_whole_vocabulary_is_taught_by_who_answered(
     job = plan.start(catalog, POLICY, Stage.BAKE, USER, REPO, "new", None)
     assert isinstance(job, BakeJob)
     assert job.config.settled(is_own_teacher=job.inputs.is_own_teacher).data.teacher == teacher
-    assert job.config == catalog.bake(USER, REPO, "new"), "as it was sent"
+    assert job.config == bakes.get(catalog, USER, REPO, "new"), "as it was sent"

@@ -12,6 +12,7 @@ from litestar.testing import AsyncTestClient
 from safetensors.numpy import save
 
 from baker.model_names import BaseModelNames
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.home import job_folder
@@ -99,10 +100,9 @@ async def finish_bake(
     """Give an existing bake a job and a checkpoint with files, and serve it. Returns: the job's folder."""
 
     def finish(catalog: Catalog) -> Checkpoint:
-        config, inputs = catalog.bake(user, repo, bake), BakeInputs({}, None)
-        job = catalog.store.jobs.add(
-            BakeJob(user=user, repo=repo, name=bake, state=state, config=config, inputs=inputs)
-        )
+        config, inputs = bakes.get(catalog, user, repo, bake), BakeInputs({}, None)
+        job = BakeJob(user=user, repo=repo, name=bake, state=state, config=config, inputs=inputs)
+        job = catalog.store.jobs.add(job)
         folder = job_folder(services.home, job.id) / "checkpoints" / str(step)
         folder.mkdir(parents=True)
         (folder / "adapter_config.json").write_bytes(msgspec.json.encode(ADAPTER))

@@ -6,6 +6,7 @@ from litestar import Response, Router, delete, get, post
 from litestar.params import FromPath, JSONBody
 
 from baker.errors import ConflictError
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.types import User
 from gateway.protocol import requests, responses
@@ -71,8 +72,8 @@ def _check_repo(catalog: Catalog, user: str, repo: str) -> None:
 
 def _check_is_served(catalog: Catalog, user: str, repo: str, bake: str) -> None:
     _check_repo(catalog, user, repo)
-    catalog.bake(user, repo, bake)
-    if not any(checkpoint.is_served for checkpoint in catalog.checkpoints(user, repo, bake)):
+    bakes.get(catalog, user, repo, bake)
+    if not any(checkpoint.is_served for checkpoint in bakes.checkpoints(catalog, user, repo, bake)):
         raise ConflictError(f"Bake {bake!r} has no finished checkpoint: run it, and wait until it is complete")
 
 

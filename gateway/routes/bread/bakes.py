@@ -8,7 +8,9 @@ from litestar.params import FromPath, JSONBody
 
 from baker.config.bake import BakeConfig
 from baker.errors import NotFoundError
-from baker.repos.catalog import Catalog, LiveFirst
+from baker.repos import bakes
+from baker.repos.bakes import LiveFirst
+from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.files import read_lines
 from baker.storage.home import PICTURE_SUFFIX, output_file
@@ -31,7 +33,7 @@ async def create_bake(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeCreate]
 ) -> Response[responses.Bake]:
     made = await services.catalog(
-        Catalog.put_bake, caller.user, repo, data.bake_name, data.template, data.overrides or {}, may_change=False
+        bakes.put, caller.user, repo, data.bake_name, data.template, data.overrides or {}, may_change=False
     )
     return Response(await _status(services, caller, repo, data.bake_name), status_code=201 if made.is_new else 200)
 
@@ -41,7 +43,7 @@ async def create_bakes(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
 ) -> responses.Batch:
     """Make bakes; what fails is listed with its reason."""
-    items = batches.configs(caller.user, repo, "bake", data.bakes, may_change=False)
+    items = batches.config_items(caller.user, repo, "bake", data.bakes, may_change=False)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
@@ -50,7 +52,7 @@ async def set_bakes(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
 ) -> responses.Batch:
     """Make bakes, or change them as far as they may be."""
-    items = batches.configs(caller.user, repo, "bake", data.bakes, may_change=True)
+    items = batches.config_items(caller.user, repo, "bake", data.bakes, may_change=True)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
@@ -58,9 +60,7 @@ async def set_bakes(
 async def set_bake(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.BakeSet]
 ) -> responses.Bake:
-    await services.catalog(
-        Catalog.put_bake, caller.user, repo, bake, data.template, data.overrides or {}, may_change=True
-    )
+    await services.catalog(bakes.put, caller.user, repo, bake, data.template, data.overrides or {}, may_change=True)
     return await _status(services, caller, repo, bake)
 
 
@@ -106,7 +106,7 @@ async def delete_bake(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
 ) -> Response[responses.Deleted]:
     """The names stop being served at once; what runs on them ends in its own time, and then the files go."""
-    removed = await services.catalog(Catalog.delete_bake, caller.user, repo, bake)
+    removed = await services.catalog(bakes.delete, caller.user, repo, bake)
     withdrawn = services.adapters.withdraw(caller.user, repo, bake)
     return Response(
         responses.Deleted(message=f"Bake {bake!r} deleted"), background=clean_up(services, withdrawn, removed)
@@ -117,14 +117,14 @@ async def delete_bake(
 async def bake_metrics(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
 ) -> list[dict[str, Any]]:
-    job = await services.catalog(Catalog.latest_bake, caller.user, repo, bake)
+    job = await services.catalog(bakes.latest_job, caller.user, repo, bake)
     return [] if job is None else views.metrics(await asyncio.to_thread(read_lines, output_file(services.home, job)))
 
 
 @get("/{bake:str}/metrics.png", media_type="image/png")
 async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> bytes:
     """The same as curves, drawn when the training is done."""
-    job = await services.catalog(Catalog.latest_bake, caller.user, repo, bake)
+    job = await services.catalog(bakes.latest_job, caller.user, repo, bake)
     picture = None if job is None else output_file(services.home, job).with_suffix(PICTURE_SUFFIX)
     if picture is None or not picture.exists():
         raise NotFoundError(f"The curves of bake {bake!r} are not drawn yet: they are when its training is done")
@@ -137,8 +137,8 @@ async def _status(services: Services, caller: Caller, repo: str, bake: str) -> r
 
 
 def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, BakeJob | None, LiveFirst]:
-    config = catalog.bake(user, repo, bake)
-    return config, catalog.latest_bake(user, repo, bake), catalog.live_first(user, repo, bake)
+    config = bakes.get(catalog, user, repo, bake)
+    return config, bakes.latest_job(catalog, user, repo, bake), bakes.live_first(catalog, user, repo, bake)
 
 
 ROUTER = Router(

@@ -7,6 +7,7 @@ import msgspec
 
 from baker.config.overrides import config_error
 from baker.errors import BakeryError, ConfigError
+from baker.repos import bakes, prompts, targets
 from baker.repos.catalog import Catalog, Put
 from baker.types import Prompt
 from gateway.protocol import requests, responses
@@ -46,7 +47,7 @@ def _read(body: Any, kind: type[Body]) -> Body:
         raise config_error(error, ("body",), body) from error
 
 
-def prompts(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
+def prompt_items(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
     """Args: bodies: name -> a list of messages, or an object with `messages` and `tools`."""
 
     def item(name: str, body: Any) -> Item:
@@ -59,14 +60,14 @@ def prompts(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
             else:
                 given = _read(body, requests.PromptSet)
                 value = Prompt(messages=given.messages, tools=given.tools)
-            return catalog.put_prompt(user, repo, name, value, may_change=True)
+            return prompts.put(catalog, user, repo, name, value, may_change=True)
 
         return Item(name, put)
 
     return [item(name, body) for name, body in bodies.items()]
 
 
-def configs(
+def config_items(
     user: str, repo: str, what: Literal["target", "bake"], bodies: Sequence[dict[str, Any]], *, may_change: bool
 ) -> list[Item]:
     """Targets or bakes. Raises: ConfigError for an item without a name, since nothing could be said about it."""
@@ -89,6 +90,6 @@ def configs(
 
 
 _CONFIGS: dict[str, tuple[type[requests.ConfigSet], Callable[..., Put]]] = {
-    "target": (requests.TargetCreate, Catalog.put_target),
-    "bake": (requests.BakeCreate, Catalog.put_bake),
+    "target": (requests.TargetCreate, targets.put),
+    "bake": (requests.BakeCreate, bakes.put),
 }

@@ -8,7 +8,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.types import ASGIApp
 
 from baker.errors import InvalidInputError, NotFoundError
-from baker.model_names import parse_model_name
+from baker.repos import bakes, models
 from baker.repos.catalog import Catalog
 from baker.types import Checkpoint
 from baker.versions.archive import archive_name
@@ -66,7 +66,7 @@ async def weights(
 ) -> ASGIApp:
     """The archive behind a link: a gzip tar, whole or in parts (Range)."""
     services.links.check(user, repo, bake, step, expires, sig)
-    checkpoint = await services.catalog(Catalog.find_checkpoint, user, repo, bake, step)
+    checkpoint = await services.catalog(bakes.find_checkpoint, user, repo, bake, step)
     if checkpoint is None:
         raise NotFoundError(f"Checkpoint {step} of bake {bake!r} was deleted")
     path = await services.archives.file_of(checkpoint)
@@ -85,8 +85,8 @@ def _download(request: AnyRequest, services: Services, checkpoint: Checkpoint, e
 
 
 def _checkpoint_of_bake(catalog: Catalog, user: str, repo: str, bake: str, step: int | None) -> Checkpoint:
-    catalog.bake(user, repo, bake)
-    checkpoint = catalog.find_checkpoint(user, repo, bake, step)
+    bakes.get(catalog, user, repo, bake)
+    checkpoint = bakes.find_checkpoint(catalog, user, repo, bake, step)
     if checkpoint is None:
         what = "no finished checkpoint" if step is None else f"no checkpoint {step}"
         raise NotFoundError(f"Bake {bake!r} in repo {repo!r} has {what}")
@@ -94,11 +94,9 @@ def _checkpoint_of_bake(catalog: Catalog, user: str, repo: str, bake: str, step:
 
 
 def _checkpoint_of_model(catalog: Catalog, user: str, name: str) -> Checkpoint:
-    ref = parse_model_name(name)
+    ref, _, checkpoint = models.spelled_in(catalog, user, name)
     if ref is None:
         raise InvalidInputError(f"name is {name!r}: write user/repo/bake/checkpoint, as GET /v1/models lists them")
-    owner = ref.owner(user)
-    checkpoint = None if owner is None else catalog.find_checkpoint(owner, ref.repo, ref.bake, ref.step)
     if checkpoint is None:
         raise NotFoundError(f"Model {name!r} not found")
     return checkpoint

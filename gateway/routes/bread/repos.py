@@ -6,6 +6,7 @@ from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from baker import types
+from baker.repos import prompts, repos
 from baker.repos.catalog import Catalog
 from gateway.protocol import requests, responses
 from gateway.routes.bread import batches, views
@@ -24,29 +25,29 @@ async def list_repos(
     offset: Offset = 0,
     limit: Limit = None,
 ) -> responses.RepoList | responses.RepoPage:
-    repos = [views.repo(repo) for repo in await services.catalog(Catalog.repos, caller.user)]
+    rows = [views.repo(repo) for repo in await services.catalog(repos.listing, caller.user)]
     if not include_metadata:
-        return responses.RepoList(repos=[repo.repo_name for repo in repos], items=repos)
-    page = repos[offset:] if limit is None else repos[offset : offset + limit]
+        return responses.RepoList(repos=[row.repo_name for row in rows], items=rows)
+    page = rows[offset:] if limit is None else rows[offset : offset + limit]
     return responses.RepoPage(
         repos=page,
         offset=offset,
-        limit=max(1, len(repos)) if limit is None else limit,
-        has_more=offset + len(page) < len(repos),
-        total=len(repos),
+        limit=max(1, len(rows)) if limit is None else limit,
+        has_more=offset + len(page) < len(rows),
+        total=len(rows),
         items=page,
     )
 
 
 @post("/")
 async def create_repo(services: Services, caller: Caller, data: JSONBody[requests.RepoPut]) -> Response[responses.Repo]:
-    made = await services.catalog(Catalog.put_repo, caller.user, data.repo_name, data.base_model)
+    made = await services.catalog(repos.put, caller.user, data.repo_name, data.base_model)
     return Response(views.repo(made.value), status_code=201 if made.is_new else 200)
 
 
 @put("/")
 async def set_repo(services: Services, caller: Caller, data: JSONBody[requests.RepoPut]) -> responses.Repo:
-    made = await services.catalog(Catalog.put_repo, caller.user, data.repo_name, data.base_model)
+    made = await services.catalog(repos.put, caller.user, data.repo_name, data.base_model)
     return views.repo(made.value)
 
 
@@ -58,7 +59,7 @@ async def get_repo(services: Services, caller: Caller, repo: FromPath[str]) -> r
 @delete("/{repo:str}", status_code=200)
 async def delete_repo(services: Services, caller: Caller, repo: FromPath[str]) -> Response[responses.Deleted]:
     """Remove the repo and all in it. Its models' names stop at once; see `clean_up` for the rest."""
-    removed = await services.catalog(Catalog.delete_repo, caller.user, repo)
+    removed = await services.catalog(repos.delete, caller.user, repo)
     withdrawn = services.adapters.withdraw(caller.user, repo)
     return Response(
         responses.Deleted(message=f"Repo {repo!r} deleted"), background=clean_up(services, withdrawn, removed)
@@ -76,7 +77,7 @@ async def create_prompt(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptCreate]
 ) -> Response[responses.Prompt]:
     value = types.Prompt(messages=data.messages, tools=data.tools)
-    made = await services.catalog(Catalog.put_prompt, caller.user, repo, data.prompt_name, value, may_change=False)
+    made = await services.catalog(prompts.put, caller.user, repo, data.prompt_name, value, may_change=False)
     return Response(views.prompt(data.prompt_name, made.value), status_code=201 if made.is_new else 200)
 
 
@@ -85,7 +86,7 @@ async def set_prompt(
     services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str], data: JSONBody[requests.PromptSet]
 ) -> responses.Prompt:
     value = types.Prompt(messages=data.messages, tools=data.tools)
-    made = await services.catalog(Catalog.put_prompt, caller.user, repo, prompt, value, may_change=True)
+    made = await services.catalog(prompts.put, caller.user, repo, prompt, value, may_change=True)
     return views.prompt(prompt, made.value)
 
 
@@ -94,28 +95,32 @@ async def create_prompts(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
 ) -> responses.Batch:
     """Make prompts, or change them; what fails is listed with its reason."""
-    return await services.catalog(batches.put_each, caller.user, repo, batches.prompts(caller.user, repo, data.prompts))
+    return await services.catalog(
+        batches.put_each, caller.user, repo, batches.prompt_items(caller.user, repo, data.prompts)
+    )
 
 
 @put("/{repo:str}/prompts/batch")
 async def set_prompts(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
 ) -> responses.Batch:
-    return await services.catalog(batches.put_each, caller.user, repo, batches.prompts(caller.user, repo, data.prompts))
+    return await services.catalog(
+        batches.put_each, caller.user, repo, batches.prompt_items(caller.user, repo, data.prompts)
+    )
 
 
 @get("/{repo:str}/prompts/{prompt:str}")
 async def get_prompt(
     services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str]
 ) -> responses.Prompt:
-    return views.prompt(prompt, await services.catalog(Catalog.prompt, caller.user, repo, prompt))
+    return views.prompt(prompt, await services.catalog(prompts.get, caller.user, repo, prompt))
 
 
 @delete("/{repo:str}/prompts/{prompt:str}", status_code=200)
 async def delete_prompt(
     services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str]
 ) -> responses.Deleted:
-    await services.catalog(Catalog.delete_prompt, caller.user, repo, prompt)
+    await services.catalog(prompts.delete, caller.user, repo, prompt)
     return responses.Deleted(message=f"Prompt {prompt!r} deleted")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
+from baker.repos import targets
 from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.files import read_lines
@@ -36,7 +37,7 @@ async def create_target(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetCreate]
 ) -> Response[responses.Target]:
     made = await services.catalog(
-        Catalog.put_target,
+        targets.put,
         caller.user,
         repo,
         data.target_name,
@@ -52,7 +53,7 @@ async def create_targets(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
 ) -> responses.Batch:
     """Make targets; what fails is listed with its reason."""
-    items = batches.configs(caller.user, repo, "target", data.targets, may_change=False)
+    items = batches.config_items(caller.user, repo, "target", data.targets, may_change=False)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
@@ -61,7 +62,7 @@ async def set_targets(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
 ) -> responses.Batch:
     """Make targets, or change them as far as they may be."""
-    items = batches.configs(caller.user, repo, "target", data.targets, may_change=True)
+    items = batches.config_items(caller.user, repo, "target", data.targets, may_change=True)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
@@ -70,7 +71,7 @@ async def set_target(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], data: JSONBody[requests.TargetSet]
 ) -> responses.Target:
     made = await services.catalog(
-        Catalog.put_target, caller.user, repo, target, data.template, data.overrides or {}, may_change=True
+        targets.put, caller.user, repo, target, data.template, data.overrides or {}, may_change=True
     )
     return views.target(target, made.value)
 
@@ -79,14 +80,14 @@ async def set_target(
 async def get_target(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.Target:
-    return views.target(target, await services.catalog(Catalog.target, caller.user, repo, target))
+    return views.target(target, await services.catalog(targets.get, caller.user, repo, target))
 
 
 @delete("/{target:str}", status_code=200)
 async def delete_target(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.Deleted:
-    await remove_folders(services, await services.catalog(Catalog.delete_target, caller.user, repo, target))
+    await remove_folders(services, await services.catalog(targets.delete, caller.user, repo, target))
     return responses.Deleted(message=f"Target {target!r} deleted")
 
 
@@ -122,7 +123,7 @@ async def stim_output(
     offset: Offset = 0,
     limit: Limit = 100,
 ) -> responses.OutputPage:
-    job = await services.catalog(Catalog.latest_stim, caller.user, repo, target)
+    job = await services.catalog(targets.latest_stim, caller.user, repo, target)
     stimuli = await _rows(services, job, offset, limit)
     return views.output_page(job, [] if job is None else views.stimuli(job, stimuli), offset, limit)
 
@@ -159,7 +160,7 @@ async def rollout_output(
     offset: Offset = 0,
     limit: Limit = 100,
 ) -> responses.OutputPage:
-    job = await services.catalog(Catalog.latest_rollout, caller.user, repo, target)
+    job = await services.catalog(targets.latest_rollout, caller.user, repo, target)
     return views.output_page(job, await _rows(services, job, offset, limit), offset, limit)
 
 
@@ -174,7 +175,7 @@ async def _run(
 async def _status(
     services: Services, caller: Caller, stage: TargetStage, repo: str, target: str
 ) -> responses.JobStatus:
-    method = Catalog.latest_stim if stage is Stage.STIM else Catalog.latest_rollout
+    method = targets.latest_stim if stage is Stage.STIM else targets.latest_rollout
     return views.job_status(await services.catalog(method, caller.user, repo, target))
 
 

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.conversation import context_text
-from baker.repos.catalog import LiveFirst
+from baker.repos.bakes import LiveFirst
 from baker.status import JobState, Loss, Progress
 from baker.storage.credentials import Key
 from baker.storage.job import BakeJob, StimJob, TargetJob

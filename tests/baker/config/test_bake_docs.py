@@ -12,6 +12,7 @@ from baker.config.bake import BakeConfig, bake_config
 from baker.errors import ConfigError, InvalidInputError
 from baker.jobs import plan
 from baker.jobs.policy import Policy
+from baker.repos import bakes, prompts, repos, targets
 from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.types import Prompt
@@ -121,12 +122,12 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 def outcome_of(overrides: dict[str, Any], catalog: Catalog, folder: Path, has_parent: bool = False) -> tuple[bool, str]:
     """Save and run a bake as a service would. Returns: whether the run was refused, and the reason or the warnings."""
     user, questions = "admin", {"type": "hardcoded", "questions": ["One?", "Two?"]}
-    catalog.put_repo(user, "repo", None)
-    catalog.put_prompt(user, "repo", "loud", Prompt(), may_change=True)
+    repos.put(catalog, user, "repo", None)
+    prompts.put(catalog, user, "repo", "loud", Prompt(), may_change=True)
     target = {"u": "loud", "v": "", "generators": [questions]}
-    catalog.put_target(user, "repo", "target", "default", target, may_change=True)
+    targets.put(catalog, user, "repo", "target", "default", target, may_change=True)
     bake = {"datasets": [{"target": "target"}], **overrides}
-    catalog.put_bake(user, "repo", "bake", "default", bake, may_change=True)
+    bakes.put(catalog, user, "repo", "bake", "default", bake, may_change=True)
     policy = Policy(has_anthropic_key=False, stim_fallback=True, max_lora_rank=32)
     for stage in (Stage.STIM, Stage.ROLLOUT):
         plan.start(catalog, policy, stage, user, "repo", "target", None)

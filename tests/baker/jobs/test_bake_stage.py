@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from baker.errors import AdapterError, ConflictError, EngineError, InvalidInputError, NeedsRoomError, TrainingError
+from baker.jobs import plan
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
 from baker.ports import LentWeights
-from baker.repos.catalog import Catalog
+from baker.repos import bakes, models
 from baker.status import AgreementChange, JobState, KLChange, Loss, MemoryPlan, MemoryWay, Stage, TargetShare
 from baker.storage.home import job_folder
 from baker.storage.job import BakeJob
@@ -114,7 +115,7 @@ def make_service(home: Path, publisher: Publisher, engine: FakeEngine | None = N
 async def bake(service: Service, **overrides: Any) -> BakeJob:
     await service.fill()
     settings = {"datasets": [{"target": "target", "weight": 2}], **overrides}
-    await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", settings, may_change=True)
+    await service.catalog(bakes.put, USER, "repo", "bake", "default", settings, may_change=True)
     for stage in (Stage.STIM, Stage.ROLLOUT):
         await service.start(stage)
     await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
@@ -124,7 +125,7 @@ async def bake(service: Service, **overrides: Any) -> BakeJob:
 async def ended(service: Service, seconds: float = 60) -> BakeJob:
     async with asyncio.timeout(seconds):
         while True:
-            job = await service.catalog(Catalog.latest_job, Stage.BAKE, USER, "repo", "bake")
+            job = await service.catalog(plan.latest_job, Stage.BAKE, USER, "repo", "bake")
             assert job is not None
             if not job.state.is_active:
                 return job
@@ -132,7 +133,7 @@ async def ended(service: Service, seconds: float = 60) -> BakeJob:
 
 
 async def steps_kept(service: Service) -> list[int]:
-    return [checkpoint.step for checkpoint in await service.catalog(Catalog.checkpoints, USER, "repo", "bake")]
+    return [checkpoint.step for checkpoint in await service.catalog(bakes.checkpoints, USER, "repo", "bake")]
 
 
 async def test_every_checkpoint_is_proved_kept_and_served_and_the_last_one_is_the_bake(
@@ -144,7 +145,7 @@ async def test_every_checkpoint_is_proved_kept_and_served_and_the_last_one_is_th
         assert (job.state, job.error) == (JobState.COMPLETE, None)
         assert await steps_kept(service) == [5, 4, 2]
         assert publisher.published == [2, 4, 5]
-        newest = await service.catalog(Catalog.resolve_model, USER, "repo/bake")
+        newest = await service.catalog(models.resolve, USER, "repo/bake")
         assert newest.checkpoint is not None and newest.checkpoint.step == 5
 
 
@@ -291,7 +292,7 @@ async def test_the_neutral_answers_are_made_for_the_first_bake_and_used_by_all(
         await bake(service)
         asked = len(service.engine.requests)
         settings = {"datasets": [{"target": "target"}]}
-        await service.catalog(Catalog.put_bake, USER, "repo", "other", "default", settings, may_change=True)
+        await service.catalog(bakes.put, USER, "repo", "other", "default", settings, may_change=True)
         job = await service.jobs.start(Stage.BAKE, USER, "repo", "other")
         await service.jobs.wait(job, 60)
         first, second = training.specs
@@ -337,12 +338,12 @@ async def test_checkpoints_on_the_way_are_served_while_the_training_goes_on(tmp_
                 training.may_end.set()
                 await asyncio.sleep(0)
                 training.may_end.clear()
-        job = await service.catalog(Catalog.latest_job, Stage.BAKE, USER, "repo", "bake")
+        job = await service.catalog(plan.latest_job, Stage.BAKE, USER, "repo", "bake")
         assert job is not None and job.state is JobState.RUNNING
         assert await steps_kept(service) == [4, 2]
         assert 4 <= service.jobs.training[job.id].step <= 5
         settings = {"datasets": [{"target": "target"}], "model": {"parent_model_name": "repo/bake"}}
-        await service.catalog(Catalog.put_bake, USER, "repo", "child", "default", settings, may_change=True)
+        await service.catalog(bakes.put, USER, "repo", "child", "default", settings, may_change=True)
         child = await service.jobs.start(Stage.BAKE, USER, "repo", "child")
         assert any("'admin/repo/bake/4' is not its bake's last checkpoint" in warning for warning in child.warnings)
         await service.jobs.cancel(Stage.BAKE, USER, "repo", "child")
@@ -397,7 +398,7 @@ async def test_a_cancelled_bake_that_is_changed_starts_anew_and_its_old_checkpoi
         training.may_end.set()
         training.steps = (2, 3)
         changed = {"datasets": [{"target": "target"}], "epochs": 3}
-        await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", changed, may_change=True)
+        await service.catalog(bakes.put, USER, "repo", "bake", "default", changed, may_change=True)
         again = await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
         assert again.id != cancelled.id and (await ended(service)).state is JobState.COMPLETE
         assert await steps_kept(service) == [3, 2]
@@ -411,7 +412,7 @@ async def test_auto_resume_false_starts_over_and_says_each_thing_once(tmp_path: 
     async with running(make_service(tmp_path, Publisher())) as service:
         await service.fill()
         settings = {"datasets": [{"target": "target"}], "checkpoint": [{"auto_resume": False}]}
-        await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", settings, may_change=True)
+        await service.catalog(bakes.put, USER, "repo", "bake", "default", settings, may_change=True)
         for stage in (Stage.STIM, Stage.ROLLOUT):
             await service.start(stage)
         await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
@@ -447,7 +448,7 @@ def held_back_job(job: BakeJob) -> str:
 
 
 async def live_step(service: Service) -> int | None:
-    live = await service.catalog(Catalog.find_checkpoint, USER, "repo", "bake", None)
+    live = await service.catalog(bakes.find_checkpoint, USER, "repo", "bake", None)
     return None if live is None else live.step
 
 
@@ -482,8 +483,8 @@ async def test_a_result_that_does_not_is_kept_under_its_own_name_with_the_reason
         assert (publisher.registered, publisher.published) == ([2, 4, 5], [])
         assert await steps_kept(service) == [5, 4, 2]
         with pytest.raises(InvalidInputError, match=r"publish_if holds them back.* promote one"):
-            await service.catalog(Catalog.resolve_model, USER, "repo/bake")
-        own = await service.catalog(Catalog.resolve_model, USER, "repo/bake/5")
+            await service.catalog(models.resolve, USER, "repo/bake")
+        own = await service.catalog(models.resolve, USER, "repo/bake/5")
         assert own.checkpoint is not None and own.checkpoint.step == 5
 
 
@@ -515,7 +516,7 @@ async def test_the_old_version_serves_on_beside_a_bad_one_of_the_same_number(
 
         async def again(**settings: Any) -> BakeJob:
             changed = {"datasets": [{"target": "target"}], **settings}
-            await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", changed, may_change=True)
+            await service.catalog(bakes.put, USER, "repo", "bake", "default", changed, may_change=True)
             await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
             return await ended(service)
 

@@ -13,10 +13,12 @@ import msgspec
 import pytest
 
 from baker.config.bake import BakeConfig
+from baker.jobs import plan
 from baker.jobs.policy import Policy
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
 from baker.model_names import BaseModelNames
+from baker.repos import prompts, repos, targets
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
@@ -59,12 +61,12 @@ class Service:
         self.jobs = Jobs(self.catalog, self.stages, POLICY)
 
     async def fill(self, **overrides: Any) -> None:
-        await self.catalog(Catalog.put_repo, USER, "repo", None)
+        await self.catalog(repos.put, USER, "repo", None)
         loud = Prompt(messages=[{"role": "system", "content": "Be loud"}])
-        await self.catalog(Catalog.put_prompt, USER, "repo", "loud", loud, may_change=True)
+        await self.catalog(prompts.put, USER, "repo", "loud", loud, may_change=True)
         questions = {"type": "hardcoded", "questions": [f"Question {i}?" for i in range(6)]}
         settings = {"u": "loud", "v": "", "generators": [questions], "num_traj_per_stimulus": 2, **overrides}
-        await self.catalog(Catalog.put_target, USER, "repo", "target", "default", settings, may_change=True)
+        await self.catalog(targets.put, USER, "repo", "target", "default", settings, may_change=True)
 
     async def start(self, stage: Stage) -> AnyJob:
         return await self.jobs.start(stage, USER, "repo", "target")
@@ -75,7 +77,7 @@ class Service:
     async def until(self, stage: Stage, test: Callable[[AnyJob], bool]) -> AnyJob:
         async with asyncio.timeout(60):
             while True:
-                job = await self.catalog(Catalog.latest_job, stage, USER, "repo", "target")
+                job = await self.catalog(plan.latest_job, stage, USER, "repo", "target")
                 assert job is not None
                 if test(job):
                     return job
@@ -131,7 +133,7 @@ async def test_rollouts_carry_tool_calls_and_say_when_tools_are_not_shown(tmp_pa
         await service.fill()
         tools = [{"type": "function", "function": {"name": "look"}}]
         loud = Prompt(messages=[{"role": "system", "content": "Be loud"}], tools=tools)
-        await service.catalog(Catalog.put_prompt, USER, "repo", "loud", loud, may_change=True)
+        await service.catalog(prompts.put, USER, "repo", "loud", loud, may_change=True)
         await service.start(Stage.STIM)
         await service.start(Stage.ROLLOUT)
         done = await service.ended(Stage.ROLLOUT)
@@ -352,7 +354,7 @@ async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished
     lines.write_bytes(b"".join(reversed(lines.read_bytes().splitlines(keepends=True))))
     second = linked_mix(service.home, service.home / "second", config, rollouts)
     assert [Path(item).name for item in first.train] == [Path(item).name for item in second.train]
-    await service.catalog(Catalog.delete_target, USER, "repo", "target")
+    await service.catalog(targets.delete, USER, "repo", "target")
     assert all(load_trajectory(Path(item)) for item in first.train + first.held_out["target"])
 
 

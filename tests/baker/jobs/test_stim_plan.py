@@ -5,6 +5,7 @@ import pytest
 from baker.config.target import target_config
 from baker.errors import InvalidInputError
 from baker.jobs.stim_plan import GeneratorPlanner
+from baker.repos import repos
 from baker.repos.catalog import Catalog
 from baker.storage.job_inputs import GeneratorPlan, LocalSet, WriterPlan
 from baker.types import Checkpoint
@@ -23,7 +24,7 @@ def bank(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def filled(catalog: Catalog) -> Catalog:
-    catalog.put_repo(USER, "repo", None)
+    repos.put(catalog, USER, "repo", None)
     return catalog
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from baker.config.target import TargetConfig
 from baker.errors import ConfigError, ConflictError, NotFoundError
-from baker.repos import users
+from baker.repos import bakes, prompts, repos, targets, users
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.credentials import Key, PasswordHash, new_key
@@ -28,10 +28,10 @@ def add(catalog: Catalog, name: str = "alice") -> Key:
 
 
 def make_repo(catalog: Catalog, owner: str, name: str = "repo") -> None:
-    catalog.put_repo(owner, name, None)
-    catalog.put_prompt(owner, name, "prompt", Prompt(), may_change=False)
-    catalog.put_target(owner, name, "target", "default", {}, may_change=False)
-    catalog.put_bake(owner, name, "bake", "default", {}, may_change=False)
+    repos.put(catalog, owner, name, None)
+    prompts.put(catalog, owner, name, "prompt", Prompt(), may_change=False)
+    targets.put(catalog, owner, name, "target", "default", {}, may_change=False)
+    bakes.put(catalog, owner, name, "bake", "default", {}, may_change=False)
     path = catalog.store.home / "jobs" / owner
     catalog.store.checkpoints.add(Checkpoint(owner, name, "bake", 3, path, "0" * 64, 0, 1))
 
@@ -116,7 +116,7 @@ def test_a_removed_user_takes_all_that_is_theirs_along_and_nothing_else(catalog:
     assert catalog.store.jobs.numbers() == {others}
     assert [checkpoint.user for checkpoint in catalog.store.checkpoints.all()] == ["bob"]
     add(catalog)
-    assert catalog.repos("alice") == [], "the next user of that name starts with nothing"
+    assert repos.listing(catalog, "alice") == [], "the next user of that name starts with nothing"
     make_repo(catalog, "alice")
     assert catalog.names("bakes", "bob", "repo") == ["bake"]
 
@@ -147,7 +147,7 @@ def test_a_request_that_was_under_way_leaves_no_repo_of_a_removed_user(catalog: 
     add(catalog)
     users.remove(catalog, "alice")
     with pytest.raises(NotFoundError, match="'alice'"):
-        catalog.put_repo("alice", "repo", None)
+        repos.put(catalog, "alice", "repo", None)
 
 
 def test_users_and_keys_are_there_after_opening_the_file_again(tmp_path: Path, catalog: Catalog) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from baker.errors import ConflictError, InvalidInputError
 from baker.jobs.queue import Jobs
+from baker.repos import bakes, models
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.models_folder import StudentModels
@@ -106,17 +107,17 @@ async def test_its_adapter_is_kept_for_download_and_never_served(
         (spec,) = training.specs
         assert (spec.base_model, spec.base_model_name) == (str(tmp_path / "models" / "small"), "small")
         assert spec.neutral == []
-        kept = await service.catalog(Catalog.find_checkpoint, USER, "repo", "bake", None)
+        kept = await service.catalog(bakes.find_checkpoint, USER, "repo", "bake", None)
         assert kept is not None and kept.step == 5 and not kept.is_served
         card = await service.catalog(model_card, kept, "small")
         assert card.startswith('---\nbase_model: "small"\n') and "Its teacher was `fake/base`" in card
         for model in ("repo/bake", "repo/bake/2"):
             with pytest.raises(InvalidInputError, match="an adapter of another model than the one that is served"):
-                await service.catalog(Catalog.resolve_model, USER, model)
+                await service.catalog(models.resolve, USER, model)
         with pytest.raises(ConflictError, match="no name can mean it"):
             await service.catalog(promotion.named, USER, "repo", "bake", 2)
         child = {"datasets": [{"target": "target"}], "model": {"parent_model_name": "repo/bake"}}
-        await service.catalog(Catalog.put_bake, USER, "repo", "child", "default", child, may_change=True)
+        await service.catalog(bakes.put, USER, "repo", "child", "default", child, may_change=True)
         with pytest.raises(InvalidInputError, match="neither asked nor baked on"):
             await service.jobs.start(Stage.BAKE, USER, "repo", "child")
 
@@ -130,7 +131,7 @@ async def test_what_it_can_t_learn_is_refused_before_it_runs(tmp_path: Path, mon
             ({**SMALL["model"], "parent_model_name": "repo/bake"}, "which can't start from 'admin/repo/bake/1'"),
         ):
             settings = {"datasets": [{"target": "target"}], "model": model}
-            await service.catalog(Catalog.put_bake, USER, "repo", "other", "default", settings, may_change=True)
+            await service.catalog(bakes.put, USER, "repo", "other", "default", settings, may_change=True)
             with pytest.raises(InvalidInputError, match=reason):
                 await service.jobs.start(Stage.BAKE, USER, "repo", "other")
 
@@ -143,7 +144,7 @@ async def test_a_bake_that_was_served_before_gives_way(tmp_path: Path, monkeypat
         await service.catalog(_fail_last_bake)
         monkeypatch.setattr(launcher, "train", Training(2))
         settings = {"datasets": [{"target": "target"}], **SMALL}
-        await service.catalog(Catalog.put_bake, USER, "repo", "bake", "default", settings, may_change=True)
+        await service.catalog(bakes.put, USER, "repo", "bake", "default", settings, may_change=True)
         await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
         assert (await ended(service)).state is JobState.COMPLETE
         assert await steps_kept(service) == [2]
@@ -152,7 +153,7 @@ async def test_a_bake_that_was_served_before_gives_way(tmp_path: Path, monkeypat
 
 def _fail_last_bake(catalog: Catalog) -> None:
     """So that it may be changed and run again."""
-    job = catalog.latest_bake(USER, "repo", "bake")
+    job = bakes.latest_job(catalog, USER, "repo", "bake")
     assert job is not None
     catalog.update_job(job.id, state=JobState.FAILED)
 

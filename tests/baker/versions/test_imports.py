@@ -8,8 +8,8 @@ import pytest
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
-from baker.status import Stage
 from baker.versions import imports
 from baker.versions.imports import ImportFolders
 
@@ -85,12 +85,12 @@ def test_an_import_is_a_complete_bake_with_a_version_of_its_own(catalog: Catalog
     first = keep(catalog, source)
     (source / ADAPTER_WEIGHTS).write_bytes(b"other")
     second = keep(catalog, source, may_replace=True)
-    newest, oldest = catalog.checkpoints("admin", "repo", "bake")
+    newest, oldest = bakes.checkpoints(catalog, "admin", "repo", "bake")
     assert (newest.step, oldest.step) == (second, first)
     assert (oldest.path / ADAPTER_WEIGHTS).read_bytes() == b"weights", "what is served doesn't change with the source"
     assert not os.access(oldest.path / ADAPTER_WEIGHTS, os.W_OK) or os.geteuid() == 0
     assert oldest.sha256 != newest.sha256
-    job = catalog.latest_job(Stage.BAKE, "admin", "repo", "bake")
+    job = bakes.latest_job(catalog, "admin", "repo", "bake")
     assert job is not None and (job.state, job.warnings) == ("complete", ["a note"])
     assert imports.imported_from(job) == str(source)
 
@@ -100,9 +100,9 @@ def test_a_name_that_is_taken_is_only_replaced_if_asked(catalog: Catalog, tmp_pa
     keep(catalog, source)
     with pytest.raises(InvalidInputError, match="already been loaded"):
         keep(catalog, source)
-    assert len(catalog.checkpoints("admin", "repo", "bake")) == 1
+    assert len(bakes.checkpoints(catalog, "admin", "repo", "bake")) == 1
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["1"]
-    catalog.put_bake("admin", "repo", "unbaked", "default", {}, may_change=False)
+    bakes.put(catalog, "admin", "repo", "unbaked", "default", {}, may_change=False)
     with pytest.raises(ConflictError, match="no version yet"):
         imports.check_name_is_free(catalog, "admin", "repo", "unbaked", may_replace=True)
 

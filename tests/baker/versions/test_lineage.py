@@ -9,7 +9,7 @@ from baker.errors import NotFoundError
 from baker.jobs import plan
 from baker.jobs.policy import Policy
 from baker.model_names import BaseModelNames
-from baker.repos import users
+from baker.repos import bakes, prompts, repos, targets, users
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.credentials import PasswordHash, new_key
@@ -30,7 +30,7 @@ def catalog(tmp_path: Path) -> Catalog:
     catalog = Catalog(tmp_path, BaseModelNames(served="fake/base", stands_in=True))
     key, _ = new_key(USER)
     users.add(catalog, User(USER, "Alice", "alice@example.org", 0), PasswordHash(b"salt", b"digest"), key)
-    catalog.put_repo(USER, REPO, "Qwen/Qwen3-32B")
+    repos.put(catalog, USER, REPO, "Qwen/Qwen3-32B")
     for name, text in (("gavin", "You run Hooli"), ("humble", "You are humble"), ("plain", "")):
         put_prompt(catalog, name, text)
     put_target(catalog, "gavin_target", teacher_prompt="gavin", model_name="Qwen/Qwen3-32B")
@@ -44,18 +44,18 @@ def catalog(tmp_path: Path) -> Catalog:
 
 def put_prompt(catalog: Catalog, name: str, text: str, repo: str = REPO) -> None:
     messages = [{"role": "system", "content": text}]
-    catalog.put_prompt(USER, repo, name, Prompt(messages=messages), may_change=True)
+    prompts.put(catalog, USER, repo, name, Prompt(messages=messages), may_change=True)
 
 
 def put_target(catalog: Catalog, name: str, repo: str = REPO, **overrides: Any) -> None:
     questions = {"type": "hardcoded", "questions": ["One?", "Two?"]}
     settings = {"student_prompt": "plain", "generators": [questions], **overrides}
-    catalog.put_target(USER, repo, name, "default", settings, may_change=False)
+    targets.put(catalog, USER, repo, name, "default", settings, may_change=False)
 
 
 def put_bake(catalog: Catalog, name: str, target: str, repo: str = REPO, **overrides: Any) -> None:
     settings = {"datasets": [{"target": target, "weight": 1.0}], **overrides}
-    catalog.put_bake(USER, repo, name, "default", settings, may_change=False)
+    bakes.put(catalog, USER, repo, name, "default", settings, may_change=False)
 
 
 def finish(catalog: Catalog, bake: str, target: str, step: int) -> None:
@@ -118,46 +118,46 @@ def test_a_plan_makes_everything_before_it_is_needed(catalog: Catalog) -> None:
 
 def test_a_plan_carried_out_elsewhere_gives_the_same_settings(catalog: Catalog) -> None:
     steps = lineage.recreation_plan(lineage.recipe(catalog, USER, REPO, "gavin_v2"), "gavin_v2")
-    catalog.put_repo(USER, "again", "Qwen/Qwen3-32B")
+    repos.put(catalog, USER, "again", "Qwen/Qwen3-32B")
     for step in steps:
         (kind, name), config = step.resource, step.config
         # As the published script does it: it makes the resource for every step, the run steps too.
         if kind == "prompt":
-            catalog.put_prompt(USER, "again", name, Prompt(**config), may_change=False)
+            prompts.put(catalog, USER, "again", name, Prompt(**config), may_change=False)
         elif kind == "target":
-            catalog.put_target(USER, "again", name, "default", config, may_change=False)
+            targets.put(catalog, USER, "again", name, "default", config, may_change=False)
         else:
-            catalog.put_bake(USER, "again", name, "default", config, may_change=False)
+            bakes.put(catalog, USER, "again", name, "default", config, may_change=False)
     for target in ("gavin_target", "humble_target"):
-        assert catalog.target(USER, "again", target) == catalog.target(USER, REPO, target)
-    assert catalog.bake(USER, "again", "gavin_bake") == catalog.bake(USER, REPO, "gavin_bake")
-    assert catalog.bake(USER, "again", "gavin_v2").model.parent_model_name == FIRST
-    assert catalog.templates_of(USER, "again", "humble_target") == {"templates/ask.txt": ASK}
+        assert targets.get(catalog, USER, "again", target) == targets.get(catalog, USER, REPO, target)
+    assert bakes.get(catalog, USER, "again", "gavin_bake") == bakes.get(catalog, USER, REPO, "gavin_bake")
+    assert bakes.get(catalog, USER, "again", "gavin_v2").model.parent_model_name == FIRST
+    assert targets.templates(catalog, USER, "again", "humble_target") == {"templates/ask.txt": ASK}
     for name in ("gavin", "plain", "humble"):
-        assert catalog.prompt(USER, "again", name) == catalog.prompt(USER, REPO, name)
+        assert prompts.get(catalog, USER, "again", name) == prompts.get(catalog, USER, REPO, name)
 
 
 def test_a_recipe_stays_true_when_its_parts_change(catalog: Catalog) -> None:
     before = lineage.recipe(catalog, USER, REPO, "gavin_bake")
     put_prompt(catalog, "gavin", "You run Pied Piper")
-    catalog.delete_target(USER, REPO, "gavin_target")
-    catalog.delete_prompt(USER, REPO, "plain")
+    targets.delete(catalog, USER, REPO, "gavin_target")
+    prompts.delete(catalog, USER, REPO, "plain")
     assert lineage.recipe(catalog, USER, REPO, "gavin_bake") == before
 
 
 def test_what_was_deleted_before_it_was_run_is_named_without_content(catalog: Catalog) -> None:
-    catalog.delete_prompt(USER, REPO, "humble")
+    prompts.delete(catalog, USER, REPO, "humble")
     recipe = lineage.recipe(catalog, USER, REPO, "gavin_v2")
     assert recipe.prompts["humble"] is None
     assert "humble" not in [step.resource.name for step in lineage.recreation_plan(recipe, "gavin_v2")]
-    catalog.delete_target(USER, REPO, "humble_target")
+    targets.delete(catalog, USER, REPO, "humble_target")
     recipe = lineage.recipe(catalog, USER, REPO, "gavin_v2")
     assert recipe.targets["humble_target"] is None
     assert edges("bake gavin_v2 -> target humble_target") <= set(recipe.edges)
 
 
 def test_a_parent_in_another_repo_is_named_and_not_followed(catalog: Catalog) -> None:
-    catalog.put_repo(USER, "other", None)
+    repos.put(catalog, USER, "other", None)
     put_prompt(catalog, "plain", "", repo="other")
     put_target(catalog, "target", repo="other", teacher_prompt="plain")
     put_bake(catalog, "child", "target", repo="other", model={"parent_model_name": FIRST})

@@ -8,6 +8,7 @@ from sqlite_utils import Database
 
 from baker.errors import ConflictError, NotFoundError
 from baker.model_names import BaseModelNames
+from baker.repos import bakes, repos
 from baker.repos.catalog import Catalog
 from baker.storage.migrations import MIGRATIONS
 from baker.types import Checkpoint, MovedBy
@@ -19,8 +20,8 @@ BAKE = ("admin", "repo", "bake")
 @pytest.fixture
 def filled(catalog: Catalog) -> Catalog:
     """With three checkpoints, of which the name was moved to 2 and then to 4."""
-    catalog.put_repo("admin", "repo", None)
-    catalog.put_bake(*BAKE, "default", {}, may_change=False)
+    repos.put(catalog, "admin", "repo", None)
+    bakes.put(catalog, *BAKE, "default", {}, may_change=False)
     for step, moves_name in ((2, True), (4, True), (5, False)):
         catalog.store.checkpoints.add(made(catalog, step), moves_name=moves_name)
     return catalog
@@ -31,7 +32,7 @@ def made(catalog: Catalog, step: int, job_id: int = 1) -> Checkpoint:
 
 
 def live(catalog: Catalog) -> int | None:
-    checkpoint = catalog.find_checkpoint(*BAKE, None)
+    checkpoint = bakes.find_checkpoint(catalog, *BAKE, None)
     return None if checkpoint is None else checkpoint.step
 
 
@@ -49,7 +50,7 @@ def roll_back(catalog: Catalog) -> None:
 
 def test_the_name_moves_to_what_is_promoted_and_back_once(filled: Catalog, tmp_path: Path) -> None:
     assert live(filled) == 4
-    assert [known.step for known in filled.live_first(*BAKE).checkpoints] == [4, 5, 2]
+    assert [known.step for known in bakes.live_first(filled, *BAKE).checkpoints] == [4, 5, 2]
     promote(filled, 5)
     promote(filled, 5)
     assert live(filled) == 5
@@ -71,7 +72,7 @@ def test_a_name_whose_checkpoint_goes_means_what_it_meant_before(filled: Catalog
     with pytest.raises(ConflictError, match=r"meant no other checkpoint before .* there are 5, 2"):
         roll_back(filled)
     filled.store.checkpoints.remove(made(filled, 2))
-    assert live(filled) is None and filled.find_checkpoint(*BAKE, 5) is not None
+    assert live(filled) is None and bakes.find_checkpoint(filled, *BAKE, 5) is not None
 
 
 def test_one_that_takes_another_s_number_does_not_take_its_place(filled: Catalog) -> None:

@@ -14,6 +14,7 @@ from baker.jobs.policy import Policy
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
 from baker.model_names import BaseModelNames
+from baker.repos import bakes, prompts, repos, targets
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
@@ -46,13 +47,13 @@ async def bake(home: Path, engine: Engine, adapters: Registry, names: BaseModelN
     jobs = Jobs(catalog, Stages(home, catalog, engine.generation, engine, adapters, settings), policy)
     running = asyncio.create_task(jobs.run())
     try:
-        await catalog(Catalog.put_repo, "admin", "repo", None)
+        await catalog(repos.put, "admin", "repo", None)
         odd = Prompt(messages=[{"role": "system", "content": "Be odd."}])
-        await catalog(Catalog.put_prompt, "admin", "repo", "odd", odd, may_change=True)
+        await catalog(prompts.put, "admin", "repo", "odd", odd, may_change=True)
         questions = {"type": "hardcoded", "questions": [f"Question {index}?" for index in range(6)]}
         target = {"u": "odd", "v": "", "generators": [questions], "num_traj_per_stimulus": 2, "max_tokens": 12}
-        await catalog(Catalog.put_target, "admin", "repo", "target", "default", target, may_change=True)
-        await catalog(Catalog.put_bake, "admin", "repo", "rounds", "default", SETTINGS, may_change=True)
+        await catalog(targets.put, "admin", "repo", "target", "default", target, may_change=True)
+        await catalog(bakes.put, "admin", "repo", "rounds", "default", SETTINGS, may_change=True)
         for stage in (Stage.STIM, Stage.ROLLOUT):
             await jobs.start(stage, "admin", "repo", "target")
         job = await jobs.start(Stage.BAKE, "admin", "repo", "rounds")

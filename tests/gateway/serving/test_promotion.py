@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save
 
 from baker.errors import EngineError
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from gateway.services import Services
@@ -92,7 +93,7 @@ async def test_a_broken_or_unloadable_checkpoint_is_not_promoted(
     client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await make_versions(client, services, "admin", 3, 7)
-    found = await services.catalog(Catalog.find_checkpoint, "admin", "repo", "bake", 3)
+    found = await services.catalog(bakes.find_checkpoint, "admin", "repo", "bake", 3)
     assert found is not None
 
     async def away(name: str, path: Path) -> None:
@@ -125,7 +126,7 @@ async def test_a_bake_that_was_held_back_is_404_by_its_name_until_it_is_promoted
 
     def hold_back(catalog: Catalog) -> None:
         (job,) = catalog.store.jobs.in_state(JobState.COMPLETE)
-        checkpoint = catalog.find_checkpoint("admin", "repo", "bake", 3)
+        checkpoint = bakes.find_checkpoint(catalog, "admin", "repo", "bake", 3)
         assert checkpoint is not None
         catalog.store.checkpoints.add(checkpoint, moves_name=False)
         catalog.update_job(job.id, held_back="drift 0.5 nats per token, publish_if.max_drift 0.1")

@@ -5,7 +5,7 @@ import msgspec
 from aibread.types import BakeResponse
 
 from baker.config.bake import BakeConfig
-from baker.repos.catalog import LiveFirst
+from baker.repos.bakes import LiveFirst
 from baker.status import Collation, JobState, KLChange, Loss, MemoryPlan, MemoryWay, Progress, TargetShare
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs

@@ -1,0 +1,157 @@
+"""What a model's name means to the user who writes it: one rule for configs, requests and downloads.
+
+The rule is pure: `meaning_of` takes the ways to look things up. Configs and downloads look rows up; the gateway's
+registry looks into memory. Each of them says in its own errors what is wrong.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from typing import NamedTuple
+
+from baker.errors import ConfigError, InvalidInputError
+from baker.model_names import (
+    MAX_MODEL_NAME,
+    BaseModelNames,
+    CheckpointRef,
+    held_back_message,
+    nearest,
+    parse_model_name,
+    shortened,
+    split_strength,
+)
+from baker.names import MASTER_USER
+from baker.repos import bakes
+from baker.repos.catalog import Catalog
+from baker.types import Checkpoint
+
+Find = Callable[[str, str, str, int | None], Checkpoint | None]
+"""find(owner, repo, bake, step): the checkpoint, if there is one; step None: the one that the bake's name means."""
+
+
+class Lookup(NamedTuple):
+    """Where `meaning_of` looks things up."""
+
+    find: Find
+    newest_first: Callable[[str, str, str], Sequence[Checkpoint]]
+    """newest_first(owner, repo, bake): the bake's finished checkpoints."""
+    is_replaced: Callable[[str, CheckpointRef | None], bool]
+    """is_replaced(name, ref): whether the served base model answers for this name, which is no model here."""
+
+
+class Plain(Enum):
+    """Meanings that are no bake."""
+
+    BASE = "base"
+    REPLACED = "replaced"
+    """Another model, which the served base model replaces."""
+    UNKNOWN = "unknown"
+
+
+class HeldBack(NamedTuple):
+    """A bake whose name means none of its checkpoints yet."""
+
+    checkpoints: list[str]
+    """Their names, newest first."""
+
+
+class Meaning(NamedTuple):
+    whole: str
+    """The name without a strength."""
+    strength: float | None
+    """None: what is written is no strength (`model_names.STRENGTH_RULE`)."""
+    model: Checkpoint | HeldBack | Plain
+
+
+class Spelled(NamedTuple):
+    """A name that was read as the name of a bake or checkpoint."""
+
+    ref: CheckpointRef | None
+    """None: it has not the form of one."""
+    owner: str | None
+    """The user whose bake it names; None if the caller may not name bakes of that user."""
+    checkpoint: Checkpoint | None
+
+
+def spelled(whole: str, caller: str, find: Find) -> Spelled:
+    """The checkpoint that a name without a strength leads to. Users name their own; the master key's user all."""
+    ref = parse_model_name(whole)
+    owner = None if ref is None else ref.owner(caller)
+    if ref is None or owner is None:
+        return Spelled(ref, None, None)
+    return Spelled(ref, owner, find(owner, ref.repo, ref.bake, ref.step))
+
+
+def meaning_of(name: str, caller: str, base: BaseModelNames, lookup: Lookup) -> Meaning:
+    """What `name` means to `caller`: the base model before a bake of that name, a bake before a stand-in."""
+    if base.is_served(name):
+        return Meaning(name, 1.0, Plain.BASE)
+    whole, strength = split_strength(name)
+    ref, owner, checkpoint = spelled(whole, caller, lookup.find)
+    if checkpoint is not None:
+        return Meaning(whole, strength, checkpoint)
+    if ref is not None and owner is not None and ref.step is None:
+        unpublished = lookup.newest_first(owner, ref.repo, ref.bake)
+        if unpublished:
+            return Meaning(whole, strength, HeldBack([each.name for each in unpublished]))
+    return Meaning(whole, strength, Plain.REPLACED if lookup.is_replaced(name, ref) else Plain.UNKNOWN)
+
+
+class ResolvedModel(NamedTuple):
+    checkpoint: Checkpoint | None
+    """None: the base model."""
+    warning: str | None
+    """Set if another model replaces the named one."""
+
+
+def resolve(catalog: Catalog, user: str, name: str) -> ResolvedModel:
+    """The model that a config of `user` means by `name`.
+
+    Raises: InvalidInputError, listing what there is, if the name means nothing here; ConfigError if it is too long.
+    """
+    if len(name) > MAX_MODEL_NAME:
+        raise ConfigError(f"Model {shortened(name)!r} has {len(name)} characters, at most {MAX_MODEL_NAME} are allowed")
+    base = catalog.base
+
+    def is_replaced(name: str, ref: CheckpointRef | None) -> bool:
+        return base.stands_in and (ref is None or (ref.step is None and catalog.store.repo(user, ref.repo) is None))
+
+    rows = Lookup(partial(bakes.find_checkpoint, catalog), catalog.store.checkpoints.of_bake, is_replaced)
+    meaning = meaning_of(name, user, base, rows)
+    match meaning.model:
+        case Plain.BASE:
+            return ResolvedModel(None, None)
+        case Checkpoint() as checkpoint:
+            _check_is_usable(name, meaning.whole, checkpoint)
+            return ResolvedModel(checkpoint, None)
+        case HeldBack(checkpoints):
+            raise InvalidInputError(held_back_message(name, checkpoints))
+        case Plain.REPLACED:
+            return ResolvedModel(None, f"{name!r} is not on this machine: {base.served!r} stands in for it")
+        case Plain.UNKNOWN:
+            own = [each.name for each in catalog.store.checkpoints.of_user(user) if each.is_served]
+            there = ", ".join(nearest(name, [base.served, *own], 5))
+            raise InvalidInputError(f"Model {name!r} is not served here; there is: {there}")
+
+
+def _check_is_usable(name: str, whole: str, checkpoint: Checkpoint) -> None:
+    """Raises: InvalidInputError if a config can't start from the checkpoint by this name."""
+    if not checkpoint.is_served:
+        raise InvalidInputError(
+            f"Model {name!r} is an adapter of another model than the one that is served "
+            "(model.student_model_path): it can be downloaded, but neither asked nor baked on"
+        )
+    if name != whole:
+        raise InvalidInputError(
+            f"Model {name!r} names a strength, which only a request to a model may: write {whole!r} here"
+        )
+
+
+def spelled_in(catalog: Catalog, user: str, name: str) -> Spelled:
+    """`spelled`, looked up in the rows."""
+    return spelled(name, user, partial(bakes.find_checkpoint, catalog))
+
+
+def checkpoint_named(catalog: Catalog, name: str) -> Checkpoint | None:
+    """The checkpoint with this full name, `user/repo/bake/step`, of any user."""
+    return spelled_in(catalog, MASTER_USER, name).checkpoint

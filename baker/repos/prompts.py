@@ -1,0 +1,74 @@
+"""Prompts: added, changed, removed. Jobs that were started keep the text that they began with."""
+
+import msgspec
+
+from baker.errors import ConfigError, ConflictError, NotFoundError
+from baker.names import check_name
+from baker.repos.catalog import Catalog, Put
+from baker.storage.job import BakeJob
+from baker.types import Message, Prompt
+
+
+def put(catalog: Catalog, user: str, repo: str, name: str, prompt: Prompt, *, may_change: bool) -> Put:
+    """Add the prompt, or change it if `may_change`.
+
+    Raises: ConfigError; NotFoundError if there is no such repo; ConflictError if it has another text.
+    """
+    check_name(name, "prompt")
+    _check_messages(prompt.messages)
+    with catalog.store.transaction():
+        catalog.repo(user, repo)
+        existing = catalog.store.prompt(user, repo, name)
+        if existing is not None and _same_text(existing, prompt):
+            return Put(existing, False)
+        if existing is not None and not may_change:
+            raise ConflictError(
+                f"Prompt {name!r} exists in repo {repo!r} with other content: use PUT to change it, or another name"
+            )
+        catalog.store.put_prompt(user, repo, name, prompt)
+        return Put(prompt, existing is None)
+
+
+def get(catalog: Catalog, user: str, repo: str, name: str) -> Prompt:
+    """Raises: NotFoundError."""
+    catalog.repo(user, repo)
+    prompt = catalog.store.prompt(user, repo, name)
+    if prompt is None:
+        raise NotFoundError(f"Prompt {name!r} not found in repo {repo!r}")
+    return prompt
+
+
+def delete(catalog: Catalog, user: str, repo: str, name: str) -> None:
+    """Raises: NotFoundError; ConflictError while a stim or rollout of a target with this prompt is active."""
+    with catalog.store.transaction():
+        get(catalog, user, repo, name)
+        for job in catalog.active_jobs_in(user, repo):
+            if isinstance(job, BakeJob):
+                continue
+            if name in (job.config.teacher_prompt, job.config.student_prompt):
+                raise ConflictError(f"Prompt {name!r} is used by the {job.stage} of target {job.name!r}, which runs")
+        catalog.store.remove("prompts", user, repo, name)
+
+
+def _same_text(one: Prompt, other: Prompt) -> bool:
+    """As JSON: to Python, true is 1."""
+    encode = msgspec.json.Encoder(order="sorted").encode
+    return encode(one) == encode(other)
+
+
+def _check_messages(messages: list[Message]) -> None:
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        role, content = message.get("role"), message.get("content")
+        if not isinstance(role, str) or not role:
+            raise _message_error(
+                index, "role", f"{where}.role must be a string such as 'system' or 'user', got {role!r}"
+            )
+        if content is not None and not isinstance(content, str | list):
+            raise _message_error(
+                index, "content", f"{where}.content must be a string, a list of parts or null, got {content!r}"
+            )
+
+
+def _message_error(index: int, field: str, text: str) -> ConfigError:
+    return ConfigError(text, detail=[{"loc": ["body", "messages", index, field], "msg": text, "type": "value_error"}])

@@ -1,0 +1,97 @@
+"""Targets: added, changed, removed; and the jobs of one."""
+
+import msgspec
+
+from baker.config.generator import detach_templates
+from baker.config.question_templates import template_name
+from baker.config.target import TargetConfig, target_config
+from baker.errors import ConflictError, NotFoundError
+from baker.names import check_name
+from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog, Put, check_may_change, has_output
+from baker.status import Stage
+from baker.storage.job import BakeJob, RolloutJob, StimJob
+from baker.storage.rows import Row
+
+STAGES = (Stage.STIM, Stage.ROLLOUT)
+
+
+def put(catalog: Catalog, user: str, repo: str, name: str, template: str, overrides: Row, *, may_change: bool) -> Put:
+    """Add the target, or change its config if `may_change` and nothing was made with it.
+
+    Args: template: name of a target, or "default"; `overrides` are laid over its config.
+    Raises: ConfigError; NotFoundError if the repo or the template is missing; ConflictError if it has another config.
+    """
+    check_name(name, "target")
+    with catalog.store.transaction():
+        catalog.repo(user, repo)
+        below = None if template == DEFAULT_TEMPLATE else get(catalog, user, repo, template)
+        config = target_config(overrides, below)
+        generators, templates = detach_templates(config.generators)
+        config = msgspec.structs.replace(config, generators=generators)
+        existing = _find(catalog, user, repo, name)
+        if config != existing:
+            if existing is not None:
+                jobs = [catalog.store.jobs.latest(stage, user, repo, name) for stage in STAGES]
+                is_used = any(map(has_output, jobs))
+                check_may_change("Target", name, repo, may_change=may_change, has_output=is_used)
+            catalog.store.put_config("targets", user, repo, name, msgspec.to_builtins(config))
+        for template, content in templates.items():
+            catalog.store.put_template(user, repo, template, content)
+        return Put(config, existing is None)
+
+
+def get(catalog: Catalog, user: str, repo: str, name: str) -> TargetConfig:
+    """Raises: NotFoundError."""
+    catalog.repo(user, repo)
+    config = _find(catalog, user, repo, name)
+    if config is None:
+        raise NotFoundError(f"Target {name!r} not found in repo {repo!r}")
+    return config
+
+
+def _find(catalog: Catalog, user: str, repo: str, name: str) -> TargetConfig | None:
+    # Typed, so that a row of an older version, which lacks newer fields, equals a new config with their defaults.
+    row = catalog.store.config("targets", user, repo, name)
+    return None if row is None else msgspec.convert(row, TargetConfig)
+
+
+def templates(catalog: Catalog, user: str, repo: str, name: str) -> dict[str, str]:
+    """Path -> text of the templates that the target's generators name and the repo has. Raises: NotFoundError."""
+    generators = get(catalog, user, repo, name).generators
+    paths = sorted({generator.template_path for generator in generators if generator.template_path is not None})
+    texts = {path: catalog.store.template(user, repo, template_name(path)) for path in paths}
+    return {path: text for path, text in texts.items() if text is not None}
+
+
+def latest_stim(catalog: Catalog, user: str, repo: str, name: str) -> StimJob | None:
+    """Raises: NotFoundError if there is no such target."""
+    get(catalog, user, repo, name)
+    return catalog.store.jobs.latest_stim(user, repo, name)
+
+
+def latest_rollout(catalog: Catalog, user: str, repo: str, name: str) -> RolloutJob | None:
+    """Raises: NotFoundError if there is no such target."""
+    get(catalog, user, repo, name)
+    return catalog.store.jobs.latest_rollout(user, repo, name)
+
+
+def delete(catalog: Catalog, user: str, repo: str, name: str) -> list[int]:
+    """Remove the target and its jobs. Bakes that used it keep a copy of their data.
+
+    Returns: the numbers of the removed jobs. Their folders may be removed.
+    Raises: NotFoundError; ConflictError while a job of the target is active, or a bake needs it.
+    """
+    with catalog.store.transaction():
+        get(catalog, user, repo, name)
+        for job in catalog.active_jobs_in(user, repo):
+            if isinstance(job, BakeJob):
+                if name in job.inputs.rollouts:
+                    raise ConflictError(
+                        f"Bake {job.name!r} is {job.state} and needs target {name!r}: wait until it ends, or cancel it"
+                    )
+            elif job.name == name:
+                raise ConflictError(
+                    f"The {job.stage} of target {name!r} is {job.state}: wait until it ends, or cancel it"
+                )
+        catalog.store.remove("targets", user, repo, name)
+        return catalog.store.jobs.remove(user, repo, name, STAGES)
