@@ -27,7 +27,6 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "baker.trajectories": ("baker.config", "baker.storage"),
     "baker.training": (
         "baker.training.devices",
-        "baker.trajectories",
         "baker.adapters",
         "baker.config",
         "baker.storage",
@@ -91,7 +90,6 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.cli": (),
     "gateway.serving": (
         "gateway.engine",
-        "gateway.engine.core",
         "baker.adapters",
         "baker.repos",
         "baker.storage",
@@ -118,12 +116,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "gateway.http",
         "gateway.protocol",
         "gateway.engine.requests",
-        "gateway.routes.bread",
         "baker.repos",
+        "baker.storage",
     ),
     "gateway.routes.bread": (
-        "gateway.serving",
-        "gateway.access",
         "gateway.http",
         "gateway.protocol",
         "gateway.routes",

@@ -6,7 +6,7 @@ from litestar.params import JSONBody
 from baker.errors import InvalidInputError
 from gateway.http.errors import openai_error
 from gateway.protocol import requests
-from gateway.routes.bread.cleanup import clean_up
+from gateway.routes.cleanup import clean_up
 from gateway.routes.dependencies import Caller, Services
 from gateway.routes.guards import require_master
 

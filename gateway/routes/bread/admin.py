@@ -11,7 +11,7 @@ from baker.repos.catalog import Catalog
 from baker.types import User
 from gateway.protocol import requests, responses
 from gateway.routes.bread import views
-from gateway.routes.bread.cleanup import clean_up
+from gateway.routes.cleanup import clean_up
 from gateway.routes.dependencies import Services
 from gateway.routes.guards import require_master
 

@@ -17,8 +17,8 @@ from baker.storage.home import PICTURE_SUFFIX, output_file
 from baker.storage.job import BakeJob
 from gateway.protocol import requests, responses
 from gateway.routes.bread import batches, views
-from gateway.routes.bread.cleanup import clean_up
 from gateway.routes.bread.targets import WAIT_SECONDS, IdempotencyKey
+from gateway.routes.cleanup import clean_up
 from gateway.routes.dependencies import Caller, Services
 
 

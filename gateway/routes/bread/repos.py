@@ -10,7 +10,7 @@ from baker.repos import prompts, repos
 from baker.repos.catalog import Catalog
 from gateway.protocol import requests, responses
 from gateway.routes.bread import batches, views
-from gateway.routes.bread.cleanup import clean_up
+from gateway.routes.cleanup import clean_up
 from gateway.routes.dependencies import Caller, Services
 
 Offset = Annotated[int, QueryParameter(ge=0)]

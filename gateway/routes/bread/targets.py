@@ -14,7 +14,7 @@ from baker.storage.home import output_file
 from baker.storage.job import TargetJob
 from gateway.protocol import requests, responses
 from gateway.routes.bread import batches, views
-from gateway.routes.bread.cleanup import remove_folders
+from gateway.routes.cleanup import remove_folders
 from gateway.routes.dependencies import Caller, Services
 
 Offset = Annotated[int, QueryParameter(ge=0)]
