@@ -194,6 +194,7 @@ def train_ours(
     from baker.training.model.student import Student
     from baker.training.run.loop import Loop
     from baker.training.run.metrics import Metrics
+    from baker.training.run.run_context import RunContext
 
     # The default of a bake whose answers come from its own base model.
     config = bake_config(overrides, bake_config({"data": {"teacher": "full"}}))
@@ -209,18 +210,18 @@ def train_ours(
     with (
         tempfile.TemporaryDirectory() as folder,
         Metrics(Path(folder) / "metrics.jsonl", None) as metrics,
-        openmp.considerate(),
+        openmp.sleep_when_contended(),
     ):
-        loop = Loop(student, config, rows, {}, metrics, lambda event: None)
+        loop = Loop(student, rows, RunContext(config, metrics, emit=lambda event: None))
         clock = Clock()
-        apart = max(1, loop.total_steps // evaluations)
+        apart = max(1, loop.plan.total_steps // evaluations)
         for step in loop.steps():
-            is_early = step <= loop.total_steps / 16 and step % 2 == 0
-            if step % apart == 0 or is_early or step == loop.total_steps:
+            is_early = step <= loop.plan.total_steps / 16 and step % 2 == 0
+            if step % apart == 0 or is_early or step == loop.plan.total_steps:
                 with clock.paused():
                     curve.append((clock.seconds, meter.kl()))
         seconds = clock.seconds
-    passes = loop.total_steps / loop.steps_per_epoch
+    passes = loop.plan.total_steps / loop.plan.steps_per_epoch
     tokens = round(passes * sum(len(row.student_ids) + len(row.response_ids) for row in rows))
     return Measured(rollout_seconds, seconds, sum(len(row.response_ids) for row in rows), tokens, before, curve)
 
@@ -275,7 +276,7 @@ def main() -> None:
     parser.add_argument("--skip-peer", action="store_true", help="measure ours only")
     parser.add_argument("--json", type=Path, help="file to write the results to as well")
     options = parser.parse_args()
-    openmp.prepare()
+    openmp.set_spin_count()
     model = _models.chosen(options)
     drawn = bank.balanced_order(bank.bank(), seed=1)
     held_out_questions, questions = drawn[: options.held_out], drawn[options.held_out :][: options.trajectories]

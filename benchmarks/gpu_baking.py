@@ -119,7 +119,7 @@ def main() -> None:
     hidden_weight = 0.0
     if options.teacher == "full":
         hidden_weight = DataConfig().hidden_weight
-        states_NLD = TeacherStates(student, trajectories, student.middle).of(trajectories)
+        states_NLD = TeacherStates(student, trajectories, student.middle_layers).of(trajectories)
         batch = batch._replace(teacher_states_NLD=states_NLD)
     adapter = lora.attach(model, rank=RANK, alpha=RANK).model
     if options.checkpointing:

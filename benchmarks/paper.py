@@ -185,6 +185,7 @@ def train(
     from baker.training.model.student import Student
     from baker.training.run.loop import Loop
     from baker.training.run.metrics import Metrics
+    from baker.training.run.run_context import RunContext
 
     config = bake_config(overrides).settled(is_own_teacher=teacher == parent)
     torch.manual_seed(config.seed)
@@ -199,14 +200,14 @@ def train(
     ).model
     student.as_teacher = partial(lora.as_parent, adapter)
     with Metrics(folder / f"{name}.jsonl", None) as metrics:
-        loop = Loop(student, config, rows, {}, metrics, lambda event: None)
-        due = {max(1, round(share * loop.total_steps)): share for share in SHARES}
+        loop = Loop(student, rows, RunContext(config, metrics, emit=lambda event: None))
+        due = {max(1, round(share * loop.plan.total_steps)): share for share in SHARES}
         for step in loop.steps():
             if step in due:
                 kept = folder / f"{name}-{due[step]:g}"
                 kept.mkdir(exist_ok=True)
                 lora.save_adapter(adapter, kept, model.name)
-    return loop.total_steps
+    return loop.plan.total_steps
 
 
 def measure(model: Path, folder: Path, answers: dict[str, list[Answer]]) -> dict[str, Measures]:
@@ -383,7 +384,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder for plots, results.json, answers.json, adapters"
     )
     options = parser.parse_args()
-    openmp.prepare()
+    openmp.set_spin_count()
     options.out.mkdir(parents=True, exist_ok=True)
     model = _models.chosen(options)
     drawn = bank.balanced_order(bank.bank(), seed=1)

@@ -47,7 +47,7 @@ def main() -> None:
     _models.add_options(parser)
     parser.add_argument("--json", type=Path, help="file to write the results to as well")
     options = parser.parse_args()
-    openmp.prepare()
+    openmp.set_spin_count()
     model = _models.chosen(options)
     drawn = bank.balanced_order(bank.bank(), seed=1)
     unseen, questions = drawn[:HELD_OUT], drawn[HELD_OUT:][: max(options.trajectories)]

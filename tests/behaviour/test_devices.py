@@ -19,7 +19,7 @@ from baker.storage.files import read_lines, write_json
 from baker.training import events, launcher
 from baker.training import state as training_state
 from baker.training.launcher import torchrun
-from baker.training.run.loop import Stopped
+from baker.training.run.run_context import Stopped
 from baker.training.run.train import train
 from baker.training.spec import TrainSpec
 from tests.baker.tiny import make_trajectories, save_model

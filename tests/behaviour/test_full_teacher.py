@@ -13,15 +13,15 @@ from torch import Tensor
 from baker.config.bake import bake_config
 from baker.training import events
 from baker.training import state as training_state
-from baker.training.data.batches import as_taught, length_of, make_batch, read_together
+from baker.training.data.batches import length_of, make_batch, read_groups, teacher_view
 from baker.training.devices.ranks import ALONE
 from baker.training.model import lora
 from baker.training.model.divergences import FORWARD_KL, Measure
 from baker.training.model.student import Student
 from baker.training.model.teacher_states import TeacherStates
 from baker.training.run import memory
-from baker.training.run.builder import load
-from baker.training.run.loop import Stopped
+from baker.training.run.builder import build_student
+from baker.training.run.run_context import Stopped
 from baker.training.run.train import train
 from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
@@ -134,8 +134,8 @@ def test_with_a_parent_the_teacher_is_the_parent_and_stays_so(tmp_path: Path, ba
     parent = Path(parent_spec.output) / str(saved_by(run(parent_spec)).step)
     lora_of_child = {"model": {"baked_adapter_config": {"r": 6, "lora_alpha": 3}}}
     spec = write_spec(tmp_path / "child", base, parent=parent, **lora_of_child, **FULL)
-    student, attached = load(spec, ROWS, ALONE, lambda event: None)
-    plain, _ = load(write_spec(tmp_path / "other", base, parent=parent), ROWS, ALONE, lambda event: None)
+    student, attached = build_student(spec, ROWS, ALONE, lambda event: None)
+    plain, _ = build_student(write_spec(tmp_path / "other", base, parent=parent), ROWS, ALONE, lambda event: None)
     with torch.no_grad():
         teachers = [logits_of(plain.model, row, row.teacher_ids) for row in ROWS]
         unbaked = [logits_of(make_model().to(torch.bfloat16).float(), row, row.teacher_ids) for row in ROWS]
@@ -175,9 +175,9 @@ def test_a_bake_learns_from_it_and_eval_kl_is_that_of_the_kept_tokens(
         [length_of(row) for row in rows],
         dtype="float32",
         recomputes=True,
-        taught=[length_of(as_taught(row)) for row in rows],
+        teacher_lengths=[length_of(teacher_view(row)) for row in rows],
     )
-    monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: need.to_take)
+    monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: need.to_allocate)
     again = run(spec)
     assert any("computed again" in warning for warning in warnings_of(again))
     assert saved_by(again).sha256 == saved_by(full).sha256, "with activations computed again"
@@ -252,7 +252,7 @@ def test_a_teacher_reads_so_many_rows_and_tokens_at_a_time() -> None:
     short, long = ROWS[0], msgspec.structs.replace(ROWS[0], teacher_ids=np.zeros(5000, np.int32))
     half = msgspec.structs.replace(ROWS[0], teacher_ids=np.zeros(2000, np.int32))
     read = [*[short] * 9, long, half, half, half]
-    taught = [as_taught(row) for row in read]
-    assert [len(group) for group in read_together(taught)] == [8, 1, 1, 2, 1]
-    assert [row for group in read_together(taught) for row in group] == taught
-    assert [len(group) for group in read_together([short, half, short])] == [3], "of the student's side"
+    taught = [teacher_view(row) for row in read]
+    assert [len(group) for group in read_groups(taught)] == [8, 1, 1, 2, 1]
+    assert [row for group in read_groups(taught) for row in group] == taught
+    assert [len(group) for group in read_groups([short, half, short])] == [3], "of the student's side"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from baker.training.data.batches import make_batch
 from baker.training.data.packing import pack
 from baker.training.model import lora, losses
-from baker.training.model.attention import Lengths, as_taken, packed_attention
+from baker.training.model.attention import Lengths, packed_attention, packing_argument
 from baker.training.model.base import SDPA, from_files, load_base
 from baker.training.model.engine_weights import from_engine, open_lent
 from baker.training.model.student import Student
@@ -47,10 +47,10 @@ def test_flash_attention_is_the_plain_one(shared: int, groups: int) -> None:
     weight = torch.randn(line, 8, 64, device=GPU)
     found = []
     for dtype in (torch.float32, torch.bfloat16):
-        taken = as_taken(packing, GPU, dtype)
-        assert isinstance(taken, Lengths) == (dtype == torch.bfloat16)
+        argument = packing_argument(packing, GPU, dtype)
+        assert isinstance(argument, Lengths) == (dtype == torch.bfloat16)
         leaves = [part.to(dtype).requires_grad_() for part in inputs]
-        output = packed_attention(*leaves, taken, 64**-0.5)
+        output = packed_attention(*leaves, argument, 64**-0.5)
         found.append([output.detach(), *torch.autograd.grad((output * weight).sum(), leaves)])
     assert all(distance(flash, plain) < 0.02 for plain, flash in zip(*found, strict=True))
 

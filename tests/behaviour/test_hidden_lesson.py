@@ -37,15 +37,15 @@ def middle_by_hand(model: Any, context: Any, response: Any, layers: list[int]) -
 
 def test_the_middle_layers_are_drawn_to_the_teacher_s() -> None:
     student, weights = make_student()
-    assert student.middle == [1, 2, 3, 4]
+    assert student.middle_layers == [1, 2, 3, 4]
     plain = make_model(num_hidden_layers=6)
     batch = make_batch(ROWS, has_teacher=True)
     lesson = student.lesson(batch, hidden_weight=WEIGHT)
     distance = torch.zeros(())
     for row in ROWS:
-        own = middle_by_hand(student.model, row.student_ids, row.response_ids, student.middle)
+        own = middle_by_hand(student.model, row.student_ids, row.response_ids, student.middle_layers)
         with torch.no_grad():
-            teacher = middle_by_hand(plain, row.teacher_ids, row.response_ids, student.middle)
+            teacher = middle_by_hand(plain, row.teacher_ids, row.response_ids, student.middle_layers)
         distance = distance + ((own - teacher).norm(dim=-1) / teacher.norm(dim=-1)).square().mean(0).sum()
     assert float(lesson.divergence.detach()) == pytest.approx(float(student.divergence(batch).detach()), rel=1e-5)
     expected = student.divergence(batch) + WEIGHT * distance
@@ -66,18 +66,18 @@ def test_there_is_nothing_to_learn_where_both_agree() -> None:
 
 def test_states_that_are_kept_give_the_lesson_that_is_computed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     student, weights = make_student()
-    assert TeacherStates.fit(student, ROWS, student.middle)
+    assert TeacherStates.fit(student, ROWS, student.middle_layers)
     some = [ROWS[2], ROWS[9], ROWS[0]]
-    kept = make_batch(some)._replace(teacher_states_NLD=TeacherStates(student, ROWS, student.middle).of(some))
+    kept = make_batch(some)._replace(teacher_states_NLD=TeacherStates(student, ROWS, student.middle_layers).of(some))
     lessons = [student.lesson(batch, hidden_weight=WEIGHT) for batch in (kept, make_batch(some, has_teacher=True))]
     assert float(lessons[0].loss.detach()) == pytest.approx(float(lessons[1].loss.detach()), rel=1e-4)
     one, other = (gradient_of(lesson.loss, weights) for lesson in lessons)
     assert (one - other).norm() < 1e-3 * other.norm()
     most = sum(len(row.response_ids) for row in ROWS) * 5 * 32 * 4
     monkeypatch.setattr(teacher_states, "TEACHER_BYTES", most)
-    assert TeacherStates.fit(student, ROWS, student.middle)
+    assert TeacherStates.fit(student, ROWS, student.middle_layers)
     monkeypatch.setattr(teacher_states, "TEACHER_BYTES", most - 1)
-    assert not TeacherStates.fit(student, ROWS, student.middle)
+    assert not TeacherStates.fit(student, ROWS, student.middle_layers)
 
 
 def test_a_head_that_scales_logits_and_a_rollout_s_teacher_give_the_divergence_alone() -> None:

@@ -20,7 +20,7 @@ from baker.storage.files import read_lines
 from baker.storage.job import BakeJob
 from baker.training import events
 from baker.training import state as training_state
-from baker.training.run.loop import Stopped
+from baker.training.run.run_context import Stopped
 from baker.training.run.train import train
 from baker.training.spec import Round, TrainSpec
 from baker.trajectories.files import load_trajectory, save_trajectory

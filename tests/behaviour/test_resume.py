@@ -18,7 +18,7 @@ from baker.adapters.parity import PARITY_FILE
 from baker.storage.files import read_lines, write_json
 from baker.training import events
 from baker.training import state as training_state
-from baker.training.run.loop import Stopped
+from baker.training.run.run_context import Stopped
 from baker.training.run.train import train
 from baker.training.spec import TrainSpec
 from baker.types import Trajectory

@@ -1,7 +1,7 @@
-"""Trajectories -> tensors, both padded and packed; the shift by one lives here alone.
+"""Trajectories -> tensors, padded and packed. The shift by one between input and predicted token is only here.
 
 Rows are padded on the right: under causal attention no real token sees the padding, so no attention mask is needed.
-The packed line, for models that can read it, has no padding at all (`packing.py`).
+The packed line, for models that can read it, has no padding (`packing.py`).
 """
 
 import random
@@ -17,34 +17,33 @@ from baker.training.data.packing import Packing, pack
 from baker.types import Trajectory
 
 READ_ROWS, READ_TOKENS = 8, 4096
-"""Rows that are read together without gradients, by the teacher or to evaluate, and their tokens."""
+"""Largest number of rows, and of tokens with padding, in a forward pass without gradients (teacher, evaluation)."""
 
-
-SORT_WINDOW = 16  # batches sorted together by length: 1 to 4 % of padding, and their rows still mix by chance
+SORT_WINDOW = 16
+"""Number of batches whose rows are sorted by length together: 1 to 4 % of padding, and rows still mix randomly."""
 
 
 class Batch(NamedTuple):
     """B rows of student context and response, and the N response tokens of all of them in one line."""
 
     input_ids_BT: Tensor
-    """int64; the last response token is left out, since nothing follows it; padding is 0."""
+    """int64 token ids without each row's last one, since nothing follows it; padding is 0."""
     positions_N: Tensor
     """int64 indices into the flattened (B * T) hidden states: those that predict the response tokens."""
     response_ids_N: Tensor
-    """int64; what was sampled there."""
+    """int64 ids of the response tokens."""
     top_ids_NK: Tensor
-    """int64; the teacher's likeliest tokens there."""
+    """int64 ids of the teacher's likeliest tokens at these positions."""
     top_logprobs_NK: Tensor
-    """float32, nats."""
+    """Their log-probabilities: float32, in nats."""
     tokens: int
-    """Tokens of contexts and responses, padding not counted."""
+    """Number of tokens of contexts and responses, without padding."""
     packing: Packing
     """The same rows in one line."""
     teacher: "Batch | None" = None
-    """The same responses after the teacher's contexts, where its logits are to be computed."""
+    """The same responses after the teacher's contexts, if the teacher's logits are to be computed from it."""
     teacher_states_NLD: Tensor | None = None
-    """Or what it came to: the teacher's hidden states that predict the response tokens, of L layers, the last one
-    among them."""
+    """The teacher's hidden states that predict the response tokens, of L layers with the last one, if kept already."""
 
     def to(self, device: torch.device) -> "Batch":
         return self._replace(
@@ -53,22 +52,22 @@ class Batch(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Trajectories that fit, and what was done to make them fit."""
+    """Trajectories that fit the length limit, and how many had to change."""
 
     rows: list[Trajectory]
     shortened: int
-    """Responses that lost their end."""
+    """Number of responses that lost their end."""
     dropped: int
-    """Trajectories without room for a response, or without one to begin with."""
+    """Number of trajectories without a response, or whose context leaves no room for one."""
 
 
 def length_of(row: Trajectory) -> int:
-    """Tokens of student context and response."""
+    """Number of tokens of student context and response."""
     return len(row.student_ids) + len(row.response_ids)
 
 
 def cut(rows: Sequence[Trajectory], max_length: int | None) -> Cut:
-    """Shorten responses so that context and response have at most `max_length` tokens; drop what has no response."""
+    """Shortens responses so that context and response have at most `max_length` tokens; drops rows without response."""
     kept: list[Trajectory] = []
     shortened = dropped = 0
     for row in rows:
@@ -84,7 +83,7 @@ def cut(rows: Sequence[Trajectory], max_length: int | None) -> Cut:
 
 
 def shorten(row: Trajectory, tokens: int) -> Trajectory:
-    """The trajectory with the first `tokens` of its response."""
+    """The trajectory with only the first `tokens` tokens of its response."""
     return Trajectory(
         teacher_ids=row.teacher_ids,
         student_ids=row.student_ids,
@@ -96,9 +95,9 @@ def shorten(row: Trajectory, tokens: int) -> Trajectory:
 
 
 def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
-    """Which rows go into which batch: every row exactly once, like lengths together, batches in random order.
+    """The indices of the rows of each batch: every row exactly once, similar lengths together, batches in random order.
 
-    Deterministic for a seed. Only the last batch to be formed may be smaller than `batch_size`.
+    Deterministic for a seed. At most one batch, anywhere in the order, is smaller than `batch_size`.
     """
     generator = random.Random(seed)
     order = list(range(len(lengths)))
@@ -112,9 +111,9 @@ def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[
     return batches
 
 
-def read_together(rows: Sequence[Trajectory]) -> Iterator[list[Trajectory]]:
-    """`rows` in their order, as many at a time as are read without gradients: a step's memory is not to be exceeded by
-    that. One that is longer than `READ_TOKENS` is read alone."""
+def read_groups(rows: Sequence[Trajectory]) -> Iterator[list[Trajectory]]:
+    """Groups `rows`, in order, for forward passes without gradients, which should not need more memory than a training
+    step. A row longer than `READ_TOKENS` is a group of its own."""
     group: list[Trajectory] = []
     longest = 0
     for row in rows:
@@ -128,9 +127,9 @@ def read_together(rows: Sequence[Trajectory]) -> Iterator[list[Trajectory]]:
 
 
 def make_batch(rows: Sequence[Trajectory], *, has_teacher: bool = False) -> Batch:
-    """Pad and pack `rows`; K is the smallest of theirs (a shorter top-K is still a proper one).
+    """Pads and packs `rows`; K is the smallest of the rows' own (the first K of a longer top list are still valid).
 
-    Args: has_teacher: whether the batch holds the teacher's side too.
+    Args: has_teacher: whether the batch also holds the teacher's side.
 
     The hidden state that predicts response token i of a row with C context tokens is that of position C - 1 + i.
     """
@@ -152,10 +151,10 @@ def make_batch(rows: Sequence[Trajectory], *, has_teacher: bool = False) -> Batc
         ),
         tokens=sum(length_of(row) for row in rows),
         packing=pack(inputs, [len(row.student_ids) for row in rows]),
-        teacher=make_batch([as_taught(row) for row in rows]) if has_teacher else None,
+        teacher=make_batch([teacher_view(row) for row in rows]) if has_teacher else None,
     )
 
 
-def as_taught(row: Trajectory) -> Trajectory:
-    """The trajectory as the teacher reads it."""
+def teacher_view(row: Trajectory) -> Trajectory:
+    """The trajectory with the teacher's context in place of the student's."""
     return msgspec.structs.replace(row, student_ids=row.teacher_ids)

@@ -1,8 +1,8 @@
-"""Rows of token ids -> one line of tokens without padding, in which what rows begin with alike stands once; pure.
+"""Rows of token ids -> one line of tokens without padding, in which shared beginnings appear once; pure.
 
 Rows that share a beginning (the chat template's system turn, a kept system prompt, several answers to one question)
-form a tree. Each of its branches is a segment of the line, and sees itself and the branches it grows from: under such
-attention a row's hidden states, and the gradients through them, are what they would be in the row alone.
+form a tree. Each branch is a segment of the line, and attends to itself and the branches before it: with that
+attention, a row's hidden states and gradients equal those of the row alone.
 """
 
 from collections.abc import Sequence
@@ -13,31 +13,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-LEAST_SHARED = 8  # tokens; below, a segment costs more than it saves: 0.1 ms a layer, against 0.15 for a token
+LEAST_SHARED = 8
+"""Least number of shared tokens: below it, a segment costs more than it saves (0.1 ms a layer, 0.15 a token)."""
 
 Range = tuple[int, int]
-"""Begin and end in the line."""
+"""Begin (included) and end (excluded) in the line."""
 
 
 class Segment(NamedTuple):
-    """Tokens that stand together in the line. Each sees all of `before`, and its own segment up to itself."""
+    """Consecutive tokens of the line. Each attends to all of `before`, and to its own segment up to itself."""
 
     begin: int
     end: int
+    """Excluded."""
     before: tuple[Range, ...]
-    """Where the tokens that precede the segment stand, in their order."""
+    """Ranges of the tokens that precede the segment in its rows, in order."""
 
 
 class Packing(NamedTuple):
-    """How B rows lie in one line of T tokens."""
+    """B rows in one line of T tokens."""
 
     source_T: Tensor
-    """int64; where each token stands in the rows' padded table, read line by line (an index below B * columns)."""
+    """int64 index of each token in the rows' flattened padded table (below B * columns)."""
     positions_T: Tensor
-    """int64; its place in its row, from 0."""
+    """int64 position of each token in its row, from 0."""
     responses_N: Tensor
-    """int64 places in the line: those that predict response tokens. One may occur twice: rows may share it."""
+    """int64 indices in the line of the tokens that predict response tokens; repeated where rows share one."""
     segments: tuple[Segment, ...]
+    """The segments of the line, in order."""
 
     def to(self, device: torch.device) -> "Packing":
         return self._replace(
@@ -48,32 +51,34 @@ class Packing(NamedTuple):
 
 
 def pack(rows: Sequence[NDArray[np.int64]], contexts: Sequence[int], is_shared: bool = True) -> Packing:
-    """Args:
-    rows: the ids of each, not empty.
-    contexts: how many of them are context; its last one predicts the first response token.
-    is_shared: False lets every row stand for itself.
+    """Packs rows into one line.
+
+    Args:
+        rows: token ids of each row, not empty.
+        contexts: number of context tokens of each row; the last one predicts the first response token.
+        is_shared: whether shared beginnings appear once; False repeats them.
     """
     columns = max(map(len, rows))
     places = [np.empty(len(row), dtype=np.int64) for row in rows]
     source: list[NDArray[np.int64]] = []
     segments: list[Segment] = []
-    line = 0
-    everyone = list(range(len(rows)))
-    todo: list[tuple[list[int], int, tuple[Range, ...]]]
-    todo = [(some, 0, ()) for some in ([everyone] if is_shared else [[index] for index in everyone])]
-    while todo:
-        members, depth, before = todo.pop(0)
-        for group in _alike([rows[index][depth:] for index in members]):
-            of = [members[index] for index in group]
-            end = depth + _common([rows[index][depth:] for index in of])
-            segment = Segment(line, line + end - depth, before)
-            for index in of:
+    line_length = 0
+    indices = list(range(len(rows)))
+    branches: list[tuple[list[int], int, tuple[Range, ...]]]  # rows, their tokens so far, and where those are
+    branches = [(branch, 0, ()) for branch in ([indices] if is_shared else [[index] for index in indices])]
+    while branches:
+        members, depth, before = branches.pop(0)
+        for group in _groups_by_beginning([rows[index][depth:] for index in members]):
+            sharing = [members[index] for index in group]
+            end = depth + _common_length([rows[index][depth:] for index in sharing])
+            segment = Segment(line_length, line_length + end - depth, before)
+            for index in sharing:
                 places[index][depth:end] = np.arange(segment.begin, segment.end)
-            source.append(of[0] * columns + np.arange(depth, end))
+            source.append(sharing[0] * columns + np.arange(depth, end))
             segments.append(segment)
-            line = segment.end
-            if longer := [index for index in of if len(rows[index]) > end]:
-                todo.append((longer, end, (*before, (segment.begin, segment.end))))
+            line_length = segment.end
+            if longer := [index for index in sharing if len(rows[index]) > end]:
+                branches.append((longer, end, (*before, (segment.begin, segment.end))))
     source_T = np.concatenate(source)
     responses = [place[context - 1 :] for place, context in zip(places, contexts, strict=True)]
     return Packing(
@@ -84,16 +89,16 @@ def pack(rows: Sequence[NDArray[np.int64]], contexts: Sequence[int], is_shared: 
     )
 
 
-def _alike(rests: list[NDArray[np.int64]]) -> list[list[int]]:
-    """Which of `rests` begin with the same LEAST_SHARED tokens, in the order of their first ones."""
+def _groups_by_beginning(rests: list[NDArray[np.int64]]) -> list[list[int]]:
+    """Indices of `rests`, grouped by their first LEAST_SHARED tokens; groups in the order of their first members."""
     groups: dict[bytes, list[int]] = {}
     for index, rest in enumerate(rests):
         groups.setdefault(rest[:LEAST_SHARED].tobytes(), []).append(index)
     return list(groups.values())
 
 
-def _common(rests: list[NDArray[np.int64]]) -> int:
-    """How many tokens all of `rests` begin with."""
+def _common_length(rests: list[NDArray[np.int64]]) -> int:
+    """Number of tokens that all of `rests` begin with."""
     shortest = min(map(len, rests))
     table = np.stack([rest[:shortest] for rest in rests])
     differs = (table != table[0]).any(0)

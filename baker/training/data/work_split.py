@@ -1,48 +1,53 @@
-"""Which rows of an optimizer step each of several processes takes; pure."""
+"""Splits the rows of an optimizer step among processes; pure."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Share(NamedTuple):
+    """The rows of one process."""
+
     groups: list[list[int]]
-    """Rows of each forward pass; as many passes as everybody else makes."""
+    """Indices of the rows of each forward pass. Every process makes the same number of passes."""
     counted: int
-    """The passes from here on only keep step with the others: they weigh nothing."""
+    """Number of passes that count. The passes after them only keep step with the other processes: their weight is 0."""
 
 
 def share(groups: list[list[int]], lengths: Sequence[int], batch_size: int, rank: int, size: int) -> Share:
-    """What process `rank` of `size` does of a step that one process, given room, would do in `groups`.
+    """The share of process `rank` of `size` in a step.
 
     Args:
-        lengths: in tokens, of all rows.
-        batch_size: most rows in a pass.
+        groups: indices of the step's rows, in the batches of a single process with enough memory.
+        lengths: tokens of each row, by index.
+        batch_size: largest number of rows in a pass.
     """
     if size == 1:
-        cut = [group[at : at + batch_size] for group in groups for at in range(0, len(group), batch_size)]
-        return Share(cut, len(cut))
+        batches = [group[at : at + batch_size] for group in groups for at in range(0, len(group), batch_size)]
+        return Share(batches, len(batches))
     rows = [row for group in groups for row in group]
     own = _deal(rows, lengths, size)[rank]
-    cut = [own[at : at + batch_size] for at in range(0, len(own), batch_size)]
-    passes = -(-_most(rows, size) // batch_size)
+    batches = [own[at : at + batch_size] for at in range(0, len(own), batch_size)]
+    passes = -(-_most_rows(rows, size) // batch_size)
     shortest = min(rows, key=lengths.__getitem__)
-    return Share(cut + [[shortest]] * (passes - len(cut)), len(cut))
+    return Share(batches + [[shortest]] * (passes - len(batches)), len(batches))
 
 
 def _deal(rows: list[int], lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Each row once, the longest first to whoever has the fewest tokens; rows are counted evenly too, as memory asks.
+    """The rows of each process: each row once, the longest first, to the process with the fewest tokens so far. Numbers
+    of rows are evened out too, since they decide the memory.
 
-    The order is the same in all processes.
+    Deterministic, so that all processes agree.
     """
     hands: list[list[int]] = [[] for _ in range(size)]
     tokens = [0] * size
-    most = _most(rows, size)
+    most_rows = _most_rows(rows, size)
     for row in sorted(rows, key=lambda row: (-lengths[row], row)):
-        at = min((index for index in range(size) if len(hands[index]) < most), key=tokens.__getitem__)
+        at = min((index for index in range(size) if len(hands[index]) < most_rows), key=tokens.__getitem__)
         hands[at].append(row)
         tokens[at] += lengths[row]
     return hands
 
 
-def _most(rows: list[int], size: int) -> int:
+def _most_rows(rows: list[int], size: int) -> int:
+    """Largest number of rows that a process takes."""
     return -(-len(rows) // size)

@@ -1,7 +1,7 @@
-"""One model over several devices: a copy on each (DDP), or a part on each (FSDP), both torch's own.
+"""Runs one model on several devices: a copy on each (torch's DDP), or a part on each (torch's FSDP).
 
-Either of them hangs its work on the forward of the module that it wraps. Here that forward runs any part of the model
-(`Root`), since a step needs the decoder and the head's weight, not the whole model's logits.
+Both attach their work to the forward of the module that they wrap. Here that forward runs any part of the model
+(`Root`), because a step needs the decoder and the head's weight, not the logits of the whole model.
 """
 
 from collections.abc import Callable
@@ -20,22 +20,25 @@ from baker.training.devices.ranks import Ranks
 
 
 class Parallel(NamedTuple):
-    """How the model is called. Gradients are the mean of the processes'; `size` times a part is its share of a sum."""
+    """How the model is called. Gradients are averaged over the processes: a process multiplies its part of a sum by
+    `size`."""
 
-    through: Callable[..., Any]
-    """through(part, *arguments) is part(*arguments), with the weights where they are needed."""
-    unsynced: Callable[[], AbstractContextManager[Any]] = nullcontext
-    """Gradients of passes within stay with their process, and join those of the next pass outside."""
+    call: Callable[..., Any]
+    """call(part, *arguments) returns part(*arguments), computed with the weights in place."""
+    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Gradients of passes inside stay in their process, and are averaged with those of the next pass outside."""
     size: int = 1
-    in_parts: bool = False
-    """Every process must call it as often as the others."""
+    """Number of processes."""
+    is_sharded: bool = False
+    """Whether each device holds a part of the weights. Then every process must make the same number of calls."""
 
 
-WHOLE = Parallel(lambda part, *arguments: part(*arguments))
-"""On one device."""
+ONE_DEVICE = Parallel(lambda part, *arguments: part(*arguments))
 
 
 class Root(nn.Module):  # type: ignore[misc]  # torch's types are not read
+    """The module that DDP or FSDP wraps; its forward calls `part`, which uses the model."""
+
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
@@ -45,41 +48,41 @@ class Root(nn.Module):  # type: ignore[misc]  # torch's types are not read
 
 
 def replicated(model: PreTrainedModel, ranks: Ranks) -> Parallel:
-    """Args: model: the same in each process already. Copying it from the first would touch each page of its file."""
+    """Args: model: equal in all processes already. To copy it from the first would touch each page of its file."""
     module = DistributedDataParallel(Root(model), init_sync=False)
     return Parallel(module, module.no_sync, ranks.size)
 
 
 def sharded(model: PreTrainedModel, device: torch.device, ranks: Ranks) -> Parallel:
-    """Each layer of the decoder is brought together when its turn comes, forwards and backwards, and let go after it;
-    embeddings, head and last norm stay together through a step.
+    """Each decoder layer is gathered just before it computes, forwards and backwards, and released after; embeddings,
+    head and last norm stay gathered through a step.
 
-    Args: model: in main memory; it goes to the device a layer at a time.
+    Args: model: in main memory; it moves to the device a layer at a time.
     """
     mesh = init_device_mesh(device.type, (ranks.size,))
     root = Root(model)
     for layer in layers_of(model):
         fully_shard(layer, mesh=mesh)
     fully_shard(root, mesh=mesh)
-    # Gradients meet in each pass: kept apart, they would have to be whole on every device.
-    return Parallel(root, nullcontext, ranks.size, in_parts=True)
+    # Gradients are averaged in each pass: unsynchronised ones would have to be full-sized on every device.
+    return Parallel(root, nullcontext, ranks.size, is_sharded=True)
 
 
 def layers_of(model: PreTrainedModel) -> nn.ModuleList:
-    """Of its decoder."""
+    """The layers of the model's decoder."""
     return next(child for child in model.get_decoder().children() if isinstance(child, nn.ModuleList))
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor without gradient, put together if it lies in parts; then every process must ask."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The tensor without gradient, gathered if it is sharded; then every process must call it."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """`tensor`, the same in every process, on the parameter's device and parted as it is."""
+def distribute_like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """`tensor`, equal in all processes, on the parameter's device and sharded as the parameter is."""
     tensor = tensor.to(parameter.device)
     if isinstance(parameter, DTensor):
-        # Each takes its part of its own: nothing is sent.
+        # Each process takes its part of its own copy: nothing is sent.
         return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
     return tensor

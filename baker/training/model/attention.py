@@ -1,4 +1,4 @@
-"""Causal attention over the segments of a packed line (`packing.py`): its kernels, and how a model comes to use them.
+"""Causal attention over the segments of a packed line (`packing.py`): the kernels, and transformers' interface to them.
 
 On a GPU, flash attention over sequences of different lengths. On a CPU, plain products, a block of queries at a time:
 torch's own kernel takes 2.8 times as long backwards in bfloat16 (12 ms against 4 for two rows of 130 tokens and 9
@@ -24,40 +24,44 @@ except ImportError:  # before torch 2.10
     varlen_attn = None
 
 PACKED = "bread_packed"
-"""transformers' name for it."""
+"""Name of this attention in transformers."""
 _GROUPED = {"enable_gqa"}.intersection(inspect.signature(varlen_attn).parameters if varlen_attn else ())
-"""What tells the flash kernel that heads of queries share keys; in torch 2.11 it finds that out by itself."""
-BLOCK = 256  # queries at a time
+"""Argument that tells the flash kernel that heads of queries share keys; from torch 2.11 it detects that."""
+BLOCK = 256
+"""Number of queries at a time."""
 KEPT_KEYS = 1024
-"""Up to so many keys, attention weights are kept for the backward pass (2 bytes a head, query and key); beyond, they
-would outweigh all other activations, and are computed again."""
+"""Largest number of keys up to which attention weights are kept for the backward pass (2 bytes per head, query and
+key). Beyond, they would outweigh all other activations, and are computed again."""
 
 
 class Lengths(NamedTuple):
-    """A packing as flash attention takes it, made once for all layers. Offsets are int32, from 0 to the end."""
+    """A packing in the form that flash attention takes, computed once for all layers. Offsets are int32, from 0 to the
+    end."""
 
     queries: Tensor
     """Offsets of the segments' queries in the line."""
     keys: Tensor
     """Offsets of the segments' keys."""
     most_queries: int
-    """Of a segment."""
+    """Largest number of queries of a segment."""
     most_keys: int
-    taken: Tensor | None
-    """int64; where each key stands in the line. None: keys are where their queries are."""
+    """Largest number of keys of a segment."""
+    key_places: Tensor | None
+    """int64 index in the line of each key; None: each segment's keys are its own tokens."""
 
 
-def as_taken(packing: Packing, device: torch.device, dtype: torch.dtype) -> Packing | Lengths:
-    """What a model that computes there, in that type, is given as its `packing`."""
+def packing_argument(packing: Packing, device: torch.device, dtype: torch.dtype) -> Packing | Lengths:
+    """The argument `packing` for a model that computes in `dtype` on `device`."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or varlen_attn is None:
         return packing
     ranges = [_ranges(segment, segment.end) for segment in packing.segments]
     queries = [segment.end - segment.begin for segment in packing.segments]
-    keys = [sum(end - begin for begin, end in some) for some in ranges]
-    taken = None
+    keys = [sum(end - begin for begin, end in of_segment) for of_segment in ranges]
+    key_places = None
     if any(segment.before for segment in packing.segments):
-        taken = torch.cat([torch.arange(*here) for some in ranges for here in some]).to(device, non_blocking=True)
-    return Lengths(_offsets(queries, device), _offsets(keys, device), max(queries), max(keys), taken)
+        places = torch.cat([torch.arange(begin, end) for of_segment in ranges for begin, end in of_segment])
+        key_places = places.to(device, non_blocking=True)
+    return Lengths(_offsets(queries, device), _offsets(keys, device), max(queries), max(keys), key_places)
 
 
 def packed_attention_forward(
@@ -71,23 +75,23 @@ def packed_attention_forward(
     packing: Packing | Lengths | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' interface to `packed_attention`; without a `packing`, its own sdpa.
+    """transformers' interface to `packed_attention`. Without a `packing` it computes transformers' sdpa.
 
-    Raises: NotImplementedError for a model whose attention is more than that: windows, caps, sinks, biases.
+    Raises: NotImplementedError if the model's attention has more than this one: windows, caps, sinks, biases.
     """
     if packing is None:
         result: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return result
-    unknown = [name for name in _MORE if kwargs.get(name) is not None]
-    if unknown or dropout or attention_mask is not None or len(query) != 1:
-        raise NotImplementedError(f"packed attention does without {', '.join(unknown) or 'masks and dropout'}")
+    unsupported = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
+    if unsupported or dropout or attention_mask is not None or len(query) != 1:
+        raise NotImplementedError(f"packed attention lacks {', '.join(unsupported) or 'masks and dropout'}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return packed_attention(query[0], key[0], value[0], packing, scale)[None], None
 
 
-_MORE = ("sliding_window", "softcap", "s_aux", "position_bias", "head_mask")
+_UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias", "head_mask")
 AttentionInterface.register(PACKED, packed_attention_forward)
 
 
@@ -102,10 +106,10 @@ def packed_attention(
 
 
 def _flash(query_HTD: Tensor, key_GTD: Tensor, value_GTD: Tensor, lengths: Lengths, scale: float) -> Tensor:
-    """The kernel aligns a causal mask to the last key, so shared keys are simply put before a segment's own."""
+    """The kernel aligns the causal mask to the last key, so shared keys simply precede a segment's own."""
     query, key, value = (x.transpose(0, 1) for x in (query_HTD, key_GTD, value_GTD))
-    if lengths.taken is not None:
-        key, value = key[lengths.taken], value[lengths.taken]
+    if lengths.key_places is not None:
+        key, value = key[lengths.key_places], value[lengths.key_places]
     result: Tensor = varlen_attn(
         query,
         key,
@@ -126,13 +130,13 @@ def _offsets(lengths: list[int], device: torch.device) -> Tensor:
 
 
 def _ranges(segment: Segment, end: int) -> list[Range]:
-    """The keys that the query before `end` sees."""
+    """The keys that the last query before `end` attends to."""
     return [*segment.before, (segment.begin, end)]
 
 
 class _Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch's types are not read
-    """Each block of queries of a segment against all keys up to its end. Heads of queries that share keys (H / G) are
-    rows of one product; the weights are normalised in float32, and multiplied in the type of the values."""
+    """Each block of a segment's queries attends to all keys up to the block's end. Heads of queries that share keys
+    (H / G) are rows of one product; the weights are normalised in float32, and multiplied in the values' type."""
 
     @staticmethod
     def forward(
@@ -161,16 +165,16 @@ class _Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch's types a
         groups = len(key_GTD)
         query = query_HTD.view(groups, heads // groups, line, width)
         grad = grad_THD.reshape(line, groups, heads // groups, width).permute(1, 2, 0, 3)
-        # Laid out as the projections want them, so that no copy follows.
+        # In the projections' memory layout, so that no copy follows.
         grad_query = query_HTD.new_empty(line, groups, heads // groups, width)
         grad_key, grad_value = (
             query_HTD.new_zeros(line, groups, width, dtype=torch.float32).transpose(0, 1) for _ in range(2)
         )
-        left = iter(kept)
+        kept_weights = iter(kept)
         for segment, begin, end in _blocks(ctx.segments):
             ranges = _ranges(segment, end)
             queries, keys, values = query[:, :, begin:end], _take(key_GTD, ranges), _take(value_GTD, ranges)
-            weights = next(left) if keys.shape[1] <= KEPT_KEYS else _weights(queries, keys, ctx.scale)
+            weights = next(kept_weights) if keys.shape[1] <= KEPT_KEYS else _weights(queries, keys, ctx.scale)
             grads = grad[:, :, begin:end].reshape(groups, -1, width)
             _add(grad_value, ranges, torch.bmm(weights.mT, grads))
             grad_scores = torch._softmax_backward_data(torch.bmm(grads, values.mT), weights, -1, weights.dtype)
@@ -191,7 +195,8 @@ def _blocks(segments: tuple[Segment, ...]) -> list[tuple[Segment, int, int]]:
 
 
 def _weights(query: Tensor, keys: Tensor, scale: float) -> Tensor:
-    """Of each of n queries (G, H / G, n, D) among s keys, of which the last n are their own: (G, H / G * n, s)."""
+    """Attention weights (G, H / G * n, s) of n queries (G, H / G, n, D) over s keys, the last n of which are the
+    queries' own positions."""
     groups, _, own, width = query.shape
     scores = torch.bmm((query * scale).reshape(groups, -1, width), keys.mT)
     future = torch.ones(own, own, dtype=torch.bool, device=query.device).triu_(1)

@@ -1,4 +1,4 @@
-"""The frozen base model: which type it computes in, and how it is loaded."""
+"""Loads the frozen base model, and chooses the type that it computes in."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ _FLASH_ATTENTIONS = {
 class Base(NamedTuple):
     model: PreTrainedModel
     warnings: list[str]
-    """What was done otherwise than asked for, as sentences for the user."""
+    """Settings that this machine or model does not support, and what is used instead: sentences for the user."""
 
 
 def pick_device() -> torch.device:
@@ -40,19 +40,25 @@ def pick_dtype(device: torch.device) -> torch.dtype:
 
 
 def dtype_of(device: torch.device, wanted: str | None) -> torch.dtype:
-    """What the base computes in. Args: wanted: torch's name; None: as `pick_dtype` says. float16 needs a GPU."""
+    """The type that the base computes in; float32 in place of float16 on a CPU.
+
+    Args: wanted: torch's name of a type; None: `pick_dtype` chooses.
+    """
     dtype: torch.dtype = pick_dtype(device) if wanted is None else getattr(torch, wanted)
     return torch.float32 if dtype == torch.float16 and device.type == "cpu" else dtype
 
 
 Weights = Callable[[Path, torch.dtype, str], PreTrainedModel]
-"""Where the base model comes from: its folder, the type it computes in and its attention -> the model in main memory or
-on the device. Its weights are read only. There are `from_files` and `engine_weights.from_engine`."""
+"""Loads a model: folder, type and attention -> the model, in main memory or on the device. Its weights must not be
+written to. Implementations: `from_files` and `engine_weights.from_engine`."""
 
 
 def from_files(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
-    """In main memory. Where the file's type is the one that is computed in, its pages are mapped and shared with
-    whoever maps them too: the process itself takes next to nothing for them."""
+    """The model in main memory. If the file's type equals `dtype`, the file's pages are mapped and shared with other
+    processes that map them: this process then needs almost no memory of its own for the weights.
+
+    Raises: StageError if the folder holds no such model.
+    """
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, local_files_only=True
@@ -75,16 +81,17 @@ def load_base(
     """The base model, frozen.
 
     Args:
-        device: that will compute it.
-        dtype: as in `dtype_of`.
-        attention: transformers' name; where it can't be loaded, `sdpa` takes its place.
-        is_moved: to the device; False leaves it in main memory.
+        device: the device that will compute it.
+        dtype: torch's name of a type, see `dtype_of`.
+        attention: transformers' name of an attention; if it can't be loaded, `sdpa` is used, with a warning.
+        is_moved: whether the model is moved to the device; False leaves it in main memory.
+        weights: how the model is loaded.
     Raises: StageError if the folder holds no such model.
     """
     warnings: list[str] = []
     computed_in = dtype_of(device, dtype)
     if dtype is not None and computed_in != getattr(torch, dtype):
-        warnings.append(f"model.dtype is {dtype}, which this machine's CPU does not compute: float32 is used")
+        warnings.append(f"model.dtype is {dtype}, which CPUs do not compute: float32 is used")
     model = None if attention == SDPA else _load_with(attention, folder, device, computed_in, weights)
     if model is None:
         model = weights(folder, computed_in, SDPA)
@@ -97,9 +104,9 @@ def load_base(
 def _load_with(
     attention: str, folder: Path, device: torch.device, dtype: torch.dtype, weights: Weights
 ) -> PreTrainedModel | None:
-    """The model with another attention than `sdpa`; None if machine or model lack it.
+    """The model with another attention than `sdpa`; None if the machine or the model does not support it.
 
-    Only names that are known here are passed on: for others, transformers may fetch code from the internet and run it.
+    Only known names are passed on: for others, transformers may download code from the internet and run it.
     """
     if attention != "eager":
         is_installed = _FLASH_ATTENTIONS.get(attention)

@@ -6,27 +6,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_LEAST_LOGPROB = -1e4  # stands for -inf, whose product with a mass of 0 is NaN
+_LEAST_LOGPROB = -1e4  # in place of -inf, whose product with a mass of 0 is NaN
 
 _LEAST_REST = math.log(1e-6)
-"""Under any measure but the forward KL, neither side's rest counts as less: the teacher's is 1 minus a float32 sum,
-and what is below is rounding, which a reverse divergence or a high temperature would blow up."""
+"""Lower limit of either side's rest, except for the forward KL. The teacher's rest is 1 minus a float32 sum; anything
+smaller is rounding, which a reverse divergence or a high temperature would amplify."""
 
 
 class Measure(NamedTuple):
-    """Which divergence of teacher p and student q is meant."""
+    """A divergence between teacher p and student q."""
 
     beta: float = 0.0
-    """0 is the forward KL(p || q), 1 the reverse KL(q || p), what lies between the generalised Jensen-Shannon
-    divergence with the mixture m = beta p + (1 - beta) q, divided by beta (1 - beta):
+    """0 is the forward KL(p || q), 1 the reverse KL(q || p). Between them: the generalised Jensen-Shannon divergence
+    with the mixture m = beta p + (1 - beta) q, divided by beta (1 - beta):
 
         KL(p || m) / (1 - beta) + KL(q || m) / beta
 
-    Undivided (arXiv:2306.13649) it vanishes towards both ends; so, it goes over into the two KLs, and any beta
-    has the same curvature where p is near q: a learning rate that is right for one is right for all."""
+    Undivided (arXiv:2306.13649) it vanishes towards both ends. Divided, it approaches the two KLs, and every beta has
+    the same curvature where p is near q: a learning rate that suits one suits all."""
     temperature: float = 1.0
-    """Above 0: p and q become p ** (1 / temperature), normalised over the J buckets. The result is not multiplied by
-    temperature ** 2, as one does to match gradients: AdamW's steps do not depend on the scale of the loss."""
+    """Above 0. p and q become p ** (1 / temperature), normalised over the J buckets. The result is not multiplied by
+    temperature ** 2, as is usual to match gradients: AdamW's steps do not depend on the scale of the loss."""
 
 
 FORWARD_KL = Measure()
@@ -36,25 +36,25 @@ class Comparison(NamedTuple):
     """Teacher and student at N positions, without gradient."""
 
     nats: Tensor
-    """The sum of the forward KL: float32 scalar."""
+    """Summed forward KL: float32 scalar."""
     agreed: Tensor
-    """Positions where both have the same likeliest token: int64 scalar."""
+    """Number of positions where both have the same likeliest token: int64 scalar."""
 
 
 def compare_in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor) -> Comparison:
-    """`logits_NV` is of no use afterwards."""
+    """Compares teacher and student at N positions. Overwrites `logits_NV`."""
     likeliest_N1 = ids_NK.gather(-1, teacher_NK.argmax(-1, keepdim=True))
     agreed = (logits_NV.argmax(-1, keepdim=True) == likeliest_N1).sum()
     return Comparison(divergence_in_place(logits_NV, ids_NK, teacher_NK, FORWARD_KL).sum(), agreed)
 
 
 def divergence_in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> Tensor:
-    """The divergence of each position; `logits_NV` (float32) becomes its gradient."""
+    """The divergence of each position, float32 (N,). Overwrites `logits_NV` (float32) with its gradient."""
     teacher_NK = teacher_NK.float().clamp(min=_LEAST_LOGPROB)
     # Rounding can lift the K tokens' mass above 1, and the divergence then below 0.
     teacher_NK = teacher_NK - teacher_NK.logsumexp(-1, keepdim=True).clamp(min=0.0)
     kept_NK = logits_NV.gather(-1, ids_NK)
-    if ids_NK.shape[-1] == logits_NV.shape[-1]:  # all tokens kept: there is no rest
+    if ids_NK.shape[-1] == logits_NV.shape[-1]:  # all tokens are kept: there is no rest
         divergence_N, gradient_NK = _compare(teacher_NK, kept_NK.log_softmax(-1), measure)
         logits_NV.scatter_(-1, ids_NK, gradient_NK)
         return divergence_N
@@ -76,7 +76,7 @@ def divergence_in_place(logits_NV: Tensor, ids_NK: Tensor, teacher_NK: Tensor, m
 
 
 def full_divergence_in_place(logits_NV: Tensor, teacher_logits_NV: Tensor, measure: Measure) -> Tensor:
-    """The same where every token is a bucket."""
+    """`divergence_in_place` where every token is a bucket."""
     log_p_NV, log_q_NV = teacher_logits_NV.log_softmax(-1), logits_NV.log_softmax(-1)
     if measure != FORWARD_KL:
         divergence_N, gradient_NV = _compare(log_p_NV, log_q_NV, measure)
@@ -88,11 +88,11 @@ def full_divergence_in_place(logits_NV: Tensor, teacher_logits_NV: Tensor, measu
 
 
 def _compare(log_p_NJ: Tensor, log_q_NJ: Tensor, measure: Measure) -> tuple[Tensor, Tensor]:
-    """The divergence of each position (N,), and its gradient by log q before that was normalised (N, J)."""
+    """The divergence of each position (N,), and its gradient by the unnormalised log q (N, J)."""
     if measure == FORWARD_KL:
         p_NJ = log_p_NJ.exp()
         return (p_NJ * (log_p_NJ - log_q_NJ)).sum(-1), log_q_NJ.exp() - p_NJ
-    # Beta near 0 or 1 divides the rounding by it: hence float64, a tile at a time.
+    # A beta near 0 or 1 divides rounding errors by nearly 0: hence float64, a tile at a time.
     log_p_NJ = (log_p_NJ.double() / measure.temperature).log_softmax(-1)
     log_q_NJ = (log_q_NJ.double() / measure.temperature).log_softmax(-1)
     divergence_N, gradient_NJ = _compare_by_beta(log_p_NJ, log_q_NJ, measure.beta)
@@ -108,7 +108,7 @@ def _compare_by_beta(log_p_NJ: Tensor, log_q_NJ: Tensor, beta: float) -> tuple[T
     else:
         log_m_NJ = torch.logaddexp(log_p_NJ + math.log(beta), log_q_NJ + math.log1p(-beta))
         forward_N = (p_NJ * (log_p_NJ - log_m_NJ)).sum(-1) / (1.0 - beta)
-    # The derivative by log q_j is this itself: what m adds to it cancels between the two KLs.
+    # This term is its own derivative by log q_j: the terms by way of m cancel between the two KLs.
     reverse_NJ = q_NJ * (log_q_NJ - log_m_NJ) / beta
     reverse_N = reverse_NJ.sum(-1)
     return forward_N + reverse_N, reverse_NJ - q_NJ * reverse_N[:, None]

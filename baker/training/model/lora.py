@@ -1,7 +1,7 @@
-"""Attach, grow, save and reload a LoRA adapter; the only file that imports peft.
+"""Attaches a LoRA adapter, grows it from a parent's, and saves it. Only this file and `lora_layer.py` import peft.
 
-An adapter continues its parent's: one adapter always holds the whole lineage. Weights are float32 over a base of
-any type. Which adapter may be served is judged in `adapter_files.py`.
+A child contains its parent's update: one adapter holds the whole lineage. Adapter weights are float32 over a base of
+any type. `baker/adapters/files.py` checks which adapters may be served.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ from transformers import PreTrainedModel
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, check_adapter, read_adapter_config
 from baker.errors import AdapterError
 from baker.storage.files import write_bytes, write_json
-from baker.training.devices.parallel import whole
+from baker.training.devices.parallel import full_tensor
 from baker.training.model.lora_layer import ADAPTER_NAME, FastLoraLinear
 from baker.training.model.lora_targets import ALL_LINEAR, is_named, resolve_targets
 
-_PREFIX = "base_model.model."  # before a module's name in the file
+_PREFIX = "base_model.model."  # precedes a module's name in the file
 
 
 class Attached(NamedTuple):
     model: PeftModel
     warnings: list[str]
-    """What was done otherwise than asked for, as sentences for the user."""
+    """Settings that the parent overrides, as sentences for the user."""
 
 
 def attach(
@@ -43,13 +43,16 @@ def attach(
     parent: Path | None = None,
     remembers_parent: bool = False,
 ) -> Attached:
-    """Freeze `model` and put a trainable adapter on it that changes nothing yet, or only as `parent` does.
+    """Freezes `model` and attaches a trainable adapter, which at first has the parent's effect, or none.
 
     New rows of A are random (torch's global generator), their columns of B zero. A parent of another rank or scale
-    alpha / rank is rescaled, so that its update stays what it was; its rank and its modules are never reduced.
+    alpha / rank is rescaled, so that its update is unchanged; its rank and its modules are never reduced.
 
-    Args: remembers_parent: keep a copy of its weights, for `as_parent`.
-    Raises: AdapterError naming the modules that the model lacks or that are not served, or the parent's fault.
+    Args:
+        parent: folder of the parent adapter.
+        remembers_parent: whether a copy of its weights is kept, for `as_parent`.
+    Raises: AdapterError naming the modules that the model lacks or that are not served, or what is wrong with the
+        parent.
     """
     targets = resolve_targets(model, target_modules)
     warnings: list[str] = []
@@ -87,8 +90,7 @@ def attach(
 
 @contextlib.contextmanager
 def as_parent(model: PeftModel) -> Iterator[None]:
-    """Within it the model computes as its parent does, or as the base if it has none; `attach` must remember the
-    parent."""
+    """Inside it the model computes as its parent does, or as the base if it has none. Needs `remembers_parent`."""
     layers = _layers(model)
     for layer in layers:
         layer.is_parent = True
@@ -100,7 +102,7 @@ def as_parent(model: PeftModel) -> Iterator[None]:
 
 
 def move_parent_copy(model: PeftModel, device: torch.device) -> None:
-    """To where a model was brought that lies in parts now; the copy of its parent stays whole."""
+    """Moves the copies of the parent's weights to the device of a sharded model; they are not sharded."""
     for layer in _layers(model):
         if layer.parent is not None:
             layer.parent = layer.parent[0].to(device), layer.parent[1].to(device)
@@ -113,9 +115,9 @@ def _layers(model: PeftModel) -> list[FastLoraLinear]:
 def save_adapter(
     model: PeftModel, folder: Path, base_model_name: str, weights: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write adapter_config.json and adapter_model.safetensors in PEFT's format; the same adapter, the same bytes.
+    """Writes adapter_config.json and adapter_model.safetensors in PEFT's format. Equal adapters give equal bytes.
 
-    Args: weights: as `weights_of` gives them, which is asked where they are not given.
+    Args: weights: result of `weights_of`; None: computed here.
     """
     weights = weights_of(model) if weights is None else weights
     config = model.peft_config[ADAPTER_NAME]
@@ -144,8 +146,9 @@ def save_adapter(
 
 
 def weights_of(model: PeftModel) -> dict[str, Tensor]:
-    """The adapter's tensors in main memory, by their names in the file. Of a model in parts every process must ask."""
-    return {name: whole(tensor).cpu().contiguous() for name, tensor in _named_weights(model)}
+    """The adapter's tensors in main memory, by their names in the file. If the model is sharded, every process must
+    call it."""
+    return {name: full_tensor(tensor).cpu().contiguous() for name, tensor in _named_weights(model)}
 
 
 def _named_weights(model: PeftModel) -> Iterator[tuple[str, nn.Parameter]]:
@@ -157,7 +160,7 @@ def _named_weights(model: PeftModel) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def _rescaled(tensors: dict[str, Tensor], config: AdapterConfig, scale: float) -> dict[str, Tensor]:
-    """The parent's tensors in float32, B such that `scale` times B @ A is the parent's update."""
+    """The parent's tensors in float32, with B rescaled so that `scale` times B @ A is the parent's update."""
     return {
         name: tensor.float() * (config.scale_of(_module(name)) / scale)
         if name.endswith(".lora_B.weight")
@@ -167,23 +170,23 @@ def _rescaled(tensors: dict[str, Tensor], config: AdapterConfig, scale: float) -
 
 
 def _module(name: str) -> str:
-    """The adapted module, of a tensor's name in the file."""
+    """The adapted module's name, from a tensor's name in the file."""
     return name.removeprefix(_PREFIX).partition(".lora_")[0]
 
 
 def _inherit(model: PeftModel, tensors: dict[str, Tensor]) -> None:
-    """Copy the parent's rows of A and columns of B to the front of the new ones."""
+    """Copies the parent's rows of A and columns of B in front of the new ones."""
     left = dict(tensors)
     with torch.no_grad():
         for name, weight in _named_weights(model):
             tensor = left.pop(name, None)
             if tensor is None:
                 continue
-            here = weight[: len(tensor)] if name.endswith(".lora_A.weight") else weight[:, : tensor.shape[1]]
-            if here.shape != tensor.shape:
+            front = weight[: len(tensor)] if name.endswith(".lora_A.weight") else weight[:, : tensor.shape[1]]
+            if front.shape != tensor.shape:
                 raise AdapterError(
-                    f"the parent's {name} has shape {tuple(tensor.shape)}, the model wants {tuple(weight.shape)}"
+                    f"the parent's {name} has shape {tuple(tensor.shape)}, the model needs {tuple(weight.shape)}"
                 )
-            here.copy_(tensor)
+            front.copy_(tensor)
     if left:
         raise AdapterError(f"the parent adapts layers that the model lacks, such as {min(left)}")

@@ -1,4 +1,4 @@
-"""Which modules `target_modules` means."""
+"""Resolves `target_modules` to the names of linear layers."""
 
 import re
 from collections.abc import Sequence
@@ -15,12 +15,13 @@ _NAMES = re.compile(r"[\w.,\s-]*")
 
 
 def resolve_targets(model: PreTrainedModel, target_modules: str | list[str]) -> list[str]:
-    """The names of linear layers that are meant, sorted: the last parts of their names, or all of them.
+    """The names of the linear layers to adapt, sorted: full names if a regular expression was given, else last parts.
 
     Args:
-        target_modules: `all-linear`, names (also as one string, with commas), or else a regular expression that whole
-            names of modules match, as PEFT has it.
-    Raises: AdapterError naming what the model lacks, what is no linear layer, and embeddings and lm_head.
+        target_modules: `all-linear`; names (a list, or one string with commas); or else a regular expression that must
+            match full names of modules, as in PEFT.
+    Raises: AdapterError naming the modules that the model lacks, that are not linear, or that are not served
+        (embeddings and lm_head).
     """
     head = model.get_output_embeddings()
     linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head}
@@ -31,7 +32,7 @@ def resolve_targets(model: PreTrainedModel, target_modules: str | list[str]) -> 
     names = target_modules.split(",") if isinstance(target_modules, str) else target_modules
     names = sorted({name.strip() for name in names} - {""})
     if not names:
-        raise AdapterError(f"target_modules is empty: name modules, or say {ALL_LINEAR!r}")
+        raise AdapterError(f"target_modules is empty: name modules, or use {ALL_LINEAR!r}")
     refused = [name for name in names if FORBIDDEN_TARGETS.intersection(name.split("."))]
     if refused:
         raise AdapterError(f"target_modules: adapters on {', '.join(refused)} are not served faithfully: remove them")
@@ -43,11 +44,11 @@ def resolve_targets(model: PreTrainedModel, target_modules: str | list[str]) -> 
 
 
 def _matching(model: PreTrainedModel, pattern: str, linear: set[str]) -> list[str]:
-    """The whole names of linear layers that match `pattern`."""
+    """The full names of linear layers that match `pattern`."""
     try:
         matched = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
     except re.error as error:
-        raise AdapterError(f"target_modules {pattern!r} is no regular expression: {error}") from error
+        raise AdapterError(f"target_modules {pattern!r} is not a regular expression: {error}") from error
     refused = [name for name in matched if FORBIDDEN_TARGETS.intersection(name.split("."))]
     if refused:
         raise AdapterError(
@@ -56,12 +57,12 @@ def _matching(model: PreTrainedModel, pattern: str, linear: set[str]) -> list[st
     targets = sorted(linear.intersection(matched))
     if not targets:
         raise AdapterError(
-            f"target_modules {pattern!r} matches no linear layer: a regular expression must match whole names, such "
+            f"target_modules {pattern!r} matches no linear layer: a regular expression must match full names, such "
             f"as {min(linear)}"
         )
     return targets
 
 
 def is_named(module: str, names: Sequence[str]) -> bool:
-    """Whether `module` is one of `names`, each the whole of its name or the last parts."""
+    """Whether `module` has one of `names`, each a full name or its last parts."""
     return any(f".{module}".endswith(f".{name}") for name in names)

@@ -1,16 +1,16 @@
 """Divergences between teacher and student, in nats per token; pure.
 
 N counts positions, D the width of a hidden state. All are taken over J buckets: the teacher's K likeliest tokens and
-one for the rest of the vocabulary (none if K is all of it), or every token where the teacher's logits are there
-(`full_...`). Let p be the teacher's mass on a bucket, q the student's,
-and z the student's logits. The forward KL, and how any divergence d of p and q reaches the logits:
+one for the rest of the vocabulary (none if K is all of it), or every token where the teacher's logits are given
+(`full_...`). Let p be the teacher's mass on a bucket, q the student's, and z the student's logits. The forward KL, and
+the gradient by the logits of any divergence d of p and q:
 
     KL      = sum over J of p_j (log p_j - log q_j)
     dd/dz   = g_k for a kept token; softmax(z over the rest) * g_rest for another,
 
-where g is the gradient by log q before it is normalised: q - p for the forward KL. It costs one pass over values that
-the divergence itself needs, so both are computed at once, in place of the logits. The student's rest is summed, never
-taken as 1 - (sum of q_k): that difference is noise where K tokens hold nearly all of the mass.
+where g is the gradient by the unnormalised log q: q - p for the forward KL. It costs one pass over values that the
+divergence itself needs, so both are computed at once, in place of the logits. The student's rest is summed, never
+computed as 1 - (sum of q_k): that difference is rounding noise where K tokens hold nearly all of the mass.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,21 +29,21 @@ from baker.training.model.divergences import (
 )
 
 CHUNK_BYTES = 64 << 20
-"""Of a product with the head at a time, as if in float32: hundreds of positions, yet small beside any model."""
+"""Size of the logits that are computed at a time, counted in float32: hundreds of positions, yet small beside any
+model."""
 GPU_CHUNK_BYTES = 256 << 20
-"""The same on a GPU, which takes longer to read the head than to multiply with it below some hundred positions."""
+"""`CHUNK_BYTES` on a GPU, which takes longer to read the head than to multiply with it below some hundred positions."""
 TILE_BYTES = 4 << 20
-"""Of it that is worked on at a time in float32 on a CPU: what stays in its caches takes a third of the time (144
-positions of SmolLM2 over the whole vocabulary, the products included: 53 ms against 140). GPUs take a fourth of a
-chunk."""
-_LEAST_SQUARE = 1e-6
+"""Size of the part of a chunk that a CPU works on at a time in float32: data that stays in its caches takes a third of
+the time (144 positions of SmolLM2 over the whole vocabulary, the products included: 53 ms against 140). GPUs take a
+fourth of a chunk."""
+_LEAST_SQUARE = 1e-6  # lower limit of a divisor
 
-
-_Part = Callable[[Tensor, slice], Tensor]
-"""Takes float32 logits of some positions of a chunk, and which these are. Returns: the divergence of each; its gradient
-takes the logits' place."""
-_Parts = Callable[[slice], _Part]
-"""Takes the positions of a chunk."""
+_TileLoss = Callable[[Tensor, slice], Tensor]
+"""Takes the float32 logits of a tile, and its positions within the chunk. Returns the divergence of each position, and
+overwrites the logits with its gradient."""
+_ChunkLoss = Callable[[slice], _TileLoss]
+"""Takes the positions of a chunk. Returns the loss of its tiles."""
 
 
 def forward_kl(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Tensor:
@@ -54,36 +54,36 @@ def forward_kl(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: T
         ids_NK: the teacher's K likeliest tokens at each position, without repeats.
         teacher_logprobs_NK: their log-probabilities under all of V, without gradient.
     Returns: float32 (N,), a lower bound of the full KL; zero where the two distributions agree.
-    Raises: ValueError if there is no position or K is 0, since a mean over nothing has no value.
+    Raises: ValueError if there is no position or K is 0, since a mean over nothing is undefined.
     Source: Prompt Baking, arXiv:2409.13697, cut to K tokens.
     """
     return divergence(student_logits_NV, ids_NK, teacher_logprobs_NK, FORWARD_KL)
 
 
 def divergence(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor, measure: Measure) -> Tensor:
-    """The divergence of each position, as `forward_kl` in all but the measure: float32 (N,), never below zero but for
-    rounding, zero where the two distributions agree."""
+    """The divergence of each position, float32 (N,): at least zero except for rounding, zero where the distributions
+    agree. Args and raises: as `forward_kl`."""
     _check(student_logits_NV, ids_NK, teacher_logprobs_NK)
 
-    result: Tensor = _Divergence.apply(student_logits_NV, _part_of_kept(ids_NK, teacher_logprobs_NK, measure))
+    result: Tensor = _Divergence.apply(student_logits_NV, _top_k_loss(ids_NK, teacher_logprobs_NK, measure))
     return result
 
 
 def head_divergence(
     hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor, measure: Measure = FORWARD_KL
 ) -> Tensor:
-    """The sum of `divergence` over the logits `hidden_ND @ head_VD.T`, without ever holding all of them.
+    """The sum of `divergence` over the logits `hidden_ND @ head_VD.T`, which never exist all at once.
 
-    The head must be frozen: it gets no gradient. Positions are taken in chunks of CHUNK_BYTES of logits.
-    Returns: float32 scalar. Raises: ValueError as `forward_kl`, or if the head wants a gradient.
+    The head must be frozen: it gets no gradient. Logits are computed in chunks of CHUNK_BYTES.
+    Returns: float32 scalar. Raises: ValueError as `forward_kl`, or if the head requires a gradient.
     """
     _check(hidden_ND, ids_NK, teacher_logprobs_NK)
     _check_frozen(head_VD)
 
-    def parts(here: slice) -> _Part:
-        return _part_of_kept(ids_NK[here], teacher_logprobs_NK[here], measure)
+    def chunk_loss(chunk: slice) -> _TileLoss:
+        return _top_k_loss(ids_NK[chunk], teacher_logprobs_NK[chunk], measure)
 
-    result: Tensor = _HeadDivergence.apply(hidden_ND, head_VD, parts)
+    result: Tensor = _HeadDivergence.apply(hidden_ND, head_VD, chunk_loss)
     return result
 
 
@@ -92,32 +92,32 @@ def full_divergence(student_logits_NV: Tensor, teacher_logits_NV: Tensor, measur
 
     Raises: ValueError if there is no position, or the shapes differ.
     """
-    _check_alike(student_logits_NV, teacher_logits_NV)
+    _check_same_shape(student_logits_NV, teacher_logits_NV)
 
-    result: Tensor = _Divergence.apply(student_logits_NV, _part_of_all(teacher_logits_NV, measure))
+    result: Tensor = _Divergence.apply(student_logits_NV, _full_loss(teacher_logits_NV, measure))
     return result
 
 
 def full_head_divergence(
     hidden_ND: Tensor, teacher_hidden_ND: Tensor, head_VD: Tensor, measure: Measure = FORWARD_KL
 ) -> Tensor:
-    """The sum of `full_divergence` over the logits that one frozen head makes of both sides' hidden states, a chunk at
-    a time, as `head_divergence`: float32 scalar.
+    """The sum of `full_divergence` over the logits that a frozen head computes from both sides' hidden states: float32
+    scalar. Logits are computed a chunk at a time, as in `head_divergence`.
 
-    Raises: ValueError as `full_divergence`, or if the head wants a gradient.
+    Raises: ValueError as `full_divergence`, or if the head requires a gradient.
     """
-    _check_alike(hidden_ND, teacher_hidden_ND)
+    _check_same_shape(hidden_ND, teacher_hidden_ND)
     _check_frozen(head_VD)
 
-    def parts(here: slice) -> _Part:
-        return _part_of_all(_logits(teacher_hidden_ND[here], head_VD), measure)
+    def chunk_loss(chunk: slice) -> _TileLoss:
+        return _full_loss(_logits(teacher_hidden_ND[chunk], head_VD), measure)
 
-    result: Tensor = _HeadDivergence.apply(hidden_ND, head_VD, parts)
+    result: Tensor = _HeadDivergence.apply(hidden_ND, head_VD, chunk_loss)
     return result
 
 
 def compare(student_logits_NV: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> Comparison:
-    """What an evaluation wants to know of all positions. Args and raises: as `forward_kl`."""
+    """Forward KL and agreement over all positions, for an evaluation. Args and raises: as `forward_kl`."""
     _check(student_logits_NV, ids_NK, teacher_logprobs_NK)
     return compare_in_place(student_logits_NV.to(torch.float32, copy=True), ids_NK, teacher_logprobs_NK)
 
@@ -128,13 +128,13 @@ def head_compare(hidden_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, teacher_log
     nats = hidden_ND.new_zeros((), dtype=torch.float32)
     agreed = hidden_ND.new_zeros((), dtype=torch.int64)
     with torch.no_grad():
-        for here in _chunks(len(hidden_ND), _rows(len(head_VD), _chunk_bytes(head_VD))):
-            logits_NV = _logits(hidden_ND[here], head_VD)
-            chunk_ids_NK, chunk_NK = ids_NK[here], teacher_logprobs_NK[here]
-            for some in _tiles(logits_NV):
-                part = compare_in_place(logits_NV[some].float(), chunk_ids_NK[some], chunk_NK[some])
-                nats += part.nats
-                agreed += part.agreed
+        for chunk in _chunks(len(hidden_ND), _rows(len(head_VD), _chunk_bytes(head_VD))):
+            logits_NV = _logits(hidden_ND[chunk], head_VD)
+            chunk_ids_NK, chunk_NK = ids_NK[chunk], teacher_logprobs_NK[chunk]
+            for tile in _tiles(logits_NV):
+                comparison = compare_in_place(logits_NV[tile].float(), chunk_ids_NK[tile], chunk_NK[tile])
+                nats += comparison.nats
+                agreed += comparison.agreed
     return Comparison(nats, agreed)
 
 
@@ -146,8 +146,7 @@ def full_kl(student_logits_NV: Tensor, teacher_logits_NV: Tensor) -> Tensor:
 
 
 def relative_distance(states_NLD: Tensor, teacher_NLD: Tensor) -> Tensor:
-    """The sum over N of |states - teacher|² / |teacher|², which is averaged over L: float32 scalar, zero where they
-    agree."""
+    """The sum over N of the mean over L of |states - teacher|² / |teacher|²: float32 scalar, zero where they agree."""
     teacher_NLD = teacher_NLD.float()
     distance_NL = (states_NLD.float() - teacher_NLD).square().sum(-1)
     return (distance_NL / teacher_NLD.square().sum(-1).clamp(min=_LEAST_SQUARE)).mean(-1).sum()
@@ -163,14 +162,14 @@ def _check(rows: Tensor, ids_NK: Tensor, teacher_logprobs_NK: Tensor) -> None:
         raise ValueError(f"no teacher distribution: ids have shape {tuple(ids_NK.shape)}")
 
 
-def _check_alike(student: Tensor, teacher: Tensor) -> None:
+def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
     if student.shape != teacher.shape or student.ndim != 2 or student.numel() == 0:
         raise ValueError(f"a teacher of shape {tuple(teacher.shape)} does not fit a student of {tuple(student.shape)}")
 
 
 def _check_frozen(head_VD: Tensor) -> None:
     if head_VD.requires_grad:
-        raise ValueError("these divergences give the head no gradient: freeze it")
+        raise ValueError("the head gets no gradient from this divergence: freeze it")
 
 
 def _chunk_bytes(head_VD: Tensor) -> int:
@@ -178,7 +177,7 @@ def _chunk_bytes(head_VD: Tensor) -> int:
 
 
 def _rows(vocabulary: int, size: int) -> int:
-    """Positions whose float32 logits take so many bytes."""
+    """Number of positions whose float32 logits take `size` bytes; at least 1."""
     return max(1, size // (4 * vocabulary))
 
 
@@ -192,15 +191,15 @@ def _tiles(logits_NV: Tensor) -> Iterator[slice]:
 
 
 def _logits(hidden_ND: Tensor, head_VD: Tensor) -> Tensor:
-    """In the head's type."""
+    """The logits, in the head's type."""
     return hidden_ND.to(head_VD.dtype) @ head_VD.T
 
 
 class _Divergence(torch.autograd.Function):  # type: ignore[misc]  # torch's types are not read
     @staticmethod
-    def forward(ctx: Any, logits_NV: Tensor, part: _Part) -> Tensor:
+    def forward(ctx: Any, logits_NV: Tensor, tile_loss: _TileLoss) -> Tensor:
         gradient_NV = logits_NV.to(torch.float32, copy=True)
-        divergence_N = torch.cat([part(gradient_NV[some], some) for some in _tiles(gradient_NV)])
+        divergence_N = torch.cat([tile_loss(gradient_NV[tile], tile) for tile in _tiles(gradient_NV)])
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(gradient_NV)
             ctx.dtype = logits_NV.dtype
@@ -214,17 +213,17 @@ class _Divergence(torch.autograd.Function):  # type: ignore[misc]  # torch's typ
 
 class _HeadDivergence(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, parts: _Parts) -> Tensor:
+    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, chunk_loss: _ChunkLoss) -> Tensor:
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         gradient_ND = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
-        for here in _chunks(len(hidden_ND), _rows(len(head_VD), _chunk_bytes(head_VD))):
-            logits_NV, part = _logits(hidden_ND[here], head_VD), parts(here)
-            for some in _tiles(logits_NV):
-                tile_NV = logits_NV[some].float()
-                total += part(tile_NV, some).sum()
-                logits_NV[some] = tile_NV
+        for chunk in _chunks(len(hidden_ND), _rows(len(head_VD), _chunk_bytes(head_VD))):
+            logits_NV, tile_loss = _logits(hidden_ND[chunk], head_VD), chunk_loss(chunk)
+            for tile in _tiles(logits_NV):
+                tile_NV = logits_NV[tile].float()
+                total += tile_loss(tile_NV, tile).sum()
+                logits_NV[tile] = tile_NV
             if gradient_ND is not None:
-                gradient_ND[here] = (logits_NV @ head_VD).to(hidden_ND.dtype)
+                gradient_ND[chunk] = (logits_NV @ head_VD).to(hidden_ND.dtype)
         if gradient_ND is not None:
             ctx.save_for_backward(gradient_ND)
         return total
@@ -235,9 +234,9 @@ class _HeadDivergence(torch.autograd.Function):  # type: ignore[misc]
         return gradient_ND * grad.to(gradient_ND.dtype), None, None
 
 
-def _part_of_kept(ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> _Part:
-    return lambda logits_NV, some: divergence_in_place(logits_NV, ids_NK[some], teacher_NK[some], measure)
+def _top_k_loss(ids_NK: Tensor, teacher_NK: Tensor, measure: Measure) -> _TileLoss:
+    return lambda logits_NV, tile: divergence_in_place(logits_NV, ids_NK[tile], teacher_NK[tile], measure)
 
 
-def _part_of_all(teacher_logits_NV: Tensor, measure: Measure) -> _Part:
-    return lambda logits_NV, some: full_divergence_in_place(logits_NV, teacher_logits_NV[some].float(), measure)
+def _full_loss(teacher_logits_NV: Tensor, measure: Measure) -> _TileLoss:
+    return lambda logits_NV, tile: full_divergence_in_place(logits_NV, teacher_logits_NV[tile].float(), measure)

@@ -1,8 +1,8 @@
-"""The teacher's side of a bake's rows, computed once: its last hidden states, of which the head makes its logits, and
-those of some layers before.
+"""The teacher's hidden states for a bake's rows, computed once: the last ones, from which the head computes logits, and
+those of some earlier layers.
 
-They take D numbers a token where logits take V, so those of a whole bake are kept where they fit: a teacher over the
-whole vocabulary then costs one forward pass over the rows, not one in every pass.
+They take D numbers per token where logits take V, so those of a whole bake are kept if they fit: a teacher over the
+whole vocabulary then costs one forward pass over the rows, not one in every epoch.
 """
 
 from collections.abc import Sequence
@@ -11,39 +11,39 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from baker.training.data.batches import as_taught, read_together
+from baker.training.data.batches import read_groups, teacher_view
 from baker.training.model.student import Student
 from baker.types import Trajectory
 
 TEACHER_BYTES = 1 << 30
-"""Most that is kept of the teacher's hidden states: of an 8B model, those of five layers of 26,000 response tokens."""
+"""Limit on the hidden states that are kept: for an 8B model, those of five layers for 26,000 response tokens."""
 
 
 class TeacherStates:
     def __init__(self, student: Student, rows: Sequence[Trajectory], layers: Sequence[int] = ()) -> None:
         """Args:
-        rows: all that will be asked for, in the order in which they first are, so that none is computed long before;
-            one may stand there more than once. Which ones are read together moves the last bits, so it is the order of
-            a training's first pass, also where that goes on later.
-        layers: whose states are kept beside the last.
+        rows: all rows that will be requested, in the order of the first requests, so that none is computed long before
+            it is needed; rows may repeat. Which rows are computed together changes the last bits, so a training that
+            is continued passes the order of its first epoch too.
+        layers: layers whose inputs are kept beside the last states.
         """
         self._student, self._layers = student, layers
         distinct = list({id(row): row for row in rows}.values())
         self._group_of: dict[int, list[Trajectory]] = {}
-        left = iter(distinct)
-        for taught in read_together([as_taught(row) for row in distinct]):
-            group = list(islice(left, len(taught)))
+        remaining = iter(distinct)
+        for views in read_groups([teacher_view(row) for row in distinct]):
+            group = list(islice(remaining, len(views)))
             self._group_of |= {id(row): group for row in group}
         self._states: dict[int, Tensor] = {}
 
     @staticmethod
     def fit(student: Student, rows: Sequence[Trajectory], layers: Sequence[int] = ()) -> bool:
-        """Whether the model's logits are made of hidden states alone, and those of `rows` may be kept."""
+        """Whether the model's head is plain, and the states of `rows` are within the limit."""
         states = sum(len(row.response_ids) for row in rows) * (len(layers) + 1)
         return student.state_bytes is not None and states * student.state_bytes <= TEACHER_BYTES
 
     def of(self, rows: Sequence[Trajectory]) -> Tensor:
-        """(N, L, D): those that predict the response tokens of `rows`, in the model's own type, where it computes."""
+        """The states that predict the response tokens of `rows`, (N, L, D), in the model's type and on its device."""
         for row in rows:
             if id(row) not in self._states:
                 group = self._group_of[id(row)]

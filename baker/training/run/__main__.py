@@ -14,9 +14,9 @@ if __name__ == "__main__":
     # Ctrl-C in the terminal is for the service, which ends this process in its own time.
     if os.getpgrp() != os.getpid():
         os.setpgrp()
-    from baker.training.devices import openmp  # imports no torch, which reads what `prepare` sets
+    from baker.training.devices import openmp  # imports no torch, which reads what `set_spin_count` sets
 
-    openmp.prepare()
+    openmp.set_spin_count()
 
 import argparse
 import signal
@@ -35,7 +35,7 @@ from baker.training import events
 from baker.training.devices import openmp
 from baker.training.devices.ranks import is_alone, is_first, joined
 from baker.training.events import Emit
-from baker.training.run.loop import Stopped
+from baker.training.run.run_context import Stopped
 from baker.training.run.train import train
 from baker.training.spec import TrainSpec
 
@@ -53,7 +53,7 @@ def main(arguments: list[str], is_stopping: Callable[[], bool] = lambda: False) 
         threading.Thread(target=_end_with_parent, daemon=True).start()
     emit = _take_stdout()
     try:
-        with joined() as ranks, openmp.considerate():
+        with joined() as ranks, openmp.sleep_when_contended():
             train(_read_spec(options.spec), emit if ranks.is_first else _ignore, is_stopping, ranks)
     except Stopped:
         _end_by_sigterm()

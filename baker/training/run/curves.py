@@ -1,7 +1,6 @@
-"""The curves of a bake as a picture: loss, held-out divergence and agreement, drift, learning rate and gradient norm
-over the steps.
+"""Draws the curves of a bake: loss, held-out divergence and agreement, drift, learning rate and gradient norm by step.
 
-The only file that imports matplotlib, and only when it draws: that takes a second.
+The only file that imports matplotlib, and only when it draws: the import takes a second.
 """
 
 from pathlib import Path
@@ -12,7 +11,7 @@ from baker.storage.home import PICTURE_SUFFIX
 
 
 def draw(metrics: Path, title: str) -> str | None:
-    """Draw the rows of `metrics` into a PNG beside it. Returns: why it was not, None if it was."""
+    """Draws the rows of `metrics` as a PNG beside it. Returns: the reason if it could not be written, else None."""
     from matplotlib.figure import Figure
 
     rows = read_lines(metrics)
@@ -26,10 +25,10 @@ def draw(metrics: Path, title: str) -> str | None:
     if above.lines:
         above.set_yscale("log")
         above.legend()
-    shares = above.twinx()
-    _plot(shares, rows, "eval_agreement", color="tab:green", marker=".", linewidth=0.5)
-    shares.set_ylabel("agreement on held-out questions", color="tab:green")
-    shares.set_ylim(0, 1)
+    agreement = above.twinx()
+    _plot(agreement, rows, "eval_agreement", color="tab:green", marker=".", linewidth=0.5)
+    agreement.set_ylabel("agreement on held-out questions", color="tab:green")
+    agreement.set_ylim(0, 1)
     _plot(below, rows, "lr", label="learning rate")
     below.set_ylabel("learning rate")
     below.set_xlabel("step")
@@ -45,6 +44,7 @@ def draw(metrics: Path, title: str) -> str | None:
 
 
 def _plot(axes: Any, rows: list[dict[str, Any]], key: str, **style: Any) -> None:
+    """Plots the rows that have `key`. Values of 0 or below are skipped (the loss has a log axis), except `lr`."""
     points = [(row["iter"], row[key]) for row in rows if row.get(key) is not None and (key == "lr" or row[key] > 0)]
     if points:
         axes.plot(*zip(*points, strict=True), **style)

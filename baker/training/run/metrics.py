@@ -1,6 +1,6 @@
-"""The metrics rows of a bake: a JSONL file, and Weights & Biases where the client asks and the operator allows.
+"""The metrics rows of a bake: a JSONL file, and Weights & Biases if the client asks for it and the operator allows it.
 
-The only file that imports wandb, which is an optional extra: nothing that goes wrong with it ends a bake.
+The only file that imports wandb, which is an optional extra: no failure in it ends a bake.
 """
 
 import uuid
@@ -15,11 +15,11 @@ from baker.config.bake import BakeConfig
 from baker.storage.files import append_lines, read_lines, repair_lines, write_bytes
 
 WANDB_SECONDS = 60
-"""Longest wait for its servers, at the start and at the end: a bake takes minutes."""
+"""Longest wait for its servers, at the start and again at the end: a bake takes minutes."""
 
 
 class Metrics:
-    """Where rows go. Each has `iter`, the optimizer steps so far, which never falls."""
+    """Receives the rows. Each has `iter`, the number of optimizer steps so far, which never falls."""
 
     def __init__(
         self,
@@ -30,18 +30,18 @@ class Metrics:
     ) -> None:
         """
         Args:
-            path: None: nothing is written, since another process does.
-            run: of Weights & Biases; it ends when this is left.
-            rows: that a training has behind it which goes on here. What `path` holds beyond them, it had written
-                before it was interrupted: those rows come again, and are read over.
-            on_trouble: told, once, that rows can't be written; they wait for a better time.
+            path: the file; None: nothing is written, since another process does.
+            run: of Weights & Biases; it is finished on exit.
+            rows: number of rows that a continued training had written when its state was kept. Later rows in the file
+                were written before the interruption: they are computed again, and skipped.
+            on_trouble: called once when rows can't be written; they are held back until they can be.
         """
         self._path = path
         self._run = run
         self.rows = rows
-        """So many, the file's and those that wait for it."""
-        self.costs: dict[str, float] = {}
-        """What a row of a step says besides: see `keeper.py`."""
+        """Number of rows so far, those that are held back included."""
+        self._state_cost: dict[str, float] = {}
+        """Fields of a step's row: what writing the training state costs."""
         self._written = 0 if path is None else _whole_lines(path)
         self._waiting: list[dict[str, Any]] = []
         self._on_trouble = on_trouble
@@ -59,7 +59,7 @@ class Metrics:
     def add(self, row: dict[str, Any]) -> None:
         self.rows += 1
         if self._path is None or self.rows <= self._written:
-            return
+            return  # written by another process, or before an interruption
         if self._run is not None:
             self._run.log(row, step=row["iter"])
         self._waiting.append(row)
@@ -70,8 +70,16 @@ class Metrics:
                 self._on_trouble(f"metrics rows can't be written ({error.strerror}): they are held back until they can")
             self._is_held_back = True
 
+    def add_step(self, row: dict[str, Any]) -> None:
+        """Adds the row of an optimizer step, with the latest cost of the training state."""
+        self.add(row | self._state_cost)
+
+    def set_state_cost(self, milliseconds: float, share: float) -> None:
+        """Args: milliseconds: time to write the last state. share: of the training time, for all states so far."""
+        self._state_cost = {"state_ms": milliseconds, "state_share": share}
+
     def flush(self) -> None:
-        """Raises: OSError while rows can't be written; they are tried again with the next one."""
+        """Raises: OSError if rows can't be written; they are tried again with the next one."""
         if self._path is None or not self._waiting:
             return
         try:
@@ -86,35 +94,35 @@ class Metrics:
 
 
 def _whole_lines(path: Path) -> int:
-    """So many lines the file has, without a torn last one, which is cut off."""
+    """Number of lines in the file, after an incomplete last line was cut off."""
     repair_lines(path)
     return len(read_lines(path))
 
 
 class Run(NamedTuple):
     run: Any
-    """None: rows go to the file alone."""
+    """Run of Weights & Biases; None: rows go only to the file."""
     warning: str | None
-    """Why so, if a run was asked for."""
+    """Reason why there is no run, if the config asks for one."""
 
 
 def wandb_run(config: BakeConfig, *, is_allowed: bool, name: str, folder: Path) -> Run:
-    """Begin the run that `config.wandb` asks for.
+    """Starts the run that `config.wandb` asks for. A failure is a warning, never an error.
 
     Args:
-        name: of the bake, for a run that the config gives no name.
-        folder: for the run's own files and its id, and for its rows if the service works offline (WANDB_MODE).
-            Where it has an id already, that run goes on.
+        name: name of the bake, used if the config names neither the run nor its label.
+        folder: folder of the run's own files and its id, and of its rows if the service works offline (WANDB_MODE).
+            If it holds an id, that run is continued.
     """
     wanted = config.wandb
     if not wanted.enable:
         return Run(None, None)
     if not is_allowed:
-        return Run(None, "wandb.enable has no effect: this service is not started with --wandb on")
+        return Run(None, "wandb.enable has no effect: this service was not started with --wandb on")
     try:
         import wandb
     except ImportError:
-        return Run(None, "wandb.enable has no effect: the service lacks its package, pip install 'wandb>=0.31'")
+        return Run(None, "wandb.enable has no effect: its package is not installed (pip install 'wandb>=0.31')")
     try:
         run = wandb.init(
             project=wanted.project,
@@ -127,13 +135,13 @@ def wandb_run(config: BakeConfig, *, is_allowed: bool, name: str, folder: Path) 
             resume="allow",
             settings=wandb.Settings(console="off", init_timeout=WANDB_SECONDS, finish_timeout=WANDB_SECONDS),
         )
-    except Exception as error:  # its own family, the network's, its settings': the bake goes on without
+    except Exception as error:  # wandb's own, of the network, of its settings: the bake continues without it
         return Run(None, f"wandb.enable has no effect: {type(error).__name__}: {error}")
     return Run(run, None)
 
 
 def _run_id(file: Path) -> str:
-    """The same for all that a bake's training takes."""
+    """The same for all processes and attempts of a bake's training."""
     if not file.exists():
         write_bytes(file, uuid.uuid4().hex.encode())
     return file.read_text()

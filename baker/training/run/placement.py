@@ -1,9 +1,8 @@
-"""Where a bake's model lies, decided before it is loaded: on the one device, on each of several, or in parts on all of
-them; and what is kept there.
+"""Chooses the memory layout of a training before anything is loaded: where the base model is, and what is kept there.
 
-`deepspeed.zero_optimization.stage` says how several devices share (0: a copy each, 3: parts); a base model that does
-not fit one of them is parted whatever it says. Of the ways that fit into the memory there is, the fastest is taken; if
-none does, the engine may be put to sleep, or else the training is refused with the numbers.
+`deepspeed.zero_optimization.stage` says how several devices share the base (0: a copy on each, 3: a part on each); a
+base that does not fit one device is sharded in any case. Of the layouts that fit the free memory, the fastest is
+chosen. If none does, the training asks for the engine to sleep, or is refused with the numbers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from baker.errors import NeedsRoomError, StageError
 from baker.free_memory import free_bytes
 from baker.status import MemoryPlan, MemoryWay
 from baker.training import events
-from baker.training.data.batches import as_taught, length_of
+from baker.training.data.batches import length_of, teacher_view
 from baker.training.devices.ranks import Ranks
 from baker.training.events import Emit
 from baker.training.model.base import dtype_of
@@ -29,172 +28,166 @@ from baker.types import Trajectory
 
 
 class Layout(NamedTuple):
-    in_parts: bool
+    is_sharded: bool
+    """Whether each device holds a part of the base's weights, not a copy."""
     recomputes: bool
-    """Whether activations are computed again."""
-    at_once: int
-    """Trajectories of a forward pass, at most."""
+    """Whether activations are computed again in the backward pass instead of kept."""
+    most_rows: int
+    """Largest number of trajectories in a forward pass."""
     is_lent: bool = False
-    """Whether the weights are the engine's."""
+    """Whether the base's weights are the engine's own."""
 
 
-class Room(NamedTuple):
-    """Bytes that each process may still take."""
+class FreeMemory(NamedTuple):
+    """Bytes that each process can still allocate."""
 
-    free: int
-    asleep: int
-    """If the engine slept."""
-
-
-def _choose(
-    spec: TrainSpec,
-    rows: Sequence[Trajectory],
-    device: torch.device,
-    ranks: Ranks,
-    emit: Emit,
-    at_once: int | None = None,
-    *,
-    is_lent: bool = False,
-) -> Layout:
-    """The fastest layout that fits; says so. Args: is_lent: whether the weights are the engine's.
-
-    Raises: NeedsRoomError; StageError.
-    """
-    for warning in _warnings(spec, ranks):
-        emit(events.Warned(warning))
-    layouts = [layout._replace(is_lent=is_lent) for layout in _layouts(spec, ranks, at_once)]
-    room = _room(spec, device, ranks)
-    try:
-        needs = [_need(spec, rows, device, ranks, layout) for layout in layouts]
-    except StageError:  # its config does not tell its shape: it is tried as it is
-        return layouts[0]
-    if room is None:
-        _plan(spec, ranks, layouts[0], needs[0], None, MemoryWay.BESIDE, emit)
-        return layouts[0]
-    here = MemoryWay.ASLEEP if spec.is_engine_asleep else MemoryWay.BESIDE
-    for way, bytes_free in ((here, room.free), (MemoryWay.ASLEEP, room.asleep)):
-        for layout, need in zip(layouts, needs, strict=True):
-            if not ranks.all(need.to_take <= bytes_free):  # machines may compute in other types
-                continue
-            _plan(spec, ranks, layout, need, room.free, way, emit)
-            if way is not here:
-                raise NeedsRoomError(f"{_numbers(need, room)}: it fits while the engine sleeps")
-            if layout != layouts[0]:
-                emit(events.Warned(f"{_numbers(needs[0], room)}: {_done_instead(layouts[0], layout, ranks)}"))
-            return layout
-    least = min(needs, key=lambda need: need.to_take)
-    _plan(spec, ranks, layouts[needs.index(least)], least, room.free, MemoryWay.REFUSED, emit)
-    raise StageError(f"{_numbers(least, room)}: {_advice(spec, ranks)}")
+    now: int
+    while_engine_sleeps: int
 
 
-def _layouts(spec: TrainSpec, ranks: Ranks, most: int | None) -> Iterator[Layout]:
-    """Those that the config allows, the fastest first; those that compute a step as a whole before those that take its
-    trajectories fewer at a time, which rounds otherwise."""
-    must_part = spec.config.deepspeed.zero_optimization.stage == IN_PARTS
-    at_once = min(most or spec.config.micro_batch_size, spec.config.micro_batch_size, -(-_together(spec) // ranks.size))
-    recomputing = [False] if spec.config.model.disable_activation_checkpoint else [False, True]
-    parting = [False] if ranks.size == 1 else [True] if must_part else [False, True]
-    for layout in (Layout(in_parts, recomputes, at_once) for in_parts in parting for recomputes in recomputing):
-        yield layout
-    while layout.at_once > 1:
-        layout = layout._replace(at_once=layout.at_once // 2)
-        yield layout
+class Placement:
+    """The layouts of one training, and what each of them needs."""
 
+    def __init__(self, spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks) -> None:
+        self._spec, self._rows, self._device, self._ranks = spec, rows, device, ranks
 
-def _warnings(spec: TrainSpec, ranks: Ranks) -> Iterator[str]:
-    stage = spec.config.deepspeed.zero_optimization.stage
-    if stage and ranks.size == 1:
-        yield f"deepspeed.zero_optimization.stage {stage} has no effect: this bake trains on one device"
-    elif stage in (1, 2):
-        yield (
-            f"deepspeed.zero_optimization.stage {stage} is done as 0, a whole copy on each device: beside a frozen "
-            "base, the gradients and the optimizer of an adapter are too small for their parting to save anything"
+    def choose(self, emit: Emit, most_rows: int | None = None, *, is_lent: bool = False) -> Layout:
+        """The fastest layout that fits. Emits the plan and warnings.
+
+        Args:
+            most_rows: largest number of trajectories in a forward pass; None: as the config says.
+            is_lent: whether the base's weights are the engine's own.
+        Raises: NeedsRoomError if it only fits while the engine sleeps; StageError if it does not fit.
+        """
+        for warning in self._config_warnings():
+            emit(events.Warned(warning))
+        layouts = [layout._replace(is_lent=is_lent) for layout in self._allowed_layouts(most_rows)]
+        free = self.free_memory()
+        try:
+            needs = [self._need(layout) for layout in layouts]
+        except StageError:  # the model's config lacks its shape: nothing can be estimated, so the fastest is tried
+            return layouts[0]
+        if free is None:
+            self._emit_plan(emit, layouts[0], needs[0], None, MemoryWay.BESIDE)
+            return layouts[0]
+        way_now = MemoryWay.ASLEEP if self._spec.is_engine_asleep else MemoryWay.BESIDE
+        for way, bytes_free in ((way_now, free.now), (MemoryWay.ASLEEP, free.while_engine_sleeps)):
+            for layout, need in zip(layouts, needs, strict=True):
+                if not self._ranks.all(need.to_allocate <= bytes_free):  # machines may compute in different types
+                    continue
+                self._emit_plan(emit, layout, need, free.now, way)
+                if way is not way_now:
+                    raise NeedsRoomError(f"{_need_and_free(need, free)}: it fits while the engine sleeps")
+                if layout != layouts[0]:
+                    emit(events.Warned(f"{_need_and_free(needs[0], free)}: {self._consequences(layouts[0], layout)}"))
+                return layout
+        least = min(needs, key=lambda need: need.to_allocate)
+        self._emit_plan(emit, layouts[needs.index(least)], least, free.now, MemoryWay.REFUSED)
+        raise StageError(f"{_need_and_free(least, free)}: {self._advice()}")
+
+    def free_memory(self) -> FreeMemory | None:
+        """The smallest free memory of all devices; None where the system does not report it."""
+        if self._device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(self._device)
+            while_engine_sleeps = min(total, free + int(self._spec.engine_share * total))
+            return FreeMemory(int(self._ranks.least(free)), int(self._ranks.least(while_engine_sleeps)))
+        free = free_bytes()
+        if free is None:
+            return None
+        per_process = int(self._ranks.least(free // self._ranks.here))
+        return FreeMemory(per_process, per_process)  # an engine on a CPU frees nothing when it sleeps
+
+    def _allowed_layouts(self, most_rows: int | None) -> Iterator[Layout]:
+        """The layouts that the config allows, the fastest first. Those that compute fewer trajectories at a time come
+        last, because they round differently."""
+        config, size = self._spec.config, self._ranks.size
+        must_shard = config.deepspeed.zero_optimization.stage == IN_PARTS
+        rows_per_device = -(-self._rows_per_step // size)
+        most_rows = min(most_rows or config.micro_batch_size, config.micro_batch_size, rows_per_device)
+        recomputing = [False] if config.model.disable_activation_checkpoint else [False, True]
+        sharding = [False] if size == 1 else [True] if must_shard else [False, True]
+        for layout in (
+            Layout(is_sharded, recomputes, most_rows) for is_sharded in sharding for recomputes in recomputing
+        ):
+            yield layout
+        while layout.most_rows > 1:
+            layout = layout._replace(most_rows=layout.most_rows // 2)
+            yield layout
+
+    def _need(self, layout: Layout) -> Need:
+        """The need of one process. Raises: StageError if the base model's config lacks its shape."""
+        config = self._spec.config
+        need = memory.estimate(
+            memory.read_shape(Path(self._spec.base_model)),
+            msgspec.structs.replace(config, micro_batch_size=layout.most_rows),
+            [length_of(row) for row in self._rows],
+            dtype=str(dtype_of(self._device, config.model.torch_dtype)).removeprefix("torch."),
+            device=self._device.type,
+            recomputes=layout.recomputes,
+            keeps_teacher=not layout.is_sharded,
+            teacher_lengths=[length_of(teacher_view(row)) for row in self._rows],
         )
-    if (together := _together(spec)) < ranks.size:
-        yield (
-            f"{ranks.size} devices share steps of {together} trajectories, so {ranks.size - together} of them wait: "
-            "a higher micro_batch_size gives them work"
-        )
+        parts = self._ranks.size if layout.is_sharded else 1
+        return need._replace(weights=0 if layout.is_lent else need.weights // parts, adapter=need.adapter // parts)
 
+    @property
+    def _rows_per_step(self) -> int:
+        """Number of trajectories of an optimizer step."""
+        return self._spec.config.micro_batch_size * self._spec.config.gradient_accumulation_steps
 
-def _together(spec: TrainSpec) -> int:
-    """Trajectories of a step."""
-    return spec.config.micro_batch_size * spec.config.gradient_accumulation_steps
-
-
-def _need(spec: TrainSpec, rows: Sequence[Trajectory], device: torch.device, ranks: Ranks, layout: Layout) -> Need:
-    """Of one process. Raises: StageError if the base model's config does not tell its shape."""
-    config = spec.config
-    need = memory.estimate(
-        memory.read_shape(Path(spec.base_model)),
-        msgspec.structs.replace(config, micro_batch_size=layout.at_once),
-        [length_of(row) for row in rows],
-        dtype=str(dtype_of(device, config.model.torch_dtype)).removeprefix("torch."),
-        device=device.type,
-        recomputes=layout.recomputes,
-        keeps_teacher=not layout.in_parts,
-        taught=[length_of(as_taught(row)) for row in rows],
-    )
-    parts = ranks.size if layout.in_parts else 1
-    return need._replace(weights=0 if layout.is_lent else need.weights // parts, adapter=need.adapter // parts)
-
-
-def _room(spec: TrainSpec, device: torch.device, ranks: Ranks) -> Room | None:
-    """On the device that has the least; None where nobody knows."""
-    if device.type == "cuda":
-        free, whole = torch.cuda.mem_get_info(device)
-        asleep = min(whole, free + int(spec.engine_share * whole))
-        return Room(int(ranks.least(free)), int(ranks.least(asleep)))
-    free = free_bytes()
-    if free is None:
-        return None
-    each = int(ranks.least(free // ranks.here))
-    return Room(each, each)  # an engine on a CPU frees nothing in its sleep
-
-
-def _plan(
-    spec: TrainSpec, ranks: Ranks, layout: Layout, need: Need, free: int | None, way: MemoryWay, emit: Emit
-) -> None:
-    emit(
-        events.Planned(
-            MemoryPlan(
-                way=way,
-                needed=need._asdict(),
-                total=need.total,
-                free=free,
-                devices=ranks.size,
-                in_parts=layout.in_parts,
-                recomputes=layout.recomputes,
-                is_lent=layout.is_lent,
+    def _config_warnings(self) -> Iterator[str]:
+        stage, size = self._spec.config.deepspeed.zero_optimization.stage, self._ranks.size
+        if stage and size == 1:
+            yield f"deepspeed.zero_optimization.stage {stage} has no effect: this bake trains on one device"
+        elif stage in (1, 2):
+            yield (
+                f"deepspeed.zero_optimization.stage {stage} has the effect of 0, a full copy on each device: beside a "
+                "frozen base, an adapter's gradients and optimizer are too small for sharding them to save memory"
             )
+        if (rows := self._rows_per_step) < size:
+            yield (
+                f"{size} devices share steps of {rows} trajectories, so {size - rows} of them wait: "
+                "raise micro_batch_size to use them"
+            )
+
+    def _emit_plan(self, emit: Emit, layout: Layout, need: Need, free: int | None, way: MemoryWay) -> None:
+        plan = MemoryPlan(
+            way=way,
+            needed=need._asdict(),
+            total=need.total,
+            free=free,
+            devices=self._ranks.size,
+            in_parts=layout.is_sharded,
+            recomputes=layout.recomputes,
+            is_lent=layout.is_lent,
         )
-    )
+        emit(events.Planned(plan))
+
+    def _consequences(self, fastest: Layout, chosen: Layout) -> str:
+        """What differs from the fastest layout, as a sentence for the user."""
+        differences = []
+        if chosen.is_sharded and not fastest.is_sharded:
+            differences.append(
+                f"the base model is sharded over the {self._ranks.size} devices, as with "
+                f"deepspeed.zero_optimization.stage {IN_PARTS}"
+            )
+        if chosen.recomputes:
+            differences.append("activations are computed again, which takes a third longer")
+        if chosen.most_rows < fastest.most_rows:
+            differences.append(f"only {chosen.most_rows} of a step's trajectories are computed at a time")
+        return "; ".join(differences)
+
+    def _advice(self) -> str:
+        config = self._spec.config
+        ways = ["lower data.max_length"]
+        if config.data.has_full_teacher:
+            ways.append("shorten the teacher's prompt")
+        if config.model.disable_activation_checkpoint:
+            ways.append("set model.disable_activation_checkpoint to false")
+        if self._ranks.size == 1 and torch.cuda.device_count() > 1:
+            ways.append(f"set deepspeed.zero_optimization.stage {IN_PARTS} to shard the weights over the GPUs")
+        return ", ".join([*ways, "or give it more memory"])
 
 
-def _numbers(need: Need, room: Room) -> str:
-    return f"training needs {need}, and {room.free / MIB:,.0f} MiB are free"
-
-
-def _done_instead(first: Layout, taken: Layout, ranks: Ranks) -> str:
-    said = []
-    if taken.in_parts and not first.in_parts:
-        said.append(
-            f"the base model is parted among the {ranks.size} devices, as deepspeed.zero_optimization.stage "
-            f"{IN_PARTS} does"
-        )
-    if taken.recomputes:
-        said.append("activations are computed again, which takes a third longer")
-    if taken.at_once < first.at_once:
-        said.append(f"of a step's trajectories, {taken.at_once} are computed at a time")
-    return "; ".join(said)
-
-
-def _advice(spec: TrainSpec, ranks: Ranks) -> str:
-    ways = ["lower data.max_length"]
-    if spec.config.data.has_full_teacher:
-        ways.append("shorten the teacher's prompt")
-    if spec.config.model.disable_activation_checkpoint:
-        ways.append("allow model.disable_activation_checkpoint: false")
-    if ranks.size == 1 and torch.cuda.device_count() > 1:
-        ways.append(f"set deepspeed.zero_optimization.stage {IN_PARTS} to part the weights among the GPUs")
-    return ", ".join([*ways, "or give it more memory"])
+def _need_and_free(need: Need, free: FreeMemory) -> str:
+    return f"training needs {need}, and {free.now / MIB:,.0f} MiB are free"

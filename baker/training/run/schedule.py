@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a training."""
+"""The learning rate schedule of a training."""
 
 import math
 
@@ -6,7 +6,7 @@ from baker.config.optimizer import SchedulerConfig
 
 
 def schedule(config: SchedulerConfig, step: int, total_steps: int) -> float:
-    """The share of the learning rate at `step` (1 is the first): a linear warmup, then as `config.curve` says."""
+    """The factor on the learning rate at `step`, from 1: a linear warmup, then `config.curve`."""
     warmup = min(config.warmup_steps, total_steps - 1)
     if step <= warmup:
         return step / (warmup + 1)

@@ -20,11 +20,12 @@ from baker.training import state as training_state
 from baker.training.devices.ranks import ALONE, Ranks
 from baker.training.events import Emit
 from baker.training.run import curves
-from baker.training.run.builder import compile_if_worth, load
+from baker.training.run.builder import build_student, compile_if_worthwhile
 from baker.training.run.checkpoint_writer import CheckpointWriter, is_due
-from baker.training.run.loop import Loop, Stopped
+from baker.training.run.loop import Loop
 from baker.training.run.metrics import Metrics, wandb_run
 from baker.training.run.rows import check_vocabulary, read_data
+from baker.training.run.run_context import RunContext, Stopped
 from baker.training.run.state_writer import StateWriter
 from baker.training.run.verdict import judge
 from baker.training.spec import TrainSpec
@@ -48,37 +49,26 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
     rows, held_out = read_data(spec, emit)
     neutral = [load_trajectory(Path(name)) for name in spec.neutral]
     pinned = [*chain.from_iterable(held_out.values())] or rows
-    student, attached = load(spec, rows, ranks, emit, None if state is None else state.standing.at_once)
+    student, attached = build_student(spec, rows, ranks, emit, None if state is None else state.standing.at_once)
     check_vocabulary([*rows, *pinned, *neutral], student.vocabulary)
-    compile_if_worth(spec, student, rows, emit)
+    compile_if_worthwhile(spec, student, rows, emit)
     with _metrics(spec, 0 if state is None else state.standing.rows, ranks, emit) as metrics:
         has_parent = spec.parent_adapter is not None
-        loop = Loop(
-            student,
-            config,
-            rows,
-            held_out,
-            metrics,
-            emit,
-            is_stopping,
-            neutral,
-            has_parent=has_parent,
-            part=spec.round,
-            ranks=ranks,
-        )
+        context = RunContext(config, metrics, emit, ranks, is_stopping, spec.round, has_parent)
+        loop = Loop(student, rows, context, held_out, neutral)
         writer = CheckpointWriter(attached, student, Path(spec.output), spec.base_model_name, pinned, ranks)
         held_out_rows = sum(map(len, held_out.values()))
-        emit(events.Started(loop.total_steps, len(rows), held_out_rows, sum(p.numel() for p in loop.parameters)))
+        emit(events.Started(loop.plan.total_steps, len(rows), held_out_rows, sum(p.numel() for p in loop.parameters)))
         if state is not None:
             loop.restore(state)
-            emit(events.LossUpdated(loop.loss))
+            emit(events.LossUpdated(loop.history.loss))
             emit(events.Resumed(loop.step))
             for saved in writer.written():
                 emit(saved)
-        _run(loop, spec, writer, StateWriter(spec, loop, metrics, emit, ranks), emit)
+        _run(loop, spec, writer, StateWriter(spec, loop, context), emit)
     if ranks.is_first and spec.draws_curves and (warning := curves.draw(Path(spec.metrics), spec.name)):
         emit(events.Warned(warning))
-    emit(events.Done(loop.loss, time.monotonic() - begin))
+    emit(events.Done(loop.history.loss, time.monotonic() - begin))
 
 
 def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, state_writer: StateWriter, emit: Emit) -> None:
@@ -86,21 +76,21 @@ def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, state_writer: St
     configs, first_step = spec.config.checkpoint, spec.round.first_step
     try:
         for step in loop.steps():
-            if step < loop.last_step and is_due(configs, step, loop.steps_per_epoch, first_step):
+            if step < loop.last_step and is_due(configs, step, loop.plan.steps_per_epoch, first_step):
                 _write_on_the_way(writer, state_writer, step, emit)
             state_writer.keep_if_due()
     except Stopped:
         state_writer.keep()
         raise
     # The loss on other answers has another height, so those of rounds are not compared with the first ones.
-    warning = judge(loop.losses[: spec.round.taught_steps or None], loop.evaluations)
-    if not loop.is_last_round:
+    warning = judge(loop.history.losses[: spec.round.taught_steps or None], loop.history.evaluations)
+    if not loop.plan.is_last_round:
         _hand_over(loop.last_step, writer, state_writer, emit)
         return
     if warning:
         emit(events.Warned(warning))
     try:
-        emit(writer.write(loop.total_steps, is_last=True))
+        emit(writer.write(loop.plan.total_steps, is_last=True))
     except OSError:
         state_writer.keep()  # what was trained need not be trained again
         raise

@@ -29,18 +29,18 @@ def two_threads() -> None:
 
 
 def test_a_crowd_holds_more_threads_than_cpus_until_it_leaves(two_threads: None) -> None:
-    before, crowd = pool(), openmp.Crowd()
-    crowd.gather()
-    crowd.gather()
+    before, crowd = pool(), openmp.IdleTeams()
+    crowd.start()
+    crowd.start()
     assert pool() - before >= len(os.sched_getaffinity(0)), "with the two that compute, more than there are CPUs"
-    crowd.leave()
+    crowd.stop()
     deadline = time.monotonic() + WAIT_SECONDS
     while pool() > before and time.monotonic() < deadline:  # the last ones of a team end by themselves
         time.sleep(0.01)
     assert pool() == before
-    crowd.gather()
+    crowd.start()
     assert pool() > before
-    crowd.leave()
+    crowd.stop()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_the_operator_has_set_stays(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    openmp.prepare()
+    openmp.set_spin_count()
     assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
@@ -70,7 +70,7 @@ def test_the_settings_come_before_torch() -> None:
 
 def test_threads_sleep_while_the_cores_are_wanted_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watch's own decisions, on what Linux would say."""
-    monkeypatch.setattr(openmp, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(openmp, "CHECK_SECONDS", 0.001)
     waited, crowded = [0.0], threading.Event()
     log: list[str] = []
 
@@ -79,10 +79,10 @@ def test_threads_sleep_while_the_cores_are_wanted_and_no_longer(monkeypatch: pyt
         return waited[0]
 
     gathered, left = threading.Event(), threading.Event()
-    monkeypatch.setattr(openmp, "seconds_waited", seconds_waited)
-    monkeypatch.setattr(openmp.Crowd, "gather", lambda self: (log.append("gather"), gathered.set()))
-    monkeypatch.setattr(openmp.Crowd, "leave", lambda self: (log.append("leave"), left.set()))
-    with openmp.considerate():
+    monkeypatch.setattr(openmp, "core_wait_seconds", seconds_waited)
+    monkeypatch.setattr(openmp.IdleTeams, "start", lambda self: (log.append("gather"), gathered.set()))
+    monkeypatch.setattr(openmp.IdleTeams, "stop", lambda self: (log.append("leave"), left.set()))
+    with openmp.sleep_when_contended():
         assert left.wait(WAIT_SECONDS) and not gathered.is_set(), "free cores are left at once"
         left.clear()
         crowded.set()
@@ -90,19 +90,19 @@ def test_threads_sleep_while_the_cores_are_wanted_and_no_longer(monkeypatch: pyt
         crowded.clear()
         assert left.wait(WAIT_SECONDS)
     assert log[-1] == "leave", "nothing idle is left behind"
-    assert not any(thread.name == "waiting" for thread in threading.enumerate())
+    assert not any(thread.name == "contention" for thread in threading.enumerate())
 
 
 def test_linux_tells_how_long_threads_wait_for_a_core() -> None:
-    before = openmp.seconds_waited()
+    before = openmp.core_wait_seconds()
     work = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * len(os.sched_getaffinity(0)))
     ]
     try:
         deadline = time.monotonic() + WAIT_SECONDS
-        while openmp.seconds_waited() < before + 0.05 and time.monotonic() < deadline:
+        while openmp.core_wait_seconds() < before + 0.05 and time.monotonic() < deadline:
             sum(range(10_000))  # this process computes, and is kept waiting
-        assert openmp.seconds_waited() >= before + 0.05
+        assert openmp.core_wait_seconds() >= before + 0.05
     finally:
         for process in work:
             process.kill()

@@ -9,14 +9,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from baker.training.data.batches import make_batch
-from baker.training.devices.parallel import WHOLE, Parallel, like, replicated, sharded, whole
+from baker.training.devices.parallel import ONE_DEVICE, Parallel, distribute_like, full_tensor, replicated, sharded
 from baker.training.devices.ranks import Ranks
 from baker.training.model import lora
 from baker.training.model.student import Student
 from tests.baker.tiny import make_model, make_trajectories
 
 CPU = torch.device("cpu")
-SPREADS: dict[str, Callable[..., Parallel]] = {
+LAYOUTS: dict[str, Callable[..., Parallel]] = {
     "replicated": lambda model: replicated(model, Ranks()),
     "sharded": lambda model: sharded(model, CPU, Ranks()),
 }
@@ -45,18 +45,18 @@ def gradients(
         student.recompute_activations()
     student.model.train()
     for rows in (make_trajectories(3, seed=1), make_trajectories(3, seed=2)):
-        with student.parallel.unsynced():
+        with student.parallel.no_sync():
             student.divergence(make_batch(rows, has_teacher=has_teacher)).backward()
     student.divergence(make_batch(make_trajectories(2), has_teacher=has_teacher)).backward()
-    return student, [whole(p.grad) for p in model.parameters() if p.requires_grad]
+    return student, [full_tensor(p.grad) for p in model.parameters() if p.requires_grad]
 
 
-@pytest.mark.parametrize("kind", SPREADS)
+@pytest.mark.parametrize("kind", LAYOUTS)
 @pytest.mark.parametrize(("recomputes", "has_teacher"), [(False, False), (True, True)])
 def test_packed_lines_and_the_head_s_own_loss_work_in_it(kind: str, recomputes: bool, has_teacher: bool) -> None:
-    student, found = gradients(SPREADS[kind], recomputes=recomputes, has_teacher=has_teacher)
+    student, found = gradients(LAYOUTS[kind], recomputes=recomputes, has_teacher=has_teacher)
     assert student.is_packed and student._has_plain_head
-    alone, expected = gradients(lambda model: WHOLE, has_teacher=has_teacher)
+    alone, expected = gradients(lambda model: ONE_DEVICE, has_teacher=has_teacher)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
     batch = make_batch(make_trajectories(4))
@@ -72,5 +72,5 @@ def test_a_parted_adapter_is_put_together_as_it_was() -> None:
     after = lora.weights_of(attached.model)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     parameter = next(p for p in model.parameters() if p.requires_grad)
-    assert type(like(torch.ones(parameter.shape), parameter)) is type(parameter.data)
-    assert torch.equal(whole(like(whole(parameter), parameter)), whole(parameter))
+    assert type(distribute_like(torch.ones(parameter.shape), parameter)) is type(parameter.data)
+    assert torch.equal(full_tensor(distribute_like(full_tensor(parameter), parameter)), full_tensor(parameter))

@@ -62,14 +62,14 @@ def test_the_need_grows_with_what_it_is_made_of(tmp_path: Path) -> None:
     assert estimate(shape, full, [10, 20, 30]).activations == need.activations + 60 * 5 * 32 * 2
     assert estimate(shape, full, [10, 20, 30], device="cuda").activations == need.activations + 60 * 5 * 32 * 2
     assert estimate(shape, full, [10, 20, 30], keeps_teacher=False) == estimate(shape, config, [10, 20, 30])
-    long = estimate(shape, full, [10, 20, 30], taught=[5000, 10])
+    long = estimate(shape, full, [10, 20, 30], teacher_lengths=[5000, 10])
     assert (
         long.activations - estimate(shape, full, [10, 20, 30]).activations == 5010 * token_of_reading - need.activations
     )
-    several = estimate(shape, full, [10, 20, 30], taught=[900] * 9)
+    several = estimate(shape, full, [10, 20, 30], teacher_lengths=[900] * 9)
     assert several.activations - long.activations == (4096 - 5010) * token_of_reading, "as many as are read together"
-    assert estimate(shape, config, [10, 20, 30], taught=[5000]) == need, "nobody reads them"
-    in_parts = estimate(shape, full, [10, 20, 30], taught=[5000, 10], keeps_teacher=False)
+    assert estimate(shape, config, [10, 20, 30], teacher_lengths=[5000]) == need, "nobody reads them"
+    in_parts = estimate(shape, full, [10, 20, 30], teacher_lengths=[5000, 10], keeps_teacher=False)
     assert in_parts.activations == 5010 * token_of_reading, "read again in every step"
     evaluated = estimate(shape, config, [60] * 8)
     assert evaluated.activations == 480 * token_of_reading > 2 * 60 * token_bytes(shape, 16, 2, keys=30)
@@ -107,5 +107,5 @@ def mappings() -> Iterator[tuple[int, int, str]]:
 
 
 def test_a_folder_without_a_shape_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="does not tell its shape"):
+    with pytest.raises(StageError, match="lacks its shape"):
         read_shape(tmp_path)
