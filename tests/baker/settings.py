@@ -1,4 +1,4 @@
-"""The settings of a typed config, down to the last."""
+"""Lists all settings of a typed config, nested ones included."""
 
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -7,7 +7,7 @@ import msgspec
 
 
 def settings_of(kind: Any, at: str = "") -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
-    """Every field below `kind` by its path; `[]` stands for an item of a list: `checkpoint[].type`."""
+    """Every field below `kind`, by its path. `[]` marks an item of a list: `checkpoint[].type`."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         for field in msgspec.structs.fields(kind):
             path = f"{at}.{field.name}" if at else field.name

@@ -20,11 +20,11 @@ from baker.model_names import CheckpointRef, at_all_strengths, at_strength, near
         ("repo/bake/٣", None),
     ],
 )
-def test_spellings_of_a_model(name: str, ref: CheckpointRef | None) -> None:
+def test_a_model_name_is_parsed_into_its_parts(name: str, ref: CheckpointRef | None) -> None:
     assert parse_model_name(name) == ref
 
 
-def test_the_nearest_names_are_the_ones_that_were_meant() -> None:
+def test_the_nearest_known_name_comes_first() -> None:
     known = ["org/base", "crew/pirate", "crew/pilot", "crew/pirate/7", "zoo/lion"]
     assert nearest("crew/pirat", known, 1) == ["crew/pirate"]
     assert nearest("org/bas", known, 1) == ["org/base"]
@@ -32,21 +32,21 @@ def test_the_nearest_names_are_the_ones_that_were_meant() -> None:
     assert nearest("x", [], 3) == []
 
 
-def test_few_of_many_names_are_compared() -> None:
-    looked_at = 0
+def test_of_many_names_only_some_are_compared() -> None:
+    read = 0
 
     def names() -> Iterator[str]:
-        nonlocal looked_at
+        nonlocal read
         for number in range(100_000):
-            looked_at += 1
+            read += 1
             yield f"repo/bake{number}"
 
     assert nearest("repo/bake17" + "x" * 10**6, names(), 3)[0] == "repo/bake17"
-    assert looked_at <= 1000
+    assert read <= 1000
 
 
 @pytest.mark.parametrize(
-    ("name", "whole", "strength"),
+    ("name", "model", "strength"),
     [
         ("repo/bake", "repo/bake", 1.0),
         ("repo/bake@0.5", "repo/bake", 0.5),
@@ -57,19 +57,19 @@ def test_few_of_many_names_are_compared() -> None:
         ("repo/bake@0.07", "repo/bake", 0.07),
     ],
 )
-def test_a_strength_is_read_off_the_end_of_a_name(name: str, whole: str, strength: float) -> None:
-    assert split_strength(name) == (whole, strength)
+def test_a_strength_is_split_off_the_end_of_a_name(name: str, model: str, strength: float) -> None:
+    assert split_strength(name) == (model, strength)
 
 
 @pytest.mark.parametrize(
-    "written",
+    "text",
     [
         *("", "2.01", "3", "-0.5", "+1", ".5", "1.", "0.123", "00.5", "1e0", "nan", "inf", "0,5", "half"),
         *(" 1", "1 ", "1\n", "٣", "0.5/120", "0.5@0.5"),
     ],
 )
-def test_what_is_no_strength(written: str) -> None:
-    assert split_strength(f"repo/bake@{written}") == ("repo/bake", None)
+def test_an_invalid_strength_is_none(text: str) -> None:
+    assert split_strength(f"repo/bake@{text}") == ("repo/bake", None)
 
 
 def test_each_strength_has_one_name() -> None:
@@ -80,4 +80,4 @@ def test_each_strength_has_one_name() -> None:
         assert at_strength("repo/bake", strength) == name
         assert split_strength(name) == ("repo/bake", strength)
         assert at_strength("repo/bake", split_strength(f"repo/bake@{strength:.2f}")[1] or 0.0) == name
-    assert names[100] == "repo/bake", "at 1 it is the adapter itself"
+    assert names[100] == "repo/bake", "strength 1 is the adapter itself"

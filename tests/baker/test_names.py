@@ -29,7 +29,7 @@ def test_ordinary_names_are_legal(name: str) -> None:
         ("x" * 129, "at most 128"),
     ],
 )
-def test_other_names_are_refused_with_the_reason(name: str, complaint: str) -> None:
+def test_illegal_names_are_refused_with_the_reason(name: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         check_name(name, "repo")
 

@@ -6,14 +6,14 @@ import pytest
 from baker.status import NEGLIGIBLE_KL, AgreementChange, KLChange, Loss
 
 
-def test_the_summary_of_a_bake_s_steps() -> None:
+def test_steps_give_the_latest_lowest_and_highest_loss() -> None:
     loss = Loss()
     for latest in (3.0, 1.0, 2.0):
         loss = loss.after_step(latest)
     assert loss == Loss(latest_loss=2.0, final_loss=2.0, min_loss=1.0, max_loss=3.0)
 
 
-def test_the_first_evaluation_is_the_state_before_and_the_last_the_state_after() -> None:
+def test_the_first_evaluation_is_before_training_and_the_last_is_after() -> None:
     loss = Loss().after_evaluation(0.5, {"a": 0.8, "b": 0.2})
     assert (loss.eval_kl_before, loss.eval_kl, loss.recovered) == (0.5, 0.5, None)
     loss = loss.after_step(0.3).after_evaluation(0.3, {"a": 0.4, "b": 0.2}).after_evaluation(0.1, {"a": 0.1, "b": 0.1})
@@ -31,7 +31,7 @@ def test_agreement_and_drift_have_a_before_and_an_after() -> None:
     assert (loss.drift_before, loss.drift) == (0.0, 0.125)
 
 
-def test_what_an_older_version_did_not_measure_before_is_not_made_up_after() -> None:
+def test_a_number_that_an_older_version_did_not_measure_before_training_stays_absent() -> None:
     loss = Loss().after_evaluation(0.5, {"a": 0.5}).after_evaluation(0.1, {"a": 0.1}, 0.75, {"a": 0.75})
     loss = loss.after_drift(9, 0.125)
     assert (loss.agreement_before, loss.agreement) == (None, 0.75)
@@ -39,14 +39,14 @@ def test_what_an_older_version_did_not_measure_before_is_not_made_up_after() -> 
 
 
 @pytest.mark.parametrize("before", [0.0, 1e-300, -1e-9, NEGLIGIBLE_KL / 2])
-def test_of_next_to_nothing_no_share_is_recovered(before: float) -> None:
-    """It would be a huge number or none at all, and JSON has no infinity."""
+def test_a_negligible_effect_has_no_recovered_share(before: float) -> None:
+    """The share would be huge or infinite, and JSON has no infinity."""
     loss = Loss().after_evaluation(before, {"pinned": before}).after_evaluation(0.01, {"pinned": 0.01})
     assert loss.recovered is None
-    found = msgspec.json.decode(msgspec.json.encode(loss))
-    assert found == {
+    decoded = msgspec.json.decode(msgspec.json.encode(loss))
+    assert decoded == {
         "eval_kl_before": before,
         "eval_kl": 0.01,
         "eval_kl_by_target": {"pinned": {"before": before, "after": 0.01}},
     }
-    assert all(map(math.isfinite, (found["eval_kl"], found["eval_kl_before"])))
+    assert all(map(math.isfinite, (decoded["eval_kl"], decoded["eval_kl_before"])))

@@ -1,4 +1,4 @@
-"""A random Llama of a few thousand parameters, and trajectories of a teacher for it."""
+"""A random Llama with a few thousand parameters, and trajectories for it."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def save_model(folder: Path, seed: int = 0) -> Path:
 
 
 def make_trajectories(count: int, model: LlamaForCausalLM | None = None, seed: int = 0) -> list[Trajectory]:
-    """What `model` (its own seed's by default) answers to a prompt of four tokens before the question."""
+    """Random questions and responses with the distributions of `model` as teacher; its prompt is four tokens long."""
     model = make_model() if model is None else model
     generator = np.random.default_rng(seed)
     prompt = np.array([7, 11, 13, 17], dtype=np.int32)
@@ -52,6 +52,7 @@ def make_trajectories(count: int, model: LlamaForCausalLM | None = None, seed: i
 def with_teacher(
     model: LlamaForCausalLM, teacher_ids: np.ndarray, student_ids: np.ndarray, response_ids: np.ndarray, stimulus: str
 ) -> Trajectory:
+    """A trajectory with `model`'s TOP likeliest tokens at each position of the response."""
     ids = torch.from_numpy(np.concatenate([teacher_ids, response_ids]).astype(np.int64))[None]
     with torch.no_grad():
         logits = model(input_ids=ids).logits[0, len(teacher_ids) - 1 : -1].float()

@@ -31,7 +31,7 @@ def good(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_good_adapter_of_any_float_type_passes(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_a_valid_adapter_of_any_float_type_passes(tmp_path: Path, dtype: torch.dtype) -> None:
     check_adapter(write(tmp_path, good(dtype)), max_rank=2)
     assert read_adapter_config(tmp_path).scale_of(Q) == 2.0
 
@@ -67,9 +67,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, dtype: torch.dty
         ({"target_modules": "embed_tokens"}, "embed_tokens"),
     ],
 )
-def test_a_configuration_that_would_not_be_served_is_refused(
-    tmp_path: Path, config: dict[str, Any], complaint: str
-) -> None:
+def test_a_configuration_that_is_not_served_is_refused(tmp_path: Path, config: dict[str, Any], complaint: str) -> None:
     with pytest.raises(AdapterError, match=complaint):
         check_adapter(write(tmp_path, **config), max_rank=8)
 
@@ -93,12 +91,12 @@ def test_a_configuration_that_would_not_be_served_is_refused(
         ),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], complaint: str) -> None:
+def test_invalid_tensors_are_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], complaint: str) -> None:
     with pytest.raises(AdapterError, match=complaint):
         check_adapter(write(tmp_path, tensors), max_rank=2)
 
 
-def test_every_cut_of_the_weights_is_refused(tmp_path: Path) -> None:
+def test_weights_cut_at_any_byte_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path) / ADAPTER_WEIGHTS
     whole = path.read_bytes()
     for size in range(len(whole)):
@@ -107,7 +105,7 @@ def test_every_cut_of_the_weights_is_refused(tmp_path: Path) -> None:
             check_adapter(tmp_path, max_rank=2)
 
 
-def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_or_one_of_another_format_is_named(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"adapter_config\.json can't be read: No such file"):
         check_adapter(tmp_path, max_rank=2)
     write(tmp_path)
@@ -122,14 +120,14 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         read_adapter_config(tmp_path)
 
 
-def test_ranks_and_scales_are_read_as_peft_reads_them(tmp_path: Path) -> None:
+def test_rank_and_alpha_patterns_are_applied_as_peft_does(tmp_path: Path) -> None:
     patterns = {"rank_pattern": {"q_proj": 2, "0.mlp.up_proj": 8}, "alpha_pattern": {"layers.0.self_attn.q_proj": 6}}
     config = read_adapter_config(write(tmp_path, r=4, lora_alpha=4, **patterns))
-    found = [
+    ranks_and_scales = [
         (config.rank_of(name), config.scale_of(name))
         for name in ("model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "model.layers.0.mlp.up_proj")
     ]
-    assert found == [(2, 3.0), (2, 2.0), (8, 0.5)]
+    assert ranks_and_scales == [(2, 3.0), (2, 2.0), (8, 0.5)]
     assert read_adapter_config(write(tmp_path, r=4, lora_alpha=6, use_rslora=True)).scale_of("any") == 3.0
 
 
@@ -138,7 +136,7 @@ def test_an_adapter_must_fit_the_base_models_layers(tmp_path: Path) -> None:
     for shape, complaint in (((6, 4), None), ((6, 5), r"shape \[6, 4\], the base model's has \[6, 5\]")):
         base = tmp_path / f"base{shape[1]}"
         base.mkdir()
-        # The type is one that no adapter has.
+        # A type that adapters can't have.
         save_file(
             {"model.layers.0.self_attn.q_proj.weight": torch.ones(shape, dtype=torch.int8)}, base / "m.safetensors"
         )

@@ -20,7 +20,7 @@ BANKS = st.lists(st.integers(0, 9), max_size=6).map(
 )
 
 
-def test_the_file_is_blocks_of_a_category_and_its_questions() -> None:
+def test_a_bank_is_parsed_into_questions_by_category() -> None:
     assert questions_bank.parse(TEXT) == {
         "tea and bread": ["Do you like tea?", "How is bread made?"],
         "rain": ["Is it raining?"],
@@ -36,17 +36,17 @@ def test_a_misplaced_line_is_named(text: str, complaint: str) -> None:
 
 
 @given(BANKS, st.integers())
-def test_every_beginning_of_a_draw_is_balanced_and_the_whole_is_the_bank(bank: dict[str, list[str]], seed: int) -> None:
-    drawn = questions_bank.balanced_order(bank, seed)
-    assert sorted(drawn) == sorted(question for questions in bank.values() for question in questions)
-    assert questions_bank.balanced_order(bank, seed) == drawn
-    for length in range(len(drawn) + 1):
-        taken = Counter(question.split()[0] for question in drawn[:length])
+def test_the_first_n_of_a_draw_are_balanced_and_all_of_it_is_the_bank(bank: dict[str, list[str]], seed: int) -> None:
+    order = questions_bank.balanced_order(bank, seed)
+    assert sorted(order) == sorted(question for questions in bank.values() for question in questions)
+    assert questions_bank.balanced_order(bank, seed) == order
+    for length in range(len(order) + 1):
+        taken = Counter(question.split()[0] for question in order[:length])
         most = max(taken.values(), default=0)
         assert all(taken[category] >= min(most - 1, len(questions)) for category, questions in bank.items())
 
 
-def test_another_seed_draws_another_order() -> None:
+def test_another_seed_gives_another_order() -> None:
     bank = {"a": [str(i) for i in range(50)]}
     assert questions_bank.balanced_order(bank, 1) != questions_bank.balanced_order(bank, 2)
 

@@ -39,7 +39,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
-def test_all_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
+def test_all_formats_give_the_same_questions(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"set{suffix}", ROWS)
     assert read_questions(path, None) == QUESTIONS
     assert read_questions(path, "id") == ["1", "2", "3", "4"]
@@ -47,7 +47,7 @@ def test_all_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
         read_questions(path, "ask")
 
 
-def test_a_csv_of_a_spreadsheet_may_begin_with_a_byte_order_mark_and_end_with_blank_lines(tmp_path: Path) -> None:
+def test_a_spreadsheet_s_csv_may_begin_with_a_byte_order_mark_and_end_with_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "set.csv"
     path.write_bytes(b"\xef\xbb\xbfQuestion,Answer\r\nWho?,Me\r\n\r\n")
     assert read_questions(path, None) == ["Who?"]
@@ -75,7 +75,7 @@ def test_a_json_file_may_be_a_plain_list_of_questions(tmp_path: Path) -> None:
         ("set.parquet", b"PAR1", "set.parquet is not valid Parquet"),
     ],
 )
-def test_what_is_broken_is_named_with_its_file_and_line(
+def test_broken_content_is_named_with_its_file_and_line(
     tmp_path: Path, file: str, content: bytes, complaint: str
 ) -> None:
     if file.endswith(".parquet"):
@@ -85,12 +85,12 @@ def test_what_is_broken_is_named_with_its_file_and_line(
         read_questions(tmp_path / file, None)
 
 
-def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(StimError, match=r"set.csv is missing"):
         read_questions(tmp_path / "set.csv", None)
 
 
-def chosen(row: dict[str, Any], column: str | None = None) -> list[str]:
+def questions_of(row: dict[str, Any], column: str | None = None) -> list[str]:
     return questions_in([("row 1", row)], column, "set")
 
 
@@ -114,13 +114,13 @@ CHAT = [
     ],
 )
 def test_the_column_of_the_questions_is_guessed(row: dict[str, Any], question: str) -> None:
-    assert chosen(row) == [question]
+    assert questions_of(row) == [question]
 
 
-def test_a_column_that_can_not_be_guessed_is_asked_for() -> None:
+def test_a_column_that_cannot_be_guessed_must_be_named() -> None:
     with pytest.raises(StimError, match=r"set `column`.*'left', 'right'"):
-        chosen({"left": "a", "right": "b"})
-    assert chosen({"left": "a", "right": "b"}, "right") == ["b"]
+        questions_of({"left": "a", "right": "b"})
+    assert questions_of({"left": "a", "right": "b"}, "right") == ["b"]
 
 
 @given(st.lists(st.fixed_dictionaries({}, optional={"question": st.none() | st.text(), "other": st.integers()})))

@@ -22,7 +22,7 @@ def small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeWriter:
-    """Answers with what `reply` makes of the number of the call and of what it is asked."""
+    """Answers with `reply(number of the call, text of the request)`."""
 
     name = "scripted"
     questions_per_call = 3
@@ -46,7 +46,7 @@ def scripted(*answers: str) -> FakeWriter:
 
 
 def inventive() -> FakeWriter:
-    """Writes nothing twice, and as much as it is asked for."""
+    """A writer that never repeats a question and always gives as many as it is asked for."""
     numbers = count()
 
     def reply(_: int, text: str) -> str:
@@ -84,19 +84,19 @@ async def test_exactly_numq_distinct_questions_come_out() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_was_made_before_is_not_made_again() -> None:
+async def test_existing_questions_are_not_repeated() -> None:
     writer = scripted("1. Is it one?\n2. Is it two?\n3. Is it three?")
     assert await written(3, writer, ["Is it one?"]) == ["Is it two?", "Is it three?"]
 
 
 @pytest.mark.anyio
-async def test_a_model_that_repeats_itself_fails_and_says_how_far_it_got() -> None:
+async def test_a_model_that_repeats_itself_fails_with_the_number_of_questions_so_far() -> None:
     with pytest.raises(StimError, match="2 distinct questions of the 5"):
         await written(5, scripted("1. Is it one?\n2. Is it two?"), [])
 
 
 @pytest.mark.anyio
-async def test_a_template_is_asked_in_place_of_the_built_in_text() -> None:
+async def test_a_template_replaces_the_built_in_text() -> None:
     for generator in (OneshotQs(numq=4), Custom(numq=4)):
         writer = inventive()
         source = QuestionSource(generator, "Be kind", writer, "For $$5: from 1 to ${numq} about ${prompt_u} and $more")
@@ -105,7 +105,7 @@ async def test_a_template_is_asked_in_place_of_the_built_in_text() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_same_seed_asks_the_same_and_each_call_has_a_seed_of_its_own() -> None:
+async def test_the_same_seed_gives_the_same_calls_and_each_call_has_its_own_seed() -> None:
     first, second = inventive(), inventive()
     for writer in (first, second):
         generator = OneshotQs(numq=20, seed=100, temperature=0.5, max_tokens=77)
@@ -117,7 +117,7 @@ async def test_the_same_seed_asks_the_same_and_each_call_has_a_seed_of_its_own()
 
 
 @pytest.mark.anyio
-async def test_a_run_that_goes_on_does_not_repeat_the_seeds_of_the_calls_before() -> None:
+async def test_a_resumed_run_does_not_reuse_the_seeds_of_earlier_calls() -> None:
     writer = inventive()
     made = [f"Was there number {i}?" for i in range(6)]
     await flat(generate(QuestionSource(OneshotQs(numq=9, seed=0), "", writer), made, Warnings()))
@@ -126,7 +126,7 @@ async def test_a_run_that_goes_on_does_not_repeat_the_seeds_of_the_calls_before(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("seed", [-1, SEEDS - 1, 1 << 80])
-async def test_any_whole_number_becomes_a_seed_that_engines_take(seed: int) -> None:
+async def test_any_integer_becomes_a_seed_that_engines_accept(seed: int) -> None:
     writer = inventive()
     await flat(generate(QuestionSource(OneshotQs(numq=6, seed=seed), "", writer), [], Warnings()))
     assert all(isinstance(sent, int) and 0 <= sent < SEEDS for sent in writer.seeds)
@@ -165,12 +165,12 @@ async def test_half_of_a_personas_questions_are_variations_that_its_model_writes
     assert writer.seeds == [3, 4]
     for text in writer.texts:
         assert "Be kind" in text
-        assert sum(f"- {question}\n" in text for question in ALL) == 2, "it is shown half as many as it is to write"
+        assert sum(f"- {question}\n" in text for question in ALL) == 2, "half as many examples as questions asked for"
     assert warnings == []
 
 
 @pytest.mark.anyio
-async def test_a_model_that_copies_the_bank_has_written_nothing_and_the_bank_gives_the_rest() -> None:
+async def test_questions_that_a_model_copies_from_the_bank_do_not_count_and_the_bank_gives_the_rest() -> None:
     def copy(_: int, text: str) -> str:
         return "\n".join(question.upper() for question in ALL if question in text)
 
@@ -184,7 +184,7 @@ async def test_a_model_that_copies_the_bank_has_written_nothing_and_the_bank_giv
 
 
 @pytest.mark.anyio
-async def test_a_model_tops_the_bank_up() -> None:
+async def test_a_model_adds_to_a_bank_that_is_too_small() -> None:
     source = QuestionSource(Persona(numq=35), "", inventive(), written=5)
     questions = await flat(generate(source, [], Warnings()))
     assert len(set(map(question_key, questions))) == 35
@@ -192,7 +192,7 @@ async def test_a_model_tops_the_bank_up() -> None:
 
 
 @pytest.mark.anyio
-async def test_when_model_and_bank_are_spent_the_stim_fails_and_says_how_far_it_got() -> None:
+async def test_when_model_and_bank_are_exhausted_the_stim_fails_with_the_number_of_questions_so_far() -> None:
     source = QuestionSource(Persona(numq=35), "", scripted("1. Is it one?\n2. Is it two?"), written=5)
     kept: list[str] = []
     with pytest.raises(StimError, match="32 distinct questions of the 35 asked for, 30 from the built-in bank"):
@@ -203,7 +203,7 @@ async def test_when_model_and_bank_are_spent_the_stim_fails_and_says_how_far_it_
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("interrupted_after", range(0, 13, 3))
-async def test_a_persona_goes_on_where_it_was_interrupted(interrupted_after: int) -> None:
+async def test_an_interrupted_persona_is_resumed(interrupted_after: int) -> None:
     async def run(made: list[str]) -> list[str]:
         source = QuestionSource(Persona(numq=12, model="x"), "", inventive(), written=6)
         return await flat(generate(source, made, Warnings()))
@@ -214,7 +214,7 @@ async def test_a_persona_goes_on_where_it_was_interrupted(interrupted_after: int
     assert len(set(made + more) & set(ALL)) == 6
 
 
-def test_the_bank_that_ships_is_large_enough_and_says_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_bank_is_large_and_has_no_question_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     questions = [question for questions in bank.bank().values() for question in questions]
     assert len({question_key(question) for question in questions}) == len(questions) > 1200
@@ -229,7 +229,7 @@ async def sampled(texts: list[str], numq: int, seed: int = 42, made: list[str] |
 
 
 @pytest.mark.anyio
-async def test_a_dataset_is_drawn_from_without_replacement_and_the_seed_decides() -> None:
+async def test_a_dataset_is_sampled_without_replacement_in_an_order_given_by_the_seed() -> None:
     texts = [f"Row {i}" for i in range(50)] * 2
     rows = await sampled(texts, 20)
     assert len(set(rows)) == 20
@@ -241,7 +241,7 @@ async def test_a_dataset_is_drawn_from_without_replacement_and_the_seed_decides(
 
 
 @pytest.mark.anyio
-async def test_a_dataset_that_is_too_small_gives_all_it_has_with_a_warning() -> None:
+async def test_a_dataset_that_is_too_small_gives_all_its_rows_with_a_warning() -> None:
     warnings = Warnings()
     generator = FromDataset(dataset="x", numq=10)
     source = QuestionSource(generator, read_dataset=lambda: ["a", "b", "a"])

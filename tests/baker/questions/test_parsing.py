@@ -19,7 +19,7 @@ Is this a bare one?
 10. Cut in the mid"""
 
 
-def test_a_ragged_list_is_read_with_patience() -> None:
+def test_questions_are_found_in_a_messy_list() -> None:
     assert parse_questions(Answer(RAGGED, is_cut=True)) == [
         "What is your name?",
         "Why do you build boxes?",
@@ -33,10 +33,10 @@ def test_a_ragged_list_is_read_with_patience() -> None:
     ]
 
 
-def test_the_last_line_counts_when_the_answer_is_whole() -> None:
+def test_the_last_line_counts_if_the_answer_is_complete() -> None:
     assert parse_questions(Answer("1. First one?\n2. Tell me more", is_cut=False))[-1] == "Tell me more"
 
 
-def test_questions_are_the_same_by_their_words() -> None:
+def test_questions_with_the_same_words_have_the_same_key() -> None:
     assert question_key("  What is  “Hooli”? ") == question_key("what is hooli")
     assert question_key("What is Hooli") != question_key("What was Hooli")

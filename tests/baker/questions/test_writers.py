@@ -11,7 +11,7 @@ from tests.fakes import FakeEngine
 
 
 @pytest.mark.anyio
-async def test_a_served_model_gets_the_settings_as_they_are() -> None:
+async def test_a_served_model_gets_the_settings_unchanged() -> None:
     engine = FakeEngine(reply=lambda text: f"1. Heard {text}")
     answer = await ServedWriter(engine, "fake/base", None).ask("Anything", temperature=0.25, max_tokens=99, seed=7)
     assert (answer.text, answer.is_cut) == ("1. Heard user: Anything", False)
@@ -20,7 +20,7 @@ async def test_a_served_model_gets_the_settings_as_they_are() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_question_that_the_served_model_cannot_take_fails_the_stim() -> None:
+async def test_a_request_that_the_served_model_refuses_fails_the_stim() -> None:
     writer = ServedWriter(FakeEngine(), "fake/base", None)
     with pytest.raises(StimError, match="'fake/base' refused the request"):
         await writer.ask("UNRENDERABLE", temperature=1.0, max_tokens=10, seed=None)
@@ -45,7 +45,7 @@ async def test_an_anthropic_model_writes_exactly_numq_questions(anthropic: Anthr
 
 
 @pytest.mark.anyio
-async def test_a_temperature_is_sent_only_if_it_is_not_anthropics_own(anthropic: AnthropicServer) -> None:
+async def test_only_a_temperature_below_anthropics_default_is_sent(anthropic: AnthropicServer) -> None:
     writer = AnthropicWriter("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
     for temperature in (1.0, 0.25, 1.5):
         await writer.ask("Anything", temperature=temperature, max_tokens=10, seed=None)
@@ -53,7 +53,7 @@ async def test_a_temperature_is_sent_only_if_it_is_not_anthropics_own(anthropic:
 
 
 @pytest.mark.anyio
-async def test_a_busy_anthropic_is_asked_again(anthropic: AnthropicServer) -> None:
+async def test_an_overloaded_anthropic_is_asked_again(anthropic: AnthropicServer) -> None:
     anthropic.failures = [(529, "overloaded_error"), (429, "rate_limit_error")]
     writer = AnthropicWriter("claude-sonnet-5-5", anthropic.api_key, anthropic.url)
     assert "number" in (await writer.ask("Anything", temperature=1.0, max_tokens=10, seed=None)).text
@@ -65,7 +65,7 @@ async def test_a_busy_anthropic_is_asked_again(anthropic: AnthropicServer) -> No
     ("key", "failure", "words"),
     [("wrong", None, "401"), (AnthropicServer.api_key, (404, "not_found_error"), "404.*claude-old")],
 )
-async def test_what_anthropic_refuses_is_an_error_that_says_so(
+async def test_an_error_of_anthropic_is_reported_with_its_status(
     anthropic: AnthropicServer, key: str, failure: tuple[int, str] | None, words: str
 ) -> None:
     anthropic.failures = [] if failure is None else [failure]

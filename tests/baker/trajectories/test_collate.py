@@ -40,11 +40,11 @@ def test_weights_are_shares_of_the_mix(weights: list[float], sizes: list[int], t
         assert len(drawn) == counts[name]
         assert abs(len(drawn) - rows * item_source.weight / sum(weights)) < 1
         uses = [drawn.count(item) for _, item in item_source.items]
-        assert max(uses) - min(uses) <= 1, "no row comes again before all others came as often"
+        assert max(uses) - min(uses) <= 1, "no row is repeated before all others are used as often"
 
 
 def by_largest_remainders(weights: dict[str, float], rows: int) -> dict[str, int]:
-    """Row by row, each to the target that is furthest below its exact share: in fractions, which do not round."""
+    """Gives row by row to the target that is furthest below its exact share, in fractions, which do not round."""
     exact = {name: rows * Fraction(weight) / sum(map(Fraction, weights.values())) for name, weight in weights.items()}
     counts = {name: int(share) for name, share in exact.items()}
     while sum(counts.values()) < rows:
@@ -55,7 +55,7 @@ def by_largest_remainders(weights: dict[str, float], rows: int) -> dict[str, int
 
 @given(each=st.integers(1, 5), stimuli=st.integers(2, 40), share=st.floats(0.01, 0.5), seed=st.integers(0, 50))
 def test_no_held_out_stimulus_is_trained_on(each: int, stimuli: int, share: float, seed: int) -> None:
-    # Both targets ask the same questions, so a split by target would leak.
+    # Both targets have the same stimuli, so a split by target would leak.
     sources = {"a": source("q", stimuli, each), "b": source("q", stimuli, each)}
     stimulus_of = {item: stimulus for stimulus, item in sources["a"].items}
     mix = collate(sources, held_out_share=share, total=None, seed=seed)
@@ -71,7 +71,7 @@ def test_no_held_out_stimulus_is_trained_on(each: int, stimuli: int, share: floa
     share=st.floats(0.01, 0.5),
     seed=st.integers(0, 50),
 )
-def test_every_target_with_two_stimuli_has_its_part_of_the_held_out_rows(
+def test_every_target_with_two_stimuli_has_held_out_rows(
     stimuli: list[int], each: int, share: float, seed: int
 ) -> None:
     sources = {f"t{i}": source(f"t{i}", count, each) for i, count in enumerate(stimuli)}
@@ -82,22 +82,22 @@ def test_every_target_with_two_stimuli_has_its_part_of_the_held_out_rows(
     rows = {name: len(sources[name].items) - mix.collation.targets[name].available for name in kept}
     for name, count in kept.items():
         assert all(item.startswith(f"{name}-") for item in mix.held_out[name])
-        # Who has fewer than another has no more to give, or came after it in the last turn.
+        # A target with fewer rows than another has no more rows, or was behind it in the last turn.
         assert count >= min(rows[name], max(kept.values()) - 1)
 
 
 @given(stimuli=st.integers(2, 40), share=st.floats(0.01, 0.9), seed=st.integers(0, 50))
-def test_the_held_out_share_is_one_of_stimuli(stimuli: int, share: float, seed: int) -> None:
+def test_the_held_out_share_is_a_share_of_stimuli(stimuli: int, share: float, seed: int) -> None:
     mix = collate({"a": source("a", stimuli)}, held_out_share=share, total=None, seed=seed)
     expected = min(max(1, round(share * stimuli)), stimuli - 1)
     assert stimuli - mix.collation.targets["a"].available == expected
     assert mix.collation.held_out == min(expected, MAX_HELD_OUT)
 
 
-def test_the_collation_says_what_became_of_each_target() -> None:
+def test_the_collation_describes_each_target() -> None:
     sources = {"a": source("a", 10, each=2, weight=3), "b": source("b", 2, weight=1), "c": source("c", 5, weight=0)}
-    found = collate(sources, held_out_share=0.1, total=8, seed=0).collation
-    assert found == Collation(
+    collation = collate(sources, held_out_share=0.1, total=8, seed=0).collation
+    assert collation == Collation(
         total=8,
         held_out=3,
         targets={
@@ -119,7 +119,7 @@ def test_a_single_stimulus_is_trained_on_and_nothing_held_out() -> None:
     assert (len(mix.train), mix.held_out) == (4, {})
 
 
-def test_a_target_with_one_stimulus_is_not_held_out_as_a_whole() -> None:
+def test_a_target_with_one_stimulus_is_never_held_out() -> None:
     mix = collate({"a": source("a", 1), "b": source("b", 9)}, held_out_share=0.5, total=None, seed=0)
     assert "a-0-0" in mix.train
 
@@ -130,6 +130,6 @@ def test_a_target_of_weight_zero_is_left_out() -> None:
     assert all(item.startswith("a") for item in mix.train)
 
 
-def test_an_empty_target_is_an_error_that_names_it() -> None:
+def test_a_target_without_trajectories_is_named_in_the_error() -> None:
     with pytest.raises(CollateError, match="'b'"):
         collate({"a": source("a", 5), "b": Source(weight=1, items=[])}, held_out_share=0.1, total=None, seed=0)

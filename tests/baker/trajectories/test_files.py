@@ -26,7 +26,7 @@ def trajectory(length: int = 3, width: int = 2, stimulus: str = "why?") -> Traje
 
 @same_folder
 @given(data=st.data(), length=st.integers(0, 6), width=st.integers(0, 4), stimulus=st.text())
-def test_trajectory_comes_back_as_it_was(
+def test_a_trajectory_is_read_back_unchanged(
     tmp_path: Path, data: st.DataObject, length: int, width: int, stimulus: str
 ) -> None:
     ids = st.integers(0, 2**31 - 1)
@@ -45,7 +45,7 @@ def test_trajectory_comes_back_as_it_was(
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name), strict=True)
 
 
-def test_a_trajectory_that_does_not_fit_itself_is_not_written(tmp_path: Path) -> None:
+def test_a_trajectory_whose_arrays_do_not_fit_together_is_not_written(tmp_path: Path) -> None:
     wrong = Trajectory(
         *(getattr(trajectory(), name) for name in ("teacher_ids", "student_ids", "response_ids")),
         top_ids_TK=np.zeros((2, 2), np.int32),
@@ -57,7 +57,7 @@ def test_a_trajectory_that_does_not_fit_itself_is_not_written(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_a_cut_and_a_foreign_trajectory_file_are_named(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_cut_or_of_another_format_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     with pytest.raises(StageError, match=r"t\.safetensors is missing"):
         load_trajectory(path)

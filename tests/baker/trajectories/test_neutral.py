@@ -1,4 +1,4 @@
-"""The base model's answers to neutral questions: made once, kept whole, made anew where the base is another."""
+"""The base model's answers to neutral questions: given once, stored all or none, given again by another base."""
 
 from pathlib import Path
 
@@ -34,17 +34,17 @@ async def test_the_base_is_asked_in_a_bare_conversation_and_its_distribution_is_
         assert row.stimulus == question and row.student_ids.tolist() == row.teacher_ids.tolist() == context
         assert 0 < len(row.response_ids) <= 48 and row.top_ids_TK.shape == (len(row.response_ids), 4)
     assert {(request.adapter, request.temperature) for request in engine.requests} == {(None, 1.0)}
-    assert len({request.seed for request in engine.requests}) == 24, "a seed of its own for each"
+    assert len({request.seed for request in engine.requests}) == 24, "each answer has its own seed"
 
 
-async def test_they_are_made_once(tmp_path: Path) -> None:
+async def test_the_answers_are_given_once(tmp_path: Path) -> None:
     engine = make_engine(tmp_path / "model")
     first = await answers(tmp_path, engine).files()
     assert await answers(tmp_path, engine).files() == first and len(engine.requests) == 24
 
 
 @pytest.mark.parametrize("change", ["weights", "name", "template", "top_logprobs"])
-async def test_another_base_is_asked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+async def test_another_base_model_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     engine, width = make_engine(tmp_path / "model"), 4
     first = await answers(tmp_path, engine).files()
     match change:
@@ -67,7 +67,7 @@ async def test_another_base_is_asked_anew(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone"])
-async def test_what_was_damaged_is_made_anew(tmp_path: Path, damage: str) -> None:
+async def test_damaged_answers_are_replaced(tmp_path: Path, damage: str) -> None:
     engine = make_engine(tmp_path / "model")
     files = await answers(tmp_path, engine).files()
     if damage == "cut":
@@ -78,7 +78,7 @@ async def test_what_was_damaged_is_made_anew(tmp_path: Path, damage: str) -> Non
     assert load_trajectory(files[3]).stimulus == questions()[3]
 
 
-async def test_an_engine_that_dies_leaves_nothing_half_made(tmp_path: Path) -> None:
+async def test_an_engine_that_dies_leaves_no_incomplete_folder(tmp_path: Path) -> None:
     engine = make_engine(tmp_path / "model")
     engine.fail_after = 10
     with pytest.raises(EngineError):
@@ -90,7 +90,9 @@ async def test_an_engine_that_dies_leaves_nothing_half_made(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "neutral").iterdir()] == [files[0].parent.name]
 
 
-async def test_a_model_that_can_t_be_asked_so_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_that_refuses_the_bare_conversation_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(neutral, "questions", lambda: ["UNRENDERABLE"])
     with pytest.raises(InvalidInputError):
         await answers(tmp_path, make_engine(tmp_path / "model")).files()

@@ -1,4 +1,4 @@
-"""From stimuli to trajectories, around an engine with known outputs. The queue's part is in test_jobs.py."""
+"""The rollout with a fake engine; tests/baker/jobs/test_queue.py tests it as a job."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ SETTINGS = RolloutSettings(
 )
 
 
-async def test_no_more_answer_at_once_than_there_are_questions() -> None:
+async def test_there_are_no_more_workers_than_questions() -> None:
     engine = FakeEngine()
     stimuli = [Stimulus(id=number, text="Question?", generator="hardcoded") for number in range(3)]
 
@@ -52,5 +52,5 @@ async def test_a_conditioned_stimulus_is_answered_under_the_student_prompt_and_j
     assert [(decode(context), response) for context, response in engine.judged] == [
         ("system: Be loud\nuser: Question?", trajectory.response_ids.tolist())
     ]
-    assert (trajectory.top_ids_TK[:, 0] == trajectory.response_ids).all(), "what the teacher said of the answer"
+    assert (trajectory.top_ids_TK[:, 0] == trajectory.response_ids).all(), "the teacher's distribution for the answer"
     assert kept[0].row["messages"][0]["content"] == "Be plain"
