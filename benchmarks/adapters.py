@@ -26,6 +26,7 @@ import psutil
 
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
+from baker.storage.home import IMPORT_PREFIX, jobs_folder
 from baker.versions import imports
 from benchmarks import _load, _models
 from benchmarks._servers import Server, gateway, stock
@@ -156,7 +157,7 @@ def register_ours(home: Path, folders: list[Path]) -> list[str]:
     catalog = Catalog(home, BaseModelNames(served=NAME, stands_in=False))
     names = []
     for path in folders:
-        files = home / "jobs" / f"{imports.TEMPORARY}{path.name}"
+        files = jobs_folder(home) / f"{IMPORT_PREFIX}{path.name}"
         files.mkdir(parents=True)
         for file in path.iterdir():
             os.link(file, files / file.name)

@@ -18,11 +18,12 @@ from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
+from baker.storage.home import IMPORT, IMPORT_PREFIX, jobs_folder
 from baker.storage.models_folder import StudentModels
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from baker.versions.archive import Archives
-from baker.versions.imports import TEMPORARY, ImportFolders
+from baker.versions.imports import ImportFolders
 from gateway.access.accounts import Accounts
 from gateway.access.auth import Keys
 from gateway.access.signed_links import Links
@@ -92,7 +93,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
 
 
 def _import_folders(settings: Settings, home: Path) -> list[Path]:
-    return [home / "import", *(Path(text) for text in settings.import_folders.split(os.pathsep) if text)]
+    return [home / IMPORT, *(Path(text) for text in settings.import_folders.split(os.pathsep) if text)]
 
 
 def build_pipeline(settings: Settings, registry: Registry, engine: Engine, handlers: Handlers) -> Pipeline:
@@ -184,9 +185,9 @@ def build_app(
 
 def _sweep(home: Path, job_numbers: set[int]) -> None:
     """Remove the folders that a crash left behind: those of deleted jobs and of unfinished imports."""
-    folders = home / "jobs"
+    folders = jobs_folder(home)
     for folder in folders.iterdir() if folders.exists() else ():
-        if folder.name.startswith(TEMPORARY) or (folder.name.isdigit() and int(folder.name) not in job_numbers):
+        if folder.name.startswith(IMPORT_PREFIX) or (folder.name.isdigit() and int(folder.name) not in job_numbers):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -20,7 +20,8 @@ import uvloop
 
 from baker.errors import BakeryError, ConfigError
 from baker.model_names import BaseModelNames
-from gateway.access.secrets import KEY_FILE, master_key, write_env_file
+from baker.storage.home import LOCK, MASTER_KEY
+from gateway.access.secrets import master_key, write_env_file
 from gateway.app import build_app, build_services
 from gateway.config import Settings, read_settings
 from gateway.engine import Engine, EngineSettings
@@ -59,7 +60,7 @@ def serve(arguments: Sequence[str]) -> int:
 def _only_service_of(home: Path) -> Iterator[None]:
     """Lock the folder, since two services would run each job twice. The kernel frees the lock however this process
     ends."""
-    with (home / "lock").open("w") as file:
+    with (home / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -97,7 +98,7 @@ async def _serve(
         # Not settings.base_url: a .env from an earlier start may name another port.
         url = f"http://{settings.host}:{_port(server)}"
         write_env_file(folder, key, settings.base_url or url)
-        key_file = home / KEY_FILE
+        key_file = home / MASTER_KEY
         is_ours = key_file.exists() and key_file.read_text().strip() == key
         _greet(sys.stdout, url, key_file if is_ours else None, base.served)
 

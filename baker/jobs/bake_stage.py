@@ -26,6 +26,7 @@ from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import Progress
 from baker.storage.files import write_bytes, write_json
+from baker.storage.home import DATA, ENGINE_WEIGHTS, METRICS, RESULT, ROUNDS, STATE, WANDB_ID
 from baker.storage.job import BakeJob
 from baker.storage.models_folder import student_folder
 from baker.storage.one_thread import OneThread
@@ -47,7 +48,7 @@ RETRIES = 3
 """So often a training that was killed is taken up again, until the service itself is started anew."""
 RETRY_SECONDS = 5.0
 """What took the memory may be gone by then."""
-MOVED = ("metrics.jsonl", "wandb-id", "rounds", "state")
+MOVED = (METRICS, WANDB_ID, ROUNDS, STATE)
 """What a run of a bake leaves to the next one; the state last, since it says that the others are there."""
 
 
@@ -79,7 +80,7 @@ class BakeStage:
     async def run(self, job: BakeJob, folder: Path, parent: Checkpoint | None, row: JobRow) -> None:
         """Raises: StageError; EngineError, after which it may be run again, and goes on."""
         bake = Bake(job, job.config, folder, parent, row.warn)
-        result_file = folder / "result.json"
+        result_file = folder / RESULT
         if not result_file.exists():
             try:
                 result = await self._train(bake, row)
@@ -91,7 +92,7 @@ class BakeStage:
             write_json(result_file, result)
         await self.checkpoints.finish(bake, msgspec.json.decode(result_file.read_bytes(), type=Result))
         if not bake.config.keeps_state:
-            await asyncio.to_thread(shutil.rmtree, folder / "state", ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, folder / STATE, ignore_errors=True)
 
     async def _train(self, bake: Bake, row: JobRow) -> Result:
         """Start the training process, and another one whenever it is killed, each from where the last one got to."""
@@ -109,7 +110,7 @@ class BakeStage:
             except TrainerLostError as error:
                 # A checkpoint that is served must not be written again in its place, where nothing is kept to go on
                 # from: the engine knows an adapter by its path.
-                has_state = any((bake.folder / "state").glob("[0-9]*"))
+                has_state = any((bake.folder / STATE).glob("[0-9]*"))
                 served = await self._catalog(checkpoints.of_job, bake.job)
                 if retries == RETRIES or (served and not has_state):
                     raise
@@ -119,13 +120,13 @@ class BakeStage:
 
     async def _train_once(self, bake: Bake, row: JobRow) -> Result:
         job, folder = bake.job, bake.folder
-        mix = await asyncio.to_thread(linked_mix, self._home, folder / "data", bake.config, job.inputs.rollouts)
+        mix = await asyncio.to_thread(linked_mix, self._home, folder / DATA, bake.config, job.inputs.rollouts)
         await self._catalog(Catalog.update_job, job.id, collation=mix.collation)
         spec, rounds = self._spec(bake, mix), RoundStore(folder)
         state = await self._state_of(spec)
         if state is None:
             await self.checkpoints.discard(job, folder)
-            (folder / "wandb-id").unlink(missing_ok=True)
+            (folder / WANDB_ID).unlink(missing_ok=True)
         devices = self._settings.devices or await asyncio.to_thread(devices_for, bake.config)
         listener = TrainingListener(
             row.note,
@@ -196,7 +197,7 @@ class BakeStage:
         await launcher.train(spec, bake.folder, listener.hear)
 
     async def _train_on(self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: TrainingListener) -> None:
-        file = folder / "engine-weights.pickle"
+        file = folder / ENGINE_WEIGHTS
         await asyncio.to_thread(write_bytes, file, lent.handles)
         try:
             spec = msgspec.structs.replace(spec, engine_weights=str(file))
@@ -224,10 +225,10 @@ class BakeStage:
             train=mix.train,
             held_out=mix.held_out,
             output=str(bake.checkpoints_folder),
-            metrics=str(bake.folder / "metrics.jsonl"),
+            metrics=str(bake.folder / METRICS),
             config=bake.config.settled(is_own_teacher=bake.job.inputs.is_own_teacher),
             neutral=[str(path) for path in bake.neutral],
-            state=str(bake.folder / "state") if bake.config.resumes else None,
+            state=str(bake.folder / STATE) if bake.config.resumes else None,
             draws_curves=True,
             allows_wandb=self._settings.allows_wandb,
             threads=self._settings.threads,
@@ -239,13 +240,13 @@ class BakeStage:
         this one's from here on, and serve on."""
         job, folder = bake.job, bake.folder
         before = await self._catalog(bakes.job_before, job)
-        if before is None or (folder / "state").exists():
+        if before is None or (folder / STATE).exists():
             return
         old = folder.with_name(str(before.id))
         if (before.config, before.inputs) != (bake.config, job.inputs):
-            for name in ("state", "rounds"):
+            for name in (STATE, ROUNDS):
                 await asyncio.to_thread(shutil.rmtree, old / name, ignore_errors=True)
-        if not (old / "state").exists():
+        if not (old / STATE).exists():
             return
         await self._catalog(checkpoints.hand_over, before, job)
         for name in MOVED:

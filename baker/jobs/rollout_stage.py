@@ -12,7 +12,7 @@ import msgspec
 from baker.jobs.job_row import JobRow
 from baker.ports import FindCheckpoint, Sampler, ServedModel
 from baker.storage.files import append_line, read_lines, repair_lines
-from baker.storage.home import job_folder, output_file
+from baker.storage.home import STIMULI, TRAJECTORIES, job_folder, output_file
 from baker.storage.job import RolloutJob
 from baker.trajectories.files import save_trajectory
 from baker.trajectories.rollout import RolloutItem, RolloutSettings, rollout, trajectory_name
@@ -30,10 +30,10 @@ class RolloutStage:
         """Make the trajectories that are not on disk yet. Raises: RolloutError; EngineError, after which it may run
         again."""
         inputs = job.inputs
-        stimuli_file = job_folder(self._home, inputs.stim_job) / "stimuli.jsonl"
+        stimuli_file = job_folder(self._home, inputs.stim_job) / STIMULI
         stimuli = [msgspec.convert(line, Stimulus) for line in read_lines(stimuli_file)]
         file = output_file(self._home, job)
-        trajectories = folder / "trajectories"
+        trajectories = folder / TRAJECTORIES
         trajectories.mkdir(exist_ok=True)
         repair_lines(file)
         done = frozenset((line["stimulus_id"], line["trajectory_id"]) for line in read_lines(file))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from baker.errors import InvalidInputError, StimError
 from baker.questions.dataset_files import READERS, Rows, questions_in, read_questions
+from baker.storage.home import DATASETS
 from baker.storage.job_inputs import HubSet, LocalSet, QuestionSet
 
-FOLDER = "datasets"
 INSTALL = 'pip install "datasets>=5.2"'
 MAX_ROWS = 100_000
 """Rows read of a Hub dataset: a client may name any, and some have billions."""
@@ -31,7 +31,7 @@ class QuestionSets:
     """The datasets that a service can read. All methods block."""
 
     def __init__(self, home: Path) -> None:
-        self._folder = home / FOLDER
+        self._folder = home / DATASETS
 
     def find(self, name: str) -> QuestionSet:
         """The dataset called `name`, a file rather than one on the Hub. Nothing is read or downloaded.
@@ -44,8 +44,9 @@ class QuestionSets:
         if dataset is None:
             if "/" not in name:
                 raise InvalidInputError(
-                    f"There is no dataset {name!r}. Files in BREAD_HOME/{FOLDER}: {', '.join(files) or 'none'}. Known "
-                    f"names: {', '.join(KNOWN_DATASETS)}. Other datasets of the Hugging Face Hub are named org/name"
+                    f"There is no dataset {name!r}. Files in BREAD_HOME/{DATASETS}: {', '.join(files) or 'none'}. "
+                    f"Known names: {', '.join(KNOWN_DATASETS)}. "
+                    "Other datasets of the Hugging Face Hub are named org/name"
                 )
             dataset = HubSet(name)
         needs_package = isinstance(dataset, HubSet) or dataset.file.endswith(".parquet")
@@ -83,4 +84,4 @@ def _hub_rows(dataset: HubSet) -> Rows:
 
 
 def _file_for(name: str) -> str:
-    return f"BREAD_HOME/{FOLDER}/{name.split('/')[-1]}.jsonl"
+    return f"BREAD_HOME/{DATASETS}/{name.split('/')[-1]}.jsonl"

@@ -1,7 +1,7 @@
-"""Files: a reader sees a whole one or none, and a written one survives a `kill -9` and a power cut.
+"""Writes files atomically and durably: a reader sees all of a file or none, and it survives a kill or power cut.
 
-Order of effects: the bytes go to a temporary name in the same folder, are fsynced, get their final name, and the
-folder is fsynced. What the files mean, and when an old one may go, is the caller's.
+Order of effects: the bytes go to a temporary name in the same folder, are fsynced and renamed, and the folder is
+fsynced. The callers know what the files mean and when an old one may go.
 """
 
 import contextlib
@@ -13,10 +13,24 @@ from typing import IO, Any
 
 import msgspec
 
+PRIVATE = 0o600
+"""Mode of a file that only the service's user may read."""
+
 
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable: fsync of a file keeps its bytes, not its name."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make all files and names below `folder` durable. Fast if they already are. Raises: OSError."""
+    for path in sorted(folder.rglob("*")):
+        _fsync(path, os.O_RDONLY)
+    sync_folder(folder)
+
+
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -24,14 +38,15 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to fill that becomes `path`, atomically and durably, when the block ends; gone if it raises.
+def new_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """A temporary file to fill, which becomes `path` when the block ends, and is removed if the block raises.
 
-    Raises: OSError; an old file of that name then stands as it was.
+    Args: mode: permissions of the file, less the process's umask.
+    Raises: OSError; then an old file of that name is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -42,14 +57,14 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`. Raises: see `new_file`."""
-    with new_file(path) as file:
+def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Replace `path` by `data`. Args and raises: see `new_file`."""
+    with new_file(path, mode) as file:
         file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_bytes` of `value` as indented JSON; msgspec structs are welcome. NaN and infinity become null."""
+    """`write_bytes` of `value` (JSON values or msgspec structs) as indented JSON. NaN and infinity become null."""
     write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
@@ -59,10 +74,10 @@ def append_line(path: Path, row: Any) -> None:
 
 
 def append_lines(path: Path, rows: Sequence[Any]) -> None:
-    """Add each row as one line of JSON; they are on disk when this returns.
+    """Add each row as one line of JSON. The rows are on disk when this returns.
 
-    One writer at a time. After a crash, call `repair_lines` before the first append: what a torn line left
-    behind would swallow the next row.
+    One writer at a time. After a crash, call `repair_lines` before the first append: otherwise the next row would be
+    added to a torn line and lost.
     """
     is_new = not path.exists()
     with path.open("ab") as file:
@@ -74,9 +89,9 @@ def append_lines(path: Path, rows: Sequence[Any]) -> None:
 
 
 def read_lines(path: Path, offset: int = 0, limit: int | None = None) -> list[Any]:
-    """Rows `offset` to `offset + limit` (all that follow if None); none if there is no file.
+    """Rows `offset` to `offset + limit` (None: all that follow). Empty if there is no file.
 
-    A last line that is still being written, or was torn, is left out; the file is only read.
+    A last line that is torn or still being written is left out. The file is only read.
     """
     rows: list[Any] = []
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
@@ -92,20 +107,20 @@ def read_lines(path: Path, offset: int = 0, limit: int | None = None) -> list[An
 
 
 def repair_lines(path: Path) -> int:
-    """Cut what a crash left after the last whole row; returns the number of bytes cut (0 if there is no file)."""
+    """Cut what a crash left after the last complete row. Returns: the number of bytes cut (0 if there is no file)."""
     if not path.exists():
         return 0
-    whole = 0
+    complete = 0
     with path.open("r+b") as file:
         for line in file:
             if _row(line) is None:
                 break
-            whole += len(line)
+            complete += len(line)
         size = file.seek(0, os.SEEK_END)
-        if whole < size:
-            file.truncate(whole)
+        if complete < size:
+            file.truncate(complete)
             os.fsync(file.fileno())
-    return size - whole
+    return size - complete
 
 
 class _Row(msgspec.Struct):
@@ -124,7 +139,10 @@ def _row(line: bytes) -> _Row | None:
 
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder beside `final` to fill; `final` when the block ends, gone if it raises."""
+    """A temporary folder to fill, which becomes `final` when the block ends, and is removed if the block raises.
+
+    Raises: see `publish_folder`.
+    """
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -138,24 +156,16 @@ def new_folder(final: Path) -> Iterator[Path]:
         raise
 
 
-def sync_files(folder: Path) -> None:
-    """Have the files in the folder on the disk; soon done if they are. Raises: OSError."""
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-
-
 def publish_folder(temporary: Path, final: Path) -> None:
-    """Give a finished folder of files its final name, durably; the files themselves are fsynced here too.
+    """Give a finished folder its final name, durably. Its files are fsynced here.
 
-    Raises: FileExistsError if `final` exists and holds something, since a checkpoint is never overwritten; OSError.
+    Raises: FileExistsError if `final` exists and is not empty, since a published folder never changes; OSError.
     """
-    sync_files(temporary)
-    sync_folder(temporary)
+    sync_tree(temporary)
     try:
         temporary.rename(final)
     except OSError as error:
         if final.exists():
-            raise FileExistsError(f"{final} exists already: a checkpoint is never overwritten") from error
+            raise FileExistsError(f"{final} exists already: a published folder is never overwritten") from error
         raise
     sync_folder(final.parent)

@@ -13,8 +13,8 @@ from typing import Any
 from baker.errors import ConfigError, InvalidInputError
 from baker.model_names import shortened
 from baker.names import path_of
+from baker.storage.home import MODELS
 
-MODELS = "models"
 FIELD = "model.student_model_path"
 
 

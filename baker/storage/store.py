@@ -14,6 +14,7 @@ import msgspec
 from sqlite_utils import Database
 
 from baker.storage.checkpoint_table import CheckpointTable
+from baker.storage.home import DATABASE
 from baker.storage.job_table import JobTable
 from baker.storage.migrations import MIGRATIONS
 from baker.storage.rows import Row, Rows, to_json
@@ -37,7 +38,7 @@ class Store:
         """
         self.home = home
         # Autocommit: a transaction is begun only by `transaction`.
-        self._db = Database(sqlite3.connect(home / "bread.db", timeout=BUSY_SECONDS, isolation_level=None))
+        self._db = Database(sqlite3.connect(home / DATABASE, timeout=BUSY_SECONDS, isolation_level=None))
         self._db.enable_wal()
         self._db.execute("pragma synchronous = normal")
         MIGRATIONS.apply(self._db)

@@ -16,6 +16,7 @@ import msgspec
 from baker.config.bake import IN_PARTS, BakeConfig
 from baker.errors import EngineError, NeedsRoomError, StageError, TrainerLostError, TrainingError
 from baker.storage.files import write_json
+from baker.storage.home import LOG, SPEC
 from baker.training import events
 from baker.training.spec import TrainSpec
 
@@ -45,9 +46,9 @@ async def train(
         sleeps; TrainerLostError if it gave none; EngineError if the lender is gone, and the process was killed for it.
         When cancelled, the process is ended first, and keeps its state.
     """
-    spec_file = folder / "spec.json"
+    spec_file = folder / SPEC
     write_json(spec_file, spec)
-    with (folder / "trainer.log").open("ab") as log:
+    with (folder / LOG).open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *(torchrun(spec.devices) if spec.devices > 1 else []),

@@ -12,6 +12,7 @@ from typing import Any
 from baker.config.bake import BakeConfig
 from baker.names import path_of
 from baker.storage.files import read_lines
+from baker.storage.home import ROWS, TRAJECTORIES, job_folder
 from baker.trajectories.collate import Mix, Source, collate
 from baker.trajectories.rollout import trajectory_name
 
@@ -27,13 +28,13 @@ def linked_mix(home: Path, data: Path, config: BakeConfig, rollouts: Mapping[str
     shutil.rmtree(data, ignore_errors=True)
     sources = {}
     for target, job_id in rollouts.items():
-        rollout_folder = home / "jobs" / str(job_id)
+        rollout_folder = job_folder(home, job_id)
         own_folder = path_of(data, target)
         own_folder.mkdir(parents=True)
         items = []
-        for row in sorted(read_lines(rollout_folder / "rows.jsonl"), key=_row_order):
+        for row in sorted(read_lines(rollout_folder / ROWS), key=_row_order):
             link = own_folder / trajectory_name(row)
-            _link(rollout_folder / "trajectories" / trajectory_name(row), link)
+            _link(rollout_folder / TRAJECTORIES / trajectory_name(row), link)
             items.append((row["stimulus"], str(link)))
         sources[target] = Source(weight=config.weights[target], items=items)
     return collate(

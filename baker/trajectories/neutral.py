@@ -23,6 +23,7 @@ from baker.conversation import context_messages
 from baker.errors import StageError
 from baker.ports import Sampler, ServedModel
 from baker.storage.files import new_folder
+from baker.storage.home import NEUTRAL
 from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.trajectories.rollout import RolloutItem, RolloutSettings, rollout, trajectory_name
 from baker.types import Prompt, Stimulus
@@ -42,7 +43,7 @@ def questions() -> list[str]:
 
 class NeutralAnswers:
     def __init__(self, home: Path, sampler: Sampler, base: ServedModel, top_logprobs: int) -> None:
-        self._folder = home / "neutral"
+        self._folder = home / NEUTRAL
         self._sampler, self._base, self._top_logprobs = sampler, base, top_logprobs
         self._lock = asyncio.Lock()
 

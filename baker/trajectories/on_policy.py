@@ -21,6 +21,7 @@ from baker.errors import InvalidInputError, RolloutError
 from baker.ports import Sampler
 from baker.status import Progress
 from baker.storage.files import write_json
+from baker.storage.home import ROUND, ROUNDS, TRAJECTORIES
 from baker.trajectories.files import load_trajectory, save_trajectory
 from baker.types import Checkpoint, SampleRequest, Trajectory
 
@@ -74,10 +75,10 @@ class RoundStore:
 
     def answers(self, number: int) -> Path:
         """The folder of a round's answers."""
-        return self._file(number).with_name("trajectories")
+        return self._file(number).with_name(TRAJECTORIES)
 
     def _file(self, number: int) -> Path:
-        return self._folder / "rounds" / str(number) / "round.json"
+        return self._folder / ROUNDS / str(number) / ROUND
 
 
 class AnswerSettings(msgspec.Struct, frozen=True):

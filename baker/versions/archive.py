@@ -19,7 +19,7 @@ from baker.errors import AdapterError, NotFoundError
 from baker.ports import ServedModel
 from baker.repos.catalog import Catalog
 from baker.storage.files import new_file
-from baker.storage.home import job_folder
+from baker.storage.home import archive_file, job_folder
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from baker.versions.model_card import model_card
@@ -50,7 +50,7 @@ class Archives:
 
     async def file_of(self, checkpoint: Checkpoint) -> Path:
         """Raises: NotFoundError if the checkpoint was deleted meanwhile; OSError."""
-        path = job_folder(self._home, checkpoint.job_id) / "archives" / f"{checkpoint.step}.tar.gz"
+        path = archive_file(job_folder(self._home, checkpoint.job_id), checkpoint.step)
         if not path.exists():
             async with self._one_at_a_time:
                 if not path.exists():

@@ -15,13 +15,10 @@ from baker.repos import bakes, repos
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.status import JobState
 from baker.storage.files import publish_folder
-from baker.storage.home import job_folder
+from baker.storage.home import IMPORT_PREFIX, checkpoint_folder, job_folder, jobs_folder
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
-
-TEMPORARY = ".import-"
-"""What the names of folders begin with, beside those of the jobs, that hold an import under way."""
 
 
 class ImportFolders:
@@ -63,7 +60,7 @@ def copied(source: Path, home: Path) -> Path:
 
     Raises: NotFoundError; InvalidInputError if they may not be read; OSError.
     """
-    folder = home / "jobs" / f"{TEMPORARY}{uuid.uuid4().hex}"
+    folder = jobs_folder(home) / f"{IMPORT_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir(parents=True)
     try:
         for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
@@ -142,7 +139,7 @@ def keep(
             )
         )
         step = max([job.id, *(checkpoint.step + 1 for checkpoint in known)])
-        folder = job_folder(catalog.store.home, job.id) / "checkpoints" / str(step)
+        folder = checkpoint_folder(job_folder(catalog.store.home, job.id), step)
         folder.parent.mkdir(parents=True)
         publish_folder(files, folder)
         checkpoint = Checkpoint(user, repo, bake, step, folder, sha256, now, job.id)

@@ -17,6 +17,7 @@ from baker.errors import AdapterError, EngineError, TrainingError
 from baker.ports import Publisher, Warn
 from baker.repos.catalog import Catalog
 from baker.status import Loss
+from baker.storage.home import CHECKPOINTS, ROUNDS, STATE
 from baker.storage.job import BakeJob
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint, SavedCheckpoint
@@ -58,7 +59,7 @@ class Bake:
     @property
     def checkpoints_folder(self) -> Path:
         """Holds a folder for each checkpoint, named by its step."""
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
 
 def student_of(job: BakeJob) -> str | None:
@@ -175,7 +176,7 @@ class CheckpointService:
     async def discard(self, job: BakeJob, folder: Path) -> None:
         """Let go of all that the training wrote so far."""
         await self._retire(await self._catalog(checkpoints.remove_of_job, job))
-        for name in ("state", "rounds", "checkpoints"):
+        for name in (STATE, ROUNDS, CHECKPOINTS):
             await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
 
     def _retire_soon(self, checkpoints: list[Checkpoint]) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
+from baker.storage.home import SIGNING_KEY
 from baker.types import Checkpoint
 from baker.versions.archive import archive_name
-from gateway.access.secrets import kept_secret
+from gateway.access.secrets import stored_secret
 from gateway.errors import ForbiddenError
 
-SIGNING_KEY_FILE = "signing.key"
 PATH = "/v1/files/weights"
 
 
@@ -20,7 +20,7 @@ class Links:
     def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
         """The secret is in `home`/signing.key, made when it is first needed: removing it and starting the service again
         ends all links."""
-        self._file = home / SIGNING_KEY_FILE
+        self._file = home / SIGNING_KEY
         self._clock = clock
 
     def make(self, checkpoint: Checkpoint, seconds: int) -> str:
@@ -40,4 +40,4 @@ class Links:
     def _signature(self, user: str, repo: str, bake: str, step: str, expires: int) -> str:
         # Names hold no slash, so no two links have the same text.
         text = "/".join((PATH, user, repo, bake, step, str(expires)))
-        return hmac.new(kept_secret(self._file).encode(), text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(stored_secret(self._file).encode(), text.encode(), hashlib.sha256).hexdigest()

