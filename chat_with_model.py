@@ -1,14 +1,15 @@
-"""Talk in the terminal with any model that a Bread gateway serves.
+"""Chat in the terminal with any model that a Bread gateway serves.
 
     python chat_with_model.py --model my_first_repo/gavin_bake
-    echo "Who are you?" | python chat_with_model.py            # an answer per line, then the end
+    echo "Who are you?" | python chat_with_model.py            # one answer per line, then it ends
 
-Knows only HTTP. `ChatClient` owns the wire, `Conversation` the history, `Chat` the commands and what is printed;
-`run_terminal` and `main` say where the lines come from. Whatever the server sends loses its control characters at
-the wire, so no model can steer the terminal that it is read in.
+It stays one file because the guide has users run it from the top level and edit its constants. It uses only HTTP.
+`ChatClient` makes the requests, `Conversation` keeps the history, and `Chat` runs commands and prints; only
+`ChatCompleter`, `run_terminal` and `main` deal with the terminal. Control characters are removed from everything that
+the server sends, so no model can control the terminal.
 """
 
-# ruff: noqa: E402 - the search for the right interpreter has to come before what only that one can import
+# ruff: noqa: E402 - the right interpreter must be found before the imports that need it
 from __future__ import annotations
 
 import argparse
@@ -26,17 +27,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-# Yours to edit. A command line option comes first, then the environment, then .env in the working folder, then these.
+# Edit these. Command line options take precedence, then the environment, then .env in the working folder.
 BREAD_API_KEY = "sk-your-api-key"
 BASE_URL = "http://127.0.0.1:8080"  # without /v1; BREAD_BASE_URL in the environment
 MODEL_NAME = "my_first_repo/gavin_bake"  # repo_name/bake_name
 TEMPERATURE = 0.7
 MAX_TOKENS = 1024
-EXTRA_BODY: dict[str, Any] = {}  # more fields for each request: {"chat_template_kwargs": {"enable_thinking": False}}
+EXTRA_BODY: dict[str, Any] = {}  # extra fields of each request: {"chat_template_kwargs": {"enable_thinking": False}}
 
 if __name__ == "__main__" and not all(map(find_spec, ("dotenv", "httpx", "prompt_toolkit"))):
     venv_python = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
-    if venv_python.exists() and "BREAD_CHAT_IN_VENV" not in os.environ:  # or a broken .venv would start for ever
+    if venv_python.exists() and "BREAD_CHAT_IN_VENV" not in os.environ:  # else a broken .venv would restart forever
         os.environ["BREAD_CHAT_IN_VENV"] = "1"
         os.execv(venv_python, [str(venv_python), *sys.argv])
     sys.exit("error: needs httpx, prompt-toolkit and python-dotenv; `make serve` installs them into .venv.")
@@ -51,24 +52,24 @@ from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
 
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 and C1, less tab and newline
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 and C1, except tab and newline
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 Ending = Literal["complete", "cut", "stopped", "broken"]
-"""How an answer ended: by the model, by the token limit, by the user's Ctrl-C, by an error."""
+"""What ended an answer: the model, the token limit, the user's Ctrl-C, or an error."""
 
 
 class ChatError(Exception):
-    """What went wrong, and what to do, in words for the user."""
+    """An error message for the user: what happened, and what to do."""
 
 
 def clean(text: str) -> str:
-    """Text without what a terminal would obey (control characters) or fail to print (lone surrogates)."""
+    """Text without control characters, which a terminal would obey, and lone surrogates, which it can't print."""
     return CONTROL_CHARACTERS.sub("", text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def sse_data(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The data of each server-sent event. Not httpx's iter_lines: it also splits at U+2028, which JSON allows."""
+    """The data of each server-sent event. httpx's iter_lines would also split at U+2028, which JSON allows."""
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
@@ -76,22 +77,22 @@ def sse_data(pieces: Iterable[bytes]) -> Iterator[str]:
 
 
 def error_message(body: Any) -> str:
-    """The message in OpenAI's error object, or in the plainer shapes of proxies and of our admin routes."""
+    """The message in OpenAI's error object, or in the simpler bodies of proxies and of our admin routes."""
     error = body.get("error") or body if isinstance(body, dict) else body
     return clean(str(error.get("message") or error.get("detail") or error if isinstance(error, dict) else error))
 
 
 def refusal(response: httpx.Response) -> ChatError:
-    """The error for a response that is no answer; reads what is left of it."""
+    """The error for a response without an answer; reads the rest of its body."""
     try:
-        said = error_message(json.loads(response.read()))
+        message = error_message(json.loads(response.read()))
     except ValueError:
-        said = clean(response.text[:300]).strip() or "no reason given"
-    advice = {401: "the key is BREAD_API_KEY in the .env of `make serve`.", 404: "/models lists what is served."}
-    last = advice.get(response.status_code, "")
+        message = clean(response.text[:300]).strip() or "no reason given"
+    advice = {401: "the key is BREAD_API_KEY in the .env of `make serve`.", 404: "/models lists the served models."}
+    hint = advice.get(response.status_code, "")
     if (seconds := response.headers.get("retry-after", "")).isdigit():
-        last = f"the server asks to wait {seconds} s."
-    return ChatError(f"HTTP {response.status_code}: {said}{f' - {last}' if last else ''}")
+        hint = f"the server asks to wait {seconds} s."
+    return ChatError(f"HTTP {response.status_code}: {message}{f' - {hint}' if hint else ''}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Chunk:
     """One event of a streamed answer; any field may be empty."""
 
     text: str
-    thought: str  # reasoning, where the server separates it from the answer
+    thought: str  # reasoning, if the server separates it from the answer
     finish_reason: str
     completion_tokens: int | None
 
@@ -108,7 +109,7 @@ def parse_chunk(data: str) -> Chunk:
     body = json.loads(data)
     if body.get("error"):
         raise ChatError(f"The server gave up on the answer: {error_message(body)}")
-    choice = (body.get("choices") or [{}])[0]  # none in the chunk that carries the usage
+    choice = (body.get("choices") or [{}])[0]  # the chunk with the usage has no choices
     delta = choice.get("delta") or {}
     return Chunk(
         text=clean(delta.get("content") or ""),
@@ -119,7 +120,7 @@ def parse_chunk(data: str) -> Chunk:
 
 
 class ChatClient:
-    """OpenAI's chat API at one server. Whatever fails between here and there is a ChatError."""
+    """OpenAI's chat API on one server. Every failed request raises a ChatError."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
         self.base_url = base_url.rstrip("/").removesuffix("/v1")
@@ -127,9 +128,9 @@ class ChatClient:
             self._http = httpx.Client(
                 base_url=self.base_url,
                 headers={"Authorization": f"Bearer {api_key}"},
-                timeout=httpx.Timeout(600, connect=10),  # a queued answer may take minutes on a CPU; there is Ctrl-C
-                limits=httpx.Limits(max_keepalive_connections=0),  # one that the server closed would cost a turn
-                trust_env=httpx.URL(base_url).host not in LOOPBACK,  # no proxy leads to this machine
+                timeout=httpx.Timeout(600, connect=10),  # a queued answer can take minutes on a CPU; Ctrl-C stops it
+                limits=httpx.Limits(max_keepalive_connections=0),  # a question on a closed connection would fail
+                trust_env=httpx.URL(base_url).host not in LOOPBACK,  # use no proxy for this machine
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise ChatError(f"Cannot use base URL {base_url!r} with this key: {error}") from error
@@ -145,7 +146,7 @@ class ChatClient:
             return [clean(model["id"]) for model in response.json()["data"]]
 
     def stream(self, body: Mapping[str, Any]) -> Generator[Chunk, None, None]:
-        """Chunks as they come. Closing the generator closes the connection, at which the server drops the answer."""
+        """Chunks as they arrive. Closing the generator closes the connection, and the server then stops the answer."""
         is_finished = False
         with self._talk(), self._http.stream("POST", "/v1/chat/completions", json=body) as response:
             if not response.is_success or "text/event-stream" not in response.headers.get("content-type", ""):
@@ -173,15 +174,15 @@ class ChatClient:
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """A question and its answer, whole or partial."""
+    """A question and its answer, complete or partial."""
 
     question: str
     answer: str
     ending: Ending
     model: str
     first_token_seconds: float | None
-    tokens: int | None  # as the server counts them, so unknown where the answer did not reach its end
-    tokens_per_second: float | None  # after the first token, so without the wait for it
+    tokens: int | None  # counted by the server; unknown if the answer did not reach its end
+    tokens_per_second: float | None  # measured after the first token, so without the wait for it
 
     def summary(self) -> str:
         parts = [
@@ -194,7 +195,7 @@ class Turn:
 
 
 class Conversation:
-    """The history of a chat: pairs of question and answer, so that no question without answer can enter it."""
+    """The history of a chat as pairs of question and answer, so it never holds a question without an answer."""
 
     def __init__(self, client: ChatClient, model: str, system: str = "", **options: Any) -> None:
         self.client = client
@@ -203,7 +204,7 @@ class Conversation:
         self.options = options
         self.turns: list[Turn] = []
         self.unanswered: str | None = None
-        """The last question, if not one word came back."""
+        """The last question, if no part of an answer arrived."""
 
     def messages(self) -> list[dict[str, str]]:
         messages = [{"role": "system", "content": self.system}] if self.system else []
@@ -212,10 +213,10 @@ class Conversation:
         return messages
 
     def ask(self, question: str, show: Callable[[Chunk], None]) -> Turn:
-        """Stream the answer into `show`; a KeyboardInterrupt meanwhile stops the answer and goes no further.
+        """Stream the answer into `show`. A KeyboardInterrupt stops the answer and is not raised further.
 
-        What came of the answer joins the history, with how it ended. If nothing came, the history stays as it was
-        and the question waits in `unanswered`.
+        The part of the answer that arrived joins the history, with its ending. If nothing arrived, the history stays
+        unchanged and the question is kept in `unanswered`.
         Raises: ChatError after that, if the answer failed.
         """
         self.unanswered = question = clean(question)
@@ -248,7 +249,7 @@ class Conversation:
         return turn
 
     def retry(self, show: Callable[[Chunk], None]) -> Turn:
-        """Ask the last question again; the new answer replaces the old one, which stays if none comes."""
+        """Ask the last question again. The new answer replaces the old one, which stays if no new one arrives."""
         if self.unanswered is not None:
             return self.ask(self.unanswered, show)
         if not self.turns:
@@ -262,7 +263,7 @@ class Conversation:
                 self.unanswered = None
 
     def transcript(self) -> dict[str, Any]:
-        """Messages in OpenAI's form; answers also say which model gave them and how they ended."""
+        """The conversation as OpenAI messages; each answer also has its model and its ending."""
         messages = self.messages()
         answers = (message for message in messages if message["role"] == "assistant")
         for message, turn in zip(answers, self.turns, strict=True):
@@ -271,16 +272,18 @@ class Conversation:
 
 
 def is_served(name: str, served: Sequence[str]) -> bool:
-    """Whether the list has the name or, of `repo/bake`, a longer spelling: `user/repo/bake/21`. A strength at the end
-    (`repo/bake@0.5`) is never in the list."""
+    """Whether the list has the name or a longer spelling of it: `user/repo/bake/21` for `repo/bake`.
+
+    A strength at the end (`repo/bake@0.5`) is ignored, since the list never shows one.
+    """
     bake = name.partition("@")[0]
     return name in served or ("/" in bake and any(f"/{bake}/" in f"/{other}/" for other in served))
 
 
 class Chat:
-    """What a line of input does (a command, the end, or a question), and what is printed then.
+    """Handles a line of input (a command, the end of the chat, or a question) and prints the result.
 
-    Without a terminal, standard output carries answers and lists alone, and notes go to standard error.
+    Without a terminal, standard output gets only answers and lists, and notes go to standard error.
     """
 
     def __init__(self, conversation: Conversation, is_terminal: bool, has_style: bool) -> None:
@@ -290,17 +293,17 @@ class Chat:
         self._is_line_open = False
         self._is_dim = False
         self.commands: dict[str, tuple[str, Callable[[str], None]]] = {
-            "/help": ("this text", self._help),
-            "/model": ("[NAME]: talk to another model (Tab completes), or say which it is", self._model),
-            "/models": ("what the server has", self._models),
+            "/help": ("show this text", self._help),
+            "/model": ("[NAME]: switch to another model (Tab completes), or show the current one", self._model),
+            "/models": ("list the served models", self._models),
             "/system": ("[TEXT]: set the system prompt, or remove it", self._system),
-            "/reset": ("forget the conversation; model and system prompt stay", self._reset),
+            "/reset": ("clear the conversation; model and system prompt stay", self._reset),
             "/retry": ("ask the last question again", lambda _: self._answer(self.conversation.retry)),
             "/save": ("FILE: write the conversation as JSON to a new file", self._save),
         }
 
     def handle(self, line: str) -> bool:
-        """Whether the chat goes on. Raises: ChatError, after which it can go on too."""
+        """Handle a line. Returns: whether the chat continues. Raises: ChatError, after which it can continue too."""
         text = line.strip()
         word, *rest = text.split(maxsplit=1) or [""]
         if text.lower().removeprefix("/") in {"exit", "quit", "q"}:
@@ -308,22 +311,22 @@ class Chat:
         if word in self.commands:
             self.commands[word][1](rest[0] if rest else "")
         elif re.fullmatch("/[a-z]+", word):  # not "/etc/hosts is what?"
-            raise ChatError(f"No command {word}; there are {', '.join(self.commands)}.")
+            raise ChatError(f"Unknown command {word}. Commands: {', '.join(self.commands)}.")
         elif text:
             self._answer(lambda show: self.conversation.ask(text, show))
         return True
 
     def check_model(self, is_chosen: bool = True) -> None:
-        """Say so if the server does not list the model; where nobody chose it, settle for the first that it lists."""
+        """Print a note if the server does not list the model. If the user chose none, take the first one listed."""
         name, served = self.conversation.model, self.conversation.client.models()
         if is_served(name, served):
             return
         if served and not is_chosen:
             self.conversation.model = served[0]
-            self.note(f"{name} is not served here (not baked yet?), so this is {served[0]}.")
-        else:  # not refused: a server may know more names than it lists
+            self.note(f"{name} is not served here (not baked yet?). Using {served[0]} instead.")
+        else:  # only a note: a server may know more names than it lists
             names = difflib.get_close_matches(name, served, n=5, cutoff=0.4) or served[:5]
-            self.note(f"{name} is not served here. /model NAME picks another: {', '.join(names) or 'none there'}")
+            self.note(f"{name} is not served here. /model NAME picks another: {', '.join(names) or 'none is served'}")
 
     def write(self, text: str, dim: bool = False) -> None:
         print(f"\x1b[2m{text}\x1b[0m" if dim and self._has_style else text, end="", flush=True)
@@ -355,7 +358,7 @@ class Chat:
             turn = ask(self._show)
         except ChatError as error:
             if self._is_terminal and (self.conversation.unanswered or self.conversation.turns):
-                raise ChatError(f"{error}\nYour question is kept: /retry or the up arrow brings it back.") from error
+                raise ChatError(f"{error}\nYour question is kept: resend it with /retry or the up arrow.") from error
             raise
         finally:
             self.end_line()
@@ -368,7 +371,7 @@ class Chat:
         for word, (text, _run) in self.commands.items():
             self.write(f"{word:9}{text}\n")
         self.write("Enter sends; Alt+Enter, or Esc then Enter, starts a new line. Arrows recall, Ctrl-R searches.\n")
-        self.write("Ctrl-C stops an answer or clears the line. exit, quit, q or Ctrl-D ends.\n")
+        self.write("Ctrl-C stops an answer or clears the line. exit, quit, q or Ctrl-D ends the chat.\n")
 
     def _model(self, name: str) -> None:
         if name:
@@ -382,17 +385,17 @@ class Chat:
 
     def _system(self, text: str) -> None:
         before, self.conversation.system = self.conversation.system, text
-        self.note("System prompt set." if text else f"System prompt removed; it was: {before or 'empty'}")
+        self.note("System prompt set." if text else f"System prompt removed. It was: {before or 'empty'}")
 
     def _reset(self, _: str) -> None:
         self.conversation.turns.clear()
         self.conversation.unanswered = None
-        self.note("Conversation forgotten.")
+        self.note("Conversation cleared.")
 
     def _save(self, name: str) -> None:
         text = json.dumps(self.conversation.transcript(), ensure_ascii=False, indent=2)
         try:
-            with Path(name or ".").expanduser().open("x", encoding="utf-8") as file:  # never over another file
+            with Path(name or ".").expanduser().open("x", encoding="utf-8") as file:  # never overwrite a file
                 file.write(text + "\n")
         except (OSError, RuntimeError) as error:
             raise ChatError(f"/save FILE cannot write to {name!r}: {error}") from error
@@ -400,7 +403,7 @@ class Chat:
 
 
 class ChatCompleter(Completer):
-    """Commands, and after `/model ` the names that contain what was typed."""
+    """Completes commands, and after `/model ` the model names that contain the typed text."""
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
@@ -410,14 +413,14 @@ class ChatCompleter(Completer):
         command, space, typed = document.text_before_cursor.partition(" ")
         if command == "/model" and space:
             with suppress(ChatError):
-                self._served = self._chat.conversation.client.models()  # each time, as new bakes appear
+                self._served = self._chat.conversation.client.models()  # every time, since new bakes may appear
             yield from (Completion(name, -len(typed)) for name in self._served if typed.lower() in name.lower())
         elif command.startswith("/") and not space:
             yield from (Completion(word, -len(command)) for word in self._chat.commands if word.startswith(command))
 
 
 def open_history(environment: Mapping[str, str]) -> History:
-    """Earlier input, in a file that only the user can read; where there can be none, this session's alone."""
+    """Earlier input, from a file that only the user can read; in memory only if the file can't be created."""
     state = environment.get("XDG_STATE_HOME", "")
     try:
         path = (Path(state) if Path(state).is_absolute() else Path.home() / ".local/state") / "bread/chat_history"
@@ -431,7 +434,7 @@ def open_history(environment: Mapping[str, str]) -> History:
 
 def run_terminal(chat: Chat, history: History) -> None:
     bindings = KeyBindings()
-    is_input = has_focus(DEFAULT_BUFFER)  # and not the search of Ctrl-R
+    is_input = has_focus(DEFAULT_BUFFER)  # not the search field of Ctrl-R
     has_text = Condition(lambda: bool(session.default_buffer.text))
     bindings.add("enter", filter=is_input)(lambda event: event.current_buffer.validate_and_handle())
     bindings.add("escape", "enter", filter=is_input)(lambda event: event.current_buffer.newline(copy_margin=False))
@@ -442,10 +445,10 @@ def run_terminal(chat: Chat, history: History) -> None:
         key_bindings=bindings,
         completer=ChatCompleter(chat),
         complete_while_typing=False,
-        complete_in_thread=True,  # it asks the server
+        complete_in_thread=True,  # completion calls the server
     )
     is_ending = False
-    chat.note(f"Talking to {chat.conversation.model} at {chat.conversation.client.base_url}; /help says how.")
+    chat.note(f"Talking to {chat.conversation.model} at {chat.conversation.client.base_url}. /help lists the commands.")
     while True:
         try:
             line = session.prompt([("bold", f"{chat.conversation.model}> ")])
@@ -453,7 +456,7 @@ def run_terminal(chat: Chat, history: History) -> None:
             if is_ending or isinstance(error, EOFError):
                 return
             is_ending = True
-            chat.note("Ctrl-C again, or Ctrl-D, ends the chat.")
+            chat.note("Press Ctrl-C again, or Ctrl-D, to end the chat.")
             continue
         is_ending = False
         try:
@@ -466,21 +469,21 @@ def run_terminal(chat: Chat, history: History) -> None:
 
 
 def read_options(arguments: Sequence[str] | None, *sources: Mapping[str, str | None]) -> argparse.Namespace:
-    """Options, then the sources in their order, then the constants above; an empty value counts as none."""
+    """Read settings from the options, then the sources in order, then the constants above; empty counts as unset."""
 
     def find(name: str, constant: str = "") -> str:
         return next((value for source in sources if (value := (source.get(name) or "").strip())), constant)
 
     parser = argparse.ArgumentParser(
-        description="Chat with a model of a Bread gateway. Defaults in brackets.",
-        epilog="Without a terminal it answers the lines of its standard input: echo 'Who are you?' | ...",
+        description="Chat with a model of a Bread gateway. Defaults are in brackets.",
+        epilog="Without a terminal it answers each line of its standard input: echo 'Who are you?' | ...",
     )
     add = parser.add_argument
     add("--api-key", default=find("BREAD_API_KEY", BREAD_API_KEY), help="or BREAD_API_KEY (as in .env)")
     add("--base-url", default=find("BREAD_BASE_URL", BASE_URL), help="without /v1; or BREAD_BASE_URL (%(default)s)")
     add("--model", default=find("MODEL_NAME"), help=f"or MODEL_NAME ({find('MODEL_NAME', MODEL_NAME)})")
     add("--system", default="", help="system prompt (none)")
-    add("--temperature", type=float, default=TEMPERATURE, help="0 takes the likeliest token (%(default)s)")
+    add("--temperature", type=float, default=TEMPERATURE, help="0 always takes the likeliest token (%(default)s)")
     add("--max-tokens", type=int, default=MAX_TOKENS, help="longest answer, in tokens (%(default)s)")
     return parser.parse_args(arguments)
 
@@ -488,19 +491,20 @@ def read_options(arguments: Sequence[str] | None, *sources: Mapping[str, str | N
 def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # bytes that are no text must not end the chat
+            stream.reconfigure(errors="replace")  # invalid bytes must not end the chat
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     has_style = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     try:
         options = read_options(arguments, os.environ, dotenv_values(".env", interpolate=False))
         if options.api_key == "sk-your-api-key":
             raise ChatError(
-                "No API key. `make serve` writes it as BREAD_API_KEY into .env: start the chat in that folder, or give "
-                "the key in the environment, by --api-key or at the top of this file. A server without keys takes any."
+                "No API key. `make serve` writes it as BREAD_API_KEY into .env: start the chat in that folder, or set "
+                "the key in the environment, with --api-key or at the top of this file. A server without keys takes "
+                "any."
             )
         with closing(ChatClient(options.base_url, options.api_key)) as client:
-            more = {"temperature": options.temperature, "max_tokens": options.max_tokens, **EXTRA_BODY}
-            conversation = Conversation(client, options.model or MODEL_NAME, options.system, **more)
+            fields = {"temperature": options.temperature, "max_tokens": options.max_tokens, **EXTRA_BODY}
+            conversation = Conversation(client, options.model or MODEL_NAME, options.system, **fields)
             chat = Chat(conversation, is_terminal, has_style)
             if is_terminal:
                 try:
@@ -512,7 +516,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not options.model:
                     chat.check_model(is_chosen=False)
                 all(chat.handle(line) for line in sys.stdin)
-    except BrokenPipeError:  # the reader left, as `| head` does; nothing may be flushed to it at exit
+    except BrokenPipeError:  # the reader left, as `| head` does: flush nothing to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ChatError, OSError, UnicodeError) as error:

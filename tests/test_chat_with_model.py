@@ -1,6 +1,6 @@
-"""The chat program against a small real server: its conversation, its terminal loop in a pty, its pipe mode.
+"""Tests the chat against a small real server: its conversation, its terminal loop in a pty, its pipe mode.
 
-`open_chat` starts it in a terminal against any base URL, so the end-to-end tests can drive the real gateway with it.
+`open_chat` starts it in a terminal against any base URL, so that end-to-end tests can use it with the real gateway.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from chat_with_model import ChatClient, ChatError, Chunk, Conversation
 SCRIPT = Path(chat_with_model.__file__)
 KEY = "sk-test"
 MODELS = ["base/Smol-135M", "alice/hooli/gavin_bake/21", "alice/hooli/gavin_bake/7", "alice/dagobah/yoda/3"]
-PATIENCE_SECONDS = 30  # only a hang waits for so long
+PATIENCE_SECONDS = 30  # only a hang takes this long
 
-# Python 3.12 warns when a process with threads (here: the server's) forks; the child only calls exec.
+# Python 3.12 warns when a process with threads (here the server's) forks; the child only calls exec.
 pytestmark = pytest.mark.filterwarnings("ignore:.*forkpty.*:DeprecationWarning")
 
 
-# The server: OpenAI's wire format, and the ways in which it can fail.
+# The server: OpenAI's wire format, and ways in which it can fail.
 
 Behaviour = Callable[["Handler"], None]
 
@@ -44,13 +44,13 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler, bind_and_activate=False)
-        self.server_bind()  # so it has a port; it refuses connections until `serving`
+        self.server_bind()  # reserves a port; connections are refused until `serving`
         self.models = list(MODELS)
-        self.next: list[Behaviour] = []  # what the next chat requests meet; after those, a friendly answer
+        self.next: list[Behaviour] = []  # behaviour for the next chat requests; after those, a normal answer
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
-        self.reached = threading.Event()  # a chat request has come
-        self.dropped = threading.Event()  # a client closed its connection in the middle of an answer
+        self.reached = threading.Event()  # a chat request has arrived
+        self.dropped = threading.Event()  # a client closed its connection during an answer
         self.closing = threading.Event()
 
     @property
@@ -130,7 +130,7 @@ def answers(*words: str, finish_reason: str = "stop", thought: str = "") -> Beha
 
 
 def sends(*pieces: bytes) -> Behaviour:
-    """Stream exactly these bytes, in these pieces, and end the response in good form."""
+    """Stream exactly these bytes, in these pieces, and end the response properly."""
 
     def behave(handler: Handler) -> None:
         handler.start_stream()
@@ -145,7 +145,7 @@ def refuses(status: int, body: Any, headers: Mapping[str, str] | None = None) ->
 
 
 def breaks_after(*words: str) -> Behaviour:
-    """Cut the connection in the middle of the answer."""
+    """Close the connection in the middle of the answer."""
 
     def behave(handler: Handler) -> None:
         handler.start_stream()
@@ -157,7 +157,7 @@ def breaks_after(*words: str) -> Behaviour:
 
 
 def never_ends(*words: str) -> Behaviour:
-    """After the words, send empty deltas for as long as somebody listens."""
+    """After the words, send empty deltas until the client leaves."""
 
     def behave(handler: Handler) -> None:
         handler.start_stream()
@@ -199,7 +199,7 @@ def conversation(server: Server) -> Iterator[Conversation]:
 
 
 def ignore(chunk: Chunk) -> None:
-    """Where a test has no use for the pieces of an answer."""
+    """For tests that don't use the pieces of an answer."""
 
 
 def contents(body: Mapping[str, Any]) -> list[str]:
@@ -227,7 +227,7 @@ def test_an_answer_is_streamed_piece_by_piece_and_measured(server: Server, conve
     assert body["temperature"] == 0.5
 
 
-def test_the_history_goes_along_with_the_system_prompt_first(server: Server, conversation: Conversation) -> None:
+def test_a_question_is_sent_with_the_system_prompt_and_the_history(server: Server, conversation: Conversation) -> None:
     conversation.system = "Be brief."
     conversation.ask("one", ignore)
     conversation.ask("two", ignore)
@@ -240,11 +240,11 @@ def test_the_history_goes_along_with_the_system_prompt_first(server: Server, con
 
 
 def test_events_may_be_cut_anywhere(server: Server, conversation: Conversation) -> None:
-    said = "naïve \u2028 \U0001f35e bread"  # U+2028 ends a line for str.splitlines, but not in an event stream
-    wire = b": ping\r\n\r\n" + event({"choices": [{"delta": {"content": said}}]}).replace(b"\n", b"\r\n")
+    text = "naïve \u2028 \U0001f35e bread"  # U+2028 ends a line for str.splitlines, but not in an event stream
+    wire = b": ping\r\n\r\n" + event({"choices": [{"delta": {"content": text}}]}).replace(b"\n", b"\r\n")
     wire += b"data:" + event({"choices": [{"delta": {"content": None}, "finish_reason": "stop"}]})[6:]
     server.next = [sends(*(bytes([byte]) for byte in wire + b"data: [DONE]\n\n"))]
-    assert conversation.ask("hi", ignore).answer == said
+    assert conversation.ask("hi", ignore).answer == text
 
 
 def test_control_characters_and_lone_surrogates_never_arrive(server: Server, conversation: Conversation) -> None:
@@ -260,14 +260,14 @@ def test_control_characters_and_lone_surrogates_never_arrive(server: Server, con
     assert conversation.client.models() == ["evil[2J"]
 
 
-def test_a_thought_is_shown_but_is_no_part_of_the_answer(server: Server, conversation: Conversation) -> None:
+def test_a_thought_is_shown_but_is_not_part_of_the_answer(server: Server, conversation: Conversation) -> None:
     server.next = [answers("Yes.", thought="Hmm.")]
     chunks: list[Chunk] = []
     assert conversation.ask("sure?", chunks.append).answer == "Yes."
     assert [chunk.thought + chunk.text for chunk in chunks] == ["Hmm.", "Yes."]
 
 
-def test_the_token_limit_is_told_apart_from_the_end(server: Server, conversation: Conversation) -> None:
+def test_an_answer_cut_by_the_token_limit_is_marked(server: Server, conversation: Conversation) -> None:
     server.next = [answers("On and", finish_reason="length")]
     turn = conversation.ask("go", ignore)
     assert turn.ending == "cut"
@@ -309,7 +309,7 @@ def test_a_failed_question_leaves_the_history_alone_and_can_be_retried(
     assert conversation.unanswered is None
 
 
-def test_a_failed_question_is_forgotten_when_the_next_is_answered(server: Server, conversation: Conversation) -> None:
+def test_a_failed_question_is_dropped_when_the_next_is_answered(server: Server, conversation: Conversation) -> None:
     server.next = [refuses(503, {})]
     with pytest.raises(ChatError):
         conversation.ask("one", ignore)
@@ -331,7 +331,7 @@ def test_a_broken_answer_is_kept_as_broken_and_replaced_by_a_retry(
     assert [(turn.answer, turn.ending) for turn in broken] == [("half an", "broken")]
     with pytest.raises(ChatError):
         conversation.retry(ignore)
-    assert conversation.turns == broken, "a retry that fails must not lose what there was"
+    assert conversation.turns == broken, "a failed retry must keep the old answer"
     conversation.retry(ignore)
     assert [(turn.answer, turn.ending) for turn in conversation.turns] == [("reply 3", "complete")]
     assert contents(server.bodies[2]) == ["one"]
@@ -383,7 +383,7 @@ def test_an_impossible_url_or_key_is_refused(url: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1", "http://127.0.0.1:65537"])
-def test_a_url_that_leads_nowhere_is_named(url: str) -> None:
+def test_the_error_names_a_url_that_can_t_be_reached(url: str) -> None:
     with pytest.raises(ChatError, match=f"Cannot (reach|use base URL) '?{url}"):
         ChatClient(url, KEY).models()
 
@@ -418,14 +418,14 @@ def test_options_come_before_the_environment_before_dotenv_before_the_constants(
     assert [given[name] for name in names.values()] == ["option", "env", "file"]
     default = chat_with_model.read_options([], {}, {"MODEL_NAME": None})
     assert (default.api_key, default.base_url) == (chat_with_model.BREAD_API_KEY, chat_with_model.BASE_URL)
-    assert default.model == "", "so that main knows that nobody chose the constant"
+    assert default.model == "", "main must see that the user chose no model"
 
 
 # Pipe mode and starting.
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """What a chat needs of the environment, and none of ours: a .env or key of the developer must not reach a test."""
+    """Variables that a chat needs, without the developer's own: no .env or key of theirs may reach a test."""
     clean = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR"}}
     return clean | {"HOME": str(folder), "XDG_STATE_HOME": str(folder / "state"), "TERM": "xterm-256color"} | more
 
@@ -455,14 +455,14 @@ def test_a_pipe_ends_at_an_error(server: Server, tmp_path: Path) -> None:
     assert len(server.bodies) == 2
 
 
-def test_a_model_that_nobody_chose_gives_way_to_the_first_served(server: Server, tmp_path: Path) -> None:
+def test_the_first_served_model_replaces_the_default_if_it_is_not_served(server: Server, tmp_path: Path) -> None:
     done = pipe(server, tmp_path, "hi")
     assert (done.stdout, done.returncode) == ("reply 1\n", 0)
     assert server.bodies[0]["model"] == MODELS[0]
-    assert f"my_first_repo/gavin_bake is not served here (not baked yet?), so this is {MODELS[0]}." in done.stderr
+    assert f"my_first_repo/gavin_bake is not served here (not baked yet?). Using {MODELS[0]} instead." in done.stderr
 
 
-def test_a_chosen_model_is_never_exchanged_for_another(server: Server, tmp_path: Path) -> None:
+def test_a_chosen_model_is_never_replaced(server: Server, tmp_path: Path) -> None:
     server.next = [refuses(404, {"error": {"message": "no such model"}})]
     done = pipe(server, tmp_path, "hi", MODEL_NAME="my_first_repo/gavin_bake")
     assert (done.stdout, done.returncode) == ("", 1)
@@ -503,7 +503,7 @@ def test_commands_work_in_a_pipe_too(server: Server, tmp_path: Path) -> None:
     [
         ("/save chat.json", "File exists"),
         ("/save", "/save FILE cannot write"),
-        ("/nonsense", "No command /nonsense; there are"),
+        ("/nonsense", "Unknown command /nonsense. Commands: "),
     ],
 )
 def test_a_wrong_command_is_explained(server: Server, tmp_path: Path, line: str, message: str) -> None:
@@ -523,7 +523,7 @@ def test_text_that_is_not_utf8_does_not_end_the_chat(server: Server, tmp_path: P
     assert contents(server.bodies[0]) == ["caf\ufffd"]
 
 
-def test_a_reader_that_leaves_early_is_no_crash(server: Server, tmp_path: Path) -> None:
+def test_a_reader_that_leaves_early_causes_no_crash(server: Server, tmp_path: Path) -> None:
     server.next = [answers("one\n", "two\n", "three\n")]
     variables = environment(tmp_path, BREAD_BASE_URL=server.url, BREAD_API_KEY=KEY)
     with subprocess.Popen(
@@ -567,7 +567,7 @@ def write_interpreter(folder: Path, text: str) -> None:
     python.chmod(0o755)
 
 
-def test_without_its_packages_it_starts_again_in_the_venv_beside_it(script_copy: Path) -> None:
+def test_without_its_packages_it_restarts_in_the_venv_beside_it(script_copy: Path) -> None:
     write_interpreter(script_copy.parent, 'printf "%s;" "$@"')
     assert run_without_packages(script_copy).stdout == f"{script_copy};--model;a b;"
 
@@ -587,7 +587,7 @@ UP, ALT_ENTER, PASTE, PASTE_END = "\x1b[A", "\x1b\r", "\x1b[200~", "\x1b[201~"
 
 
 class Terminal:
-    """A chat in a pty. Every wait is for output, so a slow machine only makes it slower."""
+    """A chat in a pty. Every wait is for output, so a slow machine only makes the tests slower."""
 
     def __init__(self, child: Any) -> None:
         self.child = child
@@ -596,7 +596,7 @@ class Terminal:
         self.child.expect_exact(text)
 
     def prompt(self) -> None:
-        """Wait until it takes input: prompt-toolkit turns bracketed paste on when, and only when, it starts to read."""
+        """Wait until it reads input: prompt-toolkit turns bracketed paste on exactly then."""
         self.wait("\x1b[?2004h")
         self.wait(">")
 
@@ -616,8 +616,8 @@ class Terminal:
 
 
 def open_chat(base_url: str, folder: Path, *arguments: str, **more: str) -> Terminal:
-    """Start the chat in a terminal of its own, at home in `folder`, and wait for its first prompt."""
-    # Without the reply of a real terminal to its question for the cursor, prompt-toolkit would print a warning.
+    """Start the chat in its own terminal, with `folder` as its home, and wait for its first prompt."""
+    # prompt-toolkit asks the terminal for the cursor's position, and would print a warning without a reply.
     variables = environment(
         folder, **{"PROMPT_TOOLKIT_NO_CPR": "1", "BREAD_BASE_URL": base_url, "BREAD_API_KEY": KEY, **more}
     )
@@ -629,10 +629,10 @@ def open_chat(base_url: str, folder: Path, *arguments: str, **more: str) -> Term
         encoding="utf-8",
         timeout=PATIENCE_SECONDS,
         dimensions=(40, 160),
-        # A shell that runs the tests in the background has them ignore it, and children inherit that.
+        # Tests that a shell runs in the background ignore SIGINT, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    child.delaybeforesend = None  # nor a pause before each key: the tests wait for prompts
+    child.delaybeforesend = None  # no pause before each key: the tests wait for prompts
     terminal = Terminal(child)
     terminal.prompt()
     return terminal
@@ -669,7 +669,7 @@ def test_an_answer_shows_before_it_is_complete_and_ctrl_c_stops_it(server: Serve
     terminal.wait("It all began")
     terminal.type("\x03")
     terminal.wait("[stopped, first token after ")
-    assert server.dropped.wait(PATIENCE_SECONDS), "the connection must close, or the server goes on"
+    assert server.dropped.wait(PATIENCE_SECONDS), "the connection must close, or the server would continue"
     terminal.prompt()
     terminal.ask("And then?", "reply 2")
     assert contents(server.bodies[1]) == ["Tell me", "It all began", "And then?"]
@@ -706,14 +706,14 @@ def test_the_up_arrow_recalls_in_this_session_and_the_next(server: Server, termi
     later = open_chat(server.url, tmp_path, "--model", "hooli/gavin_bake")
     later.type("\x12second")  # Ctrl-R
     later.wait("second")
-    later.type("\r")  # takes what was found
+    later.type("\r")  # accept the match
     later.ask("", "reply 4")
     assert contents(server.bodies[3]) == ["second question"]
     later.end("q\r")
 
 
 def test_tab_completes_commands_and_model_names(server: Server, terminal: Terminal) -> None:
-    server.models.append("alice/new/one/1")  # served since the chat began
+    server.models.append("alice/new/one/1")  # served only after the chat started
     terminal.type("/he\t")
     terminal.wait("lp")
     terminal.ask("", "Alt+Enter")
@@ -726,27 +726,27 @@ def test_tab_completes_commands_and_model_names(server: Server, terminal: Termin
     terminal.end("q\r")
 
 
-def test_a_model_that_is_not_served_is_named_with_its_neighbours(server: Server, tmp_path: Path) -> None:
+def test_a_model_that_is_not_served_is_named_with_similar_ones(server: Server, tmp_path: Path) -> None:
     server.next = [refuses(404, {"error": {"message": "unknown model"}})]
     terminal = open_chat(server.url, tmp_path, MODEL_NAME="alice/hooli/gavin_cake/21")
-    terminal.ask("hi", "HTTP 404: unknown model - /models lists what is served.")
+    terminal.ask("hi", "HTTP 404: unknown model - /models lists the served models.")
     terminal.ask("/model hoooli/gavin_bake", "picks another: alice/hooli/gavin_bake")
     terminal.ask("/model hooli/gavin_bake", "Talking to hooli/gavin_bake")
     terminal.ask("hi", "reply 2")
     terminal.end("q\r")
 
 
-def test_errors_are_survived_with_the_conversation(server: Server, terminal: Terminal) -> None:
+def test_the_conversation_survives_errors(server: Server, terminal: Terminal) -> None:
     terminal.ask("one", "reply 1")
     server.next = [refuses(503, {"error": {"message": "asleep"}}, {"Retry-After": "3"}), breaks_after("half")]
     terminal.type("two\r")
     terminal.wait("error: HTTP 503: asleep - the server asks to wait 3 s.")
-    terminal.wait("/retry or the up arrow brings it back.")
+    terminal.wait("resend it with /retry or the up arrow.")
     terminal.prompt()
     terminal.type(f"{UP}\r")
     terminal.wait("half")
     terminal.wait("error: The connection to ")
-    terminal.wait("/retry or the up arrow brings it back.")
+    terminal.wait("resend it with /retry or the up arrow.")
     terminal.prompt()
     terminal.ask("/retry", "reply 4")
     assert contents(server.bodies[3]) == ["one", "reply 1", "two"]
@@ -762,18 +762,20 @@ def test_it_starts_without_a_server_and_answers_when_there_is_one(tmp_path: Path
             terminal.end("q\r")
 
 
-def test_ctrl_c_at_the_prompt_clears_the_line_and_twice_on_none_ends(server: Server, terminal: Terminal) -> None:
+def test_ctrl_c_at_the_prompt_clears_the_line_and_pressed_twice_on_an_empty_line_ends_the_chat(
+    server: Server, terminal: Terminal
+) -> None:
     terminal.type("never sent\x03")
     terminal.prompt()
     terminal.ask("sent", "reply 1")
     assert contents(server.bodies[0]) == ["sent"]
     terminal.type("\x03")
-    terminal.wait("Ctrl-C again, or Ctrl-D, ends the chat.")
+    terminal.wait("Press Ctrl-C again, or Ctrl-D, to end the chat.")
     terminal.prompt()
-    terminal.type("cleared\x03")  # so the next is the first again
+    terminal.type("cleared\x03")  # so the next Ctrl-C counts as the first again
     terminal.prompt()
     terminal.type("\x03")
-    terminal.wait("ends the chat.")
+    terminal.wait("to end the chat.")
     terminal.prompt()
     terminal.end("\x03")
 
