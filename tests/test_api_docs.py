@@ -1,4 +1,4 @@
-"""docs/api.md against the application: every operation, every setting of targets and generators, and nothing else."""
+"""docs/api.md lists exactly the application's operations and the settings of targets and generators."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ DOCS = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The cells of the table under `heading`, without the table's own head."""
+    """Cells of the table under `heading`, without its header."""
     section = DOCS.split(f"## {heading}\n")[1].split("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
