@@ -69,7 +69,7 @@ def parse_complaint(error: msgspec.ValidationError) -> Complaint:
 
 
 def with_value(complaint: str, value: Any) -> str:
-    """msgspec's message with the value added: msgspec itself gives the expected type and at most the found one."""
+    """msgspec's message with the refused value added; msgspec itself names only types."""
     return f"{complaint}{':' if ', got ' in complaint else ', got'} {value!r:.80}"
 
 

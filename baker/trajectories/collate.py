@@ -12,8 +12,8 @@ from baker.status import Collation, TargetShare
 Item = TypeVar("Item")
 
 MAX_HELD_OUT = 32
-"""Most trajectories to hold out, because a bake evaluates all of them about three times. One of each target is held out
-in any case."""
+"""Most trajectories to hold out: a bake evaluates all of them three times, and each costs as much as a training row.
+One per target is held out even beyond this limit."""
 
 
 class Source(msgspec.Struct, Generic[Item], frozen=True):

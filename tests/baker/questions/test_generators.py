@@ -65,8 +65,8 @@ async def flat(batches: Batches) -> list[str]:
     return [text async for batch in batches for text in batch]
 
 
-async def written(numq: int, writer: FakeWriter, made: list[str]) -> list[str]:
-    return await flat(generate(QuestionSource(OneshotQs(numq=numq), "Be kind", writer), made, Warnings()))
+async def written(numq: int, writer: FakeWriter, existing: list[str]) -> list[str]:
+    return await flat(generate(QuestionSource(OneshotQs(numq=numq), "Be kind", writer), existing, Warnings()))
 
 
 @pytest.mark.parametrize(("numq", "taken"), [(None, 3), (2, 2), (9, 3)])
@@ -119,8 +119,8 @@ async def test_the_same_seed_gives_the_same_calls_and_each_call_has_its_own_seed
 @pytest.mark.anyio
 async def test_a_resumed_run_does_not_reuse_the_seeds_of_earlier_calls() -> None:
     writer = inventive()
-    made = [f"Was there number {i}?" for i in range(6)]
-    await flat(generate(QuestionSource(OneshotQs(numq=9, seed=0), "", writer), made, Warnings()))
+    existing = [f"Was there number {i}?" for i in range(6)]
+    await flat(generate(QuestionSource(OneshotQs(numq=9, seed=0), "", writer), existing, Warnings()))
     assert writer.seeds == [6]
 
 
@@ -204,14 +204,14 @@ async def test_when_model_and_bank_are_exhausted_the_stim_fails_with_the_number_
 @pytest.mark.anyio
 @pytest.mark.parametrize("interrupted_after", range(0, 13, 3))
 async def test_an_interrupted_persona_is_resumed(interrupted_after: int) -> None:
-    async def run(made: list[str]) -> list[str]:
+    async def run(existing: list[str]) -> list[str]:
         source = QuestionSource(Persona(numq=12, model="x"), "", inventive(), written=6)
-        return await flat(generate(source, made, Warnings()))
+        return await flat(generate(source, existing, Warnings()))
 
-    made = (await run([]))[:interrupted_after]
-    more = await run(made)
-    assert len(set(made + more)) == len(made + more) == 12
-    assert len(set(made + more) & set(ALL)) == 6
+    existing = (await run([]))[:interrupted_after]
+    more = await run(existing)
+    assert len(set(existing + more)) == len(existing + more) == 12
+    assert len(set(existing + more) & set(ALL)) == 6
 
 
 def test_the_shipped_bank_is_large_and_has_no_question_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,9 +223,9 @@ def test_the_shipped_bank_is_large_and_has_no_question_twice(monkeypatch: pytest
 # Rows of a dataset
 
 
-async def sampled(texts: list[str], numq: int, seed: int = 42, made: list[str] | None = None) -> list[str]:
+async def sampled(texts: list[str], numq: int, seed: int = 42, existing: list[str] | None = None) -> list[str]:
     generator = FromDataset(dataset="x", numq=numq, seed=seed)
-    return await flat(generate(QuestionSource(generator, read_dataset=lambda: texts), made or [], Warnings()))
+    return await flat(generate(QuestionSource(generator, read_dataset=lambda: texts), existing or [], Warnings()))
 
 
 @pytest.mark.anyio
@@ -237,7 +237,7 @@ async def test_a_dataset_is_sampled_without_replacement_in_an_order_given_by_the
     assert await sampled(texts, 20) == rows
     assert await sampled(texts, 5) == rows[:5]
     assert await sampled(texts, 20, seed=1) != rows
-    assert rows[:7] + await sampled(texts, 20, made=rows[:7]) == rows
+    assert rows[:7] + await sampled(texts, 20, existing=rows[:7]) == rows
 
 
 @pytest.mark.anyio
