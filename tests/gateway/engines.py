@@ -4,6 +4,7 @@
 every test that asks for the fixture `engine`. Start-up takes 15 seconds, an answer milliseconds.
 """
 
+import asyncio
 import gc
 import importlib
 import json
@@ -21,7 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from baker.errors import BakeryError
-from baker.types import Checkpoint
+from baker.types import Checkpoint, Message, Sample, SampleRequest
 from gateway.engine import Engine, EngineSettings, Handlers, Reply, StreamReply
 from gateway.engine.core.settings import set_environment
 from gateway.engine.requests.kinds import Kind
@@ -31,6 +32,7 @@ MODEL_NAME = "test/tiny"
 WINDOW = 512
 HIDDEN = 128
 LAYERS = 2
+HELLO: list[Message] = [{"role": "user", "content": "Hello, who are you?"}]
 SHAPES = {  # (in, out) of the layers that an adapter may change
     "self_attn.q_proj": (HIDDEN, HIDDEN),
     "self_attn.k_proj": (HIDDEN, HIDDEN // 2),
@@ -176,6 +178,19 @@ def make_checkpoint(root: Path, step: int, *, scale: float = 0.3) -> Checkpoint:
     return Checkpoint(
         user="admin", repo="repo", bake=bake, step=step, path=folder, sha256="0" * 64, created=0, job_id=step
     )
+
+
+async def greedy(engine: Engine, adapter: Checkpoint | None = None, text: str = "Hello", **settings: Any) -> Sample:
+    """The likeliest answer of 12 tokens to `text`, unless `settings` say otherwise."""
+    ids = await engine.generation.tokenise([{"role": "user", "content": text}])
+    fields = {"max_tokens": 12, "temperature": 0.0, "extra": {"ignore_eos": True}} | settings
+    return await engine.generation.sample(SampleRequest(ids, adapter=adapter, **fields))
+
+
+async def until_working(engine: Engine, requests: int = 1) -> None:
+    """Wait until the engine works on this many requests."""
+    while engine.running().get_num_unfinished_requests() < requests:  # noqa: ASYNC110 - vLLM's count
+        await asyncio.sleep(0)
 
 
 def handlers_of(engine: Engine) -> Handlers:

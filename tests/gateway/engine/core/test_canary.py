@@ -1,12 +1,18 @@
 """What a new engine must answer to be believed."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from baker.errors import AdapterError
+from gateway.engine import Engine
 from gateway.engine.core.canary import Answer, Canary
 from gateway.errors import CanaryError
+from tests.gateway.engines import (
+    greedy,
+    make_checkpoint,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -103,3 +109,26 @@ async def test_an_adapter_that_is_refused_says_nothing_of_the_engine(adapter: Pa
     canary, engine = await recorded(adapter), Asked(refusal=AdapterError("its rank is too high"))
     await canary.check(engine.ask, engine.load)
     assert canary.wants_adapter
+
+
+async def test_the_canary_knows_base_and_adapter_apart_and_again_in_a_busy_batch(
+    engine: Engine, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint(tmp_path, 1)
+    await engine.load(checkpoint.name, checkpoint.path)
+    known, swapped = Canary(), Canary()
+    await known.check(engine.generation.canary_answer, engine.load)
+    await known.record_adapter(checkpoint.name, checkpoint.path, engine.generation.canary_answer)
+    await engine.record_canary()
+    assert not engine.wants_canary
+    await asyncio.gather(
+        known.check(engine.generation.canary_answer, engine.load),
+        *(greedy(engine, max_tokens=40, text=str(i)) for i in range(8)),
+    )
+
+    async def other(adapter: str | None) -> Answer:
+        return await engine.generation.canary_answer(checkpoint.name if adapter is None else None)
+
+    await swapped.check(other, engine.load)
+    with pytest.raises(CanaryError, match="the base model reads"):
+        await swapped.check(engine.generation.canary_answer, engine.load)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engine.core.tools import DEFAULT_PARSER, parser_for, reasoning_parser_for
+from gateway.engine import Engine
+from gateway.engine.core.tools import DEFAULT_PARSER, MARKS, parser_for, reasoning_parser_for
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,9 @@ def test_the_chat_template_and_the_tokens_tell_the_reasoning_parser(
     assert reasoning_parser_for(tmp_path) is None
     (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"id": 1, "content": token}]}))
     assert reasoning_parser_for(tmp_path) == parser
+
+
+async def test_vllm_knows_every_parser_that_a_template_may_choose(engine: Engine) -> None:
+    from vllm.tool_parsers import ToolParserManager
+
+    assert {*MARKS.values(), DEFAULT_PARSER} <= set(ToolParserManager.list_registered())

@@ -1,7 +1,6 @@
-"""OpenAI bodies through vLLM's serving code, on a tiny model in a real vLLM."""
+"""Bodies of every kind through vLLM's serving code, on a tiny model in a real vLLM."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,20 @@ from baker.types import SampleRequest
 from gateway.engine import Engine, Handlers, Reply, StreamReply
 from gateway.engine.core.serving import serving_state
 from gateway.engine.requests import kinds
-from gateway.engine.requests.body import model_of, parse
 from gateway.engine.requests.kinds import Kind
-from tests.gateway.engines import MODEL_NAME, handlers_of, make_checkpoint, reply_to
+from tests.gateway.engines import (
+    MODEL_NAME,
+    handlers_of,
+    make_checkpoint,
+    reply_to,
+)
 
 pytestmark = pytest.mark.anyio
 
+
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "temperature": 0}
+
+
 LONG: dict[str, Any] = CHAT | {"max_tokens": 400, "ignore_eos": True, "stream": True}
 
 
@@ -133,6 +139,8 @@ ANSWERING: dict[Kind, dict[str, Any]] = {
     kinds.RESPONSES: {"input": "Hello", "max_output_tokens": 6, "temperature": 0},
     kinds.MESSAGES: CHAT,
 }
+
+
 KINDS = pytest.mark.parametrize("kind", ANSWERING, ids=lambda kind: kind.name)
 
 
@@ -271,54 +279,6 @@ async def test_headers_that_jump_the_queue_are_not_seen(handlers: Handlers) -> N
     assert msgspec.json.decode(reply.body)["id"] == "chatcmpl-mine"
 
 
-async def under_way(handlers: Handlers, engine: Engine, tmp_path: Path) -> tuple[StreamReply, str]:
-    """A stream on an adapter of its own, of which one event was read."""
-    checkpoint = make_checkpoint(tmp_path, 1)
-    await engine.load(checkpoint.name, checkpoint.path)
-    reply = await reply_to(handlers, kinds.CHAT, LONG, model=checkpoint.name)
-    assert isinstance(reply, StreamReply)
-    await anext(reply)
-    assert engine.in_flight(checkpoint.name) == 1
-    assert engine.running().get_num_unfinished_requests() == 1
-    return reply, checkpoint.name
-
-
-async def is_over(engine: Engine, name: str) -> None:
-    for _ in range(10):  # a garbage collected generator is closed in a task of its own
-        await asyncio.sleep(0)
-    assert engine.in_flight(name) == 0
-    assert engine.running().get_num_unfinished_requests() == 0
-
-
-async def test_a_closed_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
-    reply, name = await under_way(handlers, engine, tmp_path)
-    await reply.aclose()
-    await reply.aclose()
-    await is_over(engine, name)
-
-
-async def test_a_cancelled_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
-    reply, name = await under_way(handlers, engine, tmp_path)
-
-    async def read() -> None:
-        async for _ in reply:
-            pass
-
-    task = asyncio.create_task(read())
-    await asyncio.sleep(0.01)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await is_over(engine, name)
-
-
-async def test_a_dropped_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
-    reply, name = await under_way(handlers, engine, tmp_path)
-    del reply
-    gc.collect()
-    await is_over(engine, name)
-
-
 @KINDS
 async def test_a_cancelled_request_stays_cancelled(handlers: Handlers, engine: Engine, kind: Kind) -> None:
     """vLLM turns the cancellation into an answer: "Client disconnected"."""
@@ -330,23 +290,3 @@ async def test_a_cancelled_request_stays_cancelled(handlers: Handlers, engine: E
     with pytest.raises(asyncio.CancelledError):
         await task
     assert engine.running().get_num_unfinished_requests() == 0
-
-
-def test_extra_body_is_merged_below_what_is_there() -> None:
-    body = b'{"model": "m", "top_p": 0.5, "extra_body": {"top_p": 0.9, "chat_template_kwargs": {"thinking": false}}}'
-    assert parse(body) == {"model": "m", "top_p": 0.5, "chat_template_kwargs": {"thinking": False}}
-    assert model_of(parse(body)) == "m"
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'"text"', b'{"extra_body": 3}', b"\xff", b"[" * 100_000, b"[" * 300_000]
-)
-def test_a_body_that_is_no_object_is_invalid_input(body: bytes) -> None:
-    with pytest.raises(InvalidInputError):
-        parse(body)
-
-
-@pytest.mark.parametrize("fields", [{}, {"model": ""}, {"model": 3}])
-def test_a_request_must_name_a_model(fields: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInputError, match="model"):
-        model_of(fields)

@@ -1,0 +1,79 @@
+"""A streamed answer ends in the engine however its reader leaves."""
+
+import asyncio
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.engine import Engine, Handlers, StreamReply
+from gateway.engine.requests import kinds
+from tests.gateway.engines import (
+    handlers_of,
+    make_checkpoint,
+    reply_to,
+)
+
+pytestmark = pytest.mark.anyio
+
+LONG: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Hello"}],
+    "max_tokens": 400,
+    "temperature": 0,
+    "ignore_eos": True,
+    "stream": True,
+}
+
+
+@pytest.fixture
+def handlers(engine: Engine) -> Handlers:
+    return handlers_of(engine)
+
+
+async def under_way(handlers: Handlers, engine: Engine, tmp_path: Path) -> tuple[StreamReply, str]:
+    """A stream on an adapter of its own, of which one event was read."""
+    checkpoint = make_checkpoint(tmp_path, 1)
+    await engine.load(checkpoint.name, checkpoint.path)
+    reply = await reply_to(handlers, kinds.CHAT, LONG, model=checkpoint.name)
+    assert isinstance(reply, StreamReply)
+    await anext(reply)
+    assert engine.in_flight(checkpoint.name) == 1
+    assert engine.running().get_num_unfinished_requests() == 1
+    return reply, checkpoint.name
+
+
+async def is_over(engine: Engine, name: str) -> None:
+    for _ in range(10):  # a garbage collected generator is closed in a task of its own
+        await asyncio.sleep(0)
+    assert engine.in_flight(name) == 0
+    assert engine.running().get_num_unfinished_requests() == 0
+
+
+async def test_a_closed_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
+    reply, name = await under_way(handlers, engine, tmp_path)
+    await reply.aclose()
+    await reply.aclose()
+    await is_over(engine, name)
+
+
+async def test_a_cancelled_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
+    reply, name = await under_way(handlers, engine, tmp_path)
+
+    async def read() -> None:
+        async for _ in reply:
+            pass
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await is_over(engine, name)
+
+
+async def test_a_dropped_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
+    reply, name = await under_way(handlers, engine, tmp_path)
+    del reply
+    gc.collect()
+    await is_over(engine, name)
