@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.engine import Engine, Handlers, StreamReply
+from gateway.engine.adapters.slots import Lease
 from gateway.engine.requests import kinds
 from tests.gateway.engines import (
     handlers_of,
@@ -77,3 +79,63 @@ async def test_a_dropped_stream_ends_in_the_engine(handlers: Handlers, engine: E
     del reply
     gc.collect()
     await is_over(engine, name)
+
+
+class Source:
+    """Events of a stream, and whether they were closed; one adapter's lease."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self.releases = 0
+        adapter: Any = object()
+        self.lease = Lease(adapter, self._release)
+
+    def _release(self, adapter: Any) -> None:
+        self.releases += 1
+
+    async def events(self, *texts: str, error: Exception | None = None) -> AsyncGenerator[str, None]:
+        try:
+            for text in texts:
+                yield text
+            if error is not None:
+                raise error
+        finally:
+            self.is_closed = True
+
+    def reply(self, first: list[str], *rest: str, error: Exception | None = None) -> StreamReply:
+        events = self.events(*rest, error=error)
+        return StreamReply(first, events, events, self.lease)
+
+
+async def test_events_that_were_held_back_come_first_and_the_end_gives_the_adapter_back() -> None:
+    source = Source()
+    reply = source.reply(["a", "b"], "c")
+    assert [await anext(reply) for _ in range(3)] == [b"a", b"b", b"c"]
+    assert source.releases == 0
+    assert [event async for event in reply] == []
+    assert (source.releases, source.is_closed) == (1, True)
+
+
+async def test_an_error_gives_the_adapter_back() -> None:
+    source = Source()
+    reply = source.reply([], "a", error=RuntimeError("broken"))
+    assert await anext(reply) == b"a"
+    with pytest.raises(RuntimeError, match="broken"):
+        await anext(reply)
+    assert source.releases == 1
+
+
+async def test_closing_before_the_first_event_drops_what_was_held_back() -> None:
+    source = Source()
+    reply = source.reply(["a"], "b")
+    await reply.aclose()
+    assert [event async for event in reply] == []
+    assert source.releases == 1
+
+
+async def test_a_dropped_reply_gives_the_adapter_back_at_once() -> None:
+    source = Source()
+    reply = source.reply(["a"])
+    del reply
+    gc.collect()
+    assert source.releases == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +31,16 @@ async def test_prompts_are_scored_while_adapters_answer(engine: Engine, tmp_path
         assert beside.top_logprobs_TK == pytest.approx(alone[1].top_logprobs_TK, abs=0.05)
     assert not all(answer.done() for answer in answers)
     assert len({tuple(sample.response_ids) for sample in await asyncio.gather(*answers)}) == 1
+
+
+def test_logits_get_nothing_from_adapters(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.lora.layers.logits_processor import LogitsProcessorWithLoRA
+
+    from gateway.engine.worker.logits import leave_logits_alone
+
+    monkeypatch.setattr(LogitsProcessorWithLoRA, "set_mapping", LogitsProcessorWithLoRA.set_mapping)
+    leave_logits_alone()
+    layer: Any = type("Layer", (), {"set_mapping": LogitsProcessorWithLoRA.set_mapping})()
+    layer.set_mapping("vLLM's wrapper")
+    logits = object()
+    assert layer.punica_wrapper.add_lora_logits(logits, None, scale=1.0) is logits

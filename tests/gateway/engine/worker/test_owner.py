@@ -5,6 +5,8 @@ import sys
 
 import psutil
 
+from gateway.engine.worker.owner import OWNER_VARIABLE, _was_started_by
+
 
 def test_no_process_of_the_engine_outlives_its_server() -> None:
     """A server, its engine core and a worker, each a shell of itself; the server is killed with -9."""
@@ -25,3 +27,23 @@ def test_no_process_of_the_engine_outlives_its_server() -> None:
     process.stdout.close()
     gone, alive = psutil.wait_procs(children, timeout=5)
     assert len(gone) == 2 and not alive
+
+
+def test_only_a_process_that_was_started_for_the_owner_may_be_killed() -> None:
+    """Its environment says so; the worker's parent may have become init meanwhile."""
+    code = "print('started', flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={OWNER_VARIABLE: "12"},
+    )
+    assert child.stdout is not None and child.stdout.readline() == "started\n"
+    try:
+        assert _was_started_by("12", child.pid)
+        assert not _was_started_by("1", child.pid)
+        assert not _was_started_by("12", 1)
+    finally:
+        child.communicate("\n")
+    assert not _was_started_by("12", child.pid), "it has ended"

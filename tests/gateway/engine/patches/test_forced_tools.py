@@ -1,0 +1,105 @@
+"""The stricter parser of tool calls. What clients get by it: tests/clients."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.engine import Engine
+from gateway.engine.core.tools import DEFAULT_PARSER
+
+MOST_WHITESPACE = 1
+CALL = '<tool_call>{"name": "light", "arguments": {"on": true}}</tool_call>'
+
+
+@pytest.fixture
+def parser(engine: Engine) -> Any:
+    """The parser that the engine has installed for its model."""
+    from vllm.tool_parsers import ToolParserManager
+
+    kind = ToolParserManager.get_tool_parser(DEFAULT_PARSER)
+    assert kind.is_strict
+    return kind(engine.running().get_tokenizer())
+
+
+def request(choice: Any, *, strict: bool = False) -> Any:
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    schema = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
+    tool = {"type": "function", "function": {"name": "light", "parameters": schema, "strict": strict}}
+    return ChatCompletionRequest.model_validate({"messages": [], "tools": [tool], "tool_choice": choice})
+
+
+def stock(parser: Any) -> Any:
+    """vLLM's own parser."""
+    return super(type(parser), parser)
+
+
+def schemas(node: Any) -> Iterator[Any]:
+    """All formats of a structural tag that hold text to a JSON schema."""
+    from pydantic import BaseModel
+    from xgrammar.structural_tag import JSONSchemaFormat
+
+    if isinstance(node, JSONSchemaFormat):
+        yield node
+    elif isinstance(node, BaseModel):
+        for name in type(node).model_fields:
+            yield from schemas(getattr(node, name))
+    elif isinstance(node, list | tuple):
+        for inner in node:
+            yield from schemas(inner)
+
+
+def properties_of(tag: Any) -> list[Any]:
+    return [form.json_schema.get("properties") for form in schemas(tag.format) if isinstance(form.json_schema, dict)]
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "light"}}])
+def test_a_forced_calls_arguments_are_held_to_their_schema(parser: Any, choice: Any) -> None:
+    tag = parser.get_structural_tag(request(choice))
+    schema = {"on": {"type": "boolean"}}
+    found = properties_of(tag)
+    assert found and all(properties == schema for properties in found)
+    assert schema not in properties_of(stock(parser).get_structural_tag(request(choice))), "vLLM has fixed it"
+    assert {form.max_whitespace_cnt for form in schemas(tag.format)} == {MOST_WHITESPACE}
+
+
+def test_a_strict_tool_may_have_little_whitespace_too(parser: Any) -> None:
+    tag = parser.get_structural_tag(request("auto", strict=True))
+    assert {form.max_whitespace_cnt for form in schemas(tag.format)} == {MOST_WHITESPACE}
+
+
+def test_an_answer_that_ends_within_a_call_keeps_the_complete_ones(parser: Any) -> None:
+    text = f'{CALL}<tool_call>{{"name": "li'
+    calls = parser.extract_tool_calls(text, request("auto")).tool_calls
+    assert [call.function.name for call in calls] == ["light"]
+    assert not stock(parser).extract_tool_calls(text, request("auto")).tools_called, "vLLM has fixed it"
+
+
+@pytest.mark.parametrize("text", ["Hello", CALL, f"{CALL}{CALL}", '<tool_call>{"name": "li'])
+def test_other_answers_are_read_as_vllm_reads_them(parser: Any, text: str) -> None:
+    ours, theirs = (each.extract_tool_calls(text, request("auto")) for each in (parser, stock(parser)))
+    assert (ours.tools_called, ours.content) == (theirs.tools_called, theirs.content)
+    assert [call.function for call in ours.tool_calls] == [call.function for call in theirs.tool_calls]
+
+
+def test_a_second_install_changes_nothing_and_unknown_names_are_left_to_vllm(parser: Any) -> None:
+    from vllm.tool_parsers import ToolParserManager
+
+    from gateway.engine.patches import forced_tools
+
+    forced_tools.install(DEFAULT_PARSER)
+    assert ToolParserManager.get_tool_parser(DEFAULT_PARSER) is type(parser)
+    forced_tools.install("no such parser")
+
+
+def test_whitespace_is_bounded_at_any_depth(engine: Engine) -> None:
+    from xgrammar.structural_tag import JSONSchemaFormat, SequenceFormat
+
+    from gateway.engine.patches import forced_tools
+
+    inner = JSONSchemaFormat(json_schema={})
+    forced_tools._bound_whitespace(SequenceFormat(elements=[SequenceFormat(elements=[inner])]))
+    forced_tools._bound_whitespace(SimpleNamespace())
+    assert inner.max_whitespace_cnt == MOST_WHITESPACE
