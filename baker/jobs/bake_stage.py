@@ -1,12 +1,13 @@
-"""A bake's stage: its training kept alive until it is done; what it writes goes to checkpoint_service.py as it comes.
+"""Runs a bake's training to its end, through restarts, and hands its checkpoints to `versions/publishing.py`.
 
-    jobs/<number>/data/, spec.json, metrics.jsonl, metrics.png, trainer.log, wandb-id    what goes in and is told
-    jobs/<number>/rounds/<round>/        what the student answered on the way, see rounds.py
-    jobs/<number>/state/<step>/          to train on from; goes when the training is done
-    jobs/<number>/checkpoints/<step>/    to be served
-    jobs/<number>/result.json            the training is done, and is not done again
+    jobs/<number>/spec.json, data/       input of the training process
+    jobs/<number>/metrics.jsonl, metrics.png, trainer.log, wandb-id    its reports
+    jobs/<number>/rounds/<round>/        the student's answers in on-policy rounds: see `trajectories/on_policy.py`
+    jobs/<number>/state/<step>/          training states to resume from, removed after the training
+    jobs/<number>/checkpoints/<step>/    adapters to serve
+    jobs/<number>/result.json            the training's outcome; once it exists, the training is not repeated
 
-The last checkpoint is the bake's, and decides whether the bake is complete.
+The last checkpoint is the bake's result: the bake is complete only if the engine serves it as it was trained.
 """
 
 import asyncio
@@ -45,19 +46,20 @@ from baker.versions.publishing import Bake, CheckpointService, Result, student_o
 log = logging.getLogger(__name__)
 
 RETRIES = 3
-"""So often a training that was killed is taken up again, until the service itself is started anew."""
+"""Number of times that a killed training is resumed; counted from zero again when the service restarts."""
 RETRY_SECONDS = 5.0
-"""What took the memory may be gone by then."""
+"""Whatever took the memory may have ended by then."""
 MOVED = (METRICS, WANDB_ID, ROUNDS, STATE)
-"""What a run of a bake leaves to the next one; the state last, since it says that the others are there."""
+"""What a run of a bake inherits from the last one. The state is moved last: it shows that the others were moved."""
 
 
 class BakeSettings(msgspec.Struct, frozen=True):
+    """See `stages.StageSettings`."""
+
     threads: int | None
     devices: int | None
     allows_wandb: bool
     top_logprobs: int
-    """K, of the teacher's judgements."""
 
 
 class BakeStage:
@@ -75,10 +77,10 @@ class BakeStage:
         self.checkpoints = CheckpointService(catalog, publisher)
         self._sampler, self._neutral, self._settings = sampler, neutral, settings
         self.training: dict[int, Progress] = {}
-        """The latest step of each bake that trains, by its job's number."""
+        """Job number of each bake in training -> its latest step."""
 
     async def run(self, job: BakeJob, folder: Path, parent: Checkpoint | None, row: JobRow) -> None:
-        """Raises: StageError; EngineError, after which it may be run again, and goes on."""
+        """Train, prove and publish. Raises: StageError; EngineError, after which it may run again, and continues."""
         bake = Bake(job, job.config, folder, parent, row.warn)
         result_file = folder / RESULT
         if not result_file.exists():
@@ -95,27 +97,27 @@ class BakeStage:
             await asyncio.to_thread(shutil.rmtree, folder / STATE, ignore_errors=True)
 
     async def _train(self, bake: Bake, row: JobRow) -> Result:
-        """Start the training process, and another one whenever it is killed, each from where the last one got to."""
+        """Run the training process; if it is killed, start another from the last training state."""
         try:
-            # Of another model they would tell how far that is from the served one.
+            # For another student, they would measure its distance from the served model.
             bake.neutral = await self._neutral.files() if student_of(bake.job) is None else []
         except (InvalidInputError, RolloutError) as error:
-            await bake.warn(f"the drift is not measured, since the base model can't be asked: {error}")
+            await bake.warn(f"the drift is not measured: the base model can't answer the neutral questions: {error}")
         if bake.config.resumes:
-            await self._take_over(bake)
+            await self._inherit(bake)
         retries = 0
         while True:
             try:
                 return await self._train_once(bake, row)
             except TrainerLostError as error:
-                # A checkpoint that is served must not be written again in its place, where nothing is kept to go on
-                # from: the engine knows an adapter by its path.
+                # Without a state, training starts over and would overwrite served checkpoints in place, but the engine
+                # identifies an adapter by its path.
                 has_state = any((bake.folder / STATE).glob("[0-9]*"))
                 served = await self._catalog(checkpoints.of_job, bake.job)
                 if retries == RETRIES or (served and not has_state):
                     raise
                 retries += 1
-                log.warning("job %d: %s; it is taken up again (%d of %d)", bake.job.id, error, retries, RETRIES)
+                log.warning("job %d: %s; resuming it (%d of %d)", bake.job.id, error, retries, RETRIES)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _train_once(self, bake: Bake, row: JobRow) -> Result:
@@ -129,11 +131,11 @@ class BakeStage:
             (folder / WANDB_ID).unlink(missing_ok=True)
         devices = self._settings.devices or await asyncio.to_thread(devices_for, bake.config)
         listener = TrainingListener(
-            row.note,
-            row.warn,
-            partial(self.checkpoints.serve, bake),
-            partial(self.training.__setitem__, job.id),
-            0.0 if state is None else job.progress_percent,
+            note=row.note,
+            warn=row.warn,
+            serve=partial(self.checkpoints.serve, bake),
+            show=partial(self.training.__setitem__, job.id),
+            percent=0.0 if state is None else job.progress_percent,
         )
         while True:
             number = 0 if state is None else rounds.number_at(training_state.step_of(state))
@@ -147,7 +149,7 @@ class BakeStage:
                 log.warning("job %d: %s", job.id, error)
                 await self._train_alone(spec, folder, listener)
             if listener.last is None:
-                raise TrainerLostError("the training process wrote no checkpoint; its trainer.log says more")
+                raise TrainerLostError("the training process wrote no checkpoint: see its trainer.log")
             if number == bake.config.data.on_policy.rounds:
                 return Result([*listener.unserved, listener.last], int(time.time()), listener.loss)
             await asyncio.to_thread(rounds.begin, number + 1, listener.last.step, self.training.get(job.id))
@@ -159,44 +161,45 @@ class BakeStage:
         return await asyncio.to_thread(training_state.find, Path(spec.state), spec.fingerprint())
 
     async def _round(self, bake: Bake, rounds: RoundStore, number: int, mix: list[str]) -> Round:
-        """What that part of the training works on; the answers of a round are made first, as far as they lack."""
+        """The spec of that round. Missing answers are made first."""
         if number == 0:
             return BEFORE_ROUNDS
-        made = await asyncio.to_thread(rounds.read, number)
-        if made.train is None:
+        record = await asyncio.to_thread(rounds.read, number)
+        if record.train is None:
             config, seed = bake.config.data.on_policy, f"{bake.config.seed}/{number}"
             own, old = config.rows(len(mix))
             asked, taught = draw_rows(mix, own, f"{seed}/asked"), draw_rows(mix, old, f"{seed}/taught")
-            student = await self.checkpoints.student(bake, made.first_step)
+            student = await self.checkpoints.student(bake, record.first_step)
             settings = AnswerSettings(config, student, bake.parent, self._settings.top_logprobs, seed)
 
             async def note(count: int) -> None:
-                if made.before is not None:
-                    self.training[bake.job.id] = msgspec.structs.replace(made.before, round=number, answers=count)
+                if record.before is not None:
+                    self.training[bake.job.id] = msgspec.structs.replace(record.before, round=number, answers=count)
 
             judged = await answer_and_judge(asked, rounds.answers(number), settings, self._sampler, note)
             if judged.refused:
-                await bake.warn(
-                    f"{len(judged.refused)} answers of on-policy round {number} are left out; one: {judged.refused[0]}"
-                )
-            made = await asyncio.to_thread(rounds.complete, number, [*judged.files, *map(Path, taught)])
-        first = await asyncio.to_thread(rounds.read, 1)
-        train = [str(bake.folder / name) for name in made.train or []]
-        return Round(number, made.first_step, first.first_step, train)
+                count, first = len(judged.refused), judged.refused[0]
+                await bake.warn(f"{count} answers of on-policy round {number} were left out; the first: {first}")
+            record = await asyncio.to_thread(rounds.complete, number, [*judged.files, *map(Path, taught)])
+        first_round = await asyncio.to_thread(rounds.read, 1)
+        train = [str(bake.folder / name) for name in record.train or []]
+        return Round(number, record.first_step, first_round.first_step, train)
 
     async def _train_beside(self, bake: Bake, spec: TrainSpec, listener: TrainingListener) -> None:
-        """While the engine serves, on its weights if they are to be shared."""
+        """Train while the engine serves, on the engine's weights if it lends them."""
         if self._base.lends_weights and spec.devices == 1 and student_of(bake.job) is None:
             try:
                 lent = await self._base.lend_weights()
             except NotLentError as error:
-                await bake.warn(f"training takes a copy of the engine's weights of its own: {error}")
+                await bake.warn(f"training loads its own copy of the base model: {error}")
             else:
-                await self._train_on(lent, spec, bake.folder, listener)
+                await self._train_on_lent(lent, spec, bake.folder, listener)
                 return
         await launcher.train(spec, bake.folder, listener.hear)
 
-    async def _train_on(self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: TrainingListener) -> None:
+    async def _train_on_lent(
+        self, lent: LentWeights, spec: TrainSpec, folder: Path, listener: TrainingListener
+    ) -> None:
         file = folder / ENGINE_WEIGHTS
         await asyncio.to_thread(write_bytes, file, lent.handles)
         try:
@@ -206,7 +209,7 @@ class BakeStage:
             file.unlink(missing_ok=True)
 
     async def _train_alone(self, spec: TrainSpec, folder: Path, listener: TrainingListener) -> None:
-        """While the engine sleeps. Requests wait for it, or are told to come back."""
+        """Train while the engine sleeps. Requests wait for it, or are refused with a time to retry."""
         try:
             await self._base.sleep()
             await launcher.train(
@@ -235,9 +238,9 @@ class BakeStage:
             engine_share=self._base.sleep_share,
         )
 
-    async def _take_over(self, bake: Bake) -> None:
-        """Go on where the last run of the same bake with the same inputs was cancelled or failed; its checkpoints are
-        this one's from here on, and serve on."""
+    async def _inherit(self, bake: Bake) -> None:
+        """Continue the last run of the same bake with the same inputs, which was cancelled or failed. Its checkpoints
+        stay served and belong to this run from now on."""
         job, folder = bake.job, bake.folder
         before = await self._catalog(bakes.job_before, job)
         if before is None or (folder / STATE).exists():

@@ -1,7 +1,7 @@
-"""What a stage needs before it may start, and the copy of it that its job works on.
+"""Starts a stage's job: checks what the stage needs, and copies what the job works on.
 
-A job that was started is not touched by later edits of prompts, targets or bakes. Blocks, like the catalog it reads:
-see `threads.OneThread`.
+The copy protects a started job from later edits of prompts, targets and bakes. Blocks, like the catalog that it reads:
+see `storage/one_thread.py`.
 """
 
 import time
@@ -22,18 +22,18 @@ Planner = Callable[[Catalog, Policy, str, str, str], AnyJob]
 
 
 def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, name: str, key: str | None) -> AnyJob:
-    """The job of that stage: the one there is, or a new one, pending.
+    """The latest job of that stage, or a new, pending one.
 
-    A failed job is started again under a new number, except for a repeat of the request (`key`, the client's
-    Idempotency-Key) that started it. So is a bake that was held back, once its config is another.
+    A new job replaces one that failed, unless the request that started the failed job is repeated (same `key`, the
+    client's Idempotency-Key). It also replaces a bake that was held back, if its config has changed since.
 
-    Raises: NotFoundError; InvalidInputError saying what is missing, and nothing is left behind.
+    Raises: NotFoundError; InvalidInputError with what is missing; no job is created then.
     """
     with catalog.store.transaction():
         existing = latest_job(catalog, stage, user, repo, name)
         if existing is not None:
-            is_over = existing.state is JobState.FAILED or _is_to_be_tried_otherwise(catalog, existing)
-            if not is_over or (key is not None and existing.idempotency_key == key):
+            may_run_again = existing.state is JobState.FAILED or _is_held_back_and_changed(catalog, existing)
+            if not may_run_again or (key is not None and existing.idempotency_key == key):
                 return existing
         planned = _PLANNERS[stage](catalog, policy, user, repo, name)
         return catalog.store.jobs.add(msgspec.structs.replace(planned, idempotency_key=key, created=int(time.time())))
@@ -50,7 +50,7 @@ def latest_job(catalog: Catalog, stage: Stage, user: str, repo: str, name: str) 
             return bakes.latest_job(catalog, user, repo, name)
 
 
-def _is_to_be_tried_otherwise(catalog: Catalog, job: AnyJob) -> bool:
+def _is_held_back_and_changed(catalog: Catalog, job: AnyJob) -> bool:
     if not isinstance(job, BakeJob) or not bakes.is_held_back(catalog, job):
         return False
     return job.config != bakes.get(catalog, job.user, job.repo, job.name)

@@ -1,4 +1,4 @@
-"""What this service can do, and what its operator allows."""
+"""Limits of this service that decide which jobs may start."""
 
 import msgspec
 
@@ -10,9 +10,9 @@ class Policy(msgspec.Struct, frozen=True):
 
     has_anthropic_key: bool
     stim_fallback: bool
-    """A served model may stand in for an Anthropic one without a key."""
+    """Whether the served model may replace an Anthropic model if there is no key."""
     max_lora_rank: int
     rollout_max_tokens: int = 1024
-    """Tokens of an answer where the target does not say."""
+    """Maximum length of an answer, for targets that don't set it."""
     students: StudentModels | None = None
-    """None: there are no other models."""
+    """Other models that a bake may train; None: there are none."""

@@ -1,9 +1,9 @@
-"""The durable queue: which job runs when, what it has done so far, and what becomes of it after a crash.
+"""The durable queue: decides when each job runs, and what happens to it after a crash.
 
-A job is a row before its caller hears of it. It waits until the jobs that it depends on are complete, runs its stage,
-and keeps each finished item on disk before it counts it. A job that was running when the service ended is pending
-again at the next start, and its stage goes on after the last item, or training state, that was kept. What the stages
-do is in `stages.py`.
+A job is a row in the database before its caller gets an answer. It waits until the jobs that it depends on are
+complete, then runs its stage, which stores each finished item on disk before it counts it. A job that was running when
+the service ended is pending again at the next start, and its stage continues after the last stored item or training
+state. What the stages do is in `stages.py`.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from baker.storage.one_thread import OneThread
 log = logging.getLogger(__name__)
 
 MAX_AT_ONCE = {Stage.STIM: 2, Stage.ROLLOUT: 2, Stage.BAKE: 1}
-"""Rollouts bound their own concurrency; training takes what the device has."""
+"""Number of jobs that run at once. Rollouts limit their own requests; a training uses the whole device."""
 MAX_ATTEMPTS = 5
-"""So often a job is begun: one that takes the service down with it must not do so for ever. A bake that got on in
-between counts anew."""
+"""Number of times that a job is started: one that crashes the service must not do so forever. The count starts again
+when a bake makes progress."""
 RETRY_SECONDS = 2.0
 CANCELLED = "cancelled"
 """Error of a cancelled job. Its state is `failed`: clients would poll forever for a state that they don't know."""
@@ -46,21 +46,21 @@ class Jobs:
         self._changed = asyncio.Event()
         self._ended: dict[int, asyncio.Event] = {}
         self._cancelled: set[int] = set()
-        """Running jobs that were told to end for good."""
+        """Numbers of running jobs that a client cancelled."""
 
     @property
     def training(self) -> Mapping[int, Progress]:
-        """Where each bake that trains now stands, by its job's number."""
+        """Job number of each bake in training -> its latest step."""
         return self._stages.training
 
     async def start(self, stage: Stage, user: str, repo: str, name: str, key: str | None = None) -> AnyJob:
-        """The job of that stage, begun if there was none. See `plan.start`."""
+        """The stage's job; starts one if needed. See `plan.start`."""
         job = await self._catalog(plan.start, self._policy, stage, user, repo, name, key)
         self._changed.set()
         return job
 
     async def wait(self, job: AnyJob, seconds: float) -> AnyJob:
-        """The job as it stands when it has ended, or after so many seconds."""
+        """The job once it has ended, or as it is after `seconds`."""
         if not job.state.is_active:
             return job
         ended = self._ended.setdefault(job.id, asyncio.Event())
@@ -69,9 +69,9 @@ class Jobs:
         return await self._catalog(_job, job.id)
 
     async def cancel(self, stage: Stage, user: str, repo: str, name: str) -> AnyJob | None:
-        """End the stage's job, if it is active: it is failed then, with the reason `cancelled`, and what it kept stays.
+        """Stop the stage's job if it is active. Its state becomes `failed`, its error `cancelled`; finished items stay.
 
-        Returns: the job as it stands; None if there never was one. Raises: NotFoundError.
+        Returns: the job afterwards; None if none was ever started. Raises: NotFoundError.
         """
         job = await self._catalog(plan.latest_job, stage, user, repo, name)
         if job is None or not job.state.is_active:
@@ -84,8 +84,8 @@ class Jobs:
         return await self._catalog(_job, job.id)
 
     async def run(self) -> None:
-        """Run jobs until cancelled; those that run then are pending again at the next start."""
-        await self._catalog(_take_up_interrupted)
+        """Run jobs until cancelled; jobs running then are pending again at the next start."""
+        await self._catalog(_requeue_interrupted)
         try:
             while True:
                 self._changed.clear()
@@ -120,7 +120,7 @@ class Jobs:
             await self._update(job.id, state=JobState.PENDING, attempts=job.attempts)
             raise
         except EngineError as error:
-            await self._put_off(job, error)
+            await self._requeue(job, error)
         except BakeryError as error:
             await self._fail(job, error.message, error.code)
         except OSError as error:
@@ -138,8 +138,8 @@ class Jobs:
             if (ended := self._ended.pop(job.id, None)) is not None:
                 ended.set()
 
-    async def _put_off(self, job: Job, error: EngineError) -> None:
-        """The engine went away: what was kept stays, and the job goes on when the engine is back."""
+    async def _requeue(self, job: Job, error: EngineError) -> None:
+        """The engine failed: the job continues with its stored items when the engine is back."""
         if job.attempts + 1 >= MAX_ATTEMPTS:
             await self._fail(job, f"the engine failed {MAX_ATTEMPTS} times, the last time with: {error}", error.code)
             return
@@ -149,7 +149,7 @@ class Jobs:
 
     async def _fail(self, job: Job, reason: str, code: str) -> None:
         log.warning("%s of %s/%s failed: %s", job.stage, job.repo, job.name, reason)
-        # A full disk must not end the queue: the row then says "running", and the next start takes it up.
+        # A full disk must not end the queue: the row stays "running", and the next start of the service retries it.
         with contextlib.suppress(Exception):
             await self._catalog(_fail, job.id, reason, code)
 
@@ -170,7 +170,7 @@ def _fail(catalog: Catalog, job_id: int, reason: str, code: str) -> None:
 
 
 def _begin(catalog: Catalog, job: Job) -> bool:
-    """Whether the job may run: it may have been cancelled while it waited."""
+    """Mark the job as running. Returns: False if it was cancelled while it waited."""
     with catalog.store.transaction():
         if _job(catalog, job.id).state is not JobState.PENDING:
             return False
@@ -179,7 +179,7 @@ def _begin(catalog: Catalog, job: Job) -> bool:
 
 
 def _cancel_pending(catalog: Catalog, job_id: int) -> bool:
-    """Fail the job if it has not begun. Returns: whether it had not."""
+    """Fail the job if it is still pending. Returns: whether it was."""
     with catalog.store.transaction():
         if _job(catalog, job_id).state is not JobState.PENDING:
             return False
@@ -187,7 +187,7 @@ def _cancel_pending(catalog: Catalog, job_id: int) -> bool:
         return True
 
 
-def _take_up_interrupted(catalog: Catalog) -> None:
+def _requeue_interrupted(catalog: Catalog) -> None:
     for job in catalog.store.jobs.in_state(JobState.RUNNING):
         if job.attempts >= MAX_ATTEMPTS:
             reason = f"the service ended during each of its {job.attempts} attempts: run it again"
@@ -197,17 +197,17 @@ def _take_up_interrupted(catalog: Catalog) -> None:
 
 
 def _runnable(catalog: Catalog) -> list[AnyJob]:
-    """Pending jobs whose input is there, oldest first; those whose input failed fail too."""
+    """Pending jobs whose inputs are complete, oldest first. Jobs whose inputs failed or were removed are failed."""
     runnable = []
     for job in catalog.store.jobs.in_state(JobState.PENDING):
         inputs = [catalog.store.jobs.find(number) for number in job.depends_on]
-        broken = [number for number, row in zip(job.depends_on, inputs, strict=True) if row is None]
+        removed = [number for number, row in zip(job.depends_on, inputs, strict=True) if row is None]
         failed = [row for row in inputs if row is not None and row.state is JobState.FAILED]
         if failed:
             reason = f"the {failed[0].stage} of target {failed[0].name!r} failed: {failed[0].error}"
             _fail(catalog, job.id, reason, StageError.code)
-        elif broken:
-            _fail(catalog, job.id, f"the jobs that it needs were removed: {broken}", NotFoundError.code)
+        elif removed:
+            _fail(catalog, job.id, f"the jobs that it needs were removed: {removed}", NotFoundError.code)
         elif all(row is not None and row.state is JobState.COMPLETE for row in inputs):
             runnable.append(job)
     return runnable

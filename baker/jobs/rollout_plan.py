@@ -3,8 +3,8 @@
 import msgspec
 
 from baker.errors import InvalidInputError
-from baker.jobs.new_job import prompts_of
 from baker.jobs.policy import Policy
+from baker.jobs.prompts import prompts_of
 from baker.questions.stim import expected_stimuli
 from baker.repos import models, targets
 from baker.repos.catalog import Catalog
@@ -14,6 +14,7 @@ from baker.storage.job_inputs import RolloutInputs
 
 
 def plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> RolloutJob:
+    """Raises: NotFoundError; InvalidInputError with what is missing."""
     config = targets.get(catalog, user, repo, name)
     max_tokens = config.max_tokens or policy.rollout_max_tokens
     stim_job = catalog.store.jobs.latest_stim(user, repo, name)

@@ -1,13 +1,13 @@
-"""What each generator of a stim works with, settled when the job is asked for: models, templates, datasets.
+"""What a stim needs before it may start: each generator's model, template and dataset are chosen and copied here.
 
-Blocks, like the catalog it reads: see `threads.OneThread`.
+Blocks, like the catalog that it reads: see `storage/one_thread.py`.
 """
 
 from baker.config import question_templates
 from baker.config.generator import Asking, Custom, FromDataset, Generator, Hardcoded, Persona
 from baker.errors import ConfigError, InvalidInputError
-from baker.jobs.new_job import prompts_of
 from baker.jobs.policy import Policy
+from baker.jobs.prompts import prompts_of
 from baker.questions import bank
 from baker.questions.datasets import QuestionSets
 from baker.questions.writers import ANTHROPIC_MAX_TEMPERATURE
@@ -18,11 +18,12 @@ from baker.storage.job_inputs import GeneratorPlan, StimInputs, WriterPlan
 
 
 def plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str) -> StimJob:
+    """Raises: NotFoundError; InvalidInputError with what is missing."""
     config = targets.get(catalog, user, repo, name)
     teacher, student = prompts_of(catalog, user, repo, name, config)
     if not config.generators:
         raise InvalidInputError(f"Target {name!r} has no generators: add at least one before stim")
-    # The rollout's to use; but once the stim is made the target can't be changed any more.
+    # Only the rollout uses it, but once the stim is made the target can't be changed any more.
     if config.model_name is not None:
         models.resolve(catalog, user, config.model_name)
     planner = GeneratorPlanner(
@@ -34,10 +35,10 @@ def plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
 
 
 class GeneratorPlanner:
-    """Plans the generators of one target; what is done otherwise than asked is in `warnings`."""
+    """Plans the generators of one target. `warnings` lists every deviation from its settings."""
 
     def __init__(self, catalog: Catalog, user: str, repo: str, *, has_anthropic_key: bool, stim_fallback: bool) -> None:
-        """Args: stim_fallback: a served model may stand in for an Anthropic one without a key."""
+        """Args: stim_fallback: whether the served model may replace an Anthropic model if there is no key."""
         self.warnings: list[str] = []
         self._catalog = catalog
         self._user = user
@@ -46,9 +47,9 @@ class GeneratorPlanner:
         self._stim_fallback = stim_fallback
 
     def plan(self, generator: Generator, where: str) -> GeneratorPlan:
-        """Args: where: what errors and warnings call the generator.
+        """Args: where: the generator's name in errors and warnings.
 
-        Raises: InvalidInputError saying what is missing.
+        Raises: InvalidInputError with what is missing.
         """
         self.warnings += [f"{where} is {generator.type}: {field} has no effect" for field in generator.unused_fields()]
         match generator:
@@ -66,48 +67,49 @@ class GeneratorPlanner:
                 return GeneratorPlan(dataset=QuestionSets(self._catalog.store.home).find(generator.dataset))
 
     def _persona(self, generator: Persona, where: str) -> GeneratorPlan:
-        """From the bank what it has; a model that is named writes half, any model what the bank is short of."""
-        short = max(0, generator.numq - sum(map(len, bank.bank().values())))
+        """The bank gives what it has. A model that the target names writes half of the questions; any model writes
+        those that the bank lacks."""
+        lacking = max(0, generator.numq - sum(map(len, bank.bank().values())))
         model = generator.model
-        if model is not None and self._is_out_of_reach(model):
+        if model is not None and self._lacks_key(model):
             self.warnings.append(
                 f"{where}: there is no Anthropic key for {model!r}, so its questions come from the built-in bank"
             )
         elif model is not None:
-            return GeneratorPlan(writer=self._writer(generator, where), written=max(generator.numq // 2, short))
-        # A bank's question is better than what a small stand-in writes: it writes only what is missing.
-        return GeneratorPlan(writer=self._writer(generator, where), written=short) if short else GeneratorPlan()
+            return GeneratorPlan(writer=self._writer(generator, where), written=max(generator.numq // 2, lacking))
+        # The bank's questions are better than those of a small served model, which writes only what is missing.
+        return GeneratorPlan(writer=self._writer(generator, where), written=lacking) if lacking else GeneratorPlan()
 
-    def _is_out_of_reach(self, model: str) -> bool:
+    def _lacks_key(self, model: str) -> bool:
         return _is_anthropic(model) and not self._has_anthropic_key
 
     def _writer(self, generator: Asking | Persona, where: str) -> WriterPlan:
         model = generator.model
         if model is None:
             return WriterPlan("served", self._catalog.base.served)
-        if self._is_out_of_reach(model):
-            return self._stand_in(model, where)
+        if self._lacks_key(model):
+            return self._replacement(model, where)
         if _is_anthropic(model):
-            self._warn_of_anthropic(generator, where)
+            self._warn_of_anthropic_limits(generator, where)
             return WriterPlan("anthropic", model)
         resolved = models.resolve(self._catalog, self._user, model)
         if resolved.warning is not None:
             self.warnings.append(f"{where}: {resolved.warning}")
         return WriterPlan("served", model, None if resolved.checkpoint is None else resolved.checkpoint.name)
 
-    def _stand_in(self, model: str, where: str) -> WriterPlan:
+    def _replacement(self, model: str, where: str) -> WriterPlan:
         served = self._catalog.base.served
         if not self._stim_fallback:
             raise InvalidInputError(
                 f"{where} names {model!r}, and there is no Anthropic key: set ANTHROPIC_API_KEY, name the served model "
-                f"{served!r}, or allow it to stand in with BREAD_STIM_FALLBACK=on"
+                f"{served!r}, or allow it as the replacement with BREAD_STIM_FALLBACK=on"
             )
         self.warnings.append(
             f"{where}: there is no Anthropic key, so {served!r} writes the questions in place of {model!r}"
         )
         return WriterPlan("served", served)
 
-    def _warn_of_anthropic(self, generator: Asking | Persona, where: str) -> None:
+    def _warn_of_anthropic_limits(self, generator: Asking | Persona, where: str) -> None:
         temperature = generator.temperature
         if temperature is not None and temperature > ANTHROPIC_MAX_TEMPERATURE:
             self.warnings.append(
@@ -125,12 +127,12 @@ class GeneratorPlanner:
             self._user, self._repo, question_templates.template_name(generator.template_path)
         )
         if content is None:
-            there = ", ".join(
+            existing = ", ".join(
                 map(question_templates.template_path, self._catalog.names("templates", self._user, self._repo))
             )
             raise InvalidInputError(
                 f"{where} names {generator.template_path!r}, which repo {self._repo!r} does not have; its templates: "
-                f"{there or 'none'}. Send the text as template_content"
+                f"{existing or 'none'}. Send the text as template_content"
             )
         try:
             question_templates.check_content(content, generator.template_variables)

@@ -1,6 +1,6 @@
-"""What the training process says on its standard output: one JSON object a line, told apart by `event`.
+"""Events that a training process prints on its standard output: one JSON object per line, with its type in `event`.
 
-The process that started it reads them without torch.
+Needs no torch, so the service can read them.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,14 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 class Started(Event, frozen=True, tag="started"):
     total_steps: int
     train_rows: int
-    """Trajectories of one epoch."""
+    """Number of trajectories in one epoch."""
     held_out_rows: int
+    """Number of held-out trajectories."""
     trainable_parameters: int
 
 
 class Planned(Event, frozen=True, tag="memory"):
-    """How the training comes by its memory; nothing is loaded yet."""
+    """The chosen memory layout. Nothing is loaded yet."""
 
     memory: MemoryPlan
 
@@ -50,15 +51,15 @@ class Evaluated(Event, frozen=True, tag="evaluated"):
     eval_kl: float
     """Mean forward KL of the held-out response tokens, in nats."""
     by_target: dict[str, float]
-    """The same over each target's own."""
+    """Target -> eval_kl over its own tokens."""
     agreement: float | None = None
-    """The share of those tokens at which student and teacher have the same likeliest one. None in the states of
-    trainings that an older version began."""
+    """Share of those tokens at which student and teacher have the same likeliest token. None in training states of
+    older versions."""
     agreement_by_target: dict[str, float] = {}
 
 
 class Drifted(Event, frozen=True, tag="drift"):
-    """How far the model is from the base on neutral questions."""
+    """The model's distance from the base on neutral questions."""
 
     step: int
     drift: float
@@ -84,20 +85,23 @@ class Kept(Event, frozen=True, tag="state"):
 
     step: int
     milliseconds: float
+    """Time to write it."""
     bytes: int
+    """Size of its arrays."""
     share: float
-    """Of the training time so far that went into writing states."""
+    """Share of the training time so far that was spent on writing states."""
 
 
 class Failed(Event, frozen=True, tag="error"):
-    """The last event of a process that ends with exit code 1; what it saved before is of no use."""
+    """Last event of a process that ends with exit code 1. Its earlier checkpoints must not be used."""
 
     message: str
     code: str
+    """`BakeryError.code`"""
 
 
 class Done(Event, frozen=True, tag="done"):
-    """The last event of a process that ends with exit code 0."""
+    """Last event of a process that ends with exit code 0."""
 
     loss: Loss
     seconds: float
@@ -118,5 +122,5 @@ def encode(event: TrainEvent) -> bytes:
 
 
 def decode(line: bytes) -> TrainEvent:
-    """Raises: msgspec.DecodeError if `line` is no event."""
+    """Raises: msgspec.DecodeError if `line` is not an event."""
     return _DECODER.decode(line)

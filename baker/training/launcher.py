@@ -1,6 +1,6 @@
-"""The training process seen from outside: start it, hear it out, end it. What it does is in `train.py`.
+"""Starts the training process, reads its events and ends it. What the process does is in `run/train.py`.
 
-A process of its own, so that running out of memory or a crash there never takes the service down.
+Training has its own process so that a crash or lack of memory there never takes the service down.
 """
 
 import asyncio
@@ -20,10 +20,11 @@ from baker.storage.home import LOG, SPEC
 from baker.training import events
 from baker.training.spec import TrainSpec
 
-NICENESS = 5  # serving goes first where both share a core, and leaves a quarter of it
-STOP_SECONDS = 30  # to end a batch and write the training state; the service's own end waits for it
+NICENESS = 5  # where both share a core, serving gets three quarters of it
+STOP_SECONDS = 30
+"""Time for the process to finish a batch and write its state; a shutdown of the service waits for it."""
 LENDER_SECONDS = 0.5
-"""A training that ends may have lost the weights that it was lent, which is seen so much later at most."""
+"""A training may fail because the engine that lent its weights died; that is noticed at most this much later."""
 LINE_BYTES = 1 << 20
 
 _ERRORS: dict[str, type[StageError]] = {error.code: error for error in (TrainingError, NeedsRoomError)}
@@ -40,11 +41,11 @@ async def train(
 
     Args:
         folder: for spec.json and trainer.log (the process's standard error).
-        on_event: awaited for each event as it comes.
-        lender_gone: returns once the weights that the process may have been lent are no more.
-    Raises: TrainingError or StageError with the process's own reason; NeedsRoomError if it only fits while the engine
-        sleeps; TrainerLostError if it gave none; EngineError if the lender is gone, and the process was killed for it.
-        When cancelled, the process is ended first, and keeps its state.
+        on_event: awaited for each event in turn.
+        lender_gone: returns when the engine that lent its weights to the process has ended.
+    Raises: TrainingError, NeedsRoomError (it only fits while the engine sleeps) or StageError with the process's
+        message and code; TrainerLostError if the process ended without one; EngineError if the lender ended, and the
+        process was killed for that. When cancelled, the process stores its state and ends first.
     """
     spec_file = folder / SPEC
     write_json(spec_file, spec)
@@ -55,17 +56,16 @@ async def train(
             "-m",
             "baker.training.run",
             str(spec_file),
-            "--watch-stdin",  # ends by itself when this process is killed
-            # Ctrl-C in the terminal is for the service. Not `process_group`, which uvloop refuses; alone, the training
-            # process does it itself.
+            "--watch-stdin",  # ends when this process is killed
+            # Ctrl-C in the terminal must only reach the service. Not `process_group`: uvloop refuses it. A single
+            # training process leaves the group itself.
             preexec_fn=os.setpgrp if spec.devices > 1 else None,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             limit=LINE_BYTES,
         )
-    # No session of its own (start_new_session): Linux shares the cores between sessions first (autogroup), and
-    # niceness would mean nothing.
+    # Not start_new_session: Linux first shares the cores between sessions (autogroup), which makes niceness useless.
     try:
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
@@ -78,14 +78,14 @@ async def train(
 
 
 def torchrun(devices: int) -> list[str]:
-    """Python's options that start a module so many times, on this machine."""
+    """Python options that start a module in `devices` processes on this machine."""
     return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
 
 
 def devices_for(config: BakeConfig) -> int:
-    """Of the GPUs there are, as many as get a trajectory of each step, or all where the weights are parted among them;
-    1 without any."""
-    from baker.training.devices.ranks import visible_gpus  # loads torch, which of this service only a bake needs
+    """Number of GPUs to train on: as many as get a trajectory of each step, or all if the weights are split among them;
+    1 without a GPU."""
+    from baker.training.devices.ranks import visible_gpus  # loads torch, which the service only needs for bakes
 
     gpus = visible_gpus()
     if config.deepspeed.zero_optimization.stage < IN_PARTS:
@@ -102,7 +102,7 @@ async def _follow(
         try:
             event = events.decode(line)
         except msgspec.DecodeError as error:
-            raise TrainingError(f"the training process said something unknown: {line[:200]!r}") from error
+            raise TrainingError(f"the training process printed an unknown event: {line[:200]!r}") from error
         await on_event(event)
         match event:
             case events.Failed(message, code):
@@ -111,7 +111,7 @@ async def _follow(
                 is_done = True
     status = await process.wait()
     if not is_done:
-        raise TrainerLostError(f"the training process {_ending(status)} before it was done; its trainer.log says more")
+        raise TrainerLostError(f"the training process {_ending(status)} before it was done: see its trainer.log")
 
 
 async def _while_lent(
@@ -119,8 +119,8 @@ async def _while_lent(
     on_event: Callable[[events.TrainEvent], Awaitable[None]],
     lender_gone: Awaitable[None],
 ) -> None:
-    """As `_follow`, but the process is killed when the lender is gone, if it uses the lender's weights: from then on it
-    would compute with whatever is in that memory."""
+    """As `_follow`, but kills a process that uses the lender's weights when the lender ends: after that, the memory may
+    hold anything."""
     gone = asyncio.ensure_future(lender_gone)
 
     async def hear(event: events.TrainEvent) -> None:
@@ -131,12 +131,12 @@ async def _while_lent(
     work = asyncio.ensure_future(_follow(process, hear))
     try:
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not gone.done():  # it may be the reason, and not have been seen yet
+        if not gone.done():  # the lender may have ended first without being noticed yet
             await asyncio.wait({gone}, timeout=LENDER_SECONDS)
         if gone.done() and not gone.cancelled():
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            raise EngineError("the engine ended, whose weights the training used")
+            raise EngineError("the engine that lent its weights to the training ended")
         await work
     finally:
         for task in (work, gone):

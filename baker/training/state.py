@@ -1,10 +1,10 @@
-"""Where a training stands, on disk: all that it needs to go on as if it had never been interrupted.
+"""Training states on disk: everything that a training needs to continue as if it had never been interrupted.
 
     <folder>/<step>/state.json, arrays.safetensors
 
-Apart from checkpoints: those are adapters for serving, this is weights, optimizer and random state for training on.
-Written to a temporary name, fsynced, renamed; the newest whole one counts, the one before stays in reserve. Knows no
-torch, so that the service can tell what there is.
+A checkpoint is an adapter to serve; a state holds weights, optimizer and random state to train on. It is written to a
+temporary name, fsynced and renamed. The newest complete one counts, the one before stays in reserve. Needs no torch, so
+the service can look for states.
 """
 
 import contextlib
@@ -24,49 +24,50 @@ from baker.storage.files import new_folder
 from baker.training.events import Drifted, Evaluated
 
 KEPT = 2
+"""Number of states that stay on disk."""
 _JSON, _ARRAYS = "state.json", "arrays.safetensors"
 
 
 class Standing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a training got."""
+    """Progress of a training."""
 
     step: int
-    """Optimizer steps done. The learning rate and the order of the data follow from it."""
+    """Number of optimizer steps done. The learning rate and the order of the data follow from it."""
     rows: int
-    """Metrics rows written by then."""
+    """Number of metrics rows written."""
     loss: Loss
     losses: list[float]
-    """Of each step."""
+    """Loss of each step."""
     evaluations: list[Evaluated]
     drifts: list[Drifted] = []
     round: int = 0
-    """The on-policy round that it stands in; 0: before them."""
+    """Number of the current on-policy round; 0: before the rounds."""
     passes: int = 0
-    """Passes over the data that it has behind it at the round's end."""
+    """Number of passes over the data that are done at the end of this round."""
     at_once: int | None = None
-    """Trajectories of a forward pass, as memory allowed: with others, rounding is another."""
+    """Number of trajectories per forward pass that memory allowed: another number would round differently."""
 
 
 class TrainingState(NamedTuple):
     standing: Standing
     arrays: Mapping[str, NDArray[Any]]
-    """Weights, optimizer and random state; whose names they have is the loop's to say."""
+    """Weights, optimizer and random state, under names that the training loop chooses."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """state.json"""
 
     fingerprint: str
-    """Of what is trained: a state of something else is no use."""
+    """`TrainSpec.fingerprint` of the training that wrote it: no other training may resume from it."""
     sha256: str
-    """Of the arrays' file: a power cut may leave a whole file of zeros."""
+    """Hash of the arrays' file: a power cut may leave a file of the right size full of zeros."""
     standing: Standing
 
 
 def write(folder: Path, state: TrainingState, fingerprint: str) -> int:
-    """Keep the state beside the one before, and remove older ones. Returns: bytes of its arrays.
+    """Store the state beside the one before, and remove older ones. Returns: size of its arrays in bytes.
 
-    Raises: OSError; those that were there then stand as they were.
+    Raises: OSError; the existing states then stay unchanged.
     """
     data = save(dict(state.arrays))
     file = _File(fingerprint, hashlib.sha256(data).hexdigest(), state.standing)
@@ -79,13 +80,13 @@ def write(folder: Path, state: TrainingState, fingerprint: str) -> int:
 
 
 def find(folder: Path, fingerprint: str) -> Path | None:
-    """The newest whole state of that training; None if there is none. What was torn, and what is newer, is removed,
-    since a training that goes on from here comes by those steps again.
+    """Folder of the newest complete state of that training; None if there is none. Incomplete, newer and foreign states
+    are removed, since a training that resumes repeats those steps.
 
     Raises: OSError.
     """
-    for torn in folder.glob(".*.tmp"):
-        shutil.rmtree(torn)
+    for incomplete in folder.glob(".*.tmp"):
+        shutil.rmtree(incomplete)
     for path in _newest_first(folder):
         file = _read(path)
         if file is not None and file.fingerprint == fingerprint:
@@ -95,15 +96,15 @@ def find(folder: Path, fingerprint: str) -> Path | None:
 
 
 def read(path: Path) -> TrainingState:
-    """Raises: StageError if there is no whole state in `path`."""
+    """Raises: StageError if `path` holds no complete state."""
     file = _read(path)
     if file is None:
-        raise StageError(f"the training state in {path} is not whole")
+        raise StageError(f"the training state in {path} is incomplete or damaged: run the bake again")
     return TrainingState(file.standing, load((path / _ARRAYS).read_bytes()))
 
 
 def step_of(path: Path) -> int:
-    """The steps that the state in `path` has behind it."""
+    """Number of steps before the state in `path`."""
     return int(path.name)
 
 

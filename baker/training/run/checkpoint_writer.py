@@ -1,4 +1,4 @@
-"""Checkpoints: the adapter as it is after a training step, in a folder of its own, with its parity certificate."""
+"""Writes checkpoints: the adapter after a training step in its own folder, with its parity certificate."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,13 +16,15 @@ from baker.training.model.student import Student
 from baker.types import Trajectory
 
 PINNED_SEQUENCES = 4
+"""Number of sequences in a certificate."""
 PINNED_TOKENS = 24
+"""Maximum length of their responses."""
 
 
 def is_due(configs: Sequence[CheckpointConfig], step: int, steps_per_epoch: int, first_step: int = 0) -> bool:
-    """Whether one is to be written after that step; that the last step's always is, is not said here.
+    """Whether a checkpoint is due after that step. The caller always writes one after the last step.
 
-    Args: first_step: from which epochs are counted.
+    Args: first_step: number of steps before epoch 0.
     """
     epoch, rest = divmod(step - first_step, steps_per_epoch)
     for config in configs:
@@ -35,7 +37,7 @@ def is_due(configs: Sequence[CheckpointConfig], step: int, steps_per_epoch: int,
 
 
 class CheckpointWriter:
-    """Writes `<output>/<step>/`, whole or not at all. Changes nothing that training sees, the random state included."""
+    """Writes `<output>/<step>/`, completely or not at all. Training is not affected, not even its random state."""
 
     def __init__(
         self,
@@ -46,14 +48,14 @@ class CheckpointWriter:
         rows: Sequence[Trajectory],
         ranks: Ranks = ALONE,
     ) -> None:
-        """Args: rows: what the certificate's sequences are taken from."""
+        """Args: rows: trajectories that the certificate's sequences are taken from."""
         self._ranks = ranks
         self._model, self._student = attached.model, student
         self._output, self._base_model_name = output, base_model_name
         self._pinned = _pinned(rows)
 
     def written(self) -> list[events.Saved]:
-        """Those that an earlier process wrote, by step. All must ask."""
+        """Checkpoints that an earlier process wrote, by step. All processes must call this."""
         return self._ranks.by_first(self._written)
 
     def _written(self) -> list[events.Saved]:
@@ -63,7 +65,7 @@ class CheckpointWriter:
         return [events.Saved(int(path.name), content_hash(path)) for path in folders]
 
     def write(self, step: int, *, is_last: bool = False) -> events.Saved:
-        """The first process does; all must ask. Raises: OSError, and nothing is left."""
+        """Write the checkpoint in the first process; all must call this. Raises: OSError; no files are left then."""
         folder = self._output / str(step)
         weights, parity = lora.weights_of(self._model), self._parity()
 
@@ -79,7 +81,7 @@ class CheckpointWriter:
         self._ranks.by_first(lambda: shutil.rmtree(self._output / str(saved.step)))
 
     def _parity(self) -> ParityCertificate:
-        """The pinned sequences as the trained model and the base see them."""
+        """Log-probabilities of the pinned sequences under the trained model and the base."""
         sequences = []
         for row in self._pinned:
             batch = make_batch([row])
@@ -93,7 +95,7 @@ class CheckpointWriter:
 
 
 def _pinned(rows: Sequence[Trajectory]) -> list[Trajectory]:
-    """A few short sequences of different stimuli."""
+    """The shortest rows of different stimuli, cut to `PINNED_TOKENS`."""
     by_stimulus = {row.stimulus: row for row in sorted(rows, key=length_of, reverse=True)}
     chosen = sorted(by_stimulus.values(), key=length_of)[:PINNED_SEQUENCES]
     return [shorten(row, PINNED_TOKENS) for row in chosen]

@@ -1,9 +1,9 @@
 """A training run: trajectories -> checkpoints and metrics.
 
-Order of effects: read and check the data, load the model, evaluate, train (with a checkpoint where one is due, and the
-training state every so often), evaluate, judge; only then is the last checkpoint written. The same spec, data and
-machine give the same adapter, to the byte, however often the training was interrupted and taken up again. Several
-processes all do the same, each with its share of a step's rows.
+Order of effects: read and check the data, load the model, evaluate, train (writing checkpoints and training states when
+they are due), evaluate, judge; only then is the last checkpoint written. The same spec, data and machine give the same
+adapter, to the byte, however often the training was interrupted and resumed. If there are several processes, each runs
+this code on its share of a step's rows.
 """
 
 import shutil
@@ -33,7 +33,7 @@ from baker.trajectories.files import load_trajectory
 
 
 def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE) -> None:
-    """Args: is_stopping: asked often; once it says so, the state is kept and the training ends.
+    """Args: is_stopping: called often; once it returns true, the state is stored and the training ends.
 
     Raises: TrainingError if the data does not fit the model or the loss does not fall; StageError for files that
     can't be read; AdapterError for the parent's or the wanted adapter; OSError if the last checkpoint can't be
@@ -72,7 +72,7 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
 
 
 def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, state_writer: StateWriter, emit: Emit) -> None:
-    """Train to the end of the round, and write what is to stay."""
+    """Train to the end of the round; write checkpoints and states."""
     configs, first_step = spec.config.checkpoint, spec.round.first_step
     try:
         for step in loop.steps():
@@ -82,7 +82,7 @@ def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, state_writer: St
     except Stopped:
         state_writer.keep()
         raise
-    # The loss on other answers has another height, so those of rounds are not compared with the first ones.
+    # Losses on the rounds' answers are on another scale, so they are not compared with the first ones.
     warning = judge(loop.history.losses[: spec.round.taught_steps or None], loop.history.evaluations)
     if not loop.plan.is_last_round:
         _hand_over(loop.last_step, writer, state_writer, emit)
@@ -92,16 +92,17 @@ def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, state_writer: St
     try:
         emit(writer.write(loop.plan.total_steps, is_last=True))
     except OSError:
-        state_writer.keep()  # what was trained need not be trained again
+        state_writer.keep()  # so that the training is not repeated
         raise
 
 
 def _write_on_the_way(writer: CheckpointWriter, state_writer: StateWriter, step: int, emit: Emit) -> None:
-    """A checkpoint that a state is not behind of: who goes on from an older one would write another under its name."""
+    """Write a checkpoint, and report it only once a state of its step is stored too: a training that resumes from an
+    older state would overwrite it with other weights."""
     try:
         saved = writer.write(step)
     except OSError as error:
-        emit(events.Warned(f"checkpoint {step} can't be written ({error.strerror}): it is left out"))
+        emit(events.Warned(f"checkpoint {step} is left out: it can't be written ({error.strerror})"))
         return
     if state_writer.keep():
         emit(saved)
@@ -111,15 +112,18 @@ def _write_on_the_way(writer: CheckpointWriter, state_writer: StateWriter, step:
 
 
 def _hand_over(step: int, writer: CheckpointWriter, state_writer: StateWriter, emit: Emit) -> None:
-    """Write what the next round needs: the checkpoint that answers, and the state that it goes on from.
+    """Write what the next round needs: the checkpoint that gives its answers, and the state that it continues from.
 
     Raises: OSError; StageError if the state can't be written.
     """
     if step in (saved.step for saved in writer.written()):
-        return  # and told of, since a process before wrote it, and the state with it
+        return  # an earlier process wrote both, and `train` has reported the checkpoint
     saved = writer.write(step)
     if not state_writer.keep():
-        raise StageError("the training state can't be written, which the next round goes on from: mend that")
+        raise StageError(
+            "the training state can't be written, and the next on-policy round needs it: free some space, then run the "
+            "bake again"
+        )
     emit(saved)
 
 
@@ -135,9 +139,9 @@ def _metrics(spec: TrainSpec, rows_before: int, ranks: Ranks, emit: Emit) -> Met
 
 
 def _clear(spec: TrainSpec, after: int) -> None:
-    """Remove what a run that was killed left: nobody was told of checkpoints after that step, the last it kept."""
-    for left in Path(spec.output).glob("*"):
-        if not left.name.isdigit() or int(left.name) > after:
-            shutil.rmtree(left)
+    """Remove what a killed run left: it has reported no checkpoint after this step, that of its last state."""
+    for folder in Path(spec.output).glob("*"):
+        if not folder.name.isdigit() or int(folder.name) > after:
+            shutil.rmtree(folder)
     if after == 0:
         Path(spec.metrics).unlink(missing_ok=True)

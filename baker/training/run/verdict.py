@@ -1,4 +1,4 @@
-"""Whether a training learned anything."""
+"""Judges whether a training learned anything."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -8,19 +8,20 @@ from baker.status import NEGLIGIBLE_KL
 from baker.training import events
 
 FAR_OFF = 2.0
-"""A held-out divergence so many times as large is no chance, however few the steps."""
+"""A held-out divergence that grew by this factor is not chance, however few the steps."""
 
 STEPS_TO_JUDGE = 12
-"""With fewer steps a loss that stands still is chance as likely as a fault."""
+"""With fewer steps, a loss that does not fall may as well be chance as a fault."""
 
 
 def judge(losses: Sequence[float], evaluations: Sequence[events.Evaluated]) -> str | None:
-    """A warning if there was nothing to learn or nothing was learnt, None if the training did its work.
+    """A warning if there was nothing to learn or nothing was learned; None if the training worked.
 
-    A target that teacher and student agreed on from the start (its prompts may be the same, to pin behaviour) says
-    nothing about that: its divergence can only grow.
+    Targets on which teacher and student agreed from the start are ignored: their divergence can only grow. Such targets
+    have the same prompt twice, to pin behaviour.
 
-    Raises: TrainingError if neither the loss nor the held-out divergence of any target fell, or the latter grew much.
+    Raises: TrainingError if neither the loss nor the held-out divergence of any target fell, or the divergence grew
+    more than `FAR_OFF` times.
     """
     quarter = max(1, len(losses) // 4)
     first, last = fmean(losses[:quarter]), fmean(losses[-quarter:])
@@ -34,7 +35,7 @@ def judge(losses: Sequence[float], evaluations: Sequence[events.Evaluated]) -> s
     worst = max((ends[target] / starts[target] for target in to_learn if target in ends), default=1.0)
     if not has_improved and worst > FAR_OFF:
         raise TrainingError(
-            f"the held-out divergence did not fall, it grew {worst:.1f} times: lower optimizer.learning_rate"
+            f"the held-out divergence did not fall but grew {worst:.1f} times: lower optimizer.learning_rate"
         )
     if len(losses) >= STEPS_TO_JUDGE and last >= first and not has_improved:
         raise TrainingError(

@@ -179,7 +179,7 @@ async def test_a_training_on_the_engine_s_weights_waits_for_the_next_engine_and_
         if len(lent) == 1:
             await lender_gone()
             asyncio.get_running_loop().call_later(0.05, service.engine.ready.set)
-            raise EngineError("the engine ended, whose weights the training used")
+            raise EngineError("the engine that lent its weights to the training ended")
         await training(spec, folder, on_event)
 
     monkeypatch.setattr("baker.jobs.queue.RETRY_SECONDS", 0.0)
@@ -199,7 +199,7 @@ async def test_an_engine_that_has_no_weights_to_lend_is_trained_beside_with_a_wa
     async with running(make_service(tmp_path, Publisher())) as service:
         job = await bake(service)
         assert job.state is JobState.COMPLETE
-        assert "training takes a copy of the engine's weights of its own: there are none" in job.warnings
+        assert "training loads its own copy of the base model: there are none" in job.warnings
         assert training.specs[0].engine_weights is None
 
 

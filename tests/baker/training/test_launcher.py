@@ -118,5 +118,5 @@ async def test_what_a_training_says_whose_weights_went_away_is_not_its_fault(tmp
         await has_failed.wait()
         await asyncio.sleep(0.1)
 
-    with pytest.raises(EngineError, match="whose weights the training used"):
+    with pytest.raises(EngineError, match="engine that lent its weights"):
         await launcher.train(spec, tmp_path, hear, gone)

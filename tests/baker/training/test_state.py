@@ -1,3 +1,5 @@
+"""Training states on disk."""
+
 from pathlib import Path
 
 import msgspec
@@ -22,7 +24,7 @@ def state(step: int) -> TrainingState:
     return TrainingState(standing, {**arrays, "random.cpu": np.frombuffer(arrays["random.cpu"], np.uint8)})
 
 
-def test_a_state_comes_back_to_the_bit(tmp_path: Path) -> None:
+def test_a_state_is_read_back_to_the_bit(tmp_path: Path) -> None:
     assert find(tmp_path / "none", SAME) is None
     assert write(tmp_path, state(7), SAME) > 60
     path = find(tmp_path, SAME)
@@ -41,7 +43,7 @@ def test_the_newest_counts_and_the_one_before_stays_in_reserve(tmp_path: Path) -
     assert find(tmp_path, SAME) == tmp_path / "11"
 
 
-def test_a_state_of_a_version_that_measured_less_is_gone_on_from(tmp_path: Path) -> None:
+def test_a_state_of_an_older_version_without_the_newer_measurements_is_resumed(tmp_path: Path) -> None:
     write(tmp_path, state(7), SAME)
     file = tmp_path / "7" / "state.json"
     fields = msgspec.json.decode(file.read_bytes())
@@ -55,30 +57,30 @@ def test_a_state_of_a_version_that_measured_less_is_gone_on_from(tmp_path: Path)
 
 @pytest.mark.parametrize("file", ["state.json", "arrays.safetensors"])
 @pytest.mark.parametrize("damage", ["cut", "zeros", "gone", "empty"])
-def test_a_torn_state_is_noticed_and_the_one_before_is_used(tmp_path: Path, file: str, damage: str) -> None:
+def test_a_damaged_state_is_removed_and_the_one_before_is_used(tmp_path: Path, file: str, damage: str) -> None:
     for step in (10, 11):
         write(tmp_path, state(step), SAME)
-    torn = tmp_path / "11" / file
-    data = torn.read_bytes()
+    damaged = tmp_path / "11" / file
+    data = damaged.read_bytes()
     match damage:
         case "gone":
-            torn.unlink()
+            damaged.unlink()
         case _:
-            torn.write_bytes({"cut": data[:-1], "zeros": bytes(len(data)), "empty": b""}[damage])
-    with pytest.raises(StageError, match="not whole"):
+            damaged.write_bytes({"cut": data[:-1], "zeros": bytes(len(data)), "empty": b""}[damage])
+    with pytest.raises(StageError, match="incomplete or damaged"):
         read(tmp_path / "11")
     assert find(tmp_path, SAME) == tmp_path / "10"
-    assert not (tmp_path / "11").exists(), "the training comes by that step again"
+    assert not (tmp_path / "11").exists(), "the training repeats that step"
 
 
-def test_a_state_of_another_training_is_no_use(tmp_path: Path) -> None:
+def test_a_state_of_another_training_is_not_found(tmp_path: Path) -> None:
     write(tmp_path, state(3), OTHER)
     write(tmp_path, state(4), SAME)
     assert find(tmp_path, OTHER) == tmp_path / "3"
     assert find(tmp_path, SAME) is None
 
 
-def test_what_was_being_written_is_swept_away(tmp_path: Path) -> None:
+def test_an_unfinished_state_is_removed(tmp_path: Path) -> None:
     write(tmp_path, state(3), SAME)
     (tmp_path / ".4.0123.tmp").mkdir()
     (tmp_path / ".4.0123.tmp" / "arrays.safetensors").write_bytes(b"half")

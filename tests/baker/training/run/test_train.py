@@ -186,7 +186,7 @@ def test_what_nobody_expected_is_an_event_too(
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("content", "complaint"), [(None, "can't be read"), (b"{}", "is no specification")])
+@pytest.mark.parametrize(("content", "complaint"), [(None, "can't be read"), (b"{}", "is not a valid TrainSpec")])
 def test_a_spec_that_cannot_be_read_is_an_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, complaint: str
 ) -> None:
@@ -320,7 +320,7 @@ def test_cut_and_dropped_trajectories_are_reported(tmp_path: Path, base: Path) -
     dropped = sum(context >= 7 for context, _ in sizes)
     assert shortened > 0 and dropped > 0
     assert f"{shortened} responses were cut to data.max_length (7 tokens)" in warnings_of(heard)
-    assert any(warning.startswith(f"{dropped} trajectories have no") for warning in warnings_of(heard))
+    assert any(warning.startswith(f"{dropped} trajectories were left out") for warning in warnings_of(heard))
 
 
 def test_a_teacher_that_equals_the_student_is_a_warning(tmp_path: Path, base: Path) -> None:
@@ -354,7 +354,7 @@ def replaced(row: Trajectory, **changes: Any) -> Trajectory:
         ("exploding", r"lower optimizer\.learning_rate"),
         ("foreign", "the base model knows 0 to 60"),
         ("without top-k", "no teacher distribution"),
-        ("empty", "nothing to train on: 12 trajectories"),
+        ("empty", "nothing to train on: none of 12 trajectories"),
         ("dead base", "all gradients are zero"),
     ],
 )

@@ -235,7 +235,7 @@ async def test_a_training_ends_with_the_engine_whose_weights_it_uses(
             lender.kill()
 
     async with asyncio.timeout(120):
-        with pytest.raises(EngineError, match="whose weights the training used"):
+        with pytest.raises(EngineError, match="engine that lent its weights"):
             await launcher.train(spec, tmp_path / "train", hear, lent.gone)
     assert weights_needed(heard) == 0
     assert not list((tmp_path / "train/out").glob("*"))

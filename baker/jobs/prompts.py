@@ -7,15 +7,17 @@ from baker.types import Prompt
 
 
 def prompts_of(catalog: Catalog, user: str, repo: str, target: str, config: TargetConfig) -> tuple[Prompt, Prompt]:
-    found = []
+    """The target's teacher and student prompt. Raises: InvalidInputError if one is missing."""
+    prompts = []
     for field, name in (("teacher_prompt", config.teacher_prompt), ("student_prompt", config.student_prompt)):
         if name is None:
             raise InvalidInputError(f'Target {target!r} has no {field}: name a prompt, or "" for none')
         prompt = Prompt() if name == "" else catalog.store.prompt(user, repo, name)
         if prompt is None:
-            there = ", ".join(map(repr, catalog.names("prompts", user, repo))) or "none"
+            existing = ", ".join(map(repr, catalog.names("prompts", user, repo))) or "none"
             raise InvalidInputError(
-                f"Target {target!r} names the {field} {name!r}, which repo {repo!r} does not have; its prompts: {there}"
+                f"Target {target!r} names the {field} {name!r}, which repo {repo!r} does not have; "
+                f"its prompts: {existing}"
             )
-        found.append(prompt)
-    return found[0], found[1]
+        prompts.append(prompt)
+    return prompts[0], prompts[1]
