@@ -191,7 +191,7 @@ class BakeStage:
             try:
                 lent = await self._base.lend_weights()
             except NotLentError as error:
-                await bake.warn(f"training loads its own copy of the base model: {error}")
+                await bake.warn(f"the engine's weights can't be shared, so training loads its own copy: {error}")
             else:
                 await self._train_on_lent(lent, spec, bake.folder, listener)
                 return

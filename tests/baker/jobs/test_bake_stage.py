@@ -199,7 +199,7 @@ async def test_an_engine_that_has_no_weights_to_lend_is_trained_beside_with_a_wa
     async with running(make_service(tmp_path, Publisher())) as service:
         job = await bake(service)
         assert job.state is JobState.COMPLETE
-        assert "training loads its own copy of the base model: there are none" in job.warnings
+        assert "the engine's weights can't be shared, so training loads its own copy: there are none" in job.warnings
         assert training.specs[0].engine_weights is None
 
 

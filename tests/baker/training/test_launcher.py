@@ -102,7 +102,7 @@ async def test_a_training_that_took_a_copy_does_not_end_with_the_engine(tmp_path
 
     await launcher.train(spec, tmp_path, hear, gone)
     assert [event.is_last for event in heard if isinstance(event, events.Saved)] == [True]
-    assert any("takes a copy" in event.message for event in heard if isinstance(event, events.Warned))
+    assert any("loads its own copy" in event.message for event in heard if isinstance(event, events.Warned))
 
 
 async def test_what_a_training_says_whose_weights_went_away_is_not_its_fault(tmp_path: Path) -> None:

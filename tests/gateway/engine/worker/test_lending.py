@@ -196,7 +196,7 @@ def test_without_them_a_training_takes_a_copy_and_says_so(tmp_path: Path, tiny_m
     (file := tmp_path / "handles.pickle").write_bytes(content)
     heard = run(spec_of(tmp_path / "train", tiny_model, file, epochs=1))
     assert weights_needed(heard) > 0
-    (warning,) = (warning for warning in warnings_of(heard) if "copy of the engine's weights" in warning)
+    (warning,) = (warning for warning in warnings_of(heard) if "loads its own copy" in warning)
     assert "its memory can't be opened" in warning
     assert isinstance(heard[-1], events.Done)
 
