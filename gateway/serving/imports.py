@@ -44,14 +44,14 @@ class Imports:
         files = await asyncio.to_thread(imports.copied, source, self._home)
         try:
             # What is on the disk is waited for while the engine is asked.
-            has_effect, _ = await asyncio.gather(self._adapters.probe(files), asyncio.to_thread(sync_tree, files))
+            has_effect, _ = await asyncio.gather(self._adapters.gate.probe(files), asyncio.to_thread(sync_tree, files))
             told = imports.warnings_of(files, str(source), self._base.served, has_effect=has_effect)
             checkpoint = await self._catalog(
                 imports.keep, owner, ref.repo, ref.bake, files, str(source), told, may_replace=in_place
             )
             self._adapters.publish_probed(files, checkpoint)
         finally:
-            await self._adapters.forget_probed(files)
+            await self._adapters.gate.forget_probed(files)
             await asyncio.to_thread(imports.discard, files)
         return checkpoint
 

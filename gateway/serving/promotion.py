@@ -26,7 +26,7 @@ class Promotion:
         checkpoint = choice.checkpoint
         if choice.is_live:
             return
-        await self._adapters.prepare(checkpoint)
+        await self._adapters.gate.prepare(checkpoint)
         try:
             await self._catalog(promotion.move, checkpoint, by)
         except NotFoundError:

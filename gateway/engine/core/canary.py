@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from baker.adapters.files import ADAPTER_WEIGHTS
 from baker.errors import AdapterError
 from gateway.errors import CanaryError
 
@@ -25,7 +26,6 @@ TEXT = "The quick brown fox jumps over the lazy dog, and 1 + 1 = 2."
 NEW_TOKENS = 8
 MEAN_TOLERANCE_NATS = 0.1
 TOKEN_TOLERANCE_NATS = 0.5
-WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -106,5 +106,5 @@ def _compare(model: str, before: Answer, now: Answer) -> None:
 
 
 def _version(path: Path) -> tuple[int, int, int]:
-    status = (path / WEIGHTS_FILE).stat()
+    status = (path / ADAPTER_WEIGHTS).stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
