@@ -76,7 +76,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.engine.worker": (),
     "gateway.engine.patches": (),
     "gateway.engine.adapters": ("baker.adapters",),
-    "gateway.engine.core": ("gateway.engine.adapters", "gateway.engine.patches", "gateway.engine.worker"),
+    # The canary names an adapter's weights file.
+    "gateway.engine.core": (
+        "gateway.engine.adapters",
+        "gateway.engine.patches",
+        "gateway.engine.worker",
+        "baker.adapters",
+    ),
     "gateway.engine.requests": (
         "gateway.engine.core",
         "gateway.engine.adapters",

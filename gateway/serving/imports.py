@@ -1,4 +1,4 @@
-"""Takes in adapters that were trained elsewhere: checked, tried in the engine, kept, served."""
+"""Imports adapters that were trained elsewhere: checks, probes, copies and serves them."""
 
 import asyncio
 from pathlib import Path
@@ -33,8 +33,8 @@ class Imports:
     async def load(self, user: str, name: str, path: str, *, in_place: bool) -> Checkpoint:
         """Serve the PEFT adapter in `path` as `name`, from now on and after every restart.
 
-        The name moves last: whatever is wrong, it means what it meant before.
-        Raises: InvalidInputError, NotFoundError, ConflictError, AdapterError; EngineError if it can't be tried now.
+        The name moves last: if anything fails, it keeps its meaning.
+        Raises: InvalidInputError, NotFoundError, ConflictError, AdapterError; EngineError if the engine is away.
         """
         ref, owner = self._named(user, name)
         check_name(ref.repo, "repo")
@@ -43,11 +43,11 @@ class Imports:
         source = await asyncio.to_thread(self._folders.find, path)
         files = await asyncio.to_thread(imports.copied, source, self._home)
         try:
-            # What is on the disk is waited for while the engine is asked.
+            # The copies are fsynced while the engine answers.
             has_effect, _ = await asyncio.gather(self._adapters.gate.probe(files), asyncio.to_thread(sync_tree, files))
-            told = imports.warnings_of(files, str(source), self._base.served, has_effect=has_effect)
+            warnings = imports.warnings_of(files, str(source), self._base.served, has_effect=has_effect)
             checkpoint = await self._catalog(
-                imports.keep, owner, ref.repo, ref.bake, files, str(source), told, may_replace=in_place
+                imports.keep, owner, ref.repo, ref.bake, files, str(source), warnings, may_replace=in_place
             )
             self._adapters.publish_probed(files, checkpoint)
         finally:
@@ -56,9 +56,9 @@ class Imports:
         return checkpoint
 
     async def unload(self, user: str, name: str) -> tuple[list[Checkpoint], list[int]]:
-        """Remove an adapter that `load` brought, with all its versions.
+        """Remove an adapter that `load` imported, with all its versions.
 
-        Returns: the checkpoints that may still be answering, and the jobs whose folders may go when they don't.
+        Returns: its checkpoints, which requests may still use, and the jobs whose folders may be removed after that.
         Raises: NotFoundError, InvalidInputError, ConflictError.
         """
         ref, owner = self._named(user, name)
@@ -66,7 +66,7 @@ class Imports:
         return self._adapters.withdraw(owner, ref.repo, ref.bake), removed
 
     def _named(self, user: str, name: str) -> tuple[CheckpointRef, str]:
-        """The bake that is meant, and its owner."""
+        """The bake that `name` refers to, and its owner. Raises: InvalidInputError, NotFoundError."""
         shown = shortened(name)
         if self._base.is_served(name):
             raise InvalidInputError(f"The lora adapter {shown!r} conflicts with a served base model.")

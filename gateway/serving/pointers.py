@@ -10,19 +10,19 @@ class Model(NamedTuple):
     """A model as clients see it."""
 
     name: str
-    """In answers the version's own name, with its strength if that isn't 1; in lists also the bake's."""
+    """In answers the version's own name, with its strength if that isn't 1. In lists also the bake's name."""
     checkpoint: Checkpoint | None
     """None: the base model."""
 
 
 class Versions:
-    """One bake's finished checkpoints, and which of them its name points to."""
+    """The finished checkpoints of one bake, and the one that its name points to."""
 
     def __init__(self) -> None:
         self._by_step: dict[int, Checkpoint] = {}
         """Oldest first."""
         self._moves: dict[int, None] = {}
-        """Steps that the name was moved to, the latest last: that is where it points."""
+        """Steps that the name was moved to. It points to the last one."""
 
     def __len__(self) -> int:
         return len(self._by_step)
@@ -40,7 +40,7 @@ class Versions:
         return self._by_step.get(step)
 
     def add(self, checkpoint: Checkpoint) -> None:
-        """As the newest, in place of another one of its name."""
+        """Add the checkpoint as the newest. It replaces another one of the same step."""
         known = self.find(checkpoint.step)
         if known is None or known.path != checkpoint.path:
             self._drop(checkpoint.step)
@@ -51,7 +51,8 @@ class Versions:
         self._moves[step] = None
 
     def remove(self, checkpoint: Checkpoint) -> None:
-        """If it is there still: another one of its name stays. A name that pointed to it goes back to where it was."""
+        """Remove the checkpoint, but not another one of the same step. If the bake's name pointed to it, the name moves
+        back to where it pointed before."""
         if (known := self.find(checkpoint.step)) is not None and known.path == checkpoint.path:
             self._drop(checkpoint.step)
 
@@ -61,13 +62,13 @@ class Versions:
 
 
 class Bakes:
-    """One user's bakes."""
+    """The bakes of one user."""
 
     def __init__(self) -> None:
         self.versions: dict[tuple[str, str], Versions] = {}
 
     def of(self, checkpoint: Checkpoint) -> Versions:
-        """Those of its bake, to change."""
+        """The versions of the checkpoint's bake, to change."""
         return self.versions.setdefault((checkpoint.repo, checkpoint.bake), Versions())
 
     def remove(self, checkpoint: Checkpoint) -> None:
@@ -79,12 +80,12 @@ class Bakes:
             del self.versions[key]
 
     def find(self, repo: str, bake: str, step: int | None) -> Checkpoint | None:
-        """Args: step: None means the one that the bake's name points to."""
+        """Args: step: None for the checkpoint that the bake's name points to."""
         versions = self.versions.get((repo, bake), Versions())
         return versions.live if step is None else versions.find(step)
 
     def newest_first(self) -> list[Versions]:
-        """The bake that was last changed first."""
+        """The bake with the newest checkpoint first."""
         return sorted(self.versions.values(), key=lambda versions: versions.newest_first[0].job_id, reverse=True)
 
     def names(self) -> Iterator[str]:

@@ -1,5 +1,7 @@
-"""Moves a bake's name by hand: the chosen checkpoint is loaded first, then its row, then the pointer. Answers under way
-end on the one that they began with."""
+"""Moves a bake's name by hand. Requests in flight finish on the checkpoint that they started with.
+
+Order of effects: the engine loads the chosen checkpoint, the move is stored, the pointer moves.
+"""
 
 from baker.errors import NotFoundError
 from baker.repos.catalog import Catalog
@@ -15,11 +17,14 @@ class Promotion:
         self._catalog, self._adapters = catalog, adapters
 
     async def promote(self, user: str, repo: str, bake: str, step: int) -> None:
-        """Let `repo/bake` mean that checkpoint. Raises: NotFoundError; AdapterError; EngineError."""
+        """Point `repo/bake` to that checkpoint. Raises: NotFoundError; AdapterError; EngineError."""
         await self._move(await self._catalog(promotion.named, user, repo, bake, step), MovedBy.PROMOTE)
 
     async def roll_back(self, user: str, repo: str, bake: str) -> None:
-        """Let `repo/bake` mean what it meant before. Raises: as `promote`; ConflictError if it meant nothing."""
+        """Point `repo/bake` back to where it pointed before.
+
+        Raises: as `promote`; ConflictError if it pointed to nothing before.
+        """
         await self._move(await self._catalog(promotion.before, user, repo, bake), MovedBy.ROLLBACK)
 
     async def _move(self, choice: Choice, by: MovedBy) -> None:
@@ -32,5 +37,5 @@ class Promotion:
         except NotFoundError:
             await self._adapters.unload([checkpoint])
             raise
-        # Nothing is awaited in between, so that names move here in the order of their rows.
+        # Nothing is awaited in between, so the pointers move in the same order as the rows.
         self._adapters.publish(checkpoint)
