@@ -46,9 +46,9 @@ async def _main(options: Any, folder: Path) -> None:
             decode: dict[str, list[float]] = {name: [] for name in cases}
             prefill: dict[str, list[float]] = {name: [] for name in cases}
             for _ in range(rounds):
-                for name, who in cases.items():
-                    decode[name].append(await _decode(engine, who, options.streams, options.tokens))
-                    prefill[name].append(await _prefill(engine, who))
+                for name, models in cases.items():
+                    decode[name].append(await _decode(engine, models, options.streams, options.tokens))
+                    prefill[name].append(await _prefill(engine, models))
         finally:
             await engine.stop()
         _show(f"{kind}, {options.streams} streams", decode)
@@ -62,18 +62,19 @@ def _show(title: str, speeds: dict[str, list[float]]) -> None:
         print(f"| {title} | {name} | {speed:.0f} | {ratio:.2f} |", flush=True)
 
 
-async def _decode(engine: Engine, who: Sequence[Checkpoint | None], streams: int, tokens: int) -> float:
-    """Tokens per second of `streams` answers, distributed over the models `who`."""
+async def _decode(engine: Engine, models: Sequence[Checkpoint | None], streams: int, tokens: int) -> float:
+    """Tokens per second of `streams` answers, distributed over `models`."""
     started = time.perf_counter()
-    requests = [_request(PROMPT_TOKENS, who[number % len(who)], tokens) for number in range(streams)]
+    requests = [_request(PROMPT_TOKENS, models[number % len(models)], tokens) for number in range(streams)]
     await asyncio.gather(*(engine.generation.sample(request) for request in requests))
     return streams * tokens / (time.perf_counter() - started)
 
 
-async def _prefill(engine: Engine, who: Sequence[Checkpoint | None]) -> float:
-    """Prompt tokens per second of one long prompt, split among the models `who` if there are several."""
+async def _prefill(engine: Engine, models: Sequence[Checkpoint | None]) -> float:
+    """Prompt tokens per second of one long prompt, split among `models`."""
     started = time.perf_counter()
-    await asyncio.gather(*(engine.generation.sample(_request(LONG_PROMPT_TOKENS // len(who), one, 1)) for one in who))
+    requests = [_request(LONG_PROMPT_TOKENS // len(models), model, 1) for model in models]
+    await asyncio.gather(*map(engine.generation.sample, requests))
     return LONG_PROMPT_TOKENS / (time.perf_counter() - started)
 
 

@@ -94,18 +94,7 @@ def model_flops(model: LlamaForCausalLM, batch: Batch) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_baking", description=__doc__)
-    parser.add_argument("--shape", choices=SHAPES, help="absent: 8b on a GPU, small on a CPU")
-    parser.add_argument("--tokens", type=int, help="tokens per step (8192 on a GPU, 256 on a CPU)")
-    parser.add_argument("--length", type=int, help="tokens per trajectory (512 on a GPU, 64 on a CPU)")
-    parser.add_argument("--prefix", type=int, default=0, help="tokens shared by all trajectories at their start (0)")
-    parser.add_argument("--response-share", type=float, default=0.7, help="response's share of a trajectory (0.7)")
-    parser.add_argument("--steps", type=int, default=10, help="measured steps, after the warmup (10)")
-    parser.add_argument("--peak-tflops", type=float, help="bfloat16 peak of the card; absent: looked up by its name")
-    parser.add_argument("--teacher", choices=["full", "kept"], default="full", help="whole vocabulary, or top-K (full)")
-    parser.add_argument("--eager", action="store_true", help="do not compile the layers")
-    parser.add_argument("--checkpointing", action="store_true", help="recompute activations: less memory")
-    options = parser.parse_args()
+    options = _options()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     is_gpu = device.type == "cuda"
     length = options.length or (512 if is_gpu else 64)
@@ -157,6 +146,21 @@ def main() -> None:
         print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     if peak:
         print(f"{flops / seconds / 1e12 / peak:.1%} of {peak:g} TFLOP/s")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_baking", description=__doc__)
+    parser.add_argument("--shape", choices=SHAPES, help="absent: 8b on a GPU, small on a CPU")
+    parser.add_argument("--tokens", type=int, help="tokens per step (8192 on a GPU, 256 on a CPU)")
+    parser.add_argument("--length", type=int, help="tokens per trajectory (512 on a GPU, 64 on a CPU)")
+    parser.add_argument("--prefix", type=int, default=0, help="tokens shared by all trajectories at their start (0)")
+    parser.add_argument("--response-share", type=float, default=0.7, help="response's share of a trajectory (0.7)")
+    parser.add_argument("--steps", type=int, default=10, help="measured steps, after the warmup (10)")
+    parser.add_argument("--peak-tflops", type=float, help="bfloat16 peak of the card; absent: looked up by its name")
+    parser.add_argument("--teacher", choices=["full", "kept"], default="full", help="whole vocabulary, or top-K (full)")
+    parser.add_argument("--eager", action="store_true", help="do not compile the layers")
+    parser.add_argument("--checkpointing", action="store_true", help="recompute activations: less memory")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
