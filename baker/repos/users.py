@@ -1,7 +1,7 @@
-"""Who may use the service: what may be made and removed of users and their keys.
+"""Users and their keys: added and removed.
 
-The rules only, on the catalog's store and its thread; what a removed user leaves behind in memory and on disk is the
-caller's to clear away. The master key's user is not among them: see `names.MASTER_USER`.
+These are the rules for the rows, on the catalog's thread. The caller cleans up what a removed user leaves in memory and
+on disk. The master key's user has no row: see `names.MASTER_USER`.
 """
 
 import re
@@ -14,30 +14,31 @@ from baker.repos.catalog import Catalog
 from baker.storage.credentials import Key, PasswordHash, new_salt
 from baker.types import User
 
-# Plausible, not proved: only a mail that arrives proves an address.
+# A plausibility check: only a delivered mail proves an address.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 MAX_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, without the angle brackets
 
 
 def check_user(user: User) -> None:
-    """Raises: ConfigError naming the field."""
+    """Raises: ConfigError with the field."""
     check_name(user.id, "user")
     if len(user.email) > MAX_EMAIL or _EMAIL.fullmatch(user.email) is None:
-        text = f"user_email {user.email!r} is no e-mail address: it should look like name@example.org"
+        text = f"user_email {user.email!r} is not an e-mail address: it should look like name@example.org"
         raise ConfigError(text, detail=[{"loc": ["body", "user_email"], "msg": text, "type": "value_error"}])
 
 
 def salt_for(catalog: Catalog, user_id: str) -> bytes:
-    """What to hash the user's password with, so that `add` can compare it; a new one if there is no such user."""
+    """Salt for hashing the user's password, so that `add` can compare the hashes. New if there is no such user."""
     known = catalog.store.users.find(user_id)
     return new_salt() if known is None else known[1].salt
 
 
 def add(catalog: Catalog, user: User, password: PasswordHash, key: Key) -> bool:
-    """The user with a first key. Returns: False, with nothing changed, if the user was added before with the same data.
+    """Add the user with a first key.
 
     Args: password: hashed with the salt of `salt_for`.
-    Raises: ConfigError; ConflictError if the user has other data.
+    Returns: False, and nothing changes, if the user exists with the same data.
+    Raises: ConfigError; ConflictError if the user exists with other data.
     """
     check_user(user)
     with catalog.store.transaction():
@@ -46,14 +47,14 @@ def add(catalog: Catalog, user: User, password: PasswordHash, key: Key) -> bool:
             catalog.store.users.add(user, password)
             catalog.store.users.add_key(key)
             return True
-    there, its_password = known
-    if (there.alias, there.email, its_password) != (user.alias, user.email, password):
+    existing, its_password = known
+    if (existing.alias, existing.email, its_password) != (user.alias, user.email, password):
         raise ConflictError(f"User {user.id!r} exists with another alias, e-mail or password: choose another user_id")
     return False
 
 
 def add_key(catalog: Catalog, key: Key) -> None:
-    """A further key. Raises: NotFoundError."""
+    """Add another key. Raises: NotFoundError if there is no such user."""
     with catalog.store.transaction():
         _check_known(catalog, key.user)
         catalog.store.users.add_key(key)
@@ -70,8 +71,8 @@ def remove_key(catalog: Catalog, user_id: str, key_id: str) -> None:
 def remove(catalog: Catalog, user_id: str) -> list[int]:
     """Remove the user, its keys, its repos and all in them.
 
-    Returns: the numbers of the removed jobs, whose folders may go.
-    Raises: NotFoundError; ConflictError while a job of the user is active, or another's needs one of its bakes.
+    Returns: the numbers of the removed jobs. Their folders may be removed.
+    Raises: NotFoundError; ConflictError while a job of the user is active, or another user's job needs its bakes.
     """
     with catalog.store.transaction():
         _check_known(catalog, user_id)

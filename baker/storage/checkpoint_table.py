@@ -24,16 +24,16 @@ class CheckpointTable:
         self._home = home
 
     def add(self, checkpoint: Checkpoint, *, moves_name: bool = True) -> None:
-        """In place of one of that name. Args: moves_name: whether the bake's name means it from here on."""
+        """Add a row; it replaces one of the same name. Args: moves_name: whether the bake's name moves to it."""
         row = msgspec.structs.asdict(checkpoint)
-        # Relative, so that the folder can be moved to another disk or machine.
+        # Relative to BREAD_HOME, so that it can be moved to another disk or machine.
         row["path"] = str(checkpoint.path.relative_to(self._home))
         self._rows.insert("checkpoints", row, replace=True)
         if moves_name:
             self.move_name(checkpoint, MovedBy.BAKE)
 
     def move_name(self, checkpoint: Checkpoint, by: MovedBy) -> None:
-        """Let its bake's name mean this checkpoint, which has a row."""
+        """Move the bake's name to this checkpoint, which has a row."""
         self._rows.execute(
             "update checkpoints set moved = (select coalesce(max(moved), 0) + 1 from checkpoints), moved_by = ? "
             "where user = ? and repo = ? and bake = ? and step = ?",
@@ -45,8 +45,7 @@ class CheckpointTable:
         )
 
     def moves(self, user: str, repo: str, bake: str) -> list[Move]:
-        """The checkpoints that the bake's name was moved to and that are still there, the latest move first: that is
-        what the name means."""
+        """Moves of the bake's name to checkpoints that still exist, latest first. The name means the first."""
         rows = self._rows.all(
             "select * from checkpoints where user = ? and repo = ? and bake = ? and moved is not null "
             "order by moved desc",
@@ -57,7 +56,7 @@ class CheckpointTable:
         return [Move(self._checkpoint(row), MovedBy(row["moved_by"])) for row in rows]
 
     def all_moved(self) -> list[Checkpoint]:
-        """Those of all bakes that a name was moved to, the latest first."""
+        """Checkpoints of all bakes that a name was moved to, latest move first."""
         rows = self._rows.all("select * from checkpoints where moved is not null order by moved desc")
         return [self._checkpoint(row) for row in rows]
 
@@ -81,6 +80,7 @@ class CheckpointTable:
         self._rows.execute("delete from checkpoints where user = ? and repo = ? and bake = ? and step = ?", *key)
 
     def hand_over(self, old_job: int, new_job: int) -> None:
+        """Give the checkpoints of one job to another."""
         self._rows.execute("update checkpoints set job_id = ? where job_id = ?", new_job, old_job)
 
     def _checkpoints(self, where: str, *parameters: str) -> list[Checkpoint]:

@@ -1,6 +1,6 @@
-"""Passwords and keys as they are kept: salted hashes, never the things themselves.
+"""Passwords and API keys, stored as salted hashes only.
 
-Knows no tables and no HTTP. A key is shown once, when it is made; who asks for it again gets another one.
+Knows no tables and no HTTP. A key is shown once, when it is created. A lost key can only be replaced by a new one.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ KEY_PREFIX = "sk-bread-"
 KEY_ID_BYTES = 6
 SECRET_BYTES = 32
 
-# 16 MiB and about 0.2 s, one of the equivalent settings that OWASP's Password Storage Cheat Sheet asks for at least.
+# 16 MiB and about 0.2 s: one of the minimum settings in OWASP's Password Storage Cheat Sheet.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 5
 
 
@@ -29,7 +29,7 @@ def new_salt() -> bytes:
 
 
 def hash_password_sync(password: str, salt: bytes) -> PasswordHash:
-    """The same password and salt give the same hash. Blocks for about 0.2 s: call it in a thread."""
+    """The hash of the password; the same password and salt give the same hash. Blocks for about 0.2 s: use a thread."""
     digest = hashlib.scrypt(password.encode(), salt=salt, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
     return PasswordHash(salt, digest)
 
@@ -38,7 +38,7 @@ class Key(msgspec.Struct, frozen=True):
     """A user's API key without its secret part."""
 
     id: str
-    """Public, and part of the key: it says which hash to compare with."""
+    """Public part of the key's text; selects the hash to compare with."""
     user: str
     salt: bytes
     digest: bytes
@@ -50,13 +50,13 @@ class Key(msgspec.Struct, frozen=True):
 
 
 def new_key(user: str) -> tuple[Key, str]:
-    """A key of `user`, and its text, `sk-bread-<id>-<secret>`, which is nowhere kept."""
+    """A new key of `user` and its text, `sk-bread-<id>-<secret>`. The text is not stored anywhere."""
     key_id, secret, salt = secrets.token_hex(KEY_ID_BYTES), secrets.token_urlsafe(SECRET_BYTES), new_salt()
     return Key(key_id, user, salt, _digest(secret, salt), int(time.time())), f"{KEY_PREFIX}{key_id}-{secret}"
 
 
 def split_key(text: str) -> tuple[str, str] | None:
-    """Id and secret of a key's text; None if it has not the form of one."""
+    """Id and secret of a key's text; None if the text does not have the form of a key."""
     if not text.startswith(KEY_PREFIX):
         return None
     key_id, dash, secret = text.removeprefix(KEY_PREFIX).partition("-")
@@ -64,6 +64,6 @@ def split_key(text: str) -> tuple[str, str] | None:
 
 
 def _digest(secret: str, salt: bytes) -> bytes:
-    # One SHA-256 is enough, unlike for a password: 256 random bits can't be guessed however fast a guess is. It is
-    # computed for every request, where scrypt would cost 0.2 s.
+    # One SHA-256 is enough, unlike for a password: 256 random bits can't be guessed, however fast the hash is. It is
+    # computed for every request, where scrypt would take 0.2 s.
     return hashlib.sha256(salt + secret.encode()).digest()

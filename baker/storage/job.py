@@ -1,4 +1,4 @@
-"""One run of a stage: what was asked for, what it works on, how far it got. A class for each stage."""
+"""A job is one run of a stage: its settings, its inputs, its progress. Each stage has its own class."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from baker.storage.job_inputs import BakeInputs, RolloutInputs, StimInputs
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="stage"):
-    """What the jobs of all stages have in common."""
+    """Fields that the jobs of all stages have."""
 
     stage: ClassVar[Stage]
 
@@ -29,6 +29,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="stage"):
     total_expected: int | None = None
     progress_percent: float = 0.0
     error: str | None = None
+    """Why the job failed."""
     """Why the job failed."""
     error_code: str | None = None
     """Code of that error: `BakeryError.code`, or one of `jobs/queue.py`; None for jobs of older versions."""

@@ -1,4 +1,4 @@
-"""What a job works on, copied when the job is started, so that later edits do not touch it.
+"""The inputs of a job, copied when the job is started, so that later edits do not affect it.
 
 Rows of older versions are decoded too: a field that they lack has a default.
 """
@@ -13,23 +13,23 @@ from baker.types import Prompt
 
 class LocalSet(msgspec.Struct, frozen=True, tag="local"):
     file: str
-    """Its name in the folder."""
+    """Name of the file in the folder `datasets`."""
 
 
 class HubSet(msgspec.Struct, frozen=True, tag="hub"):
     id: str
     config: str | None = None
     split: str | None = None
-    """None: `train` if there is one, else the first."""
+    """None: `train` if the dataset has it, else its first split."""
     column: str | None = None
-    """None: chosen by the first row."""
+    """Field of the rows that holds the question. None: chosen by the first row."""
 
 
 QuestionSet = LocalSet | HubSet
 
 
 class WriterPlan(msgspec.Struct, frozen=True):
-    """Which model writes a generator's questions."""
+    """The model that writes a generator's questions."""
 
     kind: Literal["anthropic", "served"]
     model: str
@@ -39,11 +39,11 @@ class WriterPlan(msgspec.Struct, frozen=True):
 
 class GeneratorPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     writer: WriterPlan | None = msgspec.field(default=None, name="asker")
-    """None if no model is asked."""
+    """None if the generator needs no model."""
     template: str | None = None
-    """The text, as it was when the job was asked for."""
+    """Text of the template when the job was started."""
     written: int = 0
-    """How many of a persona's questions the model is to write."""
+    """Number of a persona's questions that the model writes."""
     dataset: QuestionSet | None = None
 
 
@@ -90,14 +90,14 @@ class BakeInputs(msgspec.Struct, frozen=True):
     rollouts: dict[str, int]
     """Target -> number of its rollout job."""
     checkpoint: str | None
-    """Name of the parent; None: the base model."""
+    """Name of the checkpoint that the bake starts from; None: the base model."""
     targets: dict[str, TargetSnapshot] = {}
     imported: str | None = None
-    """Folder that the adapter was loaded from; None: it is trained here."""
+    """Folder that the adapter was imported from; None: it is trained here."""
     student: str | None = None
-    """The model that learns, by its name in the models folder; None: the served one."""
+    """Name, in the models folder, of the model that learns; None: the served model."""
     is_own_teacher: bool = False
-    """Whether it gave all the answers itself, before the training."""
+    """Whether the model that learns also gave all answers, before the training."""
 
     @property
     def checkpoints(self) -> list[str]:

@@ -25,10 +25,11 @@ class JobTable:
         self._rows = rows
 
     def add(self, job: Kind) -> Kind:
-        """The job with its new number."""
+        """Add a row. Returns: the job with its new number."""
         return msgspec.structs.replace(job, id=self._rows.insert("jobs", _job_row(job)))
 
     def update(self, job_id: int, **changes: Any) -> None:
+        """Set columns of the job's row."""
         self._rows.update(
             "jobs", job_id, {key: to_json(value) if key in JSON_COLUMNS else value for key, value in changes.items()}
         )
@@ -95,12 +96,12 @@ class JobTable:
         return {row["id"] for row in self._rows.all("select id from jobs")}
 
     def counts(self) -> list[JobCount]:
-        """How many jobs of each stage are in each state, and the items they made; what there is none of is left out."""
+        """Jobs and their items by stage and state. Combinations without a job are left out."""
         rows = self._rows.all("select stage, state, count(*) as n, sum(lines) as items from jobs group by stage, state")
         return [JobCount(Stage(row["stage"]), JobState(row["state"]), row["n"], row["items"]) for row in rows]
 
     def remove(self, user: str, repo: str, name: str, stages: tuple[Stage, ...]) -> list[int]:
-        """The numbers of the jobs that were removed."""
+        """Remove the jobs of a target or bake. Returns: their numbers."""
         marks = ", ".join("?" for _ in stages)
         where = f"user = ? and repo = ? and name = ? and stage in ({marks})"
         parameters = [user, repo, name, *stages]

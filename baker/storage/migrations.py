@@ -1,4 +1,4 @@
-"""The schema's history: small named steps, appended, never edited."""
+"""History of the database schema: small named steps, appended, never edited."""
 
 from sqlite_utils import Database, Migrations
 
@@ -27,7 +27,7 @@ def repos_prompts_targets_bakes(db: Database) -> None:
 
 @MIGRATIONS()
 def jobs(db: Database) -> None:
-    # AUTOINCREMENT: a job's number names its folder, so it must never be given twice.
+    # AUTOINCREMENT: a job's number names its folder, so a number must never be used twice.
     db.execute(
         """
         create table jobs (
@@ -107,7 +107,7 @@ def users_and_keys(db: Database) -> None:
 
 @MIGRATIONS()
 def repos_are_found_by_name_alone(db: Database) -> None:
-    # For the master key, which may mean another user's repo: see repos.owner.
+    # For requests with the master key that name a repo and no user: see repos.owner.
     db.table("repos").create_index(["name"])
 
 
@@ -121,7 +121,7 @@ def names_point_to_checkpoints(db: Database) -> None:
     checkpoints = db.table("checkpoints")
     checkpoints.add_column("moved", int)
     checkpoints.add_column("moved_by", str)
-    # Until now the name meant the newest, so it moved to each in its turn.
+    # Before, the name always meant the newest checkpoint, so it moved to each of them in turn.
     db.execute(
         """
         update checkpoints set moved = ranked.turn, moved_by = 'bake'

@@ -1,9 +1,9 @@
-"""Other models as students of the served one: where they are found, and which of them can learn from it.
+"""Other models as students of the served one: finds them by name, and checks which of them can learn from it.
 
     <home>/models/<name>/    config.json, weights and tokenizer, in Hugging Face's format
 
-What is there, the operator put there: a client names one, and no name leads anywhere else. A student is trained on the
-teacher's token ids as they are, so both must mean the same by each.
+The operator puts models there; clients can name only these. A student is trained on the teacher's token ids, so each id
+must be the same token in both models.
 """
 
 import json
@@ -20,36 +20,37 @@ FIELD = "model.student_model_path"
 
 class StudentModels:
     def __init__(self, home: Path, teacher: Path) -> None:
-        """Args: teacher: folder of the model that is served."""
+        """Args: teacher: folder of the served model."""
         self._folder, self._teacher = home / MODELS, teacher
 
     def check(self, name: str) -> None:
-        """Raises: InvalidInputError saying why the model of that name can't be a student."""
+        """Raises: InvalidInputError with the reason if the model of that name can't be a student."""
         try:
             folder = path_of(self._folder, name)
         except ConfigError:
             folder = None
         if folder is None or not (folder / "config.json").is_file():
-            there = ", ".join(sorted(path.parent.name for path in self._folder.glob("*/config.json"))) or "none"
+            models = ", ".join(sorted(path.parent.name for path in self._folder.glob("*/config.json"))) or "none"
             raise InvalidInputError(
-                f"{FIELD} is {shortened(name)!r}, which is no model in this service's {MODELS} folder; there: {there}"
+                f"{FIELD} is {shortened(name)!r}, which is no model in this service's {MODELS} folder. "
+                f"Models there: {models}"
             )
         if folder.resolve() == self._teacher.resolve():
-            raise InvalidInputError(f"{FIELD} is {name!r}, which is the served model itself: leave it away")
+            raise InvalidInputError(f"{FIELD} is {name!r}, which is the served model itself: leave the field out")
         if (difference := _difference(_vocabulary(self._teacher), _vocabulary(folder))) is not None:
             raise InvalidInputError(
                 f"{FIELD} is {name!r}, which does not have the served model's vocabulary ({difference}): the teacher's "
-                "tokens would mean something else to it"
+                "token ids would be other tokens in it"
             )
 
 
 def student_folder(home: Path, name: str) -> Path:
-    """Of a student that was checked."""
+    """Folder of a student that `StudentModels.check` accepted."""
     return path_of(home / MODELS, name)
 
 
 def _vocabulary(folder: Path) -> dict[str, int] | None:
-    """Token -> id, those that were added included; None if there is no tokenizer.json that tells."""
+    """Token -> id, with added tokens; None if there is no readable tokenizer.json."""
     try:
         tokenizer: dict[str, Any] = json.loads((folder / "tokenizer.json").read_bytes())
         known = tokenizer["model"]["vocab"]
@@ -61,7 +62,7 @@ def _vocabulary(folder: Path) -> dict[str, int] | None:
 
 
 def _difference(teacher: dict[str, int] | None, student: dict[str, int] | None) -> str | None:
-    """What tells the vocabularies apart; None if nothing does."""
+    """The first difference between the vocabularies; None if they are equal."""
     if teacher is None or student is None:
         return f"the {'served model' if teacher is None else 'student'} has no tokenizer.json to compare"
     if teacher == student:
@@ -71,4 +72,7 @@ def _difference(teacher: dict[str, int] | None, student: dict[str, int] | None) 
         key=lambda token: (teacher.get(token, len(teacher)), token),
     )
     shown = [str(vocabulary.get(token, "none")) for vocabulary in (teacher, student)]
-    return f"{token!r} has the id {shown[0]} there and {shown[1]} here; {len(teacher)} and {len(student)} tokens"
+    return (
+        f"{token!r} has id {shown[0]} in the served model and {shown[1]} in this one; "
+        f"{len(teacher)} and {len(student)} tokens"
+    )

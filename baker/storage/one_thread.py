@@ -1,4 +1,4 @@
-"""One thread for a thing that blocks: the store and its rules, kept off the event loop."""
+"""Runs a blocking object on its own thread, so that it never blocks the event loop. Used for the catalog."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 class OneThread(Generic[Thing]):
-    """Calls a blocking object's methods one after the other, on one thread of its own.
+    """Calls functions of a blocking object one after the other, on one thread.
 
-    `await catalog(prompts.get, user, repo, name)` is `prompts.get(catalog, user, repo, name)` on that thread. A caller
-    that is cancelled stops waiting; the call itself is finished, so no transaction is cut in the middle.
+    `await catalog(prompts.get, user, repo, name)` is `prompts.get(catalog, user, repo, name)` on that thread. If
+    the caller is cancelled, it stops waiting, but the call is completed: no transaction is cut in the middle.
     """
 
     def __init__(self, make: Callable[[], Thing], name: str) -> None:
@@ -32,6 +32,6 @@ class OneThread(Generic[Thing]):
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def close(self, method: Callable[[Thing], None]) -> None:
-        """Call `method` last of all and end the thread. Blocks until what was asked before is done."""
+        """Call `method` as the last one and end the thread. Blocks until all earlier calls are done."""
         self._thread.submit(method, self._thing).result()
         self._thread.shutdown()

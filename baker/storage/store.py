@@ -1,7 +1,8 @@
-"""The SQLite file: rows in, values out.
+"""The SQLite file: transactions, and the rows of repos, prompts, templates, targets and bakes.
 
-Owns tables and transactions; the rules of what may change are in `catalog.py`. Everything here blocks and belongs to
-one thread: async code goes through `threads.OneThread`, which makes that thread the file's only writer.
+Jobs, checkpoints and users have tables of their own: `store.jobs`, `store.checkpoints`, `store.users`. What may change
+is decided in `baker/repos`. Everything here blocks and belongs to one thread: async code goes through
+`one_thread.OneThread`, so that thread is the file's only writer.
 """
 
 import sqlite3
@@ -31,13 +32,13 @@ BUSY_SECONDS = 10  # another process (a backup, a shell) may hold the file for a
 
 class Store:
     def __init__(self, home: Path) -> None:
-        """Open or make `home/bread.db`, with its schema brought up to date.
+        """Open or create `home/bread.db` and bring its schema up to date.
 
-        WAL with synchronous=NORMAL: a committed row outlives kill -9; a power cut may undo the last ones, never
-        corrupt the file.
+        WAL with synchronous=NORMAL: a committed row survives kill -9. A power cut may undo the last commits, but never
+        corrupts the file.
         """
         self.home = home
-        # Autocommit: a transaction is begun only by `transaction`.
+        # Autocommit: only `transaction` begins a transaction.
         self._db = Database(sqlite3.connect(home / DATABASE, timeout=BUSY_SECONDS, isolation_level=None))
         self._db.enable_wal()
         self._db.execute("pragma synchronous = normal")
@@ -52,7 +53,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing of the writes inside."""
+        """Commit all writes of the block, or none if it raises."""
         with self._db.atomic():
             yield
 
@@ -69,7 +70,7 @@ class Store:
         return [_repo(row) for row in self._rows.all("select * from repos where user = ? order by rowid", user)]
 
     def owners(self, name: str, first: str) -> list[str]:
-        """Who has a repo of that name, at most two of them; `first` stands first."""
+        """Users that have a repo of that name, at most two. If `first` is one of them, it comes first."""
         rows = self._rows.all("select user from repos where name = ? order by user = ? desc limit 2", name, first)
         return [row["user"] for row in rows]
 
@@ -102,7 +103,7 @@ class Store:
             tools=None if tools is None else msgspec.json.decode(tools),
         )
 
-    # Templates: texts that ask for questions
+    # Templates: texts that ask a model for questions
 
     def put_template(self, user: str, repo: str, name: str, content: str) -> None:
         self._rows.put("templates", (user, repo, name), content=content)
@@ -124,7 +125,7 @@ class Store:
         return config
 
     def names(self, table: NamedTable, user: str, repo: str) -> list[str]:
-        """In order of creation."""
+        """Names in order of creation."""
         rows = self._rows.all(f"select name from {table} where user = ? and repo = ? order by rowid", user, repo)
         return [row["name"] for row in rows]
 

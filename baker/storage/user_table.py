@@ -20,7 +20,7 @@ class UserTable:
         return None if row is None else (_user(row), PasswordHash(row["password_salt"], row["password_digest"]))
 
     def all(self) -> list[User]:
-        """In order of creation."""
+        """Users in order of creation."""
         return [_user(row) for row in self._rows.all("select * from users order by rowid")]
 
     def remove(self, user_id: str) -> None:
@@ -36,6 +36,7 @@ class UserTable:
         return [Key(**row) for row in self._rows.all("select * from keys order by rowid")]
 
     def remove_key(self, user_id: str, key_id: str) -> bool:
+        """Whether the user had such a key."""
         return self._rows.execute("delete from keys where user = ? and id = ?", user_id, key_id) > 0
 
 

@@ -1,7 +1,7 @@
-"""Users and their keys: the rules and rows of `baker/users.py`, and the index in memory that requests are let in by.
+"""Users and their keys: changes the rows (`baker/repos/users.py`) and the index in memory that checks requests.
 
-Order of effects: first the commit, then the index, both on the store's thread. So a request that is cancelled in
-between leaves no key valid that the file says is revoked.
+Order of effects: the commit, then the index, both on the store's thread. So even if a request is cancelled in between,
+no key stays valid that is revoked in the file.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ class Accounts:
         self._adding = asyncio.Lock()
 
     async def restore(self) -> None:
-        """Let in again, after a start, whom the file knows."""
+        """Fill the index from the file, after a start."""
         await self._commit(lambda catalog: None)
 
     async def add(self, user: User, password: str) -> str | None:
-        """The user's first key; None if the user was added before with the same data.
+        """Add the user. Returns: the text of its first key; None if the user exists with the same data.
 
-        Raises: ConfigError; ConflictError if the user has other data.
+        Raises: ConfigError; ConflictError if the user exists with other data.
         """
-        async with self._adding:  # two requests at once must hash with the same salt
+        async with self._adding:  # two requests for one user must use the same salt
             salt = await self._catalog(users.salt_for, user.id)
             hashed = await asyncio.to_thread(hash_password_sync, password, salt)
             key, text = new_key(user.id)
@@ -45,11 +45,11 @@ class Accounts:
         return await self._catalog(users.listing)
 
     async def remove(self, user_id: str) -> list[int]:
-        """The numbers of the removed jobs. Raises: NotFoundError; ConflictError. See `users.remove`."""
+        """Remove the user. Returns: the numbers of the removed jobs. Raises: see `users.remove`."""
         return await self._commit(partial(users.remove, user_id=user_id))
 
     async def add_key(self, user_id: str) -> tuple[Key, str]:
-        """A further key, and its text. Raises: NotFoundError."""
+        """Add another key. Returns: the key and its text. Raises: NotFoundError."""
         key, text = new_key(user_id)
         await self._commit(partial(users.add_key, key=key))
         return key, text

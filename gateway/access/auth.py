@@ -1,4 +1,4 @@
-"""Who is calling, and for whom they may act."""
+"""Identifies the caller of a request by its key, and the user that it acts for."""
 
 import hmac
 from collections.abc import Iterable, Sequence
@@ -15,28 +15,28 @@ from gateway.errors import ForbiddenError, UnauthorizedError
 
 class Caller(msgspec.Struct, frozen=True):
     user: str
-    """Whose things the request works on."""
+    """User whose repos and models the request works on."""
     is_master: bool
-    """It came with the master key, whoever it acts for."""
+    """Whether the request has the master key, whichever user it acts for."""
     key: str = "master"
-    """The id of its key, which is no secret."""
+    """Id of its key. Not secret."""
 
 
 class _Index(NamedTuple):
     users: frozenset[str]
     keys: dict[str, Key]
-    """By their ids."""
+    """Id -> key."""
 
 
 class Keys:
-    """The keys that are valid now, in memory: no request waits for the database to be let in."""
+    """The valid keys, in memory, so that no request waits for the database."""
 
     def __init__(self, master: str) -> None:
         self._master = master.encode()
         self._index = _Index(frozenset(), {})
 
     def replace(self, listing: Iterable[tuple[User, Sequence[Key]]]) -> None:
-        """Know these users and keys and no others. One assignment: any thread may call it while others read."""
+        """Replace all users and keys. This is one assignment, so any thread may call it while others read."""
         known = list(listing)
         keys = {key.id: key for _, held in known for key in held}
         self._index = _Index(frozenset(user.id for user, _ in known), keys)
@@ -45,24 +45,24 @@ class Keys:
         return user == MASTER_USER or user in self._index.users
 
     def identify(self, authorization: str | None, api_key: str | None = None) -> Caller:
-        """The caller behind an `Authorization: Bearer <key>` header, or without one behind `x-api-key: <key>`.
+        """The caller by the header `Authorization: Bearer <key>`; if it is missing, by `x-api-key: <key>`.
 
         Raises: UnauthorizedError.
         """
         if authorization is None and api_key is None:
-            raise UnauthorizedError("There is no API key: send the header Authorization: Bearer <key>")
+            raise UnauthorizedError("The request has no API key: send the header Authorization: Bearer <key>")
         scheme, _, text = f"Bearer {api_key}".partition(" ") if authorization is None else authorization.partition(" ")
         text = text.strip()
         if scheme.lower() != "bearer" or not text:
             raise UnauthorizedError("The Authorization header is malformed: send Authorization: Bearer <key>")
-        # Compared as bytes, since compare_digest refuses text beyond ASCII.
+        # Compared as bytes: compare_digest raises for text beyond ASCII.
         if hmac.compare_digest(text.encode(), self._master):
             return Caller(MASTER_USER, is_master=True)
         key = self._find(text)
         if key is None:
             raise UnauthorizedError(
-                "The API key is not known here: the service's .env file or master.key has the master key, and its "
-                "holder makes keys for users (python -m gateway users new-key)"
+                "The API key is unknown: the master key is in the service's .env file or master.key, and its holder can "
+                "create keys for users (python -m gateway users new-key)"
             )
         return Caller(key.user, is_master=False, key=key.id)
 
@@ -73,28 +73,28 @@ class Keys:
 
 
 def user_named(names: Iterable[str]) -> str | None:
-    """The user that a request means by all its `user_id` and X-User-Id together.
+    """The user that all `user_id` and X-User-Id of a request name; None if there are none.
 
-    Raises: InvalidInputError if they are not the same.
+    Raises: InvalidInputError if they name different users.
     """
     different = list(dict.fromkeys(names))
     if len(different) > 1:
         raise InvalidInputError(
-            f"user_id and X-User-Id name several users, {', '.join(map(repr, different))}: send one"
+            f"user_id and X-User-Id name different users, {', '.join(map(repr, different))}: send one"
         )
     return different[0] if different else None
 
 
 def act_as(caller: Caller, user: str, keys: Keys) -> Caller:
-    """The caller in the role of `user`.
+    """The caller, acting for `user`.
 
-    Raises: ForbiddenError for the user of another key, whether there is one or not; NotFoundError.
+    Raises: ForbiddenError if only the master key may act for that user, whether or not it exists; NotFoundError.
     """
     if user == caller.user:
         return caller
     if not caller.is_master:
         raise ForbiddenError(
-            f"Your key is {caller.user!r}'s and can't act for {user!r}: leave user_id and X-User-Id out"
+            f"Your key belongs to {caller.user!r} and can't act for {user!r}: leave user_id and X-User-Id out"
         )
     if not keys.knows_user(user):
         raise NotFoundError(f"User {user!r} not found")

@@ -1,4 +1,4 @@
-"""Links to a checkpoint's archive that need no key: signed, and good for a while."""
+"""Links to a checkpoint's archive that need no key: they are signed and expire."""
 
 import hashlib
 import hmac
@@ -18,26 +18,26 @@ PATH = "/v1/files/weights"
 
 class Links:
     def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
-        """The secret is in `home`/signing.key, made when it is first needed: removing it and starting the service again
-        ends all links."""
+        """The secret is in `home`/signing.key, written when it is first needed. Removing the file invalidates all links
+        after a restart."""
         self._file = home / SIGNING_KEY
         self._clock = clock
 
     def make(self, checkpoint: Checkpoint, seconds: int) -> str:
-        """Path and query of a link that is good for so many seconds. The path ends in a file name for clients."""
+        """Path and query of a link that is valid for `seconds`. The path ends in a file name for clients."""
         expires = int(self._clock()) + seconds
         place = (checkpoint.user, checkpoint.repo, checkpoint.bake, str(checkpoint.step))
         query = urlencode({"expires": expires, "sig": self._signature(*place, expires)})
         return f"{PATH}/{'/'.join(place)}/{archive_name(checkpoint.bake, checkpoint.step)}.tar.gz?{query}"
 
     def check(self, user: str, repo: str, bake: str, step: int, expires: int, signature: str) -> None:
-        """Raises: ForbiddenError if the link was not made here, or not as it stands, or long ago."""
+        """Raises: ForbiddenError if the signature does not match or the link has expired."""
         if not hmac.compare_digest(signature.encode(), self._signature(user, repo, bake, str(step), expires).encode()):
-            raise ForbiddenError("The link's signature does not fit it: ask for a new link, and use it as it stands")
+            raise ForbiddenError("The link's signature does not match: ask for a new link, and use it unchanged")
         if expires < self._clock():
             raise ForbiddenError("The link has expired: ask for a new one")
 
     def _signature(self, user: str, repo: str, bake: str, step: str, expires: int) -> str:
-        # Names hold no slash, so no two links have the same text.
+        # Names contain no slash, so no two links have the same text.
         text = "/".join((PATH, user, repo, bake, step, str(expires)))
         return hmac.new(stored_secret(self._file).encode(), text.encode(), hashlib.sha256).hexdigest()

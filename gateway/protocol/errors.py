@@ -1,4 +1,4 @@
-"""Errors as clients read them: in OpenAI's shape, or in Anthropic's."""
+"""Error bodies in OpenAI's or Anthropic's shape."""
 
 from typing import Any, Literal
 
@@ -34,8 +34,8 @@ def error_body(
     """The body of an error.
 
     Args:
-        param: the field of the request that the error is about.
-        code: a machine's name for it; OpenAI's shape has the status where there is none, Anthropic's has no place.
+        param: the request's field that the error is about.
+        code: machine code. In OpenAI's shape the status replaces a missing one; Anthropic's shape has no code.
     """
     if shape == "anthropic":
         kind = ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
@@ -45,7 +45,7 @@ def error_body(
 
 
 def error_events(framing: Framing, body: dict[str, Any]) -> str:
-    """An error in the middle of a stream, and the stream's end.
+    """Events that report an error in the middle of a stream and end the stream.
 
     Args:
         body: from `error_body`.

@@ -1,10 +1,10 @@
-"""A whole answer: status, JSON body, and headers."""
+"""A complete answer: status, JSON body and headers."""
 
 import msgspec
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A finished answer: JSON."""
+    """A complete answer with a JSON body."""
 
     status: int
     body: bytes

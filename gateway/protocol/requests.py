@@ -1,4 +1,4 @@
-"""Bodies that clients send to the Bread routes. OpenAI's bodies are vLLM's to define."""
+"""Request bodies of the Bread routes. vLLM defines those of OpenAI's routes."""
 
 from typing import Annotated, Any
 
@@ -31,7 +31,7 @@ class PromptBatch(Body, frozen=True, kw_only=True):
 
 
 class ConfigSet(Body, frozen=True, kw_only=True):
-    """A target or a bake: a template and what differs from it."""
+    """Settings of a target or bake: a template, and the fields that differ from it."""
 
     template: str
     overrides: dict[str, Any] | None = None
@@ -55,21 +55,21 @@ class BakeCreate(BakeSet, frozen=True, kw_only=True):
 
 class TargetBatch(Body, frozen=True, kw_only=True):
     targets: list[dict[str, Any]]
-    """Each a TargetCreate; one that is not fails by itself."""
+    """Each a TargetCreate. An invalid one fails alone."""
 
 
 class BakeBatch(Body, frozen=True, kw_only=True):
     bakes: list[dict[str, Any]]
-    """Each a BakeCreate; one that is not fails by itself."""
+    """Each a BakeCreate. An invalid one fails alone."""
 
 
 class Promote(Body, frozen=True, kw_only=True):
     checkpoint: Annotated[int, msgspec.Meta(ge=0)]
-    """The number of one that the bake's status lists."""
+    """Number of a checkpoint, as in the bake's status."""
 
 
 class LoraLoad(Body, frozen=True, kw_only=True):
-    """vLLM's body."""
+    """The same body as vLLM's."""
 
     lora_name: Annotated[str, msgspec.Meta(min_length=1)]
     lora_path: Annotated[str, msgspec.Meta(min_length=1)]
@@ -78,15 +78,15 @@ class LoraLoad(Body, frozen=True, kw_only=True):
 
 
 class LoraUnload(Body, frozen=True, kw_only=True):
-    """vLLM's body."""
+    """The same body as vLLM's."""
 
     lora_name: Annotated[str, msgspec.Meta(min_length=1)]
     lora_int_id: int | None = None
-    """Means nothing, as in vLLM."""
+    """Ignored, as in vLLM."""
 
 
 class UserCreate(msgspec.Struct, frozen=True, kw_only=True):
-    """Not a `Body`: this route alone takes fields that we don't know."""
+    """Not a `Body`, because only this route accepts unknown fields."""
 
     user_id: str
     user_alias: str

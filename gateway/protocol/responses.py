@@ -1,6 +1,6 @@
-"""Bodies that the Bread routes answer.
+"""Response bodies of the Bread routes.
 
-Fields marked [old] are read by older clients only; they repeat another field.
+Fields marked [old] repeat another field, for older clients.
 """
 
 from typing import Any, Literal
@@ -76,7 +76,7 @@ class Deleted(Body, frozen=True, kw_only=True):
 
 class Batch(Body, frozen=True, kw_only=True):
     created: list[str]
-    """Items that now stand as asked: made, changed, or so before."""
+    """Names of the items that are now as requested: added, changed, or unchanged."""
     failed: dict[str, str]
     """Name -> reason."""
 
@@ -96,7 +96,7 @@ class JobStatus(Body, frozen=True, kw_only=True):
     error_code: str | None
     """Kind of failure, such as CANCELLED, DISK_ERROR or TRAINING_FAILED."""
     warnings: list[str]
-    """What was done otherwise than asked, and why."""
+    """Settings that could not be applied exactly as sent, with the reason."""
     config: dict[str, Any] | None
     parameters: dict[str, Any] | None
     """[old] config."""
@@ -110,7 +110,7 @@ class OutputPage(JobStatus, frozen=True, kw_only=True):
 
 
 class Loss(Body, frozen=True, kw_only=True, omit_defaults=True):
-    """As far as it is known; losses in nats per response token. The published clients read it as a map of numbers."""
+    """Losses in nats per response token, as far as they are known. Published clients read it as a map of numbers."""
 
     latest_loss: float | None = None
     final_loss: float | None = None
@@ -118,15 +118,15 @@ class Loss(Body, frozen=True, kw_only=True, omit_defaults=True):
     max_loss: float | None = None
     eval_kl_before: float | None = None
     eval_kl: float | None = None
-    """The forward KL on held-out stimuli, so far."""
+    """Latest forward KL on held-out stimuli."""
     recovered: float | None = None
     """1 - eval_kl / eval_kl_before."""
     agreement_before: float | None = None
     agreement: float | None = None
-    """The share of held-out response tokens at which student and teacher have the same likeliest token."""
+    """Share of held-out response tokens at which student and teacher have the same likeliest token."""
     drift_before: float | None = None
     drift: float | None = None
-    """KL(base || baked) on neutral questions; known when the training is done."""
+    """KL(base || baked) on neutral questions. Known when the training is done."""
 
 
 class Bake(Body, frozen=True, kw_only=True):
@@ -147,27 +147,27 @@ class Bake(Body, frozen=True, kw_only=True):
     warnings: list[str]
     config: dict[str, Any]
     model_name: list[str] | None
-    """Names of the finished checkpoints: of the one that `repo/bake` means, then of the others, newest first; null
-    until the bake is complete. Empty for a bake of a student that is not the served model: that is only downloaded."""
+    """Names of the finished checkpoints: the one that `repo/bake` means, then the others, newest first. Null until the
+    bake is complete. Empty if the student is not the served model: its checkpoints can only be downloaded."""
     live_checkpoint: int | None
-    """The one that `repo/bake` means; null while it means none."""
+    """Checkpoint that `repo/bake` means; null while it means none."""
     held_back: str | None
-    """Why `publish_if` did not let `repo/bake` mean the bake's result."""
+    """Why `publish_if` did not move `repo/bake` to the bake's result."""
     checkpoint: int | None
-    """The first of `checkpoints`."""
+    """First of `checkpoints`."""
     checkpoints: list[int]
-    """Training steps of all that are served, in the order of `model_name`; while the bake runs, those on the way."""
+    """Training steps of all served checkpoints, in the order of `model_name`; while the bake runs, those so far."""
     loss: Loss | None
     eval_kl_by_target: dict[str, KLChange]
-    """Target -> its part of eval_kl; empty until the first evaluation."""
+    """Target -> KL on its own held-out stimuli; empty until the first evaluation."""
     agreement_by_target: dict[str, AgreementChange]
-    """Likewise of agreement."""
+    """Target -> agreement on its own held-out stimuli."""
     training: Progress | None
-    """Where the training stands; null unless it runs now."""
+    """Progress of the training; null unless it runs now."""
     collation: Collation | None
-    """How the targets were mixed; null until they are."""
+    """How the targets were mixed; null until then."""
     memory: MemoryPlan | None
-    """What the training needs and how it comes by it; null until it is known."""
+    """Memory that the training needs and how it gets it; null until known."""
 
 
 class BakeItem(Body, frozen=True, kw_only=True):
@@ -181,11 +181,11 @@ class BakeList(Body, frozen=True, kw_only=True):
 
 
 class Download(Body, frozen=True, kw_only=True):
-    """Where the archive of a checkpoint can be fetched without a key."""
+    """Link to the archive of a checkpoint. It needs no key."""
 
     url: str
     expires_in: int
-    """Seconds."""
+    """Seconds until the link expires."""
     checkpoint: int
     bake_name: str
 
@@ -195,14 +195,14 @@ class UserCreated(Body, frozen=True, kw_only=True):
     user_alias: str
     user_email: str
     api_key: str | UnsetType = UNSET
-    """Shown once: only the answer that made the user has it."""
+    """Text of the first key. Shown once: only in the answer that created the user."""
 
 
 class KeyCreated(Body, frozen=True, kw_only=True):
     user_id: str
     key_id: str
     api_key: str
-    """Shown once."""
+    """Text of the key. Shown once."""
 
 
 class Key(Body, frozen=True, kw_only=True):
@@ -233,7 +233,7 @@ class Health(Body, frozen=True, kw_only=True):
     api: str
     version: str
     detail: str | UnsetType = UNSET
-    """What is wrong; the master key reads more."""
+    """What is wrong. More detailed with the master key."""
 
 
 class Model(Body, frozen=True, kw_only=True):
@@ -254,7 +254,7 @@ class ModelList(Body, frozen=True, kw_only=True):
 
 
 EdgeRow = list[str]
-"""Four texts: type and name of what depends, then of what it depends on."""
+"""Type and name of a resource, then type and name of a resource that it depends on."""
 
 
 class DependencyGraph(Body, frozen=True, kw_only=True):
@@ -262,13 +262,13 @@ class DependencyGraph(Body, frozen=True, kw_only=True):
     bakes: dict[str, dict[str, Any]]
     targets: dict[str, dict[str, Any]]
     prompts: dict[str, str | None]
-    """Name -> its place in a checked-out repo; null if it is gone."""
+    """Name -> its path in a checked-out repo; null if the prompt was deleted."""
     edges: list[EdgeRow]
 
 
 class PlanStep(Body, frozen=True, kw_only=True):
     step: int
-    """From 1."""
+    """Number of the step, from 1."""
     action: str
     resource_type: str
     resource_name: str
@@ -283,7 +283,7 @@ class PlanStep(Body, frozen=True, kw_only=True):
 class PlanBake(Body, frozen=True, kw_only=True):
     bake_name: str
     model_names: list[str]
-    """The one that `repo/bake` means, then the others, newest first."""
+    """Names of its checkpoints: the one that `repo/bake` means, then the others, newest first."""
     name: str
     """[old] bake_name."""
     model_name: str | None
@@ -306,7 +306,7 @@ class RecreationPlan(Body, frozen=True, kw_only=True):
 class TreeBake(Body, frozen=True, kw_only=True):
     status: str
     model_name: list[str]
-    """The one that `repo/bake` means, then the others, newest first."""
+    """Names of its checkpoints: the one that `repo/bake` means, then the others, newest first."""
     checkpoints: list[int]
     config: dict[str, Any]
 

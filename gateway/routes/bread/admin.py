@@ -1,4 +1,4 @@
-"""Users and their keys, and a coordinator's callbacks: for the master key alone."""
+"""Users and their keys, and a coordinator's callbacks. Only the master key may use these routes."""
 
 import time
 
@@ -18,7 +18,7 @@ from gateway.routes.guards import require_master
 
 @post("/users", status_code=200)
 async def create_user(services: Services, data: JSONBody[requests.UserCreate]) -> responses.UserCreated:
-    """Add a user with a first key. The same request again changes nothing and shows no key."""
+    """Add a user with a first key. Repeating the request changes nothing and returns no key."""
     user = User(id=data.user_id, alias=data.user_alias, email=data.user_email, created=int(time.time()))
     return views.user_created(user, await services.accounts.add(user, data.password))
 
@@ -30,7 +30,7 @@ async def list_users(services: Services) -> responses.UserList:
 
 @delete("/users/{user:str}", status_code=200)
 async def delete_user(services: Services, user: FromPath[str]) -> Response[responses.Deleted]:
-    """Remove the user and all that is theirs. Keys and model names stop at once; see `clean_up` for the rest."""
+    """Remove the user with all keys, repos and models. Keys and model names stop working at once; files go later."""
     removed = await services.accounts.remove(user)
     withdrawn = services.adapters.withdraw(user)
     return Response(
@@ -40,7 +40,7 @@ async def delete_user(services: Services, user: FromPath[str]) -> Response[respo
 
 @post("/users/{user:str}/keys", status_code=200)
 async def create_key(services: Services, user: FromPath[str]) -> responses.KeyCreated:
-    """A further key: to rotate keys, make a new one, then delete the old one."""
+    """Add a key. To rotate keys, create a new one, then delete the old one."""
     key, text = await services.accounts.add_key(user)
     return responses.KeyCreated(user_id=user, key_id=key.id, api_key=text)
 
@@ -53,14 +53,14 @@ async def delete_key(services: Services, user: FromPath[str], key: FromPath[str]
 
 @post("/done_job", status_code=200)
 async def done_job(services: Services, data: JSONBody[requests.JobDone]) -> responses.Ok:
-    """For coordinators that push results into a repo. This service runs its jobs itself: nothing is read again."""
+    """For coordinators that push results into a repo. No effect: this service runs its jobs itself."""
     await services.catalog(_check_repo, data.user, data.repo)
     return responses.Ok()
 
 
 @post("/model_ready", status_code=200)
 async def model_ready(services: Services, data: JSONBody[requests.ModelReady]) -> responses.Ok:
-    """For coordinators that train elsewhere. A bake of this service is served as soon as it is complete."""
+    """For coordinators that train elsewhere. No effect: a bake of this service is served as soon as it is complete."""
     await services.catalog(_check_is_served, data.user, data.repo, data.bake_name)
     return responses.Ok()
 

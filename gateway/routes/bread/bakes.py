@@ -1,4 +1,4 @@
-"""Bakes: their configs, their training and its metrics."""
+"""Bakes: their settings, training, metrics and checkpoints."""
 
 import asyncio
 from typing import Any
@@ -32,17 +32,17 @@ async def list_bakes(services: Services, caller: Caller, repo: FromPath[str]) ->
 async def create_bake(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeCreate]
 ) -> Response[responses.Bake]:
-    made = await services.catalog(
+    result = await services.catalog(
         bakes.put, caller.user, repo, data.bake_name, data.template, data.overrides or {}, may_change=False
     )
-    return Response(await _status(services, caller, repo, data.bake_name), status_code=201 if made.is_new else 200)
+    return Response(await _status(services, caller, repo, data.bake_name), status_code=201 if result.is_new else 200)
 
 
 @post("/batch", status_code=200)
 async def create_bakes(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
 ) -> responses.Batch:
-    """Make bakes; what fails is listed with its reason."""
+    """Add bakes. Those that fail are listed with the reason."""
     items = batches.config_items(caller.user, repo, "bake", data.bakes, may_change=False)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
@@ -51,7 +51,7 @@ async def create_bakes(
 async def set_bakes(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
 ) -> responses.Batch:
-    """Make bakes, or change them as far as they may be."""
+    """Add bakes, or change those that were not run yet. Those that fail are listed with the reason."""
     items = batches.config_items(caller.user, repo, "bake", data.bakes, may_change=True)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
@@ -80,7 +80,7 @@ async def run_bake(
 
 @post("/{bake:str}/cancel", status_code=200)
 async def cancel_bake(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> responses.Bake:
-    """End its training now. Its checkpoints are served on; running it again, unchanged, goes on from there."""
+    """Stop the training now. Its checkpoints stay served. Running the unchanged bake again resumes the training."""
     await services.jobs.cancel(Stage.BAKE, caller.user, repo, bake)
     return await _status(services, caller, repo, bake)
 
@@ -89,14 +89,14 @@ async def cancel_bake(services: Services, caller: Caller, repo: FromPath[str], b
 async def promote_checkpoint(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.Promote]
 ) -> responses.Bake:
-    """Let the bake's name mean this checkpoint of it, from the next request on."""
+    """Point the bake's name to this checkpoint, from the next request on."""
     await services.promotion.promote(caller.user, repo, bake, data.checkpoint)
     return await _status(services, caller, repo, bake)
 
 
 @post("/{bake:str}/rollback", status_code=200)
 async def roll_back(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> responses.Bake:
-    """Let the bake's name mean what it meant before it was last moved on. Sent again, it changes nothing more."""
+    """Point the bake's name back to the checkpoint before its last move. Repeating the request changes nothing."""
     await services.promotion.roll_back(caller.user, repo, bake)
     return await _status(services, caller, repo, bake)
 
@@ -105,7 +105,7 @@ async def roll_back(services: Services, caller: Caller, repo: FromPath[str], bak
 async def delete_bake(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
 ) -> Response[responses.Deleted]:
-    """The names stop being served at once; what runs on them ends in its own time, and then the files go."""
+    """Stop serving the bake's names at once. Requests in flight finish, then its files are removed."""
     removed = await services.catalog(bakes.delete, caller.user, repo, bake)
     withdrawn = services.adapters.withdraw(caller.user, repo, bake)
     return Response(
@@ -123,11 +123,11 @@ async def bake_metrics(
 
 @get("/{bake:str}/metrics.png", media_type="image/png")
 async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> bytes:
-    """The same as curves, drawn when the training is done."""
+    """The metrics as curves, drawn when the training is done."""
     job = await services.catalog(bakes.latest_job, caller.user, repo, bake)
     picture = None if job is None else output_file(services.home, job).with_suffix(PICTURE_SUFFIX)
     if picture is None or not picture.exists():
-        raise NotFoundError(f"The curves of bake {bake!r} are not drawn yet: they are when its training is done")
+        raise NotFoundError(f"The curves of bake {bake!r} are not drawn yet: ask again when its training is done")
     return await asyncio.to_thread(picture.read_bytes)
 
 

@@ -1,4 +1,4 @@
-"""Many items in one request: each is made by itself, and what is wrong with one leaves the others be."""
+"""Many items in one request: each is added on its own, so one that fails does not affect the others."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -22,7 +22,7 @@ class Item(NamedTuple):
 
 
 def put_each(catalog: Catalog, user: str, repo: str, items: Iterable[Item]) -> responses.Batch:
-    """Make the items in order, so that a later one may use an earlier one as its template.
+    """Add the items in order, so that a later one may use an earlier one as its template.
 
     Raises: NotFoundError if there is no such repo.
     """
@@ -40,7 +40,7 @@ def put_each(catalog: Catalog, user: str, repo: str, items: Iterable[Item]) -> r
 
 
 def _read(body: Any, kind: type[Body]) -> Body:
-    """Raises: ConfigError for a body of the wrong form."""
+    """Raises: ConfigError if the body does not have the form of `kind`."""
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
@@ -55,7 +55,7 @@ def prompt_items(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
             if isinstance(body, list):
                 existing = catalog.store.prompt(user, repo, name)
                 messages = _read({"messages": body}, requests.PromptSet).messages
-                # The published form has no place for tools, so it says nothing about them.
+                # A plain list can't hold tools, so the prompt keeps those that it has.
                 value = Prompt(messages=messages, tools=None if existing is None else existing.tools)
             else:
                 given = _read(body, requests.PromptSet)
@@ -70,7 +70,7 @@ def prompt_items(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
 def config_items(
     user: str, repo: str, what: Literal["target", "bake"], bodies: Sequence[dict[str, Any]], *, may_change: bool
 ) -> list[Item]:
-    """Targets or bakes. Raises: ConfigError for an item without a name, since nothing could be said about it."""
+    """Targets or bakes. Raises: ConfigError for an item without a name, since its failure could not be reported."""
     kind, put = _CONFIGS[what]
 
     def item(index: int, body: dict[str, Any]) -> Item:

@@ -1,4 +1,4 @@
-"""Weights to take away: links to a checkpoint's archive, and the archive itself."""
+"""Downloads of weights: links to a checkpoint's archive, and the archive."""
 
 from typing import Annotated
 
@@ -32,17 +32,17 @@ async def download_bake(
     checkpoint: FromQuery[int | None] = None,
     expires_in: ExpiresIn = 3600,
 ) -> responses.Download:
-    """A link to the archive of a checkpoint, by default of what the bake's name means."""
+    """A link to a checkpoint's archive; by default of the checkpoint that the bake's name means."""
     found = await services.catalog(_checkpoint_of_bake, caller.user, repo, bake, checkpoint)
     return _download(request, services, found, expires_in)
 
 
-# A fixed path goes before /models/{name:path} of openai.py, wherever it is registered.
+# Litestar prefers a fixed path to /models/{name:path} of openai.py, in any order of registration.
 @get("/models/download")
 async def download_model(
     request: AnyRequest, services: Services, caller: Caller, name: FromQuery[str], expires_in: ExpiresIn = 3600
 ) -> responses.Download:
-    """A link to the archive of a model, by any of its names."""
+    """A link to a model's archive, by any of the model's names."""
     found = await services.catalog(_checkpoint_of_model, caller.user, name)
     return _download(request, services, found, expires_in)
 
@@ -64,7 +64,7 @@ async def weights(
     expires: FromQuery[int] = 0,
     sig: FromQuery[str] = "",
 ) -> ASGIApp:
-    """The archive behind a link: a gzip tar, whole or in parts (Range)."""
+    """The archive behind a link: a gzip tar, complete or in parts (Range)."""
     services.links.check(user, repo, bake, step, expires, sig)
     checkpoint = await services.catalog(bakes.find_checkpoint, user, repo, bake, step)
     if checkpoint is None:

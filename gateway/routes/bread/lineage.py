@@ -1,4 +1,4 @@
-"""Where bakes come from: the tree of a repo, what a bake depends on, and how to make it again."""
+"""Lineage of bakes: the tree of a repo, what a bake depends on, and the steps that recreate it."""
 
 from litestar import Router, get
 from litestar.params import FromPath
@@ -13,7 +13,7 @@ from gateway.routes.dependencies import Caller, Services
 async def dependency_graph(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
 ) -> responses.DependencyGraph:
-    """The bake, its parents, their targets and prompts, and who depends on whom."""
+    """The bake, its parents, their targets and prompts, and the dependencies between them."""
     return views.dependency_graph(await services.catalog(lineage.recipe, caller.user, repo, bake))
 
 
@@ -21,14 +21,14 @@ async def dependency_graph(
 async def recreation_plan(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
 ) -> responses.RecreationPlan:
-    """The calls that make the bake again, in an order in which they can be done."""
+    """The calls that recreate the bake, in an order that works."""
     recipe = await services.catalog(lineage.recipe, caller.user, repo, bake)
     return views.recreation_plan(recipe, lineage.recreation_plan(recipe, bake))
 
 
 @get("/tree")
 async def tree(services: Services, caller: Caller, repo: FromPath[str]) -> responses.Tree:
-    """All bakes of the repo, and who began where."""
+    """All bakes of the repo, and the bake that each one starts from."""
     return views.tree(await services.catalog(lineage.tree, caller.user, repo))
 
 

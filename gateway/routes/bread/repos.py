@@ -41,14 +41,14 @@ async def list_repos(
 
 @post("/")
 async def create_repo(services: Services, caller: Caller, data: JSONBody[requests.RepoPut]) -> Response[responses.Repo]:
-    made = await services.catalog(repos.put, caller.user, data.repo_name, data.base_model)
-    return Response(views.repo(made.value), status_code=201 if made.is_new else 200)
+    result = await services.catalog(repos.put, caller.user, data.repo_name, data.base_model)
+    return Response(views.repo(result.value), status_code=201 if result.is_new else 200)
 
 
 @put("/")
 async def set_repo(services: Services, caller: Caller, data: JSONBody[requests.RepoPut]) -> responses.Repo:
-    made = await services.catalog(repos.put, caller.user, data.repo_name, data.base_model)
-    return views.repo(made.value)
+    result = await services.catalog(repos.put, caller.user, data.repo_name, data.base_model)
+    return views.repo(result.value)
 
 
 @get("/{repo:str}")
@@ -58,7 +58,7 @@ async def get_repo(services: Services, caller: Caller, repo: FromPath[str]) -> r
 
 @delete("/{repo:str}", status_code=200)
 async def delete_repo(services: Services, caller: Caller, repo: FromPath[str]) -> Response[responses.Deleted]:
-    """Remove the repo and all in it. Its models' names stop at once; see `clean_up` for the rest."""
+    """Remove the repo and all in it. Its model names stop working at once; files go later."""
     removed = await services.catalog(repos.delete, caller.user, repo)
     withdrawn = services.adapters.withdraw(caller.user, repo)
     return Response(
@@ -77,8 +77,8 @@ async def create_prompt(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptCreate]
 ) -> Response[responses.Prompt]:
     value = types.Prompt(messages=data.messages, tools=data.tools)
-    made = await services.catalog(prompts.put, caller.user, repo, data.prompt_name, value, may_change=False)
-    return Response(views.prompt(data.prompt_name, made.value), status_code=201 if made.is_new else 200)
+    result = await services.catalog(prompts.put, caller.user, repo, data.prompt_name, value, may_change=False)
+    return Response(views.prompt(data.prompt_name, result.value), status_code=201 if result.is_new else 200)
 
 
 @put("/{repo:str}/prompts/{prompt:str}")
@@ -86,15 +86,15 @@ async def set_prompt(
     services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str], data: JSONBody[requests.PromptSet]
 ) -> responses.Prompt:
     value = types.Prompt(messages=data.messages, tools=data.tools)
-    made = await services.catalog(prompts.put, caller.user, repo, prompt, value, may_change=True)
-    return views.prompt(prompt, made.value)
+    result = await services.catalog(prompts.put, caller.user, repo, prompt, value, may_change=True)
+    return views.prompt(prompt, result.value)
 
 
 @post("/{repo:str}/prompts/batch", status_code=200)
 async def create_prompts(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
 ) -> responses.Batch:
-    """Make prompts, or change them; what fails is listed with its reason."""
+    """Add prompts, or change them. Those that fail are listed with the reason."""
     return await services.catalog(
         batches.put_each, caller.user, repo, batches.prompt_items(caller.user, repo, data.prompts)
     )

@@ -1,4 +1,4 @@
-"""Targets, their stim and their rollout."""
+"""Targets: their settings, stim and rollout."""
 
 import asyncio
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ TargetStage = Literal[Stage.STIM, Stage.ROLLOUT]
 IdempotencyKey = Annotated[str | None, HeaderParameter(name="Idempotency-Key")]
 
 WAIT_SECONDS = 1.5
-"""A run call waits so long for a stage that ends at once: its client would sleep 30 s before it asks again."""
+"""Longest wait of a run call for a stage that ends at once. Otherwise its client sleeps 30 s before it asks again."""
 
 
 @get("/")
@@ -36,7 +36,7 @@ async def list_targets(services: Services, caller: Caller, repo: FromPath[str]) 
 async def create_target(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetCreate]
 ) -> Response[responses.Target]:
-    made = await services.catalog(
+    result = await services.catalog(
         targets.put,
         caller.user,
         repo,
@@ -45,14 +45,14 @@ async def create_target(
         data.overrides or {},
         may_change=False,
     )
-    return Response(views.target(data.target_name, made.value), status_code=201 if made.is_new else 200)
+    return Response(views.target(data.target_name, result.value), status_code=201 if result.is_new else 200)
 
 
 @post("/batch", status_code=200)
 async def create_targets(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
 ) -> responses.Batch:
-    """Make targets; what fails is listed with its reason."""
+    """Add targets. Those that fail are listed with the reason."""
     items = batches.config_items(caller.user, repo, "target", data.targets, may_change=False)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
@@ -61,7 +61,7 @@ async def create_targets(
 async def set_targets(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
 ) -> responses.Batch:
-    """Make targets, or change them as far as they may be."""
+    """Add targets, or change those that were not run yet. Those that fail are listed with the reason."""
     items = batches.config_items(caller.user, repo, "target", data.targets, may_change=True)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
@@ -70,10 +70,10 @@ async def set_targets(
 async def set_target(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], data: JSONBody[requests.TargetSet]
 ) -> responses.Target:
-    made = await services.catalog(
+    result = await services.catalog(
         targets.put, caller.user, repo, target, data.template, data.overrides or {}, may_change=True
     )
-    return views.target(target, made.value)
+    return views.target(target, result.value)
 
 
 @get("/{target:str}")
@@ -102,7 +102,7 @@ async def run_stim(
 async def cancel_stim(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.JobStatus:
-    """End it now. What it has made stays readable; running it again begins anew."""
+    """Stop the stage now. Its finished items stay readable. Running it again starts over."""
     await services.jobs.cancel(Stage.STIM, caller.user, repo, target)
     return await _status(services, caller, Stage.STIM, repo, target)
 
@@ -139,7 +139,7 @@ async def run_rollout(
 async def cancel_rollout(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.JobStatus:
-    """End it now. What it has made stays readable; running it again begins anew."""
+    """Stop the stage now. Its finished items stay readable. Running it again starts over."""
     await services.jobs.cancel(Stage.ROLLOUT, caller.user, repo, target)
     return await _status(services, caller, Stage.ROLLOUT, repo, target)
 
@@ -180,7 +180,7 @@ async def _status(
 
 
 async def _rows(services: Services, job: TargetJob | None, offset: int, limit: int) -> list[dict[str, Any]]:
-    """Never more than the job has counted, so that `lines` and the pages agree."""
+    """A page of the job's output. Never more rows than the job has counted, so that `lines` and the pages agree."""
     if job is None or offset >= job.lines:
         return []
     return await asyncio.to_thread(read_lines, output_file(services.home, job), offset, min(limit, job.lines - offset))

@@ -1,4 +1,4 @@
-"""From the baker's values to what goes over the wire."""
+"""Converts the baker's values to response bodies."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -56,7 +56,7 @@ def output_page(job: TargetJob | None, rows: list[dict[str, Any]], offset: int, 
 
 
 def stimuli(job: StimJob, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of a stim's output. Args: rows: as they stand in the job's file."""
+    """Rows of a stim's output. Args: rows: rows of the job's file."""
     return [_stimulus(msgspec.convert(row, Stimulus), job.inputs.student) for row in rows]
 
 
@@ -76,11 +76,11 @@ def bake(
     name: str,
     config: BakeConfig,
     job: BakeJob | None,
-    made: LiveFirst,
+    finished: LiveFirst,
     training: Mapping[int, Progress],
 ) -> responses.Bake:
-    """Args: training: of all bakes that train now, by their job's number."""
-    checkpoints = made.checkpoints
+    """Args: training: number of a job -> its progress, for all bakes that train now."""
+    checkpoints = finished.checkpoints
     status = JobState.NOT_STARTED if job is None else job.state
     is_complete = status is JobState.COMPLETE
     return responses.Bake(
@@ -95,7 +95,7 @@ def bake(
         warnings=[] if job is None else job.warnings,
         config=msgspec.to_builtins(config),
         model_name=[known.name for known in checkpoints if known.is_served] if is_complete else None,
-        live_checkpoint=None if made.live is None or not made.live.is_served else made.live.step,
+        live_checkpoint=None if finished.live is None or not finished.live.is_served else finished.live.step,
         held_back=None if job is None else job.held_back,
         checkpoint=checkpoints[0].step if checkpoints else None,
         checkpoints=[checkpoint.step for checkpoint in checkpoints],
@@ -113,8 +113,9 @@ def _loss(value: Loss) -> responses.Loss:
 
 
 def metrics(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each row with `loss` and `lr`, which scripts read without asking: rows of evaluations have those of the step
-    before them, those before training of the first step. Until that is done there is none to show.
+    """The rows, all with `loss` and `lr`, because scripts expect them in each row.
+
+    Rows of evaluations get the values of the step before them, or of the first step. Empty until the first step.
     """
     last = next((row for row in rows if "loss" in row), None)
     if last is None:
@@ -137,7 +138,9 @@ def dependency_graph(value: lineage.Recipe) -> responses.DependencyGraph:
 
 
 def recreation_plan(value: lineage.Recipe, steps: Sequence[lineage.Step]) -> responses.RecreationPlan:
-    made = {kind: [step.resource.name for step in steps if step.action == f"create_{kind}"] for kind in lineage.KINDS}
+    created = {
+        kind: [step.resource.name for step in steps if step.action == f"create_{kind}"] for kind in lineage.KINDS
+    }
     return responses.RecreationPlan(
         base_model=value.base_model,
         total_steps=len(steps),
@@ -155,8 +158,8 @@ def recreation_plan(value: lineage.Recipe, steps: Sequence[lineage.Step]) -> res
             for number, step in enumerate(steps, start=1)
         ],
         resources=responses.PlanResources(
-            prompts=made["prompt"],
-            targets=made["target"],
+            prompts=created["prompt"],
+            targets=created["target"],
             bakes=[
                 responses.PlanBake(
                     bake_name=name,
@@ -164,7 +167,7 @@ def recreation_plan(value: lineage.Recipe, steps: Sequence[lineage.Step]) -> res
                     name=name,
                     model_name=next(iter(value.model_names[name]), None),
                 )
-                for name in made["bake"]
+                for name in created["bake"]
             ],
         ),
     )
@@ -212,5 +215,5 @@ def _job_fields(job: TargetJob | None) -> dict[str, Any]:
 
 
 def _target_config(config: TargetConfig) -> dict[str, Any]:
-    # Clients of 1.0 read the prompts by their first names.
+    # Clients of version 1.0 read the prompts by their old names.
     return {**msgspec.to_builtins(config), "u": config.teacher_prompt, "v": config.student_prompt}

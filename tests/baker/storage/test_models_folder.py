@@ -56,12 +56,12 @@ def test_a_model_with_the_served_one_s_vocabulary_may_learn(tmp_path: Path, teac
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("gone", r"no model in this service's models folder; there: bare, other, small"),
+        ("gone", r"no model in this service's models folder. Models there: bare, other, small"),
         ("../served", "no model in this service's models folder"),
         ("/etc", "no model in this service's models folder"),
         ("org/small", "no model in this service's models folder"),
-        ("small", r"'<end>' has the id 3 there and none here; 4 and 3 tokens"),
-        ("other", r"'b' has the id 1 there and 2 here; 4 and 4 tokens"),
+        ("small", r"'<end>' has id 3 in the served model and none in this one; 4 and 3 tokens"),
+        ("other", r"'b' has id 1 in the served model and 2 in this one; 4 and 4 tokens"),
         ("bare", "the student has no tokenizer.json to compare"),
         ("x" * 10_000, r"is 'x{64}\.\.\.', which is no model"),
     ],
