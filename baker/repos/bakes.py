@@ -25,7 +25,7 @@ class LiveFirst(NamedTuple):
 
 
 def put(catalog: Catalog, user: str, repo: str, name: str, template: str, overrides: Row, *, may_change: bool) -> Put:
-    """Add the bake, or change its config if `may_change` and nothing was made with it.
+    """Add the bake, or change its config if `may_change` and no job has used it.
 
     Args: template: name of a bake, or "default"; `overrides` are laid over its config.
     Raises: ConfigError; NotFoundError if the repo, the template or a target is missing; ConflictError if it has

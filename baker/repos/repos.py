@@ -1,4 +1,4 @@
-"""Repos: added, found, removed with everything in them."""
+"""Repos: added, listed, removed with everything in them."""
 
 import time
 

@@ -16,7 +16,7 @@ STAGES = (Stage.STIM, Stage.ROLLOUT)
 
 
 def put(catalog: Catalog, user: str, repo: str, name: str, template: str, overrides: Row, *, may_change: bool) -> Put:
-    """Add the target, or change its config if `may_change` and nothing was made with it.
+    """Add the target, or change its config if `may_change` and no job has used it.
 
     Args: template: name of a target, or "default"; `overrides` are laid over its config.
     Raises: ConfigError; NotFoundError if the repo or the template is missing; ConflictError if it has another config.

@@ -61,8 +61,8 @@ class Keys:
         key = self._find(text)
         if key is None:
             raise UnauthorizedError(
-                "The API key is unknown: the master key is in the service's .env file or master.key, and its holder can "
-                "create keys for users (python -m gateway users new-key)"
+                "The API key is unknown: the master key is in the service's .env file or master.key, and its holder "
+                "can create keys for users (python -m gateway users new-key)"
             )
         return Caller(key.user, is_master=False, key=key.id)
 

@@ -33,8 +33,8 @@ async def download_bake(
     expires_in: ExpiresIn = 3600,
 ) -> responses.Download:
     """A link to a checkpoint's archive; by default of the checkpoint that the bake's name means."""
-    found = await services.catalog(_checkpoint_of_bake, caller.user, repo, bake, checkpoint)
-    return _download(request, services, found, expires_in)
+    of_bake = await services.catalog(_checkpoint_of_bake, caller.user, repo, bake, checkpoint)
+    return _download(request, services, of_bake, expires_in)
 
 
 # Litestar prefers a fixed path to /models/{name:path} of openai.py, in any order of registration.
@@ -43,8 +43,8 @@ async def download_model(
     request: AnyRequest, services: Services, caller: Caller, name: FromQuery[str], expires_in: ExpiresIn = 3600
 ) -> responses.Download:
     """A link to a model's archive, by any of the model's names."""
-    found = await services.catalog(_checkpoint_of_model, caller.user, name)
-    return _download(request, services, found, expires_in)
+    checkpoint = await services.catalog(_checkpoint_of_model, caller.user, name)
+    return _download(request, services, checkpoint, expires_in)
 
 
 @route(
