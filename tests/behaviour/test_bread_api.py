@@ -1,6 +1,6 @@
-"""The Bread routes over HTTP, around an engine with known outputs: shapes, status codes, refusals.
+"""The Bread routes over HTTP with a fake engine: shapes, status codes, refusals.
 
-The unmodified clients drive the real service in tests/test_first_bake.py.
+The unmodified clients use the real service in tests/behaviour/test_first_bake.py and tests/clients.
 """
 
 import itertools
@@ -39,7 +39,7 @@ async def test_repos_are_listed_for_every_generation_of_clients(client: Client) 
     assert (page["offset"], page["limit"], page["has_more"], page["total"]) == (1, 1, True, 3)
 
 
-async def test_a_conflict_tells_clients_not_to_try_again(client: Client) -> None:
+async def test_a_conflict_asks_clients_not_to_retry(client: Client) -> None:
     await client.put("/v1/repo", json={"repo_name": "repo"})
     refused = await client.put("/v1/repo", json={"repo_name": "repo", "base_model": "Other/Model"})
     assert refused.status_code == 409
@@ -48,7 +48,7 @@ async def test_a_conflict_tells_clients_not_to_try_again(client: Client) -> None
     assert refused.json()["message"] == refused.json()["error"]
 
 
-async def test_prompts_are_made_changed_listed_and_deleted(client: Client) -> None:
+async def test_prompts_are_created_changed_listed_and_deleted(client: Client) -> None:
     await fill(client)
     messages = [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
     made = await client.post("/v1/repo/repo/prompts", json={"prompt_name": "calls", "messages": messages})
@@ -133,7 +133,7 @@ async def test_conditioned_stimuli_show_what_the_student_reads(client: Client) -
     assert second["trajectory_override_stimulus"] == "system: Be loud\nuser: Two?"
 
 
-async def test_six_hundred_questions_of_a_persona_are_there_at_once(client: Client) -> None:
+async def test_six_hundred_persona_questions_are_generated_at_once(client: Client) -> None:
     await fill(client)
     overrides = {"u": "loud", "v": "plain", "generators": [{"type": "persona", "numq": 600, "temperature": 1.0}]}
     await client.put("/v1/repo/repo/targets/yoda", json={"template": "default", "overrides": overrides})
@@ -143,7 +143,7 @@ async def test_six_hundred_questions_of_a_persona_are_there_at_once(client: Clie
     assert len({row["question"] for row in rows}) == 600
 
 
-async def test_any_page_is_that_part_of_the_whole(client: Client) -> None:
+async def test_every_page_is_the_right_part_of_the_output(client: Client) -> None:
     await fill(client)
     names = [f"Question {number}?" for number in range(5)]
     overrides = {"u": "loud", "v": "plain", "generators": [{"type": "hardcoded", "questions": names}]}
@@ -184,7 +184,7 @@ async def test_a_started_bake_waits_for_its_rollout(client: Client) -> None:
     assert (await client.get("/v1/repo/repo/bakes/bake/metrics")).json() == []
 
 
-async def test_a_batch_makes_what_it_can_and_says_what_it_could_not(client: Client) -> None:
+async def test_a_batch_creates_the_valid_items_and_reports_the_others(client: Client) -> None:
     await fill(client)
     repo = "/v1/repo/repo"
     tools = [{"type": "function", "function": {"name": "look"}}]
@@ -210,7 +210,7 @@ async def test_a_batch_makes_what_it_can_and_says_what_it_could_not(client: Clie
     assert done.json()["created"] == ["one", "two"]
     assert set(done.json()["failed"]) == {"three", "target", "five"}
     two = (await client.get(f"{repo}/targets/two")).json()["config"]
-    assert (two["temperature"], two["u"]) == (0.5, "loud"), "a later item may build on an earlier one"
+    assert (two["temperature"], two["u"]) == (0.5, "loud"), "a later item may use an earlier one as its template"
     assert (await client.put(f"{repo}/targets/batch", json={"targets": targets[3:4]})).json()["created"] == ["target"]
 
     bakes = [
@@ -323,7 +323,7 @@ async def test_lineage_is_shown_as_a_graph_a_plan_and_a_tree(client: Client) -> 
         ("get", "/v1/repo?user_id=bob", None, 404, "'bob'"),
     ],
 )
-async def test_what_is_wrong_is_said_in_one_shape(
+async def test_wrong_requests_are_refused_in_one_shape(
     client: Client, method: str, path: str, body: Any, status: int, word: str
 ) -> None:
     await fill(client)
@@ -365,56 +365,12 @@ async def test_no_hostile_name_reaches_the_disk(client: Client, services: Servic
     assert sorted(services.home.parent.rglob("*")) == before
 
 
-async def test_a_method_that_is_not_taken_is_said_in_the_familys_shape(client: Client) -> None:
-    for path in ("/v1/chat/completions", "/v1/completions", "/v1/models"):
-        refused = await client.patch(path, json={})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (405, 405)
-
-
-async def test_a_name_of_megabytes_is_refused_at_once_and_not_sent_back(client: Client) -> None:
-    refused = await client.get(f"/v1/models/{'a' * 60_000}")
-    assert refused.status_code == 404
-    assert len(refused.content) < 1000
-
-
-async def test_an_encoded_body_is_refused_with_the_reason(client: Client) -> None:
-    for path in ("/v1/repo", "/v1/chat/completions"):
-        refused = await client.post(path, content=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
-        assert refused.status_code == 400
-        assert "Content-Encoding 'gzip'" in refused.text
-
-
-async def test_in_a_prompt_true_is_not_1(client: Client) -> None:
+async def test_true_and_1_are_different_in_a_prompt(client: Client) -> None:
     await client.put("/v1/repo", json={"repo_name": "repo"})
     for strict in (1, True, 1):
         tools = [{"type": "function", "function": {"name": "f", "strict": strict}}]
         done = await client.put("/v1/repo/repo/prompts/p", json={"messages": [], "tools": tools})
         assert done.json()["tools"][0]["function"]["strict"] is strict
-
-
-async def test_the_description_of_the_api_is_open_to_all(client: Client) -> None:
-    del client.headers["Authorization"]
-    assert "<html>" in (await client.get("/schema")).text
-    document = (await client.get("/schema/openapi.json")).json()
-    assert document["paths"]["/v1/repo/{repo}"]["get"]["responses"]["404"]
-    assert document["paths"]["/v1/health"]["get"]["security"] == []
-
-
-async def test_the_description_tells_what_no_handler_declares(client: Client) -> None:
-    paths = (await client.get("/schema/openapi.json")).json()["paths"]
-
-    def parameters(path: str, method: str = "get") -> set[str]:
-        return {parameter["name"] for parameter in paths[path][method].get("parameters", [])}
-
-    assert {"user_id", "X-User-Id", "repo"} <= parameters("/v1/repo/{repo}/tree")
-    assert {"user_id", "X-User-Id"} == parameters("/v1/chat/completions", "post")
-    assert not {"user_id", "X-User-Id"} & parameters("/v1/health")
-    assert {"429", "504"} <= set(paths["/v1/chat/completions"]["post"]["responses"])
-    assert "200" not in paths["/v1/embeddings"]["post"]["responses"]
-    assert "text/event-stream" not in paths["/tokenize"]["post"]["responses"]["200"]["content"]
-    weights = paths["/v1/files/weights/{user}/{repo}/{bake}/{step}/{file}"]
-    assert list(weights["get"]["responses"]["206"]["content"]) == ["application/gzip"]
-    assert "206" not in weights["head"]["responses"]
 
 
 async def test_a_broken_or_huge_body_is_refused(client: Client) -> None:
@@ -429,38 +385,7 @@ async def test_a_broken_or_huge_body_is_refused(client: Client) -> None:
     assert (await client.get("/v1/repo")).json()["repos"] == []
 
 
-@pytest.mark.parametrize("path", ["/v1/repo", "/v1/repo/x/prompts", "/v1/repo/x/bakes/y", "/v1/models"])
-@pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic abc"])
-async def test_no_key_or_a_wrong_one_is_401_in_the_familys_shape(client: Client, path: str, header: str) -> None:
-    answer = await client.get(path, headers={"Authorization": header})
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
-    error = answer.json()["error"]
-    assert isinstance(error, dict if path == "/v1/models" else str)
-
-
-async def test_health_needs_no_key_but_refuses_a_wrong_one(client: Client) -> None:
-    del client.headers["Authorization"]
-    health = await client.get("/v1/health")
-    assert health.json() == {"status": "healthy", "api": "bread-api", "version": health.json()["version"]}
-    assert (await client.get("/v1/health", headers={"Authorization": "Bearer wrong"})).status_code == 401
-    assert (await client.get("/v1/health", headers={"x-api-key": "wrong"})).status_code == 401
-    assert (await client.get("/health")).status_code == (await client.get("/ready")).status_code == 200
-    metrics = await client.get("/metrics")
-    assert 'bread_jobs{stage="bake",state="complete"} 0.0' in metrics.text
-    assert "bread_engine_ready 1.0" in metrics.text
-
-
-async def test_models_are_listed_and_found(client: Client) -> None:
-    models = (await client.get("/v1/models")).json()
-    assert [model["id"] for model in models["data"]] == ["fake/base"]
-    assert (await client.get("/v1/models/fake/base")).json()["id"] == "fake/base"
-    missing = await client.get("/v1/models/repo/bake")
-    assert missing.status_code == 404
-    assert "fake/base" in missing.json()["error"]["message"]
-
-
-async def test_the_curves_of_a_bake_are_a_picture_once_they_are_drawn(client: Client, services: Services) -> None:
+async def test_the_curves_of_a_bake_are_a_picture_when_they_are_drawn(client: Client, services: Services) -> None:
     await make_bake(client, "admin")
     path = "/v1/repo/repo/bakes/bake/metrics.png"
     assert (await client.get(path)).status_code == 404

@@ -1,4 +1,4 @@
-"""The master key in the role of a user: by `user_id`, by X-User-Id, and where a client's poll loop names nobody."""
+"""Accepted keys, and how the master key acts for a user: by `user_id`, by X-User-Id, or by the name of a repo."""
 
 import pytest
 
@@ -23,11 +23,11 @@ async def targets(client: Client, query: str = "", **headers: str) -> list[str]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = await client.get(f"/v1/repo/repo/targets{query}", headers=named)
     assert answer.status_code == 200, answer.text
-    found: list[str] = answer.json()["targets"]
-    return found
+    names: list[str] = answer.json()["targets"]
+    return names
 
 
-async def test_the_master_key_is_whom_it_names_and_else_admin(client: Client) -> None:
+async def test_the_master_key_acts_for_the_named_user_or_else_for_admin(client: Client) -> None:
     for name in ("alice", "bob"):
         await add_user(client, name)
     for name in ("admin", "alice", "bob"):
@@ -40,7 +40,7 @@ async def test_the_master_key_is_whom_it_names_and_else_admin(client: Client) ->
 
 
 @pytest.mark.parametrize("path", ["/v1/repo", "/v1/repo/repo/targets", "/v1/models", "/v1/models/fake/base"])
-async def test_who_may_be_named(client: Client, path: str) -> None:
+async def test_which_users_may_be_named(client: Client, path: str) -> None:
     key = await add_user(client, "alice")
     await add_user(client, "bob")
     await make_repo(client, "alice")
@@ -53,10 +53,10 @@ async def test_who_may_be_named(client: Client, path: str) -> None:
     assert own.status_code == 200
     for other in ("bob", "carol", "admin"):
         refused = await client.get(path, headers={**holding(key), "X-User-Id": other})
-        assert refused.status_code == 403, "whether there is such a user is not told"
+        assert refused.status_code == 403, "the answer does not reveal whether the user exists"
 
 
-async def test_chat_and_models_are_those_of_the_user_that_is_named(client: Client, services: Services) -> None:
+async def test_chat_and_models_are_those_of_the_named_user(client: Client, services: Services) -> None:
     await add_user(client, "alice")
     services.adapters.publish(Checkpoint("alice", "repo", "bake", 3, services.home, "0" * 64, 0, 1))
     for named, expected in (("?user_id=alice", ["fake/base", "repo/bake", "alice/repo/bake/3"]), ("", ["fake/base"])):
@@ -70,7 +70,7 @@ async def test_chat_and_models_are_those_of_the_user_that_is_named(client: Clien
         assert (unknown.status_code, unknown.json()["error"]["type"]) == (404, "NotFoundError")
 
 
-async def test_a_poll_loop_that_names_nobody_finds_the_repo_it_began_with(client: Client) -> None:
+async def test_a_poll_loop_without_a_user_finds_the_repo_it_started_with(client: Client) -> None:
     for name in ("alice", "bob"):
         await add_user(client, name)
     await make_repo(client, "alice")
@@ -83,24 +83,41 @@ async def test_a_poll_loop_that_names_nobody_finds_the_repo_it_began_with(client
     assert written.status_code == 200
     assert (await client.get("/v1/repo/repo/prompts?user_id=alice")).json()["prompts"] == ["hello"]
     await make_repo(client, "bob")
-    assert (await client.get(stim)).status_code == 404, "one of two is not guessed"
+    assert (await client.get(stim)).status_code == 404, "with two such repos there is no guess"
     await make_repo(client, "admin")
-    assert await targets(client) == ["admins"], "its own goes first"
+    assert await targets(client) == ["admins"], "admin's own repo takes precedence"
 
 
-async def test_nobody_else_finds_repos_that_way(client: Client) -> None:
+async def test_other_keys_find_no_repos_of_other_users(client: Client) -> None:
     keys = {name: await add_user(client, name) for name in ("alice", "bob")}
     await make_repo(client, "alice")
     await make_repo(client, "admin", "admins_repo")
     for path in ("/v1/repo/repo", "/v1/repo/admins_repo"):
         assert (await client.get(path, headers=holding(keys["bob"]))).status_code == 404
-    assert (await client.get("/v1/repo/repo?user_id=admin")).status_code == 404, "a user that is named is meant"
+    assert (await client.get("/v1/repo/repo?user_id=admin")).status_code == 404, "a named user takes precedence"
     assert (await client.get("/v1/repo")).json()["repos"] == ["admins_repo"]
 
 
-async def test_a_new_repo_is_the_master_keys_own_though_another_has_that_name(client: Client) -> None:
+async def test_a_new_repo_belongs_to_admin_even_if_another_user_has_one_of_that_name(client: Client) -> None:
     await add_user(client, "alice")
     await make_repo(client, "alice")
     made = await client.post("/v1/repo", json={"repo_name": "repo"})
     assert made.status_code == 201
     assert await targets(client) == []
+
+
+@pytest.mark.parametrize("path", ["/v1/repo", "/v1/repo/x/prompts", "/v1/repo/x/bakes/y", "/v1/models"])
+@pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic abc"])
+async def test_a_missing_or_unknown_key_is_401_in_the_familys_shape(client: Client, path: str, header: str) -> None:
+    answer = await client.get(path, headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    error = answer.json()["error"]
+    assert isinstance(error, dict if path == "/v1/models" else str)
+
+
+async def test_an_encoded_body_is_refused_with_the_reason(client: Client) -> None:
+    for path in ("/v1/repo", "/v1/chat/completions"):
+        refused = await client.post(path, content=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
+        assert refused.status_code == 400
+        assert "Content-Encoding 'gzip'" in refused.text
