@@ -27,7 +27,7 @@ from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import Progress
 from baker.storage.files import write_bytes, write_json
-from baker.storage.home import DATA, ENGINE_WEIGHTS, METRICS, RESULT, ROUNDS, STATE, WANDB_ID
+from baker.storage.home import CHECKPOINTS, DATA, ENGINE_WEIGHTS, METRICS, RESULT, ROUNDS, STATE, WANDB_ID
 from baker.storage.job import BakeJob
 from baker.storage.models_folder import student_folder
 from baker.storage.one_thread import OneThread
@@ -41,7 +41,7 @@ from baker.trajectories.neutral import NeutralAnswers
 from baker.trajectories.on_policy import AnswerSettings, RoundStore, answer_and_judge, draw_rows
 from baker.types import Checkpoint
 from baker.versions import checkpoints
-from baker.versions.publishing import Bake, CheckpointService, Result, student_of
+from baker.versions.publishing import Bake, CheckpointService, Result
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class BakeStage:
 
     async def run(self, job: BakeJob, folder: Path, parent: Checkpoint | None, row: JobRow) -> None:
         """Train, prove and publish. Raises: StageError; EngineError, after which it may run again, and continues."""
-        bake = Bake(job, job.config, folder, parent, row.warn)
+        bake = Bake(job, folder, parent, row.warn)
         result_file = folder / RESULT
         if not result_file.exists():
             try:
@@ -100,7 +100,7 @@ class BakeStage:
         """Run the training process; if it is killed, start another from the last training state."""
         try:
             # For another student, they would measure its distance from the served model.
-            bake.neutral = await self._neutral.files() if student_of(bake.job) is None else []
+            bake.neutral = await self._neutral.files() if bake.job.inputs.student is None else []
         except (InvalidInputError, RolloutError) as error:
             await bake.warn(f"the drift is not measured: the base model can't answer the neutral questions: {error}")
         if bake.config.resumes:
@@ -187,7 +187,7 @@ class BakeStage:
 
     async def _train_beside(self, bake: Bake, spec: TrainSpec, listener: TrainingListener) -> None:
         """Train while the engine serves, on the engine's weights if it lends them."""
-        if self._base.lends_weights and spec.devices == 1 and student_of(bake.job) is None:
+        if self._base.lends_weights and spec.devices == 1 and bake.job.inputs.student is None:
             try:
                 lent = await self._base.lend_weights()
             except NotLentError as error:
@@ -219,7 +219,7 @@ class BakeStage:
             await asyncio.shield(self._base.wake())
 
     def _spec(self, bake: Bake, mix: Mix[str]) -> TrainSpec:
-        student = student_of(bake.job)
+        student = bake.job.inputs.student
         return TrainSpec(
             name=f"{bake.job.repo}/{bake.job.name}",
             base_model=str(self._base.path if student is None else student_folder(self._home, student)),
@@ -227,7 +227,7 @@ class BakeStage:
             parent_adapter=None if bake.parent is None else str(bake.parent.path),
             train=mix.train,
             held_out=mix.held_out,
-            output=str(bake.checkpoints_folder),
+            output=str(bake.folder / CHECKPOINTS),
             metrics=str(bake.folder / METRICS),
             config=bake.config.settled(is_own_teacher=bake.job.inputs.is_own_teacher),
             neutral=[str(path) for path in bake.neutral],

@@ -1,9 +1,9 @@
-"""A checkpoint as one file to take away: a gzip tar of what PEFT needs to load it, and of what it is.
+"""Packs a checkpoint for download: a gzip tar with what PEFT needs to load it, and a model card.
 
     jobs/<number>/archives/<step>.tar.gz
 
-The same checkpoint gives the same bytes, so that a download can be resumed and checked by its hash. An archive stands
-in its job's folder and so goes with the bake.
+The same checkpoint gives the same bytes, so that a download can be resumed and checked by its hash. The archive is in
+its job's folder, so it is removed with the bake.
 """
 
 import asyncio
@@ -28,19 +28,19 @@ log = logging.getLogger(__name__)
 
 CARD = "README.md"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-"""Those of them that the base model has."""
+"""Files of the base model that are added, if it has them."""
 
 COMPRESSION_LEVEL = 1
 """Weights shrink to 0.93 (float32) or 0.80 (bfloat16) at 20 MB/s; level 6 takes up to three times as long for 0.01."""
 
 
 def archive_name(bake: str, step: int) -> str:
-    """Without its suffix, also the name of the folder within."""
+    """Name of the archive without suffix, and of the folder in it."""
     return f"{bake}_checkpoint_{step}"
 
 
 class Archives:
-    """Makes each archive once, when it is first asked for."""
+    """Makes each archive once, at its first download."""
 
     def __init__(self, home: Path, catalog: OneThread[Catalog], base: ServedModel) -> None:
         self._home = home
@@ -49,7 +49,7 @@ class Archives:
         self._one_at_a_time = asyncio.Lock()  # the other cores are for serving
 
     async def file_of(self, checkpoint: Checkpoint) -> Path:
-        """Raises: NotFoundError if the checkpoint was deleted meanwhile; OSError."""
+        """The archive. Raises: NotFoundError if the checkpoint was deleted meanwhile; OSError."""
         path = archive_file(job_folder(self._home, checkpoint.job_id), checkpoint.step)
         if not path.exists():
             async with self._one_at_a_time:
@@ -62,7 +62,7 @@ class Archives:
             adapter = await asyncio.to_thread(read_adapter_config, checkpoint.path)
             base_name = adapter.base_model_name_or_path or self._base.name
             card = await self._catalog(model_card, checkpoint, base_name)
-            # Another model is served since: its tokenizer would be the wrong one.
+            # If another model is served now, its tokenizer would be the wrong one.
             base = self._base.path if base_name == self._base.name else None
             await asyncio.to_thread(write_archive_sync, path, checkpoint, base, card)
         except (AdapterError, FileNotFoundError) as error:
@@ -71,7 +71,7 @@ class Archives:
 
 
 def write_archive_sync(path: Path, checkpoint: Checkpoint, base: Path | None, card: str) -> None:
-    """Write the archive of `checkpoint` to `path`; a reader sees a whole one or none. Blocks.
+    """Write the archive of `checkpoint` to `path`; a reader sees all of it or nothing. Blocks.
 
     Args: base: folder of the base model, for its tokenizer.
     Raises: FileNotFoundError if files of the checkpoint, or its job's folder, are gone; OSError.
@@ -82,7 +82,7 @@ def write_archive_sync(path: Path, checkpoint: Checkpoint, base: Path | None, ca
         files += [base / name for name in TOKENIZER_FILES if (base / name).is_file()]
     with (
         new_file(path) as raw,
-        # Without a file name and a time of its own, which would make every archive another one.
+        # Without a file name and a time in the header: every archive would differ.
         gzip.GzipFile(filename="", mode="wb", compresslevel=COMPRESSION_LEVEL, fileobj=raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
@@ -92,7 +92,7 @@ def write_archive_sync(path: Path, checkpoint: Checkpoint, base: Path | None, ca
 
 
 def _member(checkpoint: Checkpoint, name: str, content: IO[bytes]) -> tarfile.TarInfo:
-    """Owned by root (tarfile's default), and as old as the checkpoint, wherever and whenever it is packed."""
+    """A member owned by root (tarfile's default), with the checkpoint's time, so that it is the same everywhere."""
     member = tarfile.TarInfo(f"{archive_name(checkpoint.bake, checkpoint.step)}/{name}")
     member.size = content.seek(0, io.SEEK_END)
     content.seek(0)

@@ -1,7 +1,7 @@
-"""Which checkpoints a bake has while it is made: rows that come, give way, or are pruned.
+"""Adds and removes the rows of a bake's checkpoints.
 
-Functions over the catalog, each one transaction; they block (see `threads.OneThread`). Those that remove rows return
-what the rows were of: it may still be answering, and its files are the caller's to remove.
+Functions over the catalog, each one transaction; they block (see `storage/one_thread.py`). Those that remove rows
+return the removed checkpoints: requests may still use them, so the caller removes their files later.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,42 +15,42 @@ from baker.types import Checkpoint
 
 
 def of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
-    """Those that this run of the bake made, newest first."""
+    """Checkpoints of this run of the bake, newest first."""
     known = bakes.checkpoints(catalog, job.user, job.repo, job.name)
     return [checkpoint for checkpoint in known if checkpoint.job_id == job.id]
 
 
 def trained_steps(checkpoint: Checkpoint) -> int:
-    """The optimizer steps behind it, which its number may exceed: see `numbers`."""
+    """Number of optimizer steps before the checkpoint. Its `step`, which names it, may be larger: see `numbers`."""
     return int(checkpoint.path.name)
 
 
 def numbers(catalog: Catalog, job: Job, folders: Sequence[Path]) -> list[int]:
-    """What to call the run's checkpoints in these folders: as a rule by the steps behind them.
+    """The numbers that name the run's checkpoints in these folders, normally their optimizer steps.
 
-    What the bake's name means and what another job works on must not be lost to a namesake that may yet be refused:
-    where an earlier run left such a one, the next free number is taken.
+    A checkpoint of an earlier run keeps its number if the bake's name means it or another job uses it, since the new
+    one may still be refused. The new one then gets the next free number.
     """
     own = {checkpoint.path: checkpoint.step for checkpoint in of_job(catalog, job)}
     taken = {checkpoint.step for checkpoint in _kept(catalog, job, moves=1)} | set(own.values())
-    found = []
+    chosen = []
     for folder in folders:
         number = own.get(folder, int(folder.name))
         while folder not in own and number in taken:
             number += 1
         taken.add(number)
-        found.append(number)
-    return found
+        chosen.append(number)
+    return chosen
 
 
 def keep(
     catalog: Catalog, job: Job, checkpoints: list[Checkpoint], moving: list[Checkpoint], /, **changes: Any
 ) -> list[Checkpoint]:
-    """Add the checkpoints, and change the job's columns with them.
+    """Add the checkpoints, and set the job's columns in the same transaction.
 
-    Args: moving: those that the bake's name is to move to, in this order.
-    Returns: those that it moved to: not to one that was known from before an interruption, since it may have been
-        moved on by hand meanwhile.
+    Args: moving: checkpoints that the bake's name is to move to, in this order.
+    Returns: the ones that it moved to. Checkpoints that were added before an interruption are left out, since a client
+        may have moved the name since.
     """
     with catalog.store.transaction():
         known = {checkpoint.path for checkpoint in of_job(catalog, job)}
@@ -63,7 +63,7 @@ def keep(
 
 
 def prune(catalog: Catalog, job: Job, limit: int) -> list[Checkpoint]:
-    """All but the newest `limit` of the run's, except for what the bake's name means or another job works on."""
+    """Remove all but the newest `limit` checkpoints of the run, except the live one and those that another job uses."""
     with catalog.store.transaction():
         live = bakes.find_checkpoint(catalog, job.user, job.repo, job.name, None)
         in_use = bakes.checkpoints_in_use(catalog)
@@ -76,26 +76,26 @@ def remove_of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
 
 
 def remove_of_other_jobs(catalog: Catalog, job: Job, result: Checkpoint) -> list[Checkpoint]:
-    """What earlier runs of the bake left, except for what another job works on, and what its name means or meant
-    before: a rollback leads there, unless the run's result is not one that a name can lead back from."""
+    """Remove the checkpoints of earlier runs of the bake, except those that another job uses, the live one and, if the
+    result is served, the one that was live before: a rollback goes there."""
     kept = _kept(catalog, job, moves=2 if result.is_served else 1)
     return _remove_where(catalog, job, lambda known: known.job_id != job.id and known not in kept)
 
 
 def remove_namesakes(catalog: Catalog, job: Job, checkpoint: Checkpoint) -> list[Checkpoint]:
-    """One of another run that has this checkpoint's name."""
+    """Remove a checkpoint of another run with the same name."""
     return _remove_where(catalog, job, lambda known: known.name == checkpoint.name and known.job_id != job.id)
 
 
 def hand_over(catalog: Catalog, before: BakeJob, job: BakeJob) -> None:
-    """Make the checkpoints of one run of a bake another's, which goes on where that one ended."""
+    """Give the checkpoints of one run of a bake to the next run, which continues it."""
     with catalog.store.transaction():
         catalog.store.checkpoints.hand_over(before.id, job.id)
         catalog.store.jobs.update(job.id, loss=before.loss, progress_percent=before.progress_percent)
 
 
 def _kept(catalog: Catalog, job: Job, moves: int) -> list[Checkpoint]:
-    """Those of the bake that another job works on, or that its name means; `moves` 2: or meant before."""
+    """The bake's checkpoints that another job uses, or that its name means now or, if `moves` is 2, meant before."""
     meant = [move.checkpoint for move in catalog.store.checkpoints.moves(job.user, job.repo, job.name)[:moves]]
     in_use = bakes.checkpoints_in_use(catalog)
     known = bakes.checkpoints(catalog, job.user, job.repo, job.name)

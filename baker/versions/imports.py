@@ -1,7 +1,7 @@
-"""Adapters that were trained elsewhere: their files taken in, and the rows that make them bakes like any other.
+"""Imports adapters that were trained elsewhere: copies their files and adds rows that make them bakes like any other.
 
-The files are copied, so that what is served can't change under its name. An import is a bake's job that is complete
-from the start; its number is the version, and is never given twice. Everything here blocks.
+The files are copied so that a served adapter can't change under its name. An import is a bake's job that is complete
+from the start. Its number is the version and is never reused. Everything here blocks.
 """
 
 import shutil
@@ -22,37 +22,37 @@ from baker.types import Checkpoint
 
 
 class ImportFolders:
-    """Where adapters may be taken from."""
+    """Folders from which adapters may be imported."""
 
     def __init__(self, folders: list[Path]) -> None:
-        """Args: folders: paths that are not absolute are looked for in the first."""
+        """Args: folders: relative paths start in the first one."""
         self._folders = folders
 
     def find(self, text: str) -> Path:
-        """The adapter's folder. Raises: InvalidInputError if it leads elsewhere, whether there is something or not;
-        NotFoundError."""
+        """The adapter's folder. Raises: InvalidInputError if the path leads outside of the allowed folders, whether it
+        exists or not; NotFoundError."""
         path = Path(text)
         allowed = [folder.resolve() for folder in self._folders]
         try:
-            found = (self._folders[0] / path).resolve()
-            files = [(found / name).resolve() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
-            is_folder = found.is_dir()
-        except (OSError, ValueError, RuntimeError) as error:  # a circle of links, a NUL in the name, one too long
-            raise InvalidInputError(f"lora_path {text!r} is no path: {error}") from error
-        for place in (found, *files):
-            if ".." in path.parts or not any(place.is_relative_to(folder) for folder in allowed):
+            folder = (self._folders[0] / path).resolve()
+            files = [(folder / name).resolve() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
+            is_folder = folder.is_dir()
+        except (OSError, ValueError, RuntimeError) as error:  # a circle of links, a NUL in the name, a name too long
+            raise InvalidInputError(f"lora_path {text!r} is not a valid path: {error}") from error
+        for place in (folder, *files):
+            if ".." in path.parts or not any(place.is_relative_to(root) for root in allowed):
                 raise InvalidInputError(
                     f"lora_path {text!r} leads outside of {', '.join(map(str, self._folders))}: put the adapter there, "
                     "or start the service with --import-folders"
                 )
         if not is_folder:
-            raise NotFoundError(f"No adapter found for lora_path {text!r}: there is no folder {found}")
-        if not files[1].is_file() and any(found.glob("adapter_model.*")):
-            raise InvalidInputError(f"{found} has no {ADAPTER_WEIGHTS}: save the adapter as safetensors")
+            raise NotFoundError(f"No adapter found for lora_path {text!r}: there is no folder {folder}")
+        if not files[1].is_file() and any(folder.glob("adapter_model.*")):
+            raise InvalidInputError(f"{folder} has no {ADAPTER_WEIGHTS}: save the adapter as safetensors")
         for file in files:
             if file.exists() and not file.is_file():
-                raise InvalidInputError(f"{file} is no file")
-        return found
+                raise InvalidInputError(f"{file} is not a regular file")
+        return folder
 
 
 def copied(source: Path, home: Path) -> Path:
@@ -64,7 +64,7 @@ def copied(source: Path, home: Path) -> Path:
     folder.mkdir(parents=True)
     try:
         for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-            # Not linked: whoever may write to the source would change what is served.
+            # Not linked: anyone who can write to the source could change the served adapter.
             shutil.copyfile(source / name, folder / name)
             (folder / name).chmod(0o444)
     except FileNotFoundError as error:
@@ -84,7 +84,7 @@ def discard(folder: Path) -> None:
 
 
 def check_name_is_free(catalog: Catalog, user: str, repo: str, bake: str, *, may_replace: bool) -> None:
-    """Raises: InvalidInputError if the bake is there and may not be replaced; ConflictError if it is not finished."""
+    """Raises: InvalidInputError if the bake exists and may not be replaced; ConflictError if it is not finished."""
     catalog.check_user(user)
     try:
         bakes.get(catalog, user, repo, bake)
@@ -111,10 +111,12 @@ def keep(
     *,
     may_replace: bool,
 ) -> Checkpoint:
-    """The imported adapter as the newest checkpoint of its bake; repo and bake are made if they are not there.
+    """Add the adapter as the newest checkpoint of its bake; create missing repo and bake.
 
-    Args: files: from `copied`; they are moved.
-    Raises: see `check_name_is_free`; then `files` are still there.
+    Args:
+        files: folder from `copied`, which is moved.
+        source: folder that it was copied from.
+    Raises: see `check_name_is_free`; `files` then stay in place.
     """
     sha256 = content_hash(files)
     now = int(time.time())
@@ -148,9 +150,10 @@ def keep(
 
 
 def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
-    """Remove an imported bake with all its versions. Returns: the numbers of the removed jobs, whose folders may go.
+    """Remove an imported bake with all its versions. Returns: numbers of the removed jobs; the caller removes their
+    folders.
 
-    Raises: NotFoundError; InvalidInputError if a version of it was baked here, which can't be loaded again;
+    Raises: NotFoundError; InvalidInputError if a version of it was baked here, since that could not be loaded again;
     ConflictError while a job needs it.
     """
     with catalog.store.transaction():
@@ -167,19 +170,24 @@ def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
 
 
 def imported_from(job: BakeJob) -> str | None:
-    """Where the bake's adapter was loaded from; None if it was trained here."""
+    """Folder that the bake's adapter was loaded from; None if it was trained here."""
     return job.inputs.imported
 
 
 def warnings_of(files: Path, source: str, served: str, *, has_effect: bool) -> list[str]:
-    """What is to be known about an imported adapter. Args: served: name of the base model."""
-    told = [
-        f"imported from {source}: it was trained elsewhere and has no parity certificate, so nobody has compared what "
-        "is served with what was trained"
+    """Warnings about an imported adapter.
+
+    Args:
+        served: name of the base model.
+        has_effect: whether it changes the engine's probabilities.
+    """
+    warnings = [
+        f"imported from {source}: it was trained elsewhere and has no parity certificate, so the engine's numbers were "
+        "not compared with those of its training"
     ]
     base = read_adapter_config(files).base_model_name_or_path
     if base is not None and base != served:
-        told.append(f"its configuration names the base model {base!r}, served is {served!r}; the layers fit")
+        warnings.append(f"its configuration names the base model {base!r}, but {served!r} is served; the layers fit")
     if not has_effect:
-        told.append("it changes nothing of what the engine expects of a few tokens")
-    return told
+        warnings.append("it does not change the engine's probabilities of a few test tokens")
+    return warnings

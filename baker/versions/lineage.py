@@ -1,8 +1,8 @@
-"""What a bake is made of: its parents, its targets and their prompts, and the steps that make it again.
+"""What a bake is made of: its parents, its targets and their prompts, and the steps to make it again.
 
-Reads only. A bake that was started is described by the copies that its job works on, so its recipe stays true when
-prompts are changed and targets deleted later; one that was not, by what stands in the repo now. Parents in another repo
-are not followed: their full name stays in the config.
+Reads only. A started bake is described by the copies in its job, so its recipe stays true when prompts are changed or
+targets deleted later; any other bake by the repo as it is now. Parents in another repo are not followed: their full
+name stays in the config.
 """
 
 from collections.abc import Iterator
@@ -39,17 +39,18 @@ class Edge(NamedTuple):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """A bake and all that it depends on within its repo, nearest first."""
+    """A bake and everything that it depends on in its repo, nearest first."""
 
     base_model: str
     bakes: dict[str, Row]
     """Name -> effective settings, in the form of `overrides`."""
     targets: dict[str, Row | None]
-    """None: it was deleted, and no copy of it is left."""
+    """Name -> effective settings; None: the target was deleted, and no copy is left."""
     prompts: dict[str, Prompt | None]
+    """Name -> content; None as above."""
     edges: list[Edge]
     model_names: dict[str, list[str]]
-    """Bake -> names of its finished checkpoints: the one that its name means, then the others, newest first."""
+    """Bake -> names of its finished checkpoints: the live one, then the others, newest first."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ class Step(msgspec.Struct, frozen=True):
     dependencies: list[str]
     """`type:name` or `type:name:state`."""
     config: Row
-    """What the resource is made with; a run step repeats it, since scripts make before they run."""
+    """Settings of the resource; a run step repeats them, since scripts create a resource before they run it."""
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ def recipe(catalog: Catalog, user: str, repo: str, bake: str) -> Recipe:
 
 
 def recreation_plan(made_of: Recipe, bake: str) -> list[Step]:
-    """The calls that make the bake again, each after those that it depends on."""
+    """The calls that make the bake again, in order of their dependencies."""
     needs: dict[Node, list[Node]] = {}
     for source, needed in made_of.edges:
         needs.setdefault(source, []).append(needed)
@@ -94,7 +95,7 @@ def recreation_plan(made_of: Recipe, bake: str) -> list[Step]:
 
 
 def tree(catalog: Catalog, user: str, repo: str) -> Tree:
-    """All bakes of the repo and who begins where. Raises: NotFoundError if there is no such repo."""
+    """All bakes of the repo and their parents. Raises: NotFoundError if there is no such repo."""
     reader = _Reader(catalog, user, repo)
     branches: dict[str, Branch] = {}
     edges: list[Edge] = []
@@ -118,7 +119,7 @@ def _tree_status(job: Job | None) -> str:
 
 
 class _Reader:
-    """Walks from a bake to what it depends on."""
+    """Walks from a bake to everything that it depends on."""
 
     def __init__(self, catalog: Catalog, user: str, repo: str) -> None:
         self._catalog, self._user, self._repo = catalog, user, repo
@@ -154,7 +155,7 @@ class _Reader:
         )
 
     def bake(self, name: str) -> tuple[Row, str | None]:
-        """Its settings, and its parent if that is a bake of this repo."""
+        """The bake's settings, and its parent if that is a bake of this repo."""
         config = bakes.get(self._catalog, self._user, self._repo, name)
         row = _plain(config)
         job = self._catalog.store.jobs.latest_bake(self._user, self._repo, name)
@@ -169,7 +170,7 @@ class _Reader:
         if checkpoint is None and parent is not None:
             checkpoint = next(iter(self._model_names(parent)), None)
         row["model"]["parent_model_name"] = checkpoint or spelled
-        row.pop("model_name", None)  # the same again, or without effect
+        row.pop("model_name", None)  # repeats the parent, or has no effect
         return row, parent
 
     def _target(self, name: str) -> tuple[Row | None, list[Node]]:
@@ -219,8 +220,8 @@ class _Reader:
 
 
 def _in_order(node: Node, needs: dict[Node, list[Node]], seen: set[Node]) -> Iterator[Node]:
-    """The node after all that it needs. A circle of pointers (a target answered by a later version of the bake that
-    it feeds) is cut where it closes."""
+    """The node after everything that it needs. A circle (a target answered by a later version of the bake that uses
+    it) is cut where it closes."""
     if node in seen:
         return
     seen.add(node)
@@ -256,7 +257,7 @@ def _steps(node: Node, needs: dict[Node, list[Node]], made_of: Recipe) -> list[S
 
 
 def _plain(settings: BakeConfig | TargetConfig | Prompt) -> Row:
-    """Settings as they may be sent back: what is not set is left out, not null."""
+    """Settings in a form that clients can send back: unset fields are left out, not null."""
     plain: Row = _without_nulls(msgspec.to_builtins(settings))
     return plain
 

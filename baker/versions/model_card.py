@@ -1,6 +1,6 @@
-"""The README.md of an adapter: what it was made from and how well that went, for people and for Hugging Face's hub.
+"""The README.md of an adapter, for people and for Hugging Face's hub: what it was made from, and its results.
 
-Reads rows only. Names of prompts are told, their text is not: who takes the weights along may show them to others.
+Reads rows only. It names prompts but does not quote them: people who download the weights may publish them.
 """
 
 import json
@@ -26,13 +26,13 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, base_model: str) -> str
     config = job.config
     title = f"# {config.model.save_name or checkpoint.bake}, checkpoint {checkpoint.step}"
     if job.inputs.imported is not None:
-        told = f"A LoRA adapter of {_code(base_model)} that was trained elsewhere."
-        return "\n\n".join([_front_matter(base_model), title, told]) + "\n"
+        origin = f"A LoRA adapter of {_code(base_model)} that was trained elsewhere."
+        return "\n\n".join([_front_matter(base_model), title, origin]) + "\n"
     sections = [
         _front_matter(base_model),
         title,
-        f"A LoRA adapter of {_code(base_model)}. With it the model behaves as if it had a prompt that it has not: the "
-        "prompt's effect on its probabilities was trained into the weights (*Prompt Baking*, arXiv:2409.13697).",
+        f"A LoRA adapter of {_code(base_model)}. It makes the model behave as if it were given a prompt: the prompt's "
+        "effect on the model's probabilities was trained into the weights (*Prompt Baking*, arXiv:2409.13697).",
         "## Lineage",
         _lineage(catalog, job, checkpoint, base_model),
         "## Data",
@@ -46,7 +46,7 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, base_model: str) -> str
 
 
 def _front_matter(base_model: str) -> str:
-    # A JSON string is a YAML string, whatever it holds.
+    # Any JSON string is also a YAML string.
     tags = "\n".join(f"- {tag}" for tag in TAGS)
     return f"---\nbase_model: {json.dumps(base_model)}\nlibrary_name: peft\ntags:\n{tags}\n---"
 
@@ -56,32 +56,32 @@ def _lineage(catalog: Catalog, job: BakeJob, checkpoint: Checkpoint, base_model:
     steps = [f"{number}. {name}" for number, name in enumerate(reversed(names), start=1)]
     if job.inputs.student is not None:
         steps.append(f"\nIts teacher was {_code(catalog.base.served)}, which has the same vocabulary.")
-    return "\n".join(["Each began where the one before ended; this adapter holds them all.", "", *steps])
+    return "\n".join(["Each one continues the one before; this adapter includes all of them.", "", *steps])
 
 
 def _parents(catalog: Catalog, job: BakeJob) -> list[str]:
-    """From the nearest on, as far as they are still known."""
+    """Names of the parents, nearest first, until one was deleted."""
     names: list[str] = []
     child: BakeJob | None = job
     while child is not None and (name := child.inputs.checkpoint) is not None:
         checkpoint = models.checkpoint_named(catalog, name)
         child = None if checkpoint is None else catalog.store.jobs.find_bake(checkpoint.job_id)
-        names.append(_code(name) if child is not None else f"{_code(name)} (deleted; what it began from is not known)")
+        names.append(_code(name) if child is not None else f"{_code(name)} (deleted; its parent is not known)")
     return names
 
 
 def _data(job: BakeJob, config: BakeConfig) -> str:
-    """What each target gave, as it was mixed; a target of weight 0 gave nothing."""
+    """The share of each target in the mix; targets of weight 0 have none."""
     shares = {} if job.collation is None else job.collation.targets
     snapshots = job.inputs.targets
     rows = [["target", "share", "trajectories", "held out", "teacher prompt", "student prompt"]]
     for target in dict.fromkeys(dataset.target for dataset in config.datasets):
         share = shares.get(target)
-        told = ["-"] * 3 if share is None else [f"{share.share:.1%}", str(share.trajectories), str(share.held_out)]
+        numbers = ["-"] * 3 if share is None else [f"{share.share:.1%}", str(share.trajectories), str(share.held_out)]
         settings = snapshots[target].config if target in snapshots else TargetConfig()
         sides = [_prompt(settings.teacher_prompt), _prompt(settings.student_prompt)]
-        rows.append([_code(target), *told, *sides])
-    return f"Trajectories that were held out were never trained on.\n\n{_table(rows)}"
+        rows.append([_code(target), *numbers, *sides])
+    return f"Held-out trajectories were never trained on.\n\n{_table(rows)}"
 
 
 def _prompt(name: str | None) -> str:
@@ -102,13 +102,13 @@ def _loss(job: BakeJob) -> str:
     for name, changes in by_target.items():
         for target, change in changes.items():
             rows.append([f"`{name}` of {_code(target)}", f"{change['after']:.6g} (before: {change['before']:.6g})"])
-    told = (
+    legend = (
         "In nats per response token, at the end of the bake. `eval_kl` is on held-out questions, `recovered` the share "
         "of the prompt's effect that they show, and `agreement` the share of their tokens at which this model and the "
-        "prompted one have the same likeliest token. `drift` is how far this model is from the base on neutral "
+        "prompted one have the same likeliest token. `drift` is the model's distance from the base on neutral "
         "questions: KL(base || baked)."
     )
-    return f"{told}\n\n{_table(rows)}"
+    return f"{legend}\n\n{_table(rows)}"
 
 
 def _table(rows: list[list[str]]) -> str:
@@ -117,7 +117,7 @@ def _table(rows: list[list[str]]) -> str:
 
 
 def _code(text: str) -> str:
-    """`text` as it stands, without what would end the code or the table around it."""
+    """`text` as code, without characters that would end the code or the table around it."""
     return "`" + "".join(" " if character in "`|\r\n" else character for character in text) + "`"
 
 

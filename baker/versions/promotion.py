@@ -1,7 +1,7 @@
-"""Where a bake's name points, when somebody chooses: to any checkpoint that is there, or back to where it was.
+"""Moves a bake's name on request: to any existing checkpoint (promote), or to the one before (rollback).
 
-Functions over the catalog, each one transaction; they block (see `threads.OneThread`). Whether the chosen one can be
-served is the caller's to find out before `move`.
+Functions over the catalog, each one transaction; they block (see `storage/one_thread.py`). Before `move`, the caller
+checks that the engine serves the checkpoint.
 """
 
 from typing import NamedTuple
@@ -15,25 +15,25 @@ from baker.types import Checkpoint, MovedBy
 class Choice(NamedTuple):
     checkpoint: Checkpoint
     is_live: bool
-    """The name points there already: nothing is to be done."""
+    """Whether the name already means it, so that nothing is to do."""
 
 
 def named(catalog: Catalog, user: str, repo: str, bake: str, step: int) -> Choice:
-    """Raises: NotFoundError if there is no such bake or checkpoint, or no more."""
+    """The checkpoint to promote. Raises: NotFoundError; ConflictError if it is not served."""
     bakes.get(catalog, user, repo, bake)
     checkpoint = bakes.find_checkpoint(catalog, user, repo, bake, step)
     if checkpoint is None:
         raise NotFoundError(
-            f"Bake {bake!r} in repo {repo!r} has no checkpoint {step}; {_there(catalog, user, repo, bake)}"
+            f"Bake {bake!r} in repo {repo!r} has no checkpoint {step}; {_existing(catalog, user, repo, bake)}"
         )
     _check_is_served(checkpoint)
     return Choice(checkpoint, checkpoint == bakes.find_checkpoint(catalog, user, repo, bake, None))
 
 
 def before(catalog: Catalog, user: str, repo: str, bake: str) -> Choice:
-    """Where the name pointed before it was last moved on. A rollback that comes again has nothing left to do.
+    """The checkpoint that the name meant before its last move. Repeating a rollback changes nothing.
 
-    Raises: NotFoundError; ConflictError if it pointed to nothing before, or to what is not there any more.
+    Raises: NotFoundError; ConflictError if there was none, or it no longer exists or is not served.
     """
     bakes.get(catalog, user, repo, bake)
     moves = catalog.store.checkpoints.moves(user, repo, bake)
@@ -41,8 +41,8 @@ def before(catalog: Catalog, user: str, repo: str, bake: str) -> Choice:
         return Choice(moves[0].checkpoint, True)
     if len(moves) < 2:
         raise ConflictError(
-            f"'{repo}/{bake}' meant no other checkpoint before that is still there: promote one; "
-            f"{_there(catalog, user, repo, bake)}"
+            f"'{repo}/{bake}' meant no other checkpoint before that still exists: promote one; "
+            f"{_existing(catalog, user, repo, bake)}"
         )
     _check_is_served(moves[1].checkpoint)
     return Choice(moves[1].checkpoint, False)
@@ -53,18 +53,18 @@ def move(catalog: Catalog, checkpoint: Checkpoint, by: MovedBy) -> None:
     with catalog.store.transaction():
         known = bakes.find_checkpoint(catalog, checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step)
         if known != checkpoint:
-            raise NotFoundError(f"Checkpoint {checkpoint.name!r} is not there any more")
+            raise NotFoundError(f"Checkpoint {checkpoint.name!r} no longer exists")
         catalog.store.checkpoints.move_name(checkpoint, by)
 
 
 def _check_is_served(checkpoint: Checkpoint) -> None:
     if not checkpoint.is_served:
         raise ConflictError(
-            f"Checkpoint {checkpoint.name!r} is an adapter of another model than the one that is served "
+            f"Checkpoint {checkpoint.name!r} is an adapter of another model than the served one "
             "(model.student_model_path): no name can mean it"
         )
 
 
-def _there(catalog: Catalog, user: str, repo: str, bake: str) -> str:
+def _existing(catalog: Catalog, user: str, repo: str, bake: str) -> str:
     steps = [checkpoint.step for checkpoint in bakes.checkpoints(catalog, user, repo, bake)]
-    return f"there are {', '.join(map(str, steps))}" if steps else "there is none"
+    return f"it has {', '.join(map(str, steps))}" if steps else "it has none"

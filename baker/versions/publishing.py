@@ -1,7 +1,7 @@
-"""A bake's checkpoints as they come: proved, published, pruned and let go of.
+"""Publishes a bake's checkpoints while it trains and at its end, and removes old ones.
 
-Order of effects, for each: it is on disk, the engine serves it as it was trained, its row is kept, its name is given
-out.
+Order of effects for each checkpoint: it is on disk, the engine serves it as it was trained, its row is stored, its name
+is served.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from baker.errors import AdapterError, EngineError, TrainingError
 from baker.ports import Publisher, Warn
 from baker.repos.catalog import Catalog
 from baker.status import Loss
-from baker.storage.home import CHECKPOINTS, ROUNDS, STATE
+from baker.storage.home import CHECKPOINTS, ROUNDS, STATE, checkpoint_folder
 from baker.storage.job import BakeJob
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint, SavedCheckpoint
@@ -34,7 +34,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class _NotServed:
-    """The publisher of adapters that are not the engine's: they are only kept."""
+    """Publisher of adapters for another model than the served one: they are only stored."""
 
     async def prove(self, checkpoint: Checkpoint) -> None:
         return
@@ -50,55 +50,51 @@ class _NotServed:
 
 
 class Bake:
-    """What the stage works on: a job of it."""
+    """A running bake."""
 
-    def __init__(self, job: BakeJob, config: BakeConfig, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
-        self.job, self.config, self.folder, self.parent, self.warn = job, config, folder, parent, warn
+    def __init__(self, job: BakeJob, folder: Path, parent: Checkpoint | None, warn: Warn) -> None:
+        """Args: folder: the job's."""
+        self.job, self.folder, self.parent, self.warn = job, folder, parent, warn
         self.neutral: list[Path] = []
+        """Files of the base model's answers to neutral questions."""
 
     @property
-    def checkpoints_folder(self) -> Path:
-        """Holds a folder for each checkpoint, named by its step."""
-        return self.folder / CHECKPOINTS
-
-
-def student_of(job: BakeJob) -> str | None:
-    """The model that learns, if it is not the served one."""
-    return job.inputs.student
+    def config(self) -> BakeConfig:
+        return self.job.config
 
 
 class CheckpointService:
-    """Brings what a training writes into service, and out of it."""
+    """Serves the checkpoints that trainings write, and stops serving them."""
 
     def __init__(self, catalog: OneThread[Catalog], publisher: Publisher) -> None:
         self._catalog, self._publisher = catalog, publisher
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def serve(self, bake: Bake, saved: SavedCheckpoint) -> bool:
-        """Prove a checkpoint on the way and give out its name. Returns: False if the engine is away: later, then."""
+        """Prove and publish an intermediate checkpoint. Returns: False if the engine is away; `finish` then does it."""
         served = await self._catalog(checkpoints.of_job, bake.job)
         if any(checkpoints.trained_steps(known) >= saved.step for known in served):
-            return True  # known from before an interruption, or pruned since
+            return True  # published before an interruption, and perhaps pruned since
         (checkpoint,) = await self._checkpoints(bake, [saved], int(time.time()))
         try:
             complaint = await self._complaint(bake.job, checkpoint)
         except EngineError:
             return False
         if complaint is not None:
-            await bake.warn(f"{complaint}; it is left out")
+            await bake.warn(f"{complaint}; it is not published")
             return True
         await self._keep(bake, checkpoint)
         return True
 
     async def student(self, bake: Bake, step: int) -> Checkpoint:
-        """The checkpoint of that step, served: proved now if it was not before.
+        """The checkpoint of that step; proved and published first if it is not served yet.
 
         Raises: TrainingError if the engine does not serve it as it was trained; EngineError.
         """
         for known in await self._catalog(checkpoints.of_job, bake.job):
             if checkpoints.trained_steps(known) == step:
                 return known
-        sha256 = await asyncio.to_thread(content_hash, bake.checkpoints_folder / str(step))
+        sha256 = await asyncio.to_thread(content_hash, checkpoint_folder(bake.folder, step))
         (checkpoint,) = await self._checkpoints(bake, [SavedCheckpoint(step, sha256)], int(time.time()))
         if (complaint := await self._complaint(bake.job, checkpoint)) is not None:
             raise TrainingError(complaint)
@@ -106,19 +102,20 @@ class CheckpointService:
         return checkpoint
 
     async def _keep(self, bake: Bake, checkpoint: Checkpoint) -> None:
-        """Give out one on the way, which was proved."""
-        # What the result must show, it has not shown.
+        """Publish an intermediate checkpoint that was proved."""
+        # With `publish_if`, the bake's name only moves to the result.
         moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.is_set else []
         moved = await self._catalog(checkpoints.keep, bake.job, [checkpoint], moving)
-        self._give_out([checkpoint], moved)
+        self._publish([checkpoint], moved)
         await self._prune(bake.job, bake.config)
 
     async def finish(self, bake: Bake, result: Result) -> None:
-        """Prove what is not served yet, the last one first: where it fails the bake, no other's name is given out.
+        """Prove and publish the checkpoints that are not served yet. The last one is proved first: if it fails, so does
+        the bake, and no checkpoint is published.
 
-        A result that does not show what `publish_if` asks for is given out under its own name alone.
+        A result that does not meet `publish_if` is published under its own name only.
 
-        Raises: TrainingError if the engine does not serve the last one as it was trained.
+        Raises: TrainingError if the engine does not serve the last one as it was trained; EngineError.
         """
         job, config = bake.job, bake.config
         *earlier, last = await self._checkpoints(bake, result.checkpoints, result.created)
@@ -130,11 +127,11 @@ class CheckpointService:
             if (complaint := await self._complaint(job, checkpoint)) is None:
                 proved.append(checkpoint)
             else:
-                await bake.warn(f"{complaint}; it is left out")
+                await bake.warn(f"{complaint}; it is not published")
         proved.append(last)
         held_back = config.publish_if.complaint(result.loss)
         moving = [] if held_back is not None else [last] if config.publish_if.is_set else proved
-        # The name is moved last, in the rows first: after a crash in between, the next start serves them.
+        # The rows change before the served names: after a crash in between, the next start serves what they say.
         moved = await self._catalog(
             checkpoints.keep,
             job,
@@ -144,15 +141,15 @@ class CheckpointService:
             progress_percent=100.0,
             held_back=held_back,
         )
-        self._give_out(proved, moved)
+        self._publish(proved, moved)
         if held_back is None:
             self._retire_soon(await self._catalog(checkpoints.remove_of_other_jobs, job, last))
         else:
             await bake.warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
         await self._prune(job, config)
 
-    def _give_out(self, checkpoints: list[Checkpoint], moved: list[Checkpoint]) -> None:
-        """Args: moved: those that the bake's name moved to; the last one is what it means in the end."""
+    def _publish(self, checkpoints: list[Checkpoint], moved: list[Checkpoint]) -> None:
+        """Args: moved: those of them that the bake's name moved to, in this order."""
         for checkpoint in checkpoints:
             if checkpoint in moved:
                 self._publisher_of(checkpoint).publish(checkpoint)
@@ -161,12 +158,12 @@ class CheckpointService:
 
     async def _complaint(self, job: BakeJob, checkpoint: Checkpoint) -> str | None:
         """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
-        # What an earlier run of the bake left under this very name gives way.
+        # A checkpoint of the same name that an earlier run of the bake left is replaced.
         await self._retire(await self._catalog(checkpoints.remove_namesakes, job, checkpoint))
         try:
             await self._publisher_of(checkpoint).prove(checkpoint)
         except AdapterError as error:
-            return f"checkpoint {checkpoint.step} was made, but it is not served as it was trained: {error}"
+            return f"checkpoint {checkpoint.step} was written, but it is not served as it was trained: {error}"
         return None
 
     async def _prune(self, job: BakeJob, config: BakeConfig) -> None:
@@ -174,27 +171,27 @@ class CheckpointService:
             self._retire_soon(await self._catalog(checkpoints.prune, job, config.save_total_limit))
 
     async def discard(self, job: BakeJob, folder: Path) -> None:
-        """Let go of all that the training wrote so far."""
+        """Stop serving this run's checkpoints; remove them, its training states and its rounds."""
         await self._retire(await self._catalog(checkpoints.remove_of_job, job))
         for name in (STATE, ROUNDS, CHECKPOINTS):
             await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
 
     def _retire_soon(self, checkpoints: list[Checkpoint]) -> None:
-        """Nothing new begins on them from here on; what runs on them may take its time."""
+        """Retire in the background: new requests can't use them, but running ones may take a while."""
         if checkpoints:
             task = asyncio.create_task(self._retire(checkpoints))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
     async def _retire(self, checkpoints: list[Checkpoint]) -> None:
-        """Their rows are gone; when nothing runs on them any more, their files go too."""
+        """Remove the files of checkpoints whose rows are gone, once no request uses them."""
         for checkpoint in checkpoints:
             await self._publisher_of(checkpoint).retire(checkpoint)
             await asyncio.to_thread(shutil.rmtree, checkpoint.path, ignore_errors=True)
 
     async def _checkpoints(self, bake: Bake, saved: list[SavedCheckpoint], created: int) -> list[Checkpoint]:
         job = bake.job
-        folders = [bake.checkpoints_folder / str(each.step) for each in saved]
+        folders = [checkpoint_folder(bake.folder, each.step) for each in saved]
         numbers = await self._catalog(checkpoints.numbers, job, folders)
         return [
             Checkpoint(
@@ -206,7 +203,7 @@ class CheckpointService:
                 sha256=each.sha256,
                 created=created,
                 job_id=job.id,
-                is_served=student_of(job) is None,
+                is_served=job.inputs.student is None,
             )
             for number, folder, each in zip(numbers, folders, saved, strict=True)
         ]

@@ -157,7 +157,7 @@ async def test_a_checkpoint_on_the_way_that_is_not_proved_is_left_out_with_a_war
         job = await bake(service)
         assert job.state is JobState.COMPLETE
         assert (await steps_kept(service), publisher.published) == ([5, 2], [2, 5])
-        assert job.warnings[-1].startswith("checkpoint 4 was made, but it is not served as it was trained: the engine")
+        assert job.warnings[-1].startswith("checkpoint 4 was written, but it is not served as it was trained: the eng")
 
 
 async def test_a_training_on_the_engine_s_weights_waits_for_the_next_engine_and_is_lent_those(
@@ -251,7 +251,7 @@ async def test_a_last_checkpoint_that_is_not_proved_fails_the_bake_and_none_is_s
     publisher = Publisher(5)
     async with running(make_service(tmp_path, publisher)) as service:
         job = await bake(service)
-        assert job.state is JobState.FAILED and "checkpoint 5 was made, but" in (job.error or "")
+        assert job.state is JobState.FAILED and "checkpoint 5 was written, but" in (job.error or "")
         assert (await steps_kept(service), publisher.retired) == ([], [4, 2])
 
 

@@ -48,7 +48,7 @@ def section(card: str, title: str) -> str:
     return re.split(r"^## ", card.split(f"## {title}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
-def test_the_card_tells_what_the_adapter_was_made_from(catalog: Catalog) -> None:
+def test_the_card_says_what_the_adapter_was_made_from(catalog: Catalog) -> None:
     card = model_card(catalog, add_bake(catalog, "bake", 21, None), "Org/Base")
     front, body = card.split("---\n", 2)[1:]
     assert front.splitlines()[:3] == ['base_model: "Org/Base"', "library_name: peft", "tags:"]
@@ -69,7 +69,7 @@ def test_the_card_tells_what_the_adapter_was_made_from(catalog: Catalog) -> None
     assert "secret sauce" not in card
 
 
-def test_a_bake_that_was_given_a_name_to_save_by_is_called_so(catalog: Catalog) -> None:
+def test_the_title_is_the_save_name_of_the_bake_if_it_has_one(catalog: Catalog) -> None:
     card = model_card(catalog, add_bake(catalog, "bake", 21, None, save_name="gavin-7"), "Org/Base")
     assert "\n# gavin-7, checkpoint 21\n" in card
 
@@ -89,7 +89,7 @@ def test_the_lineage_goes_back_to_the_base_model(catalog: Catalog) -> None:
 def test_the_lineage_ends_where_a_parent_was_deleted(catalog: Catalog) -> None:
     checkpoint = add_bake(catalog, "third", 2, "admin/repo/second/9")
     lineage = section(model_card(catalog, checkpoint, "Org/Base"), "Lineage")
-    assert "2. `admin/repo/second/9` (deleted; what it began from is not known)\n3. `admin/repo/third/2`" in lineage
+    assert "2. `admin/repo/second/9` (deleted; its parent is not known)\n3. `admin/repo/third/2`" in lineage
 
 
 @pytest.mark.parametrize("name", ['a"b\nlibrary_name: evil', "a: b # c", "/models/my `model`|x"])

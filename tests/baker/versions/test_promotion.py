@@ -1,4 +1,4 @@
-"""Where a bake's name points: to what it was moved to last of what is still there."""
+"""A bake's name means the existing checkpoint that it was moved to last."""
 
 import sqlite3
 from pathlib import Path
@@ -19,7 +19,7 @@ BAKE = ("admin", "repo", "bake")
 
 @pytest.fixture
 def filled(catalog: Catalog) -> Catalog:
-    """With three checkpoints, of which the name was moved to 2 and then to 4."""
+    """Three checkpoints; the name was moved to 2 and then to 4."""
     repos.put(catalog, "admin", "repo", None)
     bakes.put(catalog, *BAKE, "default", {}, may_change=False)
     for step, moves_name in ((2, True), (4, True), (5, False)):
@@ -48,7 +48,7 @@ def roll_back(catalog: Catalog) -> None:
         promotion.move(catalog, choice.checkpoint, MovedBy.ROLLBACK)
 
 
-def test_the_name_moves_to_what_is_promoted_and_back_once(filled: Catalog, tmp_path: Path) -> None:
+def test_the_name_moves_to_a_promoted_checkpoint_and_back_once(filled: Catalog, tmp_path: Path) -> None:
     assert live(filled) == 4
     assert [known.step for known in bakes.live_first(filled, *BAKE).checkpoints] == [4, 5, 2]
     promote(filled, 5)
@@ -62,37 +62,37 @@ def test_the_name_moves_to_what_is_promoted_and_back_once(filled: Catalog, tmp_p
     assert live(again) == 4
     again.store.checkpoints.add(made(again, 6, job_id=2))
     roll_back(again)
-    assert live(again) == 4, "after it moved on, there is somewhere to go back to again"
+    assert live(again) == 4, "after another move, a rollback works again"
     again.close()
 
 
-def test_a_name_whose_checkpoint_goes_means_what_it_meant_before(filled: Catalog) -> None:
+def test_when_the_live_checkpoint_is_removed_the_name_means_the_one_before(filled: Catalog) -> None:
     filled.store.checkpoints.remove(made(filled, 4))
     assert live(filled) == 2
-    with pytest.raises(ConflictError, match=r"meant no other checkpoint before .* there are 5, 2"):
+    with pytest.raises(ConflictError, match=r"meant no other checkpoint before .* it has 5, 2"):
         roll_back(filled)
     filled.store.checkpoints.remove(made(filled, 2))
     assert live(filled) is None and bakes.find_checkpoint(filled, *BAKE, 5) is not None
 
 
-def test_one_that_takes_another_s_number_does_not_take_its_place(filled: Catalog) -> None:
+def test_a_checkpoint_that_replaces_another_of_its_number_does_not_become_live(filled: Catalog) -> None:
     filled.store.checkpoints.add(made(filled, 4, job_id=2), moves_name=False)
     assert live(filled) == 2
 
 
-def test_what_is_not_there_can_t_be_promoted(filled: Catalog) -> None:
-    with pytest.raises(NotFoundError, match="no checkpoint 3; there are 5, 4, 2"):
+def test_a_missing_checkpoint_can_t_be_promoted(filled: Catalog) -> None:
+    with pytest.raises(NotFoundError, match="no checkpoint 3; it has 5, 4, 2"):
         promotion.named(filled, *BAKE, 3)
     with pytest.raises(NotFoundError, match="Bake 'other'"):
         promotion.named(filled, "admin", "repo", "other", 3)
     choice = promotion.named(filled, *BAKE, 2)
     filled.store.checkpoints.remove(choice.checkpoint)
-    with pytest.raises(NotFoundError, match="not there any more"):
+    with pytest.raises(NotFoundError, match="no longer exists"):
         promotion.move(filled, choice.checkpoint, MovedBy.PROMOTE)
     assert live(filled) == 4
 
 
-def test_a_store_of_before_goes_on_with_the_newest_and_can_go_back(tmp_path: Path) -> None:
+def test_names_in_a_database_of_an_older_version_mean_the_newest_and_can_be_rolled_back(tmp_path: Path) -> None:
     db = Database(sqlite3.connect(tmp_path / "bread.db", isolation_level=None))
     MIGRATIONS.apply(db, stop_before="names_point_to_checkpoints")
     for bake, step, job in (("bake", 7, 1), ("bake", 3, 2), ("other", 1, 3), ("bake", 5, 2)):

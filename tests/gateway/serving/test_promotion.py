@@ -70,7 +70,7 @@ async def test_the_name_moves_to_what_was_chosen_and_stays_there_after_a_restart
 @pytest.mark.parametrize(
     ("call", "body", "status", "text"),
     [
-        ("promote", {"checkpoint": 4}, 404, "no checkpoint 4; there are 3"),
+        ("promote", {"checkpoint": 4}, 404, "no checkpoint 4; it has 3"),
         ("promote", {"checkpoint": 10**30}, 404, "no checkpoint"),
         ("promote", {"checkpoint": -1}, 422, "checkpoint"),
         ("promote", {"checkpoint": "three"}, 422, "checkpoint"),
