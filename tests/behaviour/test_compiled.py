@@ -11,7 +11,7 @@ from baker.training.data.batches import make_batch
 from baker.training.model import lora
 from baker.training.model.student import Student
 from tests.baker.tiny import make_model, make_trajectories
-from tests.behaviour.test_full_teacher import gradient_of, shaken
+from tests.baker.training.model.models import gradient_of, shaken
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 BATCHES = [make_batch(make_trajectories(count, seed=count), has_teacher=True) for count in (5, 2, 3)]

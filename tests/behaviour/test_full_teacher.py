@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,12 +12,11 @@ from torch import Tensor
 from baker.config.bake import bake_config
 from baker.training import events
 from baker.training import state as training_state
-from baker.training.data.batches import length_of, make_batch, read_groups, teacher_view
+from baker.training.data.batches import length_of, make_batch, teacher_view
 from baker.training.devices.ranks import ALONE
 from baker.training.model import lora
 from baker.training.model.divergences import FORWARD_KL, Measure
 from baker.training.model.student import Student
-from baker.training.model.teacher_states import TeacherStates
 from baker.training.run import memory
 from baker.training.run.builder import build_student
 from baker.training.run.run_context import Stopped
@@ -26,8 +24,8 @@ from baker.training.run.train import train
 from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, save_model, with_teacher
-from tests.baker.training.model.test_losses import plain_divergence
-from tests.baker.training.model.test_student import ScaledLlama
+from tests.baker.training.model.divergence_reference import plain_divergence
+from tests.baker.training.model.models import ScaledLlama, gradient_of, shaken
 from tests.baker.training.run.test_train import run, warnings_of, write_spec
 
 FULL = {"data": {"teacher": "full"}}
@@ -48,20 +46,6 @@ def logits_of(model: Any, row: Trajectory, context: Any) -> Tensor:
     ids = torch.tensor([[*context.tolist(), *row.response_ids.tolist()]])
     logits: Tensor = model(input_ids=ids).logits[0, len(context) - 1 : -1]
     return logits
-
-
-def shaken(model: Any) -> list[Tensor]:
-    """The adapter's weights, no longer such as change nothing."""
-    torch.manual_seed(1)
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with torch.no_grad():
-        for weight in weights:
-            weight.normal_(std=0.1)
-    return weights
-
-
-def gradient_of(loss: Tensor, weights: list[Tensor]) -> Tensor:
-    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, weights)])
 
 
 def by_hand(model: Any, measure: Measure, teachers: list[Tensor]) -> Tensor:
@@ -198,24 +182,6 @@ def test_an_interrupted_bake_ends_with_the_same_bytes(tmp_path: Path, base: Path
     assert saved_by(run(msgspec.structs.replace(spec, resume=str(state)))).sha256 == whole.sha256
 
 
-@pytest.mark.parametrize("kind", ["plain", "padded"])
-def test_states_that_are_kept_give_the_loss_that_is_computed_anew(kind: str) -> None:
-    model = make_model()
-    if kind == "padded":
-        model.set_attn_implementation("eager")
-    student = Student(model.requires_grad_(False))
-    adapter = lora.attach(model, rank=4, alpha=8).model
-    student.as_teacher = lambda: lora.as_parent(adapter)
-    shaken(adapter)
-    rows = [*ROWS, ROWS[0], *make_trajectories(9, seed=3)]
-    assert TeacherStates.fit(student, rows)
-    states = TeacherStates(student, rows)
-    for some in (rows[2:7], rows[:3], rows[::-1]):
-        batch = make_batch(some)._replace(teacher_states_NLD=states.of(some))
-        anew = student.divergence(make_batch(some, has_teacher=True))
-        assert float(student.divergence(batch).detach()) == pytest.approx(float(anew.detach()), rel=1e-4)
-
-
 def test_the_teacher_reads_each_row_once_in_a_whole_bake(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,22 +203,6 @@ def test_the_teacher_reads_each_row_once_in_a_whole_bake(
     assert lasts[0] == pytest.approx(lasts[1], rel=0.05)
 
 
-def test_models_that_scale_their_logits_keep_no_states() -> None:
-    model = make_model()
-    model.__class__ = ScaledLlama
-    assert not TeacherStates.fit(Student(model), ROWS)
-
-
 def test_it_has_few_names() -> None:
     with pytest.raises(ValueError, match="teacher 'all' is not supported; allowed: top_k, full"):
         bake_config({"data": {"teacher": "all"}})
-
-
-def test_a_teacher_reads_so_many_rows_and_tokens_at_a_time() -> None:
-    short, long = ROWS[0], msgspec.structs.replace(ROWS[0], teacher_ids=np.zeros(5000, np.int32))
-    half = msgspec.structs.replace(ROWS[0], teacher_ids=np.zeros(2000, np.int32))
-    read = [*[short] * 9, long, half, half, half]
-    taught = [teacher_view(row) for row in read]
-    assert [len(group) for group in read_groups(taught)] == [8, 1, 1, 2, 1]
-    assert [row for group in read_groups(taught) for row in group] == taught
-    assert [len(group) for group in read_groups([short, half, short])] == [3], "of the student's side"

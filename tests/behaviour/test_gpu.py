@@ -21,7 +21,7 @@ from baker.training.model.engine_weights import from_engine, open_lent
 from baker.training.model.student import Student
 from gateway.engine.worker.lending import handles_of
 from tests.baker.tiny import make_model, make_trajectories, save_model
-from tests.behaviour.test_full_teacher import gradient_of, shaken
+from tests.baker.training.model.models import gradient_of, shaken
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),

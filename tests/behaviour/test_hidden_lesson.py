@@ -12,8 +12,7 @@ from baker.training.model import lora, teacher_states
 from baker.training.model.student import Student
 from baker.training.model.teacher_states import TeacherStates
 from tests.baker.tiny import make_model, make_trajectories
-from tests.baker.training.model.test_student import ScaledLlama
-from tests.behaviour.test_full_teacher import gradient_of, shaken
+from tests.baker.training.model.models import ScaledLlama, gradient_of, shaken
 
 ROWS = make_trajectories(11)
 WEIGHT = 3.0

@@ -1,9 +1,10 @@
+import msgspec
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baker.training.data.batches import cut, length_of, make_batch, plan_epoch, shorten
+from baker.training.data.batches import cut, length_of, make_batch, plan_epoch, read_groups, shorten, teacher_view
 from baker.types import Trajectory
 
 
@@ -93,3 +94,14 @@ def test_without_a_limit_only_empty_responses_are_dropped() -> None:
     assert (len(result.rows), result.shortened, result.dropped) == (1, 0, 1)
     assert result.rows[0] is rows[0]
     assert torch.equal(make_batch([shorten(rows[0], 2)]).response_ids_N, torch.tensor([5, 6]))
+
+
+def test_a_group_without_gradients_has_a_limit_of_rows_and_of_padded_tokens() -> None:
+    row = trajectory(3, 4)
+    short, long = row, msgspec.structs.replace(row, teacher_ids=np.zeros(5000, np.int32))
+    half = msgspec.structs.replace(row, teacher_ids=np.zeros(2000, np.int32))
+    rows = [*[short] * 9, long, half, half, half]
+    views = [teacher_view(row) for row in rows]
+    assert [len(group) for group in read_groups(views)] == [8, 1, 1, 2, 1]
+    assert [row for group in read_groups(views) for row in group] == views
+    assert [len(group) for group in read_groups([short, half, short])] == [3], "by the student's length"

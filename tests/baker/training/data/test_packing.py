@@ -1,4 +1,4 @@
-"""Packed and shared rows against the same rows alone: the tree itself, hidden states, gradients."""
+"""Packed rows, with shared beginnings or without, against the same rows alone: tree, hidden states, gradients."""
 
 from itertools import pairwise
 
@@ -8,13 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import MistralConfig, MistralForCausalLM
 
 from baker.training.data import packing
 from baker.training.data.batches import make_batch
 from baker.training.data.packing import Packing, pack
-from baker.training.model import attention, lora
-from baker.training.model.attention import PACKED, packed_attention
+from baker.training.model import lora
 from baker.training.model.student import Student
 from baker.types import Trajectory
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, with_teacher
@@ -25,12 +23,12 @@ tails = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=30), min_size=
 
 
 def seen(line: Packing) -> list[list[int]]:
-    """The places that each place of the line attends to, from the first token of its row to itself."""
-    found: list[list[int]] = []
+    """For each place of the line, the places that it attends to: from the first token of its row to itself."""
+    visible: list[list[int]] = []
     for segment in line.segments:
         before = [place for begin, end in segment.before for place in range(begin, end)]
-        found += [[*before, *range(segment.begin, place + 1)] for place in range(segment.begin, segment.end)]
-    return found
+        visible += [[*before, *range(segment.begin, place + 1)] for place in range(segment.begin, segment.end)]
+    return visible
 
 
 @given(tails, st.sampled_from([[], PREFIX]), st.booleans())
@@ -57,7 +55,7 @@ def test_each_response_is_predicted_from_exactly_its_own_row(
         assert len(ids) == sum(map(len, rows)) and len(line.segments) == len(rows)
 
 
-def test_a_shared_beginning_and_shared_questions_stand_once() -> None:
+def test_shared_beginnings_and_shared_questions_appear_once() -> None:
     question = list(range(40, 50))
     rows = [[*PREFIX, *question, 1, 2], [*PREFIX, 3], [*PREFIX, *question, 4], [*PREFIX, *question]]
     line = pack([np.array(row) for row in rows], [1] * 4)
@@ -65,38 +63,8 @@ def test_a_shared_beginning_and_shared_questions_stand_once() -> None:
     assert sorted(lengths) == sorted([len(PREFIX), len(question), 2, 1, 1])
 
 
-def dense(query: Tensor, key: Tensor, value: Tensor, line: Packing) -> Tensor:
-    mask = torch.zeros(query.shape[1], query.shape[1], dtype=torch.bool)
-    for place, visible in enumerate(seen(line)):
-        mask[place, visible] = True
-    result = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=0.3, enable_gqa=True)
-    return result.transpose(0, 1)
-
-
-@pytest.mark.parametrize("kept", [0, 1024])
-@pytest.mark.parametrize("block", [4, 256])
-def test_the_kernel_is_attention_under_the_tree_s_mask(block: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "BLOCK", block)
-    monkeypatch.setattr(attention, "KEPT_KEYS", kept)
-    torch.manual_seed(0)
-    rows = [np.array([*PREFIX, *tail]) for tail in ([1] * 9, [2] * 3, [1] * 8 + [3])]
-    line = pack(rows, [1] * 3)
-    size = len(line.source_T)
-    inputs = [torch.randn(heads, size, 8, dtype=torch.float64) for heads in (6, 2, 2)]
-    weights = torch.randn(size, 6, 8, dtype=torch.float64)
-    outcomes = []
-    for compute in (lambda *x: packed_attention(*x, line, 0.3), lambda *x: dense(*x, line)):
-        leaves = [x.clone().requires_grad_() for x in inputs]
-        result = compute(*leaves)
-        (result * weights).sum().backward()
-        outcomes.append([result, *(leaf.grad for leaf in leaves)])
-    for mine, expected in zip(*outcomes, strict=True):
-        # Gradients of keys and values are summed in float32.
-        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-5)
-
-
 def answers() -> list[Trajectory]:
-    """Two answers to each of three questions, all after one system prompt."""
+    """Two answers to each of three questions, all with one system prompt."""
     model, generator, rows = make_model(), np.random.default_rng(3), []
     system = np.arange(10, 24)
     for _ in range(3):
@@ -107,7 +75,7 @@ def answers() -> list[Trajectory]:
     return rows
 
 
-@pytest.mark.parametrize("rows", [make_trajectories(5), answers()], ids=["unlike", "alike"])
+@pytest.mark.parametrize("rows", [make_trajectories(5), answers()], ids=["different", "shared"])
 def test_packed_shared_and_padded_rows_have_the_same_loss_and_gradients(
     rows: list[Trajectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +102,7 @@ def test_packed_shared_and_padded_rows_have_the_same_loss_and_gradients(
     again, gradient_again, _ = outcome()
     assert again == shared and torch.equal(gradient_again, shared_gradient)
     model.gradient_checkpointing_disable()
-    monkeypatch.setattr(packing, "LEAST_SHARED", 1000)  # rows that are not equal are then not alike
+    monkeypatch.setattr(packing, "LEAST_SHARED", 1000)  # unequal rows then share nothing
     packed, packed_gradient, packed_size = outcome()
     student.is_packed = False
     model.set_attn_implementation("sdpa")
@@ -144,20 +112,3 @@ def test_packed_shared_and_padded_rows_have_the_same_loss_and_gradients(
     for loss, gradient in ((shared, shared_gradient), (packed, packed_gradient)):
         assert loss == pytest.approx(padded, rel=1e-5)
         assert (gradient - padded_gradient).norm() < 1e-5 * padded_gradient.norm()
-
-
-def test_a_model_with_a_window_keeps_padded_rows() -> None:
-    settings = make_model().config.to_dict() | {"sliding_window": 8, "layer_types": None}
-    for name in ("model_type", "architectures", "transformers_version", "layer_types", "rope_parameters"):
-        settings.pop(name, None)
-    model = MistralForCausalLM(MistralConfig(**settings)).eval().requires_grad_(False)
-    student = Student(model)
-    assert not student.is_packed and model.config._attn_implementation == "sdpa"
-    assert student.compare(make_batch(make_trajectories(2))).nats > 0
-
-
-def test_eager_attention_is_left_as_it_was_asked_for() -> None:
-    model = make_model()
-    model.set_attn_implementation("eager")
-    assert not Student(model).is_packed and model.config._attn_implementation == "eager"
-    assert Student(make_model()).model.config._attn_implementation == PACKED

@@ -4,16 +4,13 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import Linear as PeftLinear
 from safetensors.torch import load_file
 from torch import Tensor
 
 from baker.adapters.files import ADAPTER_WEIGHTS, check_adapter, content_hash, read_adapter_config
 from baker.errors import AdapterError
 from baker.training.model import lora
-from baker.training.model.lora_layer import FastLoraLinear
-from baker.training.model.lora_targets import resolve_targets
-from tests.baker.tiny import VOCABULARY, make_model
+from tests.baker.tiny import make_model
 
 IDS = torch.arange(3, 15).reshape(2, 6)
 LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
@@ -58,44 +55,6 @@ def test_adapter_weights_are_float32_over_a_bfloat16_base() -> None:
     model = lora.attach(make_model().to(torch.bfloat16), rank=4, alpha=8).model
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     assert logits(model).dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize(
-    ("asked", "found"),
-    [
-        ("all-linear", LINEAR),
-        ("All-Linear ", LINEAR),
-        ("q_proj", ["q_proj"]),
-        ("v_proj, q_proj,", ["q_proj", "v_proj"]),
-        (["v_proj", "q_proj", "v_proj"], ["q_proj", "v_proj"]),
-        ("self_attn.q_proj", ["self_attn.q_proj"]),
-        (r".*\.1\..*[qv]_proj", ["model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.v_proj"]),
-        (r"model\.layers\.0\.mlp\.(up|down)_proj", ["model.layers.0.mlp.down_proj", "model.layers.0.mlp.up_proj"]),
-        (r".*self_attn.*", [f"model.layers.{i}.self_attn.{x}_proj" for i in (0, 1) for x in "koqv"]),
-    ],
-)
-def test_target_modules_may_be_spelled_in_four_ways(asked: str | list[str], found: list[str]) -> None:
-    assert resolve_targets(make_model(), asked) == found
-
-
-@pytest.mark.parametrize(
-    ("asked", "complaint"),
-    [
-        ("lm_head", "lm_head are not served faithfully"),
-        (["q_proj", "embed_tokens"], "embed_tokens are not served faithfully"),
-        ("model.embed_tokens", "embed_tokens are not served faithfully"),
-        ("q_proj,query,mlp", "no linear layer mlp, query; it has down_proj"),
-        ("proj", "no linear layer proj"),
-        ("q_proj|v_proj", "must match full names, such as model.layers.0.mlp.down_proj"),
-        (".*(", "is not a regular expression"),
-        (".*", "matches model.embed_tokens, lm_head: adapters there are not served faithfully"),
-        ("", "is empty"),
-        ([], "is empty"),
-    ],
-)
-def test_target_modules_that_cannot_be_honoured_are_refused_by_name(asked: str | list[str], complaint: str) -> None:
-    with pytest.raises(AdapterError, match=complaint):
-        attach(target_modules=asked)
 
 
 def test_a_saved_adapter_is_peft_s_own_format(tmp_path: Path) -> None:
@@ -199,51 +158,6 @@ def test_a_parent_of_another_model_or_with_broken_files_is_refused(tmp_path: Pat
     (folder / ADAPTER_WEIGHTS).unlink()
     with pytest.raises(AdapterError, match="is missing"):
         attach(parent=folder)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("has_bias", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_fast_layer_computes_what_peft_s_does(
-    dtype: torch.dtype, has_bias: bool, dropout: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = make_model(attention_bias=has_bias, mlp_bias=has_bias)
-    for name, parameter in base.named_parameters():
-        if name.endswith(".bias"):
-            torch.nn.init.normal_(parameter)
-    model = lora.attach(base.to(dtype), rank=4, alpha=6.0, dropout=dropout).model
-    stir(model)
-    model.train()
-
-    def outcome() -> tuple[Tensor, list[Tensor]]:
-        model.zero_grad()
-        torch.manual_seed(2)
-        result = model(input_ids=IDS).logits.float()
-        result.log_softmax(-1)[..., 5].sum().backward()
-        return result.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
-
-    fast, fast_gradients = outcome()
-    monkeypatch.setattr(FastLoraLinear, "forward", PeftLinear.forward)
-    plain, plain_gradients = outcome()
-    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.1}
-    torch.testing.assert_close(fast, plain, **tolerance)
-    assert len(fast_gradients) == len(plain_gradients) == 2 * 2 * len(LINEAR)
-    for mine, theirs in zip(fast_gradients, plain_gradients, strict=True):
-        assert mine.dtype == torch.float32
-        assert (mine - theirs).norm() <= (1e-4 if dtype == torch.float32 else 0.05) * theirs.norm() + 1e-6
-
-
-def test_dropout_and_a_disabled_adapter_are_honoured() -> None:
-    model = attach(dropout=0.5).model
-    stir(model)
-    model.train()
-    torch.manual_seed(0)
-    assert not torch.equal(logits(model), logits(model))
-    model.eval()
-    assert torch.equal(logits(model), logits(model))
-    with model.disable_adapter():
-        assert torch.equal(logits(model), logits(make_model()))
-    assert logits(model).shape == (2, 6, VOCABULARY)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import itertools
-import math
 from typing import Any
 
 import pytest
@@ -21,6 +20,13 @@ from baker.training.model.losses import (
     head_compare,
     head_divergence,
 )
+from tests.baker.training.model.divergence_reference import (
+    by_loops,
+    logits_pair,
+    plain_divergence,
+    plain_kl,
+    top_of,
+)
 
 no_deadline = settings(deadline=None, max_examples=60)
 
@@ -32,43 +38,6 @@ measures = st.builds(
 shapes = st.tuples(
     st.integers(1, 4), st.integers(2, 12), st.integers(0, 10_000), st.sampled_from([0.1, 1.0, 10.0, 40.0])
 )
-
-
-def logits_pair(positions: int, vocabulary: int, seed: int, spread: float) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    make = lambda: torch.randn(positions, vocabulary, generator=generator, dtype=torch.float64) * spread  # noqa: E731
-    return make(), make()
-
-
-def top_of(teacher: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-    top = teacher.double().log_softmax(-1).topk(kept)
-    return top.indices, top.values.float()
-
-
-def by_loops(student: Tensor, teacher: Tensor, ids: Tensor, measure: Measure = FORWARD_KL) -> list[float]:
-    """The divergence over kept tokens and the rest, in Python floats."""
-    result = []
-    for z, t, kept in zip(student.tolist(), teacher.tolist(), ids.tolist(), strict=True):
-        p, q = buckets(t, kept, measure.temperature), buckets(z, kept, measure.temperature)
-        m = [measure.beta * a + (1 - measure.beta) * b for a, b in zip(p, q, strict=True)]
-        if measure.beta in (0.0, 1.0):
-            result.append(kl(q, p) if measure.beta else kl(p, q))
-        else:
-            jsd = measure.beta * kl(p, m) + (1 - measure.beta) * kl(q, m)
-            result.append(jsd / (measure.beta * (1 - measure.beta)))
-    return result
-
-
-def buckets(logits: list[float], kept: list[int], temperature: float) -> list[float]:
-    masses = [math.exp(value - max(logits)) for value in logits]
-    rest = [mass for token, mass in enumerate(masses) if token not in kept]
-    parts = [masses[token] for token in kept] + ([math.fsum(rest)] if rest else [])
-    tempered = [(part / math.fsum(parts)) ** (1 / temperature) for part in parts]
-    return [part / math.fsum(tempered) for part in tempered]
-
-
-def kl(p: list[float], q: list[float]) -> float:
-    return math.fsum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True) if a > 0)
 
 
 @no_deadline
@@ -123,15 +92,15 @@ def test_a_comparison_counts_where_both_have_the_same_likeliest_token(
     teacher = student + torch.randn(7, 11, generator=generator)
     ids, logprobs = top_of(teacher, 4)
     order = torch.tensor([2, 0, 3, 1])
-    ids, logprobs = ids[:, order], logprobs[:, order]  # which of them is the likeliest is not told by its place
+    ids, logprobs = ids[:, order], logprobs[:, order]  # the likeliest is not the first
     rows = list(zip(student.tolist(), teacher.tolist(), strict=True))
     agreed = sum(z.index(max(z)) == t.index(max(t)) for z, t in rows)
     assert 0 < agreed < 7
     monkeypatch.setattr(losses, "CHUNK_BYTES", positions_at_once * 4 * 11)
-    for found in (compare(student, ids, logprobs), head_compare(hidden, head, ids, logprobs)):
-        assert int(found.agreed) == agreed
-        assert float(found.nats) == pytest.approx(sum(by_loops(student, teacher, ids)), rel=1e-4)
-    assert torch.equal(student, hidden @ head.T), "the logits are as they were"
+    for compared in (compare(student, ids, logprobs), head_compare(hidden, head, ids, logprobs)):
+        assert int(compared.agreed) == agreed
+        assert float(compared.nats) == pytest.approx(sum(by_loops(student, teacher, ids)), rel=1e-4)
+    assert torch.equal(student, hidden @ head.T), "the logits are not changed"
 
 
 @no_deadline
@@ -149,42 +118,10 @@ def test_the_gradient_is_that_of_autograd(shape: tuple[int, int, int, float], da
     torch.testing.assert_close(mine.grad, plain.grad, rtol=1e-4, atol=1e-5)
 
 
-def plain_kl(logits: Tensor, ids: Tensor, logprobs: Tensor) -> Tensor:
-    """In float64 by the book; its rest is a difference, which float64 can afford."""
-    q = logits.log_softmax(-1)
-    result = (logprobs.exp() * (logprobs - q.gather(-1, ids))).sum(-1)
-    if ids.shape[-1] == logits.shape[-1]:
-        return result
-    mass = 1.0 - logprobs.exp().sum(-1)
-    return result + torch.xlogy(mass.clamp(min=0), mass.clamp(min=0)) - mass.clamp(min=0) * log_rest(q, ids)
-
-
-def log_rest(logprobs: Tensor, ids: Tensor) -> Tensor:
-    is_rest = torch.ones_like(logprobs).scatter(-1, ids, 0.0).bool()
-    return logprobs.masked_fill(~is_rest, -torch.inf).logsumexp(-1)
-
-
-def plain_divergence(logits: Tensor, teacher: Tensor, ids: Tensor, measure: Measure) -> Tensor:
-    """In float64, for autograd."""
-
-    def tempered(values: Tensor) -> Tensor:
-        logprobs = values.log_softmax(-1)
-        parts = [logprobs.gather(-1, ids)]
-        if ids.shape[-1] < values.shape[-1]:
-            parts.append(log_rest(logprobs, ids)[:, None])
-        return (torch.cat(parts, -1) / measure.temperature).log_softmax(-1)
-
-    p, q, beta = tempered(teacher), tempered(logits), measure.beta
-    if beta in (0.0, 1.0):
-        return ((q.exp() * (q - p)) if beta else (p.exp() * (p - q))).sum(-1)
-    m = (beta * p.exp() + (1 - beta) * q.exp()).log()
-    return ((p.exp() * (p - m)) / (1 - beta) + (q.exp() * (q - m)) / beta).sum(-1)
-
-
 gentle_shapes = st.tuples(
     st.integers(1, 4), st.integers(2, 12), st.integers(0, 10_000), st.sampled_from([0.1, 0.5, 1.0])
 )
-"""Their rests are far above the least one that counts."""
+"""Shapes whose rests are far above the lower limit."""
 
 
 @no_deadline
@@ -207,7 +144,7 @@ def test_any_divergence_is_zero_when_student_is_teacher(
     _, teacher = logits_pair(*shape)
     student = teacher.clone().requires_grad_()
     found = divergence(student + 3.0, *top_of(teacher, data.draw(st.integers(1, shape[1]))), measure)
-    # The rounding of the teacher's rest, raised to 1 / 7, is up to a hundredth.
+    # The rounding error of the teacher's rest, raised to 1 / 7, is up to a hundredth.
     assert found.tolist() == pytest.approx([0.0] * shape[0], abs=1e-3 if measure.temperature > 1 else 2e-5)
     found.sum().backward()
     assert student.grad is not None and student.grad.abs().max() < (1e-2 if measure.temperature > 1 else 1e-4)
@@ -226,51 +163,6 @@ def test_the_gradient_of_any_divergence_is_that_of_autograd(
     (plain_divergence(plain, teacher, ids, measure) * weights).sum().backward()
     assert mine.grad is not None and plain.grad is not None
     torch.testing.assert_close(mine.grad, plain.grad, rtol=2e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(("end", "near"), [(0.0, 1e-6), (1.0, 1.0 - 1e-6)])
-def test_the_divergence_goes_over_into_the_two_kls(end: float, near: float) -> None:
-    student, teacher = logits_pair(5, 12, seed=3, spread=2.0)
-    ids, logprobs = top_of(teacher, 4)
-    at_the_end, close_to_it = (divergence(student, ids, logprobs, Measure(beta)) for beta in (end, near))
-    assert close_to_it.tolist() == pytest.approx(at_the_end.tolist(), rel=1e-4)
-    other = divergence(student, ids, logprobs, Measure(1.0 - end))
-    assert (other - at_the_end).abs().min() > 0.01
-
-
-def test_every_beta_has_the_same_curvature_near_the_teacher() -> None:
-    """Half of chi squared: a learning rate that fits one beta fits all."""
-    _, teacher = logits_pair(5, 12, seed=3, spread=1.0)
-    student = teacher + 0.01 * logits_pair(5, 12, seed=4, spread=1.0)[0]
-    found = [divergence(student, *top_of(teacher, 12), Measure(beta)) for beta in (0.0, 0.2, 0.5, 1.0)]
-    p, q = teacher.softmax(-1), student.softmax(-1)
-    for values in found:
-        assert values.tolist() == pytest.approx((((p - q) ** 2) / p / 2).sum(-1).tolist(), rel=0.05)
-
-
-@pytest.mark.parametrize("student_scale", [0.0, 1.0, 1e3, 1e5])
-@pytest.mark.parametrize("first", [0.0, -1e-7, 1e-6, -5.0])
-@pytest.mark.parametrize("others", [-20.0, -1e3, -math.inf])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("measure", [FORWARD_KL, Measure(0.5), Measure(1.0), Measure(0.5, 3.0), Measure(0.0, 0.1)])
-def test_extreme_masses_give_finite_losses_and_gradients(
-    student_scale: float, first: float, others: float, dtype: torch.dtype, measure: Measure
-) -> None:
-    """The K tokens may hold all of the mass, by rounding even more; either side may give the rest nearly nothing."""
-    ids = torch.tensor([[0, 1], [3, 4]])
-    logprobs = torch.tensor([[first, others], [first, others]])
-    student = (torch.tensor([[5.0, 1, 0, 0, -5], [5, 1, 0, 0, -5]]) * student_scale).to(dtype).requires_grad_()
-    found = divergence(student, ids, logprobs, measure)
-    found.sum().backward()
-    assert torch.isfinite(found).all() and (found >= -1e-5).all()
-    assert student.grad is not None and student.grad.dtype == dtype and torch.isfinite(student.grad).all()
-
-
-def test_a_tiny_rest_is_resolved() -> None:
-    """1 - q would be rounding noise: the student leaves 1e-12 to the rest, the teacher 1e-3."""
-    student = torch.tensor([[0.0, math.log(1e-12)]])
-    found = forward_kl(student, torch.tensor([[0]]), torch.tensor([[math.log(0.999)]]))
-    assert found.item() == pytest.approx(0.999 * math.log(0.999) + 1e-3 * math.log(1e-3 / 1e-12), rel=1e-4)
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 100])
@@ -339,7 +231,7 @@ ALL_9 = torch.arange(9).expand(7, -1)
 
 
 def test_the_full_divergence_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No tensor that is made on the way is larger than a chunk."""
+    """No intermediate tensor is larger than a chunk."""
     monkeypatch.setattr(losses, "CHUNK_BYTES", 6 * 4 * 500)
     monkeypatch.setattr(losses, "TILE_BYTES", 2 * 4 * 500)
     largest = 0

@@ -2,15 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from baker.config.bake import bake_config
 from baker.errors import StageError
-from baker.training.model.base import load_base
 from baker.training.run.memory import MIB, RUNTIME_BYTES, estimate, read_shape, token_bytes
 from tests.baker.tiny import make_model, save_model
 
@@ -85,25 +82,6 @@ def test_computing_activations_again_keeps_what_enters_each_layer_and_one_layer(
     assert whole.activations == 20 * 2 * one_layer
     assert again.activations == 20 * (one_layer + 2 * 32 * 2)
     assert again._replace(activations=0) == whole._replace(activations=0)
-
-
-def test_weights_of_the_type_that_is_computed_in_are_pages_of_their_file(tmp_path: Path) -> None:
-    """Whoever maps the file too shares them; another type has a copy."""
-    file = save_model(tmp_path / "model") / "model.safetensors"
-    for dtype, is_mapped in (("bfloat16", True), ("float32", False)):
-        model = load_base(tmp_path / "model", torch.device("cpu"), dtype).model
-        mapped = [(begin, end) for begin, end, path in mappings() if path == str(file)]
-        for parameter in model.parameters():
-            assert any(begin <= parameter.data_ptr() < end for begin, end in mapped) == is_mapped
-        del model, parameter
-
-
-def mappings() -> Iterator[tuple[int, int, str]]:
-    """Of this process: from, to, file."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        addresses, *_, path = line.split(maxsplit=5)
-        begin, end = (int(address, 16) for address in addresses.split("-"))
-        yield begin, end, path
 
 
 def test_a_folder_without_a_shape_is_refused(tmp_path: Path) -> None:
