@@ -124,7 +124,8 @@ def _measure(server: Server, number: int, names: list[str], options: argparse.Na
 def _memory_mib(server: Server) -> float:
     """Memory of all its processes; shared pages count once."""
     process = psutil.Process(server.process.pid)
-    return sum(each.memory_full_info().pss for each in [process, *process.children(recursive=True)]) / 2**20
+    shares: list[int] = [each.memory_full_info().pss for each in [process, *process.children(recursive=True)]]
+    return sum(shares) / 2**20
 
 
 def _show(rounds: list[dict[str, Measured]]) -> None:

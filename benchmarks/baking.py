@@ -104,7 +104,7 @@ async def answers_of(
 
     stimuli = [Stimulus(id=number, text=text, generator="hardcoded") for number, text in enumerate(questions)]
     begin = time.monotonic()
-    await rollout(stimuli, settings, engine, keep)
+    await rollout(stimuli, settings, engine.generation, keep)
     return trajectories, time.monotonic() - begin
 
 
@@ -239,12 +239,12 @@ def report(peer: Measured, ours: Measured) -> str:
         shown = "" if other is None else f"{other:10.4g}"
         lines.append(f"{name:28}{one:10.4g}{shown:>10}" + ("" if ratio is None else f"{ratio:7.2f}x"))
 
-    speeds = [side.rollout_tokens / side.rollout_seconds for side in (peer, ours)]
-    steps = [side.train_tokens / side.train_seconds for side in (peer, ours)]
+    peer_speed, speed = (side.rollout_tokens / side.rollout_seconds for side in (peer, ours))
+    peer_step, step = (side.train_tokens / side.train_seconds for side in (peer, ours))
     line("rollout, seconds", peer.rollout_seconds, ours.rollout_seconds, peer.rollout_seconds / ours.rollout_seconds)
-    line("rollout, tokens/s", *speeds, speeds[1] / speeds[0])
+    line("rollout, tokens/s", peer_speed, speed, speed / peer_speed)
     line("training, seconds", peer.train_seconds, ours.train_seconds, None)
-    line("training step, tokens/s", *steps, steps[1] / steps[0])
+    line("training step, tokens/s", peer_step, step, step / peer_step)
     line("held-out KL before", peer.kl_before, ours.kl_before, None)
     line("held-out KL after", peer.curve[-1][1], ours.curve[-1][1], None)
     reached = ours.seconds_to(peer.curve[-1][1])

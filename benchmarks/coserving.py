@@ -22,8 +22,8 @@ from benchmarks._servers import Server, gateway
 from benchmarks.baking import YODA
 
 NAME = "benchmark/model"
-OF_TARGET = {"repo_name": "coserving", "target_name": "yoda"}
-OF_BAKE = {"repo_name": "coserving", "bake_name": "yoda"}
+OF_TARGET: dict[str, Any] = {"repo_name": "coserving", "target_name": "yoda"}
+OF_BAKE: dict[str, Any] = {"repo_name": "coserving", "bake_name": "yoda"}
 POLL_SECONDS = 0.5
 
 
@@ -55,7 +55,9 @@ def _measure(server: Server, bread: Bread, options: argparse.Namespace) -> None:
         rollout.append(_window(server, options))
     bread.bakes.run(**OF_BAKE, poll=False)
     _until(lambda: _steps(bread) >= 2)
-    bake, with_traffic, without = [], [], []
+    bake: list[Window] = []
+    with_traffic: list[float] = []
+    without: list[float] = []
     while (before := _steps(bread)) < _total(bread) - 8:
         began = time.monotonic()
         if len(with_traffic) > len(without):

@@ -15,13 +15,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from baker.types import Checkpoint, SampleRequest
 from benchmarks import _models
 from gateway.engine import Engine, EngineSettings
 
-ADAPTERS, RANK = 4, 16
+ADAPTERS: Final = 4
+RANK: Final = 16
 PROMPT_TOKENS, LONG_PROMPT_TOKENS = 24, 1200
 STOCK = ["--worker-extension-cls", "", "--distributed-executor-backend", "mp"]
 """Arguments that take our code out of the engine."""

@@ -88,8 +88,8 @@ def rows(count: int, length: int, prefix: int, response_share: float, vocabulary
 
 def model_flops(model: LlamaForCausalLM, batch: Batch) -> float:
     """Model FLOPs of one step. Tokens that rows share are computed once and count once."""
-    head = model.lm_head.weight.numel()
-    inside = sum(layer.weight.numel() for layer in model.model.modules() if isinstance(layer, torch.nn.Linear))
+    head: int = model.lm_head.weight.numel()
+    inside: int = sum(layer.weight.numel() for layer in model.model.modules() if isinstance(layer, torch.nn.Linear))
     return 4.0 * (inside * len(batch.packing.source_T) + head * len(batch.response_ids_N))
 
 

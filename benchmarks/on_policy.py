@@ -66,7 +66,7 @@ def prepare(bread: Bread, folder: Path, questions: list[str], unseen: list[str])
     bread.prompts.create(repo_name=REPO, prompt_name="u", messages=[{"role": "system", "content": YODA}])
     bread.prompts.create(repo_name=REPO, prompt_name="v", messages=[{"role": "user", "content": ""}])
     for target, asked, answers in (("train", questions, 1), ("unseen", unseen, ANSWERS)):
-        of_target = {"repo_name": REPO, "target_name": target}
+        of_target: dict[str, Any] = {"repo_name": REPO, "target_name": target}
         overrides: Any = {
             "generators": [{"type": "hardcoded", "numq": len(asked), "questions": asked}],
             "u": "u",
@@ -87,7 +87,7 @@ def prepare(bread: Bread, folder: Path, questions: list[str], unseen: list[str])
 
 def bake(bread: Bread, folder: Path, name: str, overrides: dict[str, Any]) -> tuple[Path, float]:
     """Run a bake. Returns: the adapter's folder, and the seconds that the bake took."""
-    of_bake = {"repo_name": REPO, "bake_name": name}
+    of_bake: dict[str, Any] = {"repo_name": REPO, "bake_name": name}
     datasets: Any = {"datasets": [{"target": "train", "weight": 1.0}], **overrides}
     bread.bakes.create(**of_bake, template="default", overrides=datasets)
     begin = time.monotonic()
