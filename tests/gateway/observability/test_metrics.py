@@ -1,4 +1,4 @@
-"""What `/metrics` tells of bakes."""
+"""Metrics of bakes in `/metrics`."""
 
 import re
 from typing import Any
@@ -29,14 +29,14 @@ STEP = Progress(
 
 
 def set_loss(catalog: Catalog, loss: Loss) -> int:
-    """Of the bake that there is. Returns: its job's number."""
+    """Store the loss of the only bake. Returns: its job's number."""
     (job,) = catalog.store.jobs.in_state(JobState.RUNNING, JobState.COMPLETE)
     catalog.update_job(job.id, loss=loss, finished=1)
     return job.id
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.COMPLETE])
-async def test_what_a_bake_s_evaluations_found_stays_when_it_is_complete(
+async def test_the_evaluations_of_a_bake_stay_when_it_is_complete(
     client: Client, services: Services, state: JobState
 ) -> None:
     await make_bake(client, "admin")
@@ -47,7 +47,7 @@ async def test_what_a_bake_s_evaluations_found_stays_when_it_is_complete(
         training[number] = STEP
     text = (await client.get("/metrics")).text
     series = re.compile(rf'^bread_bake_(\w+)\{{bake="admin/repo/bake",job="{number}"\}} (.*)$', re.MULTILINE)
-    found = dict(series.findall(text))
+    shown = dict(series.findall(text))
     evaluated = {
         "eval_kl_before_nats": 0.5,
         "eval_kl_nats": 0.1,
@@ -66,10 +66,10 @@ async def test_what_a_bake_s_evaluations_found_stays_when_it_is_complete(
         "trainer_device_memory_bytes": 3 * 2.0**30,
     }
     expected = evaluated | (running if state is JobState.RUNNING else {})
-    assert {name: float(value) for name, value in found.items()} == expected
+    assert {name: float(value) for name, value in shown.items()} == expected
 
 
-async def test_a_bake_without_a_measured_drift_has_none_to_show(client: Client, services: Services) -> None:
+async def test_a_bake_without_a_measured_drift_has_no_drift_series(client: Client, services: Services) -> None:
     await make_bake(client, "admin")
     await finish_bake(services, "admin")
     await services.catalog(set_loss, msgspec.structs.replace(LOSS, drift=None))

@@ -1,5 +1,4 @@
-"""POST /v1/load_lora_adapter and /v1/unload_lora_adapter, around an engine with known outputs. On a real one:
-tests/clients/test_lora.py."""
+"""/v1/load_lora_adapter and /v1/unload_lora_adapter with a fake engine. On a real one: tests/clients/test_lora.py."""
 
 from pathlib import Path
 from typing import Any
@@ -54,10 +53,10 @@ async def test_an_import_is_listed_and_is_a_bake(client: Client, source: Path) -
     assert (await client.get("/v1/repo/crew/tree")).status_code == 200
     assert (await client.get("/v1/repo/crew/recipe/pirate/recreation-plan")).status_code == 200
     again = (await client.post("/v1/repo/crew/bakes/pirate")).json()
-    assert again["status"] == "complete", "there is nothing to run"
+    assert again["status"] == "complete", "an import has nothing to run"
 
 
-async def test_a_taken_name_needs_load_inplace_and_then_moves(client: Client, services: Services, source: Path) -> None:
+async def test_an_existing_name_moves_only_with_load_inplace(client: Client, services: Services, source: Path) -> None:
     await load(client, "crew/pirate", source)
     assert "already been loaded" in await load(client, "crew/pirate", source, 400)
     await load(client, "admin/crew/pirate", peft_adapter(services.home / "import" / "new", 2.0), load_inplace=True)
@@ -74,7 +73,7 @@ async def test_an_import_survives_a_restart(client: Client, services: Services, 
     assert [path.name for path in (services.home / "jobs").iterdir()] == ["1"]
 
 
-async def test_unload_removes_an_import_and_nothing_else(client: Client, services: Services, source: Path) -> None:
+async def test_unload_removes_only_the_import(client: Client, services: Services, source: Path) -> None:
     await load(client, "crew/pirate", source)
     answer = await client.post(UNLOAD, json={"lora_name": "crew/pirate"})
     assert (answer.status_code, answer.text) == (200, "Success: LoRA adapter 'crew/pirate' removed successfully.")
@@ -105,7 +104,7 @@ async def test_unload_removes_an_import_and_nothing_else(client: Client, service
         ("crew/pirate", "head", 422, "lm_head"),
     ],
 )
-async def test_what_can_not_be_served_is_refused_with_the_reason(
+async def test_an_unservable_adapter_is_refused_with_the_reason(
     client: Client, services: Services, source: Path, name: str, path: str, status: int, reason: str
 ) -> None:
     folder = services.home / "import"
@@ -118,7 +117,7 @@ async def test_what_can_not_be_served_is_refused_with_the_reason(
     assert not list((services.home / "jobs").glob("*"))
 
 
-async def test_it_takes_the_master_key(client: Client, source: Path) -> None:
+async def test_both_routes_need_the_master_key(client: Client, source: Path) -> None:
     key = await add_user(client, "bob")
     for path in (LOAD, UNLOAD):
         body = {"lora_name": "crew/pirate", "lora_path": "pirate"}
