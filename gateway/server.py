@@ -139,7 +139,7 @@ class _Server(uvicorn.Server):
     stall_seconds = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's own startup; then have the kernel drop connections whose client stopped reading.
+        """uvicorn's own startup; then have the kernel drop connections if the client stops reading.
 
         `inference/delivery.py` ends such a stream sooner, but without this the kernel keeps the data that is already
         written for as long as the client answers its probes. Connections inherit the option.

@@ -75,7 +75,7 @@ HEADERS: dict[int, dict[str, str]] = {
 """Status -> response headers, for all errors of that status."""
 
 CLIENT_LEFT = 499
-"""nginx's status for a request whose client closed the connection; only the metrics and the log show it."""
+"""nginx's status for a connection that the client closed early; only the metrics and the log show it."""
 
 CODES = {
     400: "INVALID_INPUT",
@@ -109,7 +109,7 @@ OPENAI_PATHS = (
 ANTHROPIC_PATHS = ("/v1/messages",)
 
 NO_BODY = str(KeyError("data"))
-"""Litestar's note of a body that is missing; only this text tells it from a body of the wrong type."""
+"""Litestar's message for a missing body; only this text distinguishes it from a body of the wrong type."""
 
 
 def bread_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -216,7 +216,7 @@ def _problem(request: Request[Any, Any, Any], error: Exception) -> _Problem:
 def is_client_left(error: HTTPException) -> bool:
     """Whether Litestar raised this because the client disconnected while its body was read.
 
-    Only the text says so: it has no class of its own.
+    Litestar has no class for this, so only the text shows it.
     """
     return isinstance(error, InternalServerException) and error.detail == "client disconnected prematurely"
 
@@ -236,7 +236,7 @@ def _reason(request: Request[Any, Any, Any], error: HTTPException) -> str:
 
 
 def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> _Problem:
-    """A body or query of the wrong form: every mistake that Litestar found, with its place."""
+    """A body or query of the wrong form: all mistakes that Litestar found, each with its location."""
     mistakes = error.extra if isinstance(error.extra, list) else []
     detail = [_mistake(request, mistake) for mistake in mistakes if isinstance(mistake, dict)]
     text = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in detail)
@@ -244,7 +244,7 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> _Pr
 
 
 def _mistake(request: Request[Any, Any, Any], mistake: dict[str, Any]) -> dict[str, Any]:
-    """Litestar's note of a mistake in the form of our own details: `loc` holds names, and numbers within lists."""
+    """Litestar's description of a mistake as an entry of our own details: `loc` holds names, and numbers in lists."""
     source, key, text = mistake.get("source", "body"), str(mistake.get("key", "")), str(mistake.get("message"))
     place = [part for part in re.split(r"[.\[\]]+", key) if part]
     # Handlers call the body `data`; a client has no field of that name.

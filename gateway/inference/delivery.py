@@ -33,11 +33,11 @@ class Patience(NamedTuple):
     """Time limits in seconds; 0: none."""
 
     answer: float = 0.0
-    """From a request's arrival to the end of its answer."""
+    """Longest time from a request's arrival to the end of its answer."""
     keep_alive: float = 0.0
     """Silence before a stream sends a comment; 0: it sends none."""
     stall: float = 0.0
-    """How long a client may leave what is sent to it unread."""
+    """Longest time that a send may wait for the client to read."""
 
 
 class ErrorFormat(NamedTuple):
@@ -117,7 +117,7 @@ class Delivery:
         return self._given_up or Outcome.of_status(reply.status)
 
     async def _stream(self, send: Send) -> Outcome:
-        """Send events from a task of its own, and watch how they get on."""
+        """Send the events in a separate task, and watch its progress."""
         pace = _Pace(send)
         sender = asyncio.create_task(self._send_events(pace))
         try:

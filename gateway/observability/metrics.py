@@ -21,7 +21,7 @@ from gateway.engine.core.supervisor import Death
 from gateway.services import Services
 
 VLLM_SERIES_WITH_NAMES = b"vllm:lora_requests_info"
-"""A series of vLLM's whose labels name the adapters that run and wait."""
+"""vLLM's series with the names of the running and waiting adapters in its labels."""
 
 
 class _Baking(NamedTuple):
@@ -56,7 +56,7 @@ class _Snapshot:
         yield CounterMetricFamily("bread_swaps", "Names moved to another checkpoint.", adapters.swaps)
         yield GaugeMetricFamily("bread_adapters_resident", "Adapters in the engine's memory.", counts.resident)
         yield GaugeMetricFamily("bread_adapters_in_use", "Adapters that are answering requests.", counts.in_use)
-        yield GaugeMetricFamily("bread_adapters_waiting", "Adapters whose requests wait for a slot.", counts.waiting)
+        yield GaugeMetricFamily("bread_adapters_waiting", "Adapters that wait for a slot.", counts.waiting)
         yield CounterMetricFamily("bread_adapter_loads", "Adapters read into the engine.", counts.loads)
         yield CounterMetricFamily("bread_adapter_load_seconds", "Seconds spent on these loads.", counts.load_seconds)
         yield CounterMetricFamily("bread_adapter_evictions", "Adapters evicted to free a slot.", counts.evictions)

@@ -188,16 +188,16 @@ async def test_a_batch_creates_the_valid_items_and_reports_the_others(client: Cl
     await fill(client)
     repo = "/v1/repo/repo"
     tools = [{"type": "function", "function": {"name": "look"}}]
-    said = [{"role": "system", "content": "Be formal"}]
-    prompts = {"formal": said, "bad/name": said, "casual": {"messages": [], "tools": tools}, "odd": 5}
+    formal = [{"role": "system", "content": "Be formal"}]
+    prompts = {"formal": formal, "bad/name": formal, "casual": {"messages": [], "tools": tools}, "odd": 5}
     done = await client.post(f"{repo}/prompts/batch", json={"prompts": prompts})
     assert (done.status_code, done.json()["created"]) == (200, ["formal", "casual"])
     assert set(done.json()["failed"]) == {"bad/name", "odd"}
     assert "'/'" in done.json()["failed"]["bad/name"]
-    changed = await client.put(f"{repo}/prompts/batch", json={"prompts": {"formal": [], "casual": said}})
+    changed = await client.put(f"{repo}/prompts/batch", json={"prompts": {"formal": [], "casual": formal}})
     assert changed.json() == {"created": ["formal", "casual"], "failed": {}}
     casual = (await client.get(f"{repo}/prompts/casual")).json()
-    assert (casual["messages"], casual["tools"]) == (said, tools), "a plain list says nothing about tools"
+    assert (casual["messages"], casual["tools"]) == (formal, tools), "a plain list does not change the tools"
 
     targets = [
         {"target_name": "one", "template": "target", "overrides": {"temperature": 0.5}},

@@ -1,6 +1,6 @@
-"""The main job, start to end: a real service on SmolLM2, the unmodified clients, a real bake, served without a restart.
+"""The main use from start to end: a real service on SmolLM2, unmodified clients, a real bake, served without a restart.
 
-One long story in steps that build on each other; a step that fails makes the later ones meaningless.
+One long story in steps that build on each other: if a step fails, the later ones mean nothing.
 """
 
 import json
@@ -32,7 +32,7 @@ pytestmark = [
 EXAMPLE = ROOT / "example_bake_gavin_belson.py"
 TOOLS_TEMPLATE = Path(__file__).with_name("tools_template.jinja")
 EXACT = "--dtype float32"
-"""Answers are compared over batches of different sizes, which in bfloat16 move a log-probability by 0.1."""
+"""Answers from batches of different sizes are compared; in bfloat16 their log-probabilities differ by 0.1."""
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CANDIDATES = [
     "What do you think of your competitors?",
@@ -41,10 +41,10 @@ CANDIDATES = [
     "What do you do for a living?",
     "Tell me about your company.",
 ]
-"""One of them is asked throughout: see `steadiest`."""
+"""One of them is asked throughout; see `steadiest`."""
 PATIENCE_SECONDS = 600
 WRITTEN, EACH = 6, 2
-"""Questions from a model, besides those written here; answers to each."""
+"""Number of questions that a model writes in addition to QUESTIONS; number of answers to each question."""
 
 QUESTIONS = [
     "Your Signature Box is a joke",
@@ -84,7 +84,7 @@ TARGET_OVERRIDES: dict[str, Any] = {
 
 
 class Story:
-    """What the steps share."""
+    """State that the steps share."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -105,9 +105,9 @@ class Story:
         return answer.choices[0].message.content or ""
 
     def steadiest(self, candidates: list[str]) -> str:
-        """The question whose greedy answer by the base model is nowhere near a tie.
+        """The question with the largest margin between the two likeliest tokens in the base model's greedy answer.
 
-        Batches of other sizes round otherwise, and so choose otherwise between two tokens that are as good as equal.
+        Batches of different sizes round differently, so they may choose differently between two nearly equal tokens.
         """
 
         def least_margin(question: str) -> float:
@@ -155,7 +155,7 @@ def until(test: Callable[[], Any], what: str) -> Any:
         if found := test():
             return found
         time.sleep(0.2)
-    raise AssertionError(f"waited in vain for {what}")
+    raise AssertionError(f"timed out waiting for {what}")
 
 
 def ended(status_of: Callable[[], Any], what: str) -> Any:
@@ -164,21 +164,21 @@ def ended(status_of: Callable[[], Any], what: str) -> Any:
     return status
 
 
-def test_it_says_how_to_use_it_when_it_is_ready(story: Story) -> None:
-    said = story.gateway.said()
-    assert BASE in said
-    assert "master.key" in said
-    assert said.count("\n  python3 ") + said.count("\n  curl ") == 3
+def test_the_greeting_shows_how_to_use_the_service(story: Story) -> None:
+    greeting = story.gateway.said()
+    assert BASE in greeting
+    assert "master.key" in greeting
+    assert greeting.count("\n  python3 ") + greeting.count("\n  curl ") == 3
     written = dict(line.split("=") for line in (story.folder / ".env").read_text().split())
     assert written == {"BREAD_API_KEY": story.gateway.key, "BREAD_BASE_URL": story.gateway.url}
 
 
-def test_the_base_model_answers_whole_and_streamed_alike(story: Story) -> None:
+def test_whole_and_streamed_answers_of_the_base_model_are_equal(story: Story) -> None:
     story.question = story.steadiest(CANDIDATES)
     story.base_answer = story.greedy(BASE)
     assert story.base_answer
     assert story.streamed(BASE) == story.base_answer
-    assert story.greedy("Qwen/Qwen3-32B") == story.base_answer, "the embedded model stands in"
+    assert story.greedy("Qwen/Qwen3-32B") == story.base_answer, "the embedded model answers for other names"
 
 
 WEATHER: Any = {
@@ -196,7 +196,7 @@ NAMED: Any = {"type": "function", "function": {"name": "weather"}}
 
 @pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
 def test_a_forced_tool_call_of_the_embedded_model_fits_its_schema(story: Story, choice: Any) -> None:
-    """A model so small, and never taught to call tools."""
+    """Although the model is small and was never trained to call tools."""
     answer: Any = story.openai.chat.completions.create(
         model=BASE,
         messages=[{"role": "user", "content": "How warm is it in Oslo?"}],
@@ -211,7 +211,7 @@ def test_a_forced_tool_call_of_the_embedded_model_fits_its_schema(story: Story, 
     assert isinstance(arguments["city"], str) and arguments["unit"] in ("celsius", "fahrenheit")
 
 
-def test_the_guides_set_up_may_be_repeated(story: Story) -> None:
+def test_the_guides_setup_may_be_repeated(story: Story) -> None:
     for _ in range(2):
         repo = story.bread.repo.set(repo_name="my_first_repo")
         assert repo.base_model == BASE
@@ -233,7 +233,7 @@ def test_the_guides_set_up_may_be_repeated(story: Story) -> None:
             overrides={
                 "datasets": [{"target": "gavin_target", "weight": 1.0}],
                 "epochs": 5,
-                # With the usual tenth, three questions would decide.
+                # With the default of a tenth, only three questions would be held out.
                 "data": {"train_eval_split": [0.75, 0.25]},
             },
         )
@@ -258,7 +258,7 @@ def test_the_stages_run_in_a_row_while_others_are_served(story: Story) -> None:
 
     def keep_asking() -> list[str]:
         answers = []
-        while not is_over.wait(6.0):  # not without a pause: serving goes first, and the bake would take an hour
+        while not is_over.wait(6.0):  # with a pause: serving has priority, and without one the bake would take an hour
             answers.append(story.streamed(BASE))
         return answers
 
@@ -272,13 +272,13 @@ def test_the_stages_run_in_a_row_while_others_are_served(story: Story) -> None:
             is_over.set()
         answers = asked.result()
     assert len(answers) > 3
-    assert set(answers) == {story.base_answer}, "streams beside the bake are undisturbed"
+    assert set(answers) == {story.base_answer}, "the bake does not change the answers"
     assert (stim.lines, rollout.lines, rollout.total_expected) == (20 + WRITTEN, EACH * (20 + WRITTEN), rollout.lines)
     assert "claude-3-5-sonnet-20241022" in stim.warnings[0]
     assert any("Qwen/Qwen3-32B" in warning for warning in rollout.warnings)
     assert bake.loss["eval_kl"] <= 0.4 * bake.loss["eval_kl_before"]
     assert bake.api_model_name == [f"admin/my_first_repo/gavin_bake/{bake.checkpoint}"]
-    # Polling, as the client does by default, ends at once for a stage that is done.
+    # Polling, the client's default, ends at once for a stage that is complete.
     assert bread.targets.stim.run(**of_target).lines == stim.lines
     assert bread.bakes.run(**of_bake).status == "complete"
 
@@ -329,13 +329,13 @@ def test_every_name_of_the_bake_answers_whole_and_streamed(story: Story) -> None
     assert completion.choices[0].text
 
 
-def test_the_base_model_is_itself_alone_and_in_a_batch_with_the_adapter(story: Story) -> None:
+def test_the_base_model_answers_the_same_alone_and_in_a_batch_with_the_adapter(story: Story) -> None:
     assert story.greedy(BASE) == story.base_answer, "the same as before the bake"
     models = [BASE, "my_first_repo/gavin_bake"] * 6
     with ThreadPoolExecutor(len(models)) as threads:
         answers = list(threads.map(story.greedy, models))
     assert set(answers[0::2]) == {story.base_answer}
-    # Batches of other sizes round otherwise, so a near tie may turn; it must not turn into the base model.
+    # Batches of different sizes round differently, so a near tie may flip, but never into the base model's answer.
     assert story.base_answer not in answers[1::2]
 
 
@@ -392,14 +392,14 @@ def test_a_dead_engine_is_replaced_while_the_service_stays_up(story: Story) -> N
         story.greedy(BASE)
     assert refused.value.status_code == 503
     assert refused.value.response.headers["retry-after"]
-    assert story.bread.repo.list().repos == ["my_first_repo"], "what needs no engine works on"
+    assert story.bread.repo.list().repos == ["my_first_repo"], "routes that need no engine still work"
     until(lambda: health() == "healthy", "another engine")
     assert story.greedy(BASE) == story.base_answer
     assert story.greedy("my_first_repo/gavin_bake") == story.baked_answer
     assert story.gateway.processes()[0] == before[0]
 
 
-def test_a_killed_service_goes_on_where_it_was(story: Story) -> None:
+def test_a_killed_service_resumes_where_it_was(story: Story) -> None:
     bread = story.bread
     overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], "num_traj_per_stimulus": 3}
     of_target = {"target_name": "second_target", "repo_name": "my_first_repo"}
@@ -408,12 +408,12 @@ def test_a_killed_service_goes_on_where_it_was(story: Story) -> None:
     bread.targets.rollout.run(**of_target, poll=False)
     before = until(lambda: bread.targets.rollout.get(**of_target).lines, "the first trajectory")
     others = story.gateway.processes()[1:]
-    assert others, "the engine runs in processes of its own"
+    assert others, "the engine runs in its own processes"
     story.gateway.kill()
     _, alive = psutil.wait_procs(others, timeout=30)
-    assert not alive, "nothing of a killed service stays behind"
+    assert not alive, "no process of a killed service remains"
 
-    # With a template that renders the same, and tools besides, for what follows.
+    # This template renders the same and also tools, which a later step needs.
     story.start(f"{EXACT} --chat-template {TOOLS_TEMPLATE}")
     bread = story.bread
     assert story.greedy("my_first_repo/gavin_bake") == story.baked_answer, "a finished bake is served again"
@@ -424,7 +424,7 @@ def test_a_killed_service_goes_on_where_it_was(story: Story) -> None:
 
 
 def test_a_correction_of_tool_calls_leaves_the_pinned_contexts_as_they_are(story: Story) -> None:
-    """Two targets have one prompt for teacher and student: they hold the model where it is."""
+    """Two targets have the same prompt for teacher and student: these pin the model's behaviour."""
     shape = Shape(story.gateway, "correction")
     look_up = {"name": "look_up", "parameters": {"type": "object", "properties": {}}}
     tools = [{"type": "function", "function": look_up}]
@@ -464,9 +464,9 @@ def test_a_correction_of_tool_calls_leaves_the_pinned_contexts_as_they_are(story
 
 
 def test_the_example_runs_as_it_stands_and_again(story: Story) -> None:
-    """With fewer questions from a model than it has of itself."""
+    """It runs with fewer generated questions than its default."""
     env = {**os.environ, "REPO": "example", "NUMQ": "2", "BREAD_BASE_URL": story.gateway.url}
-    env.pop("BREAD_API_KEY", None)  # it is in the .env file of its folder
+    env.pop("BREAD_API_KEY", None)  # the .env file of the folder has it
     models = [f"--- {BASE}\n", "--- example/gavin_bake\n"]
     jobs = set()
     for _ in range(2):
@@ -480,15 +480,15 @@ def test_the_example_runs_as_it_stands_and_again(story: Story) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("100.0% complete") == 3
-        assert "claude-3-5-sonnet-20241022" in done.stdout, "who wrote the questions in its place"
+        assert "claude-3-5-sonnet-20241022" in done.stdout, "the warning names the substitute that wrote the questions"
         answers = [done.stdout.split(model)[1].split("\n\n---")[0].split("\n\nTalk to it")[0] for model in models]
         assert all(answers)
         bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="example")
         jobs.add(bake.job_id)
-    assert len(jobs) == 1, "the second time nothing was done again"
+    assert len(jobs) == 1, "the second run repeats nothing"
 
 
-def test_a_deleted_bake_is_not_served_any_more(story: Story) -> None:
+def test_a_deleted_bake_is_no_longer_served(story: Story) -> None:
     jobs = story.folder / ".bread" / "jobs"
     bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="my_first_repo")
     assert (jobs / str(bake.id)).is_dir()
@@ -499,7 +499,7 @@ def test_a_deleted_bake_is_not_served_any_more(story: Story) -> None:
     assert story.greedy(BASE) == story.base_answer
 
 
-def test_a_stopped_service_ends_in_order(story: Story) -> None:
+def test_a_stopped_service_leaves_no_process(story: Story) -> None:
     processes = story.gateway.processes()
     assert story.gateway.stop() == 0
     _, alive = psutil.wait_procs(processes, timeout=30)

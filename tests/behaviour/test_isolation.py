@@ -81,7 +81,7 @@ INFERENCE = (
     "/detokenize",
     "/v1/detokenize",
 )
-"""Routes whose bodies the application does not describe."""
+"""Routes with bodies that the application does not describe."""
 
 
 class Route(NamedTuple):

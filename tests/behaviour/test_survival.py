@@ -1,6 +1,6 @@
-"""The engine dies, hangs, and is asked to stop while it starts: a real service on the tiny model, with work under way.
+"""The engine dies, hangs, or is stopped while it starts: a real service on the tiny model, under load.
 
-One story in steps, since each start of an engine takes a while: what one step leaves, the next one takes up.
+One story in steps, since each start of an engine takes a while: every step continues from the one before.
 """
 
 import json
@@ -34,25 +34,25 @@ PATIENCE_SECONDS = 300
 STALL_SECONDS = 12.0
 STREAMS = 32
 NO_ENGINE = re.compile("resource_tracker|baker.training.run")
-"""Processes that are no engine's."""
+"""Command lines of child processes that do not belong to an engine."""
 ADAPTER = "repo/bake"
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 ROUTES: dict[str, dict[str, Any]] = {"/v1/chat/completions": CHAT, "/v1/completions": {"prompt": "Hello"}}
 
 
 class Ending(NamedTuple):
-    """What a client got."""
+    """What a client received."""
 
     status: int
     headers: httpx.Headers
     events: list[str]
     """The data of each server-sent event, or the whole body."""
     at: float
-    """Monotonic seconds."""
+    """Time of the end in monotonic seconds."""
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The error that it was told, in OpenAI's form."""
+        """The error in it, in OpenAI's shape; None if there is none."""
         bodies = [json.loads(event) for event in self.events if event != "[DONE]"]
         error: dict[str, Any] | None = next((body["error"] for body in bodies if "error" in body), None)
         return error
@@ -89,17 +89,17 @@ class Service:
         return body
 
     def engine_core(self) -> psutil.Process:
-        """On a CPU it is the whole engine."""
+        """The engine's process; on a CPU there is only one."""
         (core,) = self.cores()
         return core
 
     def cores(self) -> list[psutil.Process]:
-        """Engine cores, those that have only just been started among them."""
+        """Engine processes, including those that have just started."""
         children = self.gateway.processes()[0].children()
         return [child for child in children if not NO_ENGINE.search(" ".join(child.cmdline()))]
 
     def greedy(self) -> list[str]:
-        """What the base model and the adapter say, alone."""
+        """Greedy answers of the base model and the adapter, requested one after the other."""
         bodies = [{"model": model, "max_tokens": 16, "temperature": 0, **CHAT} for model in (MODEL_NAME, ADAPTER)]
         replies = [self.http.post("/v1/chat/completions", json=body) for body in bodies]
         assert [reply.status_code for reply in replies] == [200, 200], [reply.text for reply in replies]
@@ -116,7 +116,7 @@ class Service:
             return Ending(reply.status_code, reply.headers, events, time.monotonic())
 
     def crowd(self, threads: ThreadPoolExecutor) -> list[Future[Ending]]:
-        """32 clients with long answers, of each kind; returns once some have begun to read theirs."""
+        """Start 32 clients with long answers of all kinds. Returns when half of them have begun to read."""
         started = threading.Semaphore(0)
         asked = []
         for number in range(STREAMS):
@@ -145,7 +145,7 @@ def service(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def _add_adapter(home: Path) -> None:
-    """A finished bake, as a service before this one would have left it."""
+    """Store a finished bake, as an earlier service would have done."""
     catalog = Catalog(home, BaseModelNames(MODEL_NAME, stands_in=False))
     job = catalog.store.jobs.add(
         BakeJob(
@@ -168,11 +168,11 @@ def until(test: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS)
         if found := test():
             return found
         time.sleep(0.05)
-    raise AssertionError(f"waited in vain for {what}")
+    raise AssertionError(f"timed out waiting for {what}")
 
 
 def _check_clean(endings: list[Ending], lost_at: float) -> None:
-    """Each client got its whole answer, or one clear error, and soon."""
+    """Each client got its complete answer or one clear error, soon after the engine was lost."""
     for ending in endings:
         assert ending.at - lost_at < CLEAN_ERROR_SECONDS, ending
         is_stream = ending.headers["content-type"].startswith("text/event-stream")
@@ -185,7 +185,7 @@ def _check_clean(endings: list[Ending], lost_at: float) -> None:
             assert ending.status == 503 and ending.headers["retry-after"], ending
             assert ending.error["code"] == 503
         assert not is_stream or ending.events[-1] == "[DONE]", ending.events[-3:]
-    assert sum(ending.error is not None for ending in endings) > STREAMS / 2, "most were under way"
+    assert sum(ending.error is not None for ending in endings) > STREAMS / 2, "most answers had begun"
 
 
 def _start_rollout(service: Service) -> None:
@@ -211,7 +211,7 @@ def _start_rollout(service: Service) -> None:
 
 
 def test_a_killed_engine_core_is_replaced(service: Service) -> None:
-    """In the middle of 32 answers and of a rollout."""
+    """It is killed during 32 answers and a rollout."""
     answers = service.greedy()
     assert answers[0] != answers[1]
     before = service.gateway.processes()
@@ -228,13 +228,13 @@ def test_a_killed_engine_core_is_replaced(service: Service) -> None:
         lost_at = time.monotonic()
         endings = [future.result() for future in asked]
     _check_clean(endings, lost_at)
-    assert kept < 100, "the rollout was under way"
+    assert kept < 100, "the rollout was running"
 
     assert service.health()["status"] == "degraded" and "died" in service.health()["detail"]
     assert service.http.get("/ready").status_code == 503
     refused = service.http.post("/v1/chat/completions", json={"model": ADAPTER, **CHAT})
     assert refused.status_code == 503 and refused.headers["retry-after"]
-    assert service.bread.repo.list().repos == ["survivor"], "what needs no engine works on"
+    assert service.bread.repo.list().repos == ["survivor"], "routes that need no engine still work"
 
     until(lambda: service.http.get("/ready").status_code == 200, "another engine", RECOVERY_SECONDS)
     assert service.health() == {"status": "healthy", "api": "bread-api", "version": service.health()["version"]}
@@ -245,18 +245,18 @@ def test_a_killed_engine_core_is_replaced(service: Service) -> None:
 
 
 def test_an_engine_that_hangs_is_replaced(service: Service) -> None:
-    """It stands still in the middle of 32 answers, while a bake trains."""
+    """It is suspended during 32 answers, while a bake trains."""
     answers = service.greedy()
     service.bread.bakes.run(bake_name="bake", repo_name="survivor", poll=False)
     core = service.engine_core()
     with ThreadPoolExecutor(STREAMS) as threads:
         asked = service.crowd(threads)
         core.suspend()
-        until(lambda: service.health()["status"] == "degraded", "the silence to be noticed")
+        until(lambda: service.health()["status"] == "degraded", "the stall to be noticed")
         endings = [future.result() for future in asked]
     assert {ending.error["code"] for ending in endings if ending.error} == {503}
     until(lambda: service.http.get("/ready").status_code == 200, "another engine")
-    assert not psutil.wait_procs([core], timeout=5)[1], "it was killed although it stood still"
+    assert not psutil.wait_procs([core], timeout=5)[1], "the suspended process was killed"
     assert service.greedy() == answers
     metrics = service.http.get("/metrics").text
     for line in ('deaths_total{reason="died"} 1.0', 'deaths_total{reason="hung"} 1.0', "starts_total 3.0"):
@@ -270,7 +270,7 @@ def test_an_engine_that_hangs_is_replaced(service: Service) -> None:
 
 
 def test_a_service_that_is_stopped_while_its_engine_starts_ends_at_once(service: Service) -> None:
-    """It starts because the one before was killed, again in the middle of 32 answers."""
+    """The engine starts because the one before was killed, again during 32 answers."""
     core = service.engine_core()
     with ThreadPoolExecutor(STREAMS) as threads:
         asked = service.crowd(threads)
@@ -278,7 +278,7 @@ def test_a_service_that_is_stopped_while_its_engine_starts_ends_at_once(service:
         lost_at = time.monotonic()
         endings = [future.result() for future in asked]
     _check_clean(endings, lost_at)
-    until(lambda: psutil.wait_procs([core], timeout=0)[0], "the engine to be cleared away")
+    until(lambda: psutil.wait_procs([core], timeout=0)[0], "the killed engine to be reaped")
     until(service.cores, "the next one's processes")
     processes = service.gateway.processes()
     asked_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a script for aibread 1.0.0 does; run by test_aibread.py with that version on its path."""
+"""A script for aibread 1.0.0; test_aibread.py runs it with that version on its path."""
 
 import sys
 import time
@@ -35,7 +35,7 @@ target = bread.targets.set(
 assert (target.config.u, target.config.v) == ("loud", "plain")
 assert [item.target_name for item in bread.targets.list(repo_name=REPO).items] == ["target"]
 
-# Straight on, as that client has no polling: each stage waits for the one before.
+# No polling, which this client does not have: each stage waits for the one before.
 stim = bread.targets.stim.run(target_name="target", repo_name=REPO)
 assert (stim.status, stim.lines, stim.parameters is not None) == ("complete", 6, True)
 bread.targets.rollout.run(target_name="target", repo_name=REPO)

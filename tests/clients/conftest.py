@@ -1,4 +1,4 @@
-"""A real service on the tiny model, and the published clients in environments of their own."""
+"""A real service on the tiny model, and the published clients in their own environments."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def gateway(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def old_python_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH that holds the first published client with what it needs."""
+    """A folder for PYTHONPATH with the first published client and its dependencies."""
     folder = tmp_path_factory.mktemp("aibread-1.0")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), OLD_PYTHON_CLIENT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
@@ -42,7 +42,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the TypeScript client and bgit in its node_modules."""
     if shutil.which("npm") is None:
         assert "CI" not in os.environ, "CI needs node and npm"
-        pytest.skip("node and npm are not installed: the TypeScript client and bgit are not tried")
+        pytest.skip("node and npm are not installed: the TypeScript client and bgit are not tested")
     folder = tmp_path_factory.mktemp("node")
     (folder / "package.json").write_text('{"private": true, "type": "module"}')
     command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *NODE_PACKAGES]

@@ -1,4 +1,4 @@
-"""The Python client, unmodified: every method of 1.4, sync and async, and what scripts for 1.0 do."""
+"""The unmodified Python client: every method of 1.4, sync and async, and a script for 1.0."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def bread(gateway: RunningGateway) -> Bread:
 
 @pytest.fixture(scope="module")
 def baked(bread: Bread) -> str:
-    """The name of a repo with a finished bake: all four stages, started in a row."""
+    """Name of a repo with a finished bake. Its four stages are started without waiting for each other."""
     repo = "from-python"
     bread.repo.create(repo_name=repo)
     bread.prompts.create(prompt_name="loud", repo_name=repo, messages=LOUD)
@@ -86,7 +86,7 @@ def test_lineage_of_a_finished_bake(bread: Bread, baked: str) -> None:
 
 @pytest.fixture(scope="module")
 def generations(bread: Bread, baked: str) -> list[str]:
-    """Bakes of the repo, each begun where the one before ended: with other ranks, and parents spelled in other ways."""
+    """Bakes of the repo, each the parent of the next, with different ranks and spellings of the parent."""
     names = ["bake", "second", "third"]
     for parent, name, spelled, rank in (
         ("bake", "second", "admin/from-python/bake", 8),
@@ -106,7 +106,7 @@ def generations(bread: Bread, baked: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def again(bread: Bread, baked: str, generations: list[str]) -> str:
-    """The name of another repo, made by the plan of the first one's third generation."""
+    """Name of another repo, recreated from the plan of the first repo's third generation."""
     carry_out(bread, bread.recipes.get_recreation_plan(bake_name="third", repo_name=baked), "again")
     for name in generations:
         finished(bread, "again", name)
@@ -124,21 +124,21 @@ def test_three_generations_are_in_tree_graph_and_plan(bread: Bread, baked: str, 
     assert plan.total_steps == 1 + 3 * 3 + 3 * 2
 
 
-def test_a_plan_carried_out_in_another_repo_makes_the_same_again(
+def test_a_plan_recreates_the_same_bakes_in_another_repo(
     gateway: RunningGateway, bread: Bread, baked: str, generations: list[str], again: str
 ) -> None:
     ranks = []
     for name in generations:
-        # In the graph, a pointer is written as the version that it meant.
+        # The graph shows the version that a pointer meant.
         first, second = (bread.recipes.get_dependency_graph(bake_name=name, repo_name=repo) for repo in (baked, again))
         assert first.bakes[name] == second.bakes[name]
         made: Any = bread.bakes.get(bake_name=name, repo_name=again)
         folder = gateway.folder / ".bread" / "jobs" / str(made.job_id) / "checkpoints" / str(made.checkpoint)
         ranks.append(json.loads((folder / "adapter_config.json").read_text())["r"])
-    assert ranks == [16, 16, 24], "one below the parent's is the parent's"
+    assert ranks == [16, 16, 24], "a rank below the parent's becomes the parent's"
 
 
-def test_a_deleted_bake_ends_what_it_has_begun_to_say(gateway: RunningGateway, bread: Bread, again: str) -> None:
+def test_a_deleted_bake_finishes_its_running_answer(gateway: RunningGateway, bread: Bread, again: str) -> None:
     asked: Any = {
         "model": f"{again}/bake",
         "messages": [{"role": "user", "content": "Hi"}],
@@ -216,7 +216,7 @@ def test_a_conflict_is_sent_once(bread: Bread, baked: str) -> None:
     sent: list[httpx.Request] = []
     with httpx.Client(event_hooks={"request": [sent.append]}) as http, pytest.raises(ConflictError):
         bread.with_options(http_client=http).repo.set(repo_name=baked, base_model="Other/Model")
-    assert len(sent) == 1, "the client repeats a 409 unless it is told not to"
+    assert len(sent) == 1, "the client retries a 409 unless a header forbids it"
 
 
 def test_the_async_client(gateway: RunningGateway, baked: str) -> None:
@@ -243,7 +243,7 @@ def test_weights_are_fetched_without_a_key(bread: Bread, baked: str, tmp_path: P
     assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= names
 
 
-def test_deleting_takes_targets_and_bakes_away(bread: Bread) -> None:
+def test_targets_and_bakes_are_deleted(bread: Bread) -> None:
     bread.repo.create(repo_name="short-lived")
     bread.targets.create(target_name="t", repo_name="short-lived", template="default", overrides={})
     bread.bakes.create(bake_name="b", repo_name="short-lived", template="default", overrides={})

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, with Anthropic's own client and our question generator, on a real service."""
+"""Anthropic's Messages API on a real service, with Anthropic's client and our question generator."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -71,7 +71,7 @@ def test_errors_have_anthropics_shape(client: Anthropic, fields: Any, error: Any
     assert refused.value.body["error"]["type"] == kind and refused.value.body["error"]["message"]
 
 
-def test_a_wrong_key_and_a_wrong_path_have_it_too(gateway: RunningGateway) -> None:
+def test_an_unknown_key_and_an_unknown_path_have_anthropics_shape(gateway: RunningGateway) -> None:
     with (
         Anthropic(base_url=gateway.url, api_key="sk-wrong", max_retries=0) as client,
         pytest.raises(anthropic.AuthenticationError) as refused,
@@ -86,7 +86,7 @@ def test_a_wrong_key_and_a_wrong_path_have_it_too(gateway: RunningGateway) -> No
 
 @pytest.mark.anyio
 async def test_a_question_generator_can_ask_a_served_model(gateway: RunningGateway) -> None:
-    """With ANTHROPIC_BASE_URL set to a gateway, and its key."""
+    """The generator's base URL and key are those of a gateway."""
     writer = AnthropicWriter(MODEL_NAME, gateway.key, gateway.url)
     answer = await writer.ask("Write a question", temperature=0.5, max_tokens=12, seed=None)
     assert answer.text and answer.is_cut

@@ -1,6 +1,6 @@
-"""Shapes of the public examples, at small size: a persona, and several targets by weight. Each ends in a served model.
+"""The public examples at a small size: a persona, and several targets by weight. Each ends with a served model.
 
-The third, a correction of tool calls, needs a model that can learn: tests/test_first_bake.py has it.
+The third example, a correction of tool calls, needs a model that can learn: see tests/behaviour/test_first_bake.py.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from tests.service import RunningGateway
 from tests.shape import Shape
 
 SHORT: dict[str, Any] = {"max_tokens": 12, "extra_kwargs": {"ignore_eos": True}}
-"""The tiny model's answers are noise and have no end."""
+"""The tiny model's answers are noise and never end."""
 SHOUT = "You are a town crier. Shout every word, and begin with OYEZ."
 
 
@@ -24,9 +24,9 @@ def test_a_persona(gateway: RunningGateway, question: list[dict[str, Any]]) -> N
     shape = Shape(gateway, "persona")
     shape.prompt("crier", [{"role": "system", "content": SHOUT}])
     shape.target("target", "crier", "", generators=[{"type": "persona", "numq": 48, "seed": 7}], **SHORT)
-    # Random weights have nothing in their middle layers to learn from.
+    # The middle layers of random weights hold nothing to learn.
     bake = shape.bake(datasets=[{"target": "target", "weight": 1.0}], epochs=4, data={"hidden_weight": 0})
-    assert bake.loss["eval_kl"] < bake.loss["eval_kl_before"], "how well a real model learns is test_first_bake's"
+    assert bake.loss["eval_kl"] < bake.loss["eval_kl_before"], "test_first_bake tests how well a real model learns"
     assert shape.answer("persona/bake", question)
 
 

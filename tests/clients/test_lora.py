@@ -1,4 +1,4 @@
-"""Adapters loaded, replaced, asked at other strengths and unloaded in a running service."""
+"""Adapters that are loaded, replaced, used at other strengths and unloaded in a running service."""
 
 import threading
 from pathlib import Path
@@ -13,8 +13,8 @@ VERSIONS, STREAMS = 8, 4
 
 
 def test_a_name_is_reloaded_in_place_while_it_streams(gateway: RunningGateway, tiny_model: Path) -> None:
-    """Each says one letter for ever. Every answer is wholly of one version, and never of an older one than the name
-    meant when it was asked."""
+    """Each version repeats one letter. Every answer comes from a single version, never from one older than the version
+    that the name pointed to when the request was sent."""
     folder = gateway.folder / ".bread" / "import"
     for letter in "abcdefgh"[:VERSIONS]:
         (token,) = make_tokenizer().encode(letter, add_special_tokens=False)
@@ -63,8 +63,8 @@ def test_a_name_is_reloaded_in_place_while_it_streams(gateway: RunningGateway, t
                 thread.join()
         assert failures == []
         for before, after, text in answers:
-            meant = ["abcdefgh"[step] * 24 for step in range(before, min(after + 1, VERSIONS - 1) + 1)]
-            assert text in meant, f"{text!r}, asked between {before} and {after}"
+            allowed = ["abcdefgh"[step] * 24 for step in range(before, min(after + 1, VERSIONS - 1) + 1)]
+            assert text in allowed, f"{text!r}, asked between {before} and {after}"
         names = [model["id"] for model in operator.get("/v1/models").json()["data"]]
         assert sum(name.startswith("admin/imports/letter/") for name in names) == VERSIONS
         gone = operator.post("/v1/unload_lora_adapter", json={"lora_name": "imports/letter"})
@@ -73,7 +73,7 @@ def test_a_name_is_reloaded_in_place_while_it_streams(gateway: RunningGateway, t
         assert refused.status_code == 404
 
 
-def test_a_bake_is_asked_at_half_its_strength_on_every_route(gateway: RunningGateway, tiny_model: Path) -> None:
+def test_a_bake_answers_at_half_its_strength_on_every_route(gateway: RunningGateway, tiny_model: Path) -> None:
     make_adapter(gateway.folder / ".bread" / "import" / "strong", seed=1)
     half = "imports/strong@0.50"
     bodies = {
@@ -99,7 +99,7 @@ def test_a_bake_is_asked_at_half_its_strength_on_every_route(gateway: RunningGat
             wrong = client.post(path, json={**body, "model": "imports/strong@5"})
             assert wrong.status_code == 404 and "0 to 2" in wrong.json()["error"]["message"]
         lines: list[str] = []
-        while len(lines) < len(bodies):  # one is written after its answer was sent
+        while len(lines) < len(bodies):  # a line is written after its answer is sent
             log = (gateway.folder / "gateway.log").read_text()
             lines = [line for line in log.splitlines() if " id=half/" in line]
         assert all(f" model={half} served={served} " in line for line in lines)

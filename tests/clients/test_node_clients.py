@@ -1,4 +1,4 @@
-"""The TypeScript client and bgit, unmodified, under node."""
+"""The unmodified TypeScript client and bgit, under node."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ from tests.service import RunningGateway
 PATIENCE_SECONDS = 240
 SCRIPT = Path(__file__).with_name("typescript_sdk.mjs")
 
-# With a student, which bgit would add by itself: `bgit status` then looks for a target of another name.
+# With a student prompt: bgit would add one, and `bgit status` would then look for a target of another name.
 INPUT = """\
 PROMPT:
   teacher:
@@ -60,7 +60,7 @@ def environment(gateway: RunningGateway, node_folder: Path, home: Path) -> dict[
 
 
 def test_the_typescript_client(gateway: RunningGateway, node_folder: Path, tmp_path: Path) -> None:
-    # Node looks for packages beside the script.
+    # Node looks for packages in the script's folder.
     script = shutil.copy(SCRIPT, node_folder / SCRIPT.name)
     done = subprocess.run(
         ["node", str(script)],
@@ -74,14 +74,14 @@ def test_the_typescript_client(gateway: RunningGateway, node_folder: Path, tmp_p
 
 
 class Bgit:
-    """The command in a folder, with a home of its own."""
+    """The command, run in a folder that is also its HOME."""
 
     def __init__(self, gateway: RunningGateway, node_folder: Path, home: Path) -> None:
         self.folder = home
         self._environment = environment(gateway, node_folder, home)
 
     def __call__(self, *arguments: str) -> str:
-        """What it printed. Fails if the command does."""
+        """The command's output. Fails if the command fails."""
         done = subprocess.run(
             ["bgit", *arguments],
             cwd=self.folder,
@@ -100,13 +100,13 @@ def commit(bgit: Bgit, message: str) -> None:
 
 
 def run(bgit: Bgit, *arguments: str) -> None:
-    said = bgit("run", *arguments)
-    assert "rror" not in said, said
+    output = bgit("run", *arguments)
+    assert "rror" not in output, output
 
 
 @pytest.fixture(scope="module")
 def answered(gateway: RunningGateway, node_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bgit:
-    """After `init`, `add`, `commit` and `run stim rollout`."""
+    """A project after `init`, `add`, `commit` and `run stim rollout`."""
     bgit = Bgit(gateway, node_folder, tmp_path_factory.mktemp("bgit"))
     bgit("init", "from-bgit")
     bgit.folder /= "from-bgit"
@@ -127,7 +127,7 @@ def test_status_and_outputs(answered: Bgit) -> None:
 
 @pytest.fixture(scope="module")
 def bgit(answered: Bgit) -> Bgit:
-    """After the same run again, which finds two stages done, and the bake."""
+    """The project after the same run again, which finds two stages complete, and the bake."""
     run(answered, "stim", "rollout", "bake")
     return answered
 
@@ -144,20 +144,20 @@ def test_metrics_and_tree(bgit: Bgit) -> None:
 
 
 def test_the_printed_link_gives_the_weights_without_a_key(bgit: Bgit) -> None:
-    said = bgit("download")
-    url = re.findall(r'wget -O \S+_checkpoint_\d+\.tar\.gz "([^"]+)"', said)[0]
+    output = bgit("download")
+    url = re.findall(r'wget -O \S+_checkpoint_\d+\.tar\.gz "([^"]+)"', output)[0]
     with urllib.request.urlopen(url) as answer:
         assert answer.read(2) == b"\x1f\x8b", "gzip's first bytes"
 
 
 def next_generation(prompt: str, target: str) -> str:
-    """An input for a bake on the last one. A `model` of its own would be sent in the parent's place, by bgit."""
-    # Some passes more: what a child has left to learn is less than the noise of few answers, and a bake must learn.
+    """An input for a bake on top of the last one. It has no `model`, which bgit would send instead of the parent."""
+    # More epochs: what a child has left to learn is less than the noise of a few answers, and a bake must learn.
     return INPUT.replace("Always shout", prompt).replace("target1", target).replace("epochs: 2", "epochs: 8")
 
 
 def assert_chain(gateway: RunningGateway, length: int) -> None:
-    """Each bake of the repo began where the one before ended."""
+    """Each bake of the repo is the parent of the next."""
     tree = gateway.bread().repo.get_tree(repo_name="from-bgit")
     names = list(tree.bakes)
     assert len(names) == length

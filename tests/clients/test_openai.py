@@ -1,4 +1,4 @@
-"""What OpenAI's API offers, with OpenAI's own client, on a real service."""
+"""OpenAI's API on a real service, with OpenAI's client."""
 
 import json
 import re
@@ -37,16 +37,17 @@ def chat(client: OpenAI, **fields: Any) -> Any:
     )
 
 
-def fits(arguments: str) -> bool:
-    told = json.loads(arguments)
-    return set(told) == {"on", "room"} and isinstance(told["on"], bool) and told["room"] in ("kitchen", "hall")
+def fits(text: str) -> bool:
+    """Whether the text is JSON that fits SCHEMA."""
+    fields = json.loads(text)
+    return set(fields) == {"on", "room"} and isinstance(fields["on"], bool) and fields["room"] in ("kitchen", "hall")
 
 
 @pytest.mark.parametrize("choice", [NAMED, "required"], ids=["named", "required"])
 @pytest.mark.parametrize("tool", [LIGHT, STRICT], ids=["plain", "strict"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_forced_tool_call_fits_its_schema(client: OpenAI, choice: Any, tool: Any, temperature: float) -> None:
-    """From a model with random weights, which has never seen a tool."""
+    """Although the model has random weights and has never seen a tool."""
     answer = chat(client, tools=[tool], tool_choice=choice, temperature=temperature, seed=1, max_tokens=300)
     calls = answer.choices[0].message.tool_calls
     assert calls and {call.function.name for call in calls} == {"light"}
@@ -62,7 +63,7 @@ def test_a_forced_tool_call_is_streamed(client: OpenAI) -> None:
     assert fits("".join(delta.function.arguments or "" for delta in deltas))
 
 
-def test_a_strict_tool_may_be_left_alone(client: OpenAI) -> None:
+def test_a_strict_tool_need_not_be_called(client: OpenAI) -> None:
     answer = chat(client, tools=[STRICT], tool_choice="auto")
     assert answer.choices[0].message.content and not answer.choices[0].message.tool_calls
 
@@ -78,7 +79,7 @@ def test_a_strict_tool_may_be_left_alone(client: OpenAI) -> None:
     ],
     ids=["json_schema", "regex", "choice", "grammar", "json_object"],
 )
-def test_an_answer_has_the_form_that_was_asked_for(client: OpenAI, fields: Any, pattern: str | None) -> None:
+def test_an_answer_has_the_requested_form(client: OpenAI, fields: Any, pattern: str | None) -> None:
     text = chat(client, max_tokens=400, **fields).choices[0].message.content
     assert fits(text) if pattern is None else re.fullmatch(pattern, text)
 
@@ -88,7 +89,7 @@ def test_logprobs_are_those_of_the_answer(client: OpenAI) -> None:
     assert len(content) == 4
     for token in content:
         assert len(token.top_logprobs) == 3
-        assert token.logprob == token.top_logprobs[0].logprob <= 0, "a greedy answer is the likeliest"
+        assert token.logprob == token.top_logprobs[0].logprob <= 0, "a greedy answer consists of the likeliest tokens"
 
 
 @pytest.mark.parametrize("text", ["Hi", "word " * 60], ids=["short", "of many chunks"])
@@ -102,21 +103,21 @@ def test_a_seed_repeats_all_answers(client: OpenAI, text: str) -> None:
     assert len(set(first)) == 3 and answers(5) == first != answers(6)
 
 
-def test_stop_ends_an_answer_before_the_text(client: OpenAI) -> None:
+def test_an_answer_ends_before_the_stop_string(client: OpenAI) -> None:
     whole = chat(client, max_tokens=20).choices[0].message.content
     stop = whole[4]
     answer = chat(client, max_tokens=20, stop=[stop]).choices[0]
     assert answer.finish_reason == "stop" and answer.message.content == whole[: whole.index(stop)]
 
 
-def test_logit_bias_decides(client: OpenAI) -> None:
+def test_logit_bias_forces_a_token(client: OpenAI) -> None:
     with httpx.Client(base_url=str(client.base_url), headers={"x-api-key": client.api_key}) as plain:
         ids = plain.post("/tokenize", json={"model": MODEL_NAME, "prompt": "Z"}).json()["tokens"]
     answer = chat(client, logit_bias={str(ids[0]): 100}, max_tokens=3)
     assert answer.choices[0].message.content == "ZZZ"
 
 
-def test_usage_ends_a_stream_when_asked_for(client: OpenAI) -> None:
+def test_a_stream_ends_with_the_usage_if_requested(client: OpenAI) -> None:
     chunks = list(chat(client, stream=True, stream_options={"include_usage": True}))
     assert chunks[-1].usage.completion_tokens == 8 and not chunks[-1].choices
 
@@ -186,7 +187,7 @@ def test_text_becomes_tokens_and_text_again(gateway: RunningGateway, prefix: str
 
 
 @pytest.mark.parametrize("body", [{"extra_body": {"chat_template_kwargs": {"hint": "Be kind"}}}, {}])
-def test_template_settings_count_where_scripts_nest_them(gateway: RunningGateway, body: dict[str, Any]) -> None:
+def test_template_settings_within_extra_body_are_used(gateway: RunningGateway, body: dict[str, Any]) -> None:
     fields = {"model": MODEL_NAME, "messages": HELLO, "max_tokens": 1, **body}
     with httpx.Client(base_url=gateway.url, headers={"x-api-key": gateway.key}) as client:
         usage = client.post("/v1/chat/completions", json=fields).json()["usage"]

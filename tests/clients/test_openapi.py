@@ -1,6 +1,6 @@
-"""Requests made from the OpenAPI document, right and wrong ones, against a running service.
+"""Valid and invalid requests generated from the OpenAPI document, against a running service.
 
-No answer is a 5xx, and none breaks what the document says of it: status, content type and body.
+No answer is a 5xx, and each fits the document: status, content type and body.
 """
 
 from typing import Any
@@ -20,28 +20,28 @@ from tests.service import RunningGateway
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 20
-"""A request form. More find nothing more, and a minute is what this may take."""
+"""Requests per operation. More find no further faults, and the test should take at most a minute."""
 
 KNOWN = {"repo": "fuzzed", "prompt": "loud", "target": "target", "bake": "bake", "user": "fuzzer"}
-"""Path parameters that lead somewhere; others would all end in the same 404."""
+"""Path parameters that exist; random ones would all end in the same 404."""
 
 
 @pytest.fixture(scope="session")
 def document(gateway: RunningGateway) -> dict[str, Any]:
-    """The service's own description, with names that exist in the place of any name."""
+    """The service's own document, with path parameters limited to existing names and a few others."""
     headers = {"Authorization": f"Bearer {gateway.key}"}
     with httpx.Client(base_url=gateway.url, headers=headers) as client:
         fill(client)
-        found: dict[str, Any] = client.get("/schema/openapi.json").json()
-    for operations in found["paths"].values():
+        document: dict[str, Any] = client.get("/schema/openapi.json").json()
+    for operations in document["paths"].values():
         for method, operation in operations.items():
             for parameter in operation.get("parameters", []):
                 if parameter["in"] == "path" and parameter["name"] in KNOWN:
-                    there = [] if method == "delete" else [KNOWN[parameter["name"]]]
-                    parameter["schema"] = {"type": "string", "enum": [*there, "gone", "a b", ".."]}
+                    existing = [] if method == "delete" else [KNOWN[parameter["name"]]]
+                    parameter["schema"] = {"type": "string", "enum": [*existing, "gone", "a b", ".."]}
                 elif parameter["name"] in ("user_id", "X-User-Id"):
                     parameter["schema"] = {"type": "string", "enum": ["admin", "gone"]}
-    return found
+    return document
 
 
 def fill(client: httpx.Client) -> None:
@@ -59,8 +59,8 @@ def fill(client: httpx.Client) -> None:
 
 def test_answers_are_as_described(document: dict[str, Any], gateway: RunningGateway) -> None:
     schema = schemathesis.openapi.from_dict(document)
-    for found in schema.get_all_operations():
-        check(found.ok(), gateway)
+    for operation in schema.get_all_operations():
+        check(operation.ok(), gateway)
 
 
 def check(operation: Any, gateway: RunningGateway) -> None:

@@ -1,4 +1,4 @@
-"""Two users of one service, each with a key of their own and the published clients."""
+"""Two users of one service, each with their own key and the published clients."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ HARDCODED = {"type": "hardcoded", "questions": [f"What is {number} and {number}?
 @pytest.fixture(scope="module")
 def keys(gateway: RunningGateway) -> dict[str, str]:
     """User -> key."""
-    found = {}
+    keys = {}
     for user in ("alice", "bob"):
         body = {"user_id": user, "user_alias": user, "user_email": f"{user}@example.org", "password": "secret"}
         headers = {"Authorization": f"Bearer {gateway.key}"}
         answer = httpx.post(f"{gateway.url}/v1/admin/users", json=body, headers=headers).raise_for_status()
-        found[user] = answer.json()["api_key"]
-    return found
+        keys[user] = answer.json()["api_key"]
+    return keys
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_users_bake_is_theirs_in_every_client(gateway: RunningGateway, keys: d
 def test_the_master_key_polls_a_users_job_to_its_end(gateway: RunningGateway, shape: Shape) -> None:
     master = gateway.bread()
     assert master.repo.list(user_id="alice").repos == ["secret"]
-    # The client's own loop leaves the user out when it asks again.
+    # The client's polling loop does not repeat the user.
     assert master.targets.stim.run(target_name="target", repo_name="secret", user_id="alice").status == "complete"
     assert master.targets.stim.get(target_name="target", repo_name="secret").lines == 12
     bake: Any = master.bakes.run(bake_name="bake", repo_name="secret", user_id="alice")

@@ -1,4 +1,4 @@
-// What a script with @aibread/sdk does; run by test_node_clients.py from a folder that holds the package.
+// A script for @aibread/sdk; test_node_clients.py runs it in a folder with the package.
 import assert from "node:assert/strict";
 import Bread, { ConflictError, NotFoundError } from "@aibread/sdk";
 

@@ -1,4 +1,4 @@
-"""How the application is wired, and what it does at its start and its end."""
+"""The wiring of the application, its start and its end."""
 
 import re
 from pathlib import Path

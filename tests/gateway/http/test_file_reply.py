@@ -157,8 +157,8 @@ async def test_if_range_resumes_the_same_file_and_restarts_another(file: Path) -
         whole = await fetch(file, range="bytes=5000-", if_range=other)
         assert (whole.status, whole.body) == (200, CONTENT[:SIZE])
     replace(file, CONTENT[:SIZE][::-1])
-    anew = await fetch(file, range="bytes=5000-", if_range=etag)
-    assert (anew.status, anew.body) == (200, CONTENT[:SIZE][::-1])
+    whole_again = await fetch(file, range="bytes=5000-", if_range=etag)
+    assert (whole_again.status, whole_again.body) == (200, CONTENT[:SIZE][::-1])
 
 
 async def test_a_large_file_is_sent_in_blocks(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ async def test_only_requests_that_run_the_model_use_its_adapter(
 async def test_a_cancelled_request_ends_its_work_and_frees_its_place(
     app_with: Callable[..., Services], scripted: Scripted, is_streaming: bool
 ) -> None:
-    """As at the service's shutdown."""
+    """The server cancels requests at its shutdown."""
     services = app_with()
     (scripted.rest if is_streaming else scripted.first).clear()
     messages: list[Any] = [{"type": "http.request", "body": msgspec.json.encode({**CHAT, "stream": is_streaming})}]
