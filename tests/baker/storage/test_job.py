@@ -1,4 +1,4 @@
-"""Jobs as values and as rows: what is stored, what older versions stored, and what clients read."""
+"""Jobs as values and as rows: what is stored, and what older versions stored."""
 
 import json
 import sqlite3
@@ -25,7 +25,6 @@ from baker.storage.job_inputs import (
 )
 from baker.storage.store import Store
 from baker.types import Prompt
-from gateway.routes.bread import views
 
 LOUD = Prompt(messages=[{"role": "system", "content": "Shout.", "name": None}], tools=[{"type": "function"}])
 TARGET = target_config(
@@ -153,17 +152,6 @@ def test_a_job_names_the_checkpoints_that_it_reads() -> None:
     assert stim.inputs.checkpoints == rollout.inputs.checkpoints == ["admin/repo/bake/8"]
     assert bake.inputs.checkpoints == []
     assert BakeInputs({}, "admin/repo/other/3").checkpoints == ["admin/repo/other/3"]
-
-
-@pytest.mark.parametrize("job", JOBS[:2], ids=lambda job: str(job.stage))
-def test_clients_read_the_stored_settings_with_the_prompts_first_names_beside_them(
-    store: Store, tmp_path: Path, job: StimJob | RolloutJob
-) -> None:
-    added = store.jobs.add(job)
-    stored = json.loads(row(tmp_path, added.id)["config"])
-    answer = json.loads(msgspec.json.encode(views.job_status(added)))
-    assert answer["config"] == answer["parameters"] == {**stored, "u": "loud", "v": ""}
-    assert list(answer["config"]) == [*stored, "u", "v"], "in the same order"
 
 
 def test_the_stage_of_a_class_is_the_tag_of_its_rows() -> None:

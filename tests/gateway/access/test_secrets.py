@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from gateway.access.secrets import master_key, write_env_file
+from gateway.access.secrets import master_key, stored_secret, write_env_file
 from gateway.config import Settings, read_settings
 
 
@@ -22,3 +22,11 @@ def test_an_env_file_is_written_once_and_never_replaced(tmp_path: Path) -> None:
     assert read_settings([], {}, tmp_path).api_key == "k"
     assert write_env_file(tmp_path, "other", "http://there") is None
     assert "http://here" in written.read_text()
+
+
+def test_a_secret_is_written_once_and_leaves_no_other_file(tmp_path: Path) -> None:
+    secret = stored_secret(tmp_path / "a.key", "sk-")
+    assert secret.startswith("sk-") and len(secret) == len("sk-") + 43, "256 bits in base64"
+    assert stored_secret(tmp_path / "a.key", "other-") == secret
+    assert stored_secret(tmp_path / "b.key", "sk-") != secret
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.key", "b.key"]

@@ -6,11 +6,14 @@ import pytest
 
 from baker.errors import NotFoundError
 from baker.model_names import BaseModelNames
+from baker.repos import models
+from baker.repos.catalog import Catalog
 from baker.types import Checkpoint
 from gateway.serving.registry import Registry
+from tests.baker.repos.filled import USER, checkpoint, filled
 from tests.gateway.serving.engine import LoraEngine, make
 
-__all__ = ["make"]  # a fixture
+__all__ = ["filled", "make"]  # fixtures
 
 pytestmark = pytest.mark.anyio
 
@@ -97,9 +100,9 @@ async def test_the_embedded_model_answers_to_the_names_of_our_users_scripts() ->
 async def test_a_withdrawn_bake_is_not_found_and_its_adapters_are_unloaded(make: Callable[..., Checkpoint]) -> None:
     engine = LoraEngine()
     adapters = registry(engine)
-    checkpoint = make(9)
-    await adapters.prove(checkpoint)
-    adapters.publish(checkpoint)
+    only = make(9)
+    await adapters.prove(only)
+    adapters.publish(only)
     withdrawn = adapters.withdraw("admin", "repo", "bake")
     with pytest.raises(NotFoundError):
         adapters.resolve("repo/bake", "admin")
@@ -110,9 +113,9 @@ async def test_a_withdrawn_bake_is_not_found_and_its_adapters_are_unloaded(make:
 async def test_a_checkpoint_that_is_retired_is_gone_and_the_others_serve_on(make: Callable[..., Checkpoint]) -> None:
     engine = LoraEngine()
     adapters = registry(engine)
-    for checkpoint in (old := make(4), make(9)):
-        await adapters.prove(checkpoint)
-        adapters.publish(checkpoint)
+    for each in (old := make(4), make(9)):
+        await adapters.prove(each)
+        adapters.publish(each)
     await adapters.retire(old)
     assert list(engine.loaded) == ["admin/repo/bake/9"]
     assert adapters.resolve("repo/bake", "admin").name == "admin/repo/bake/9"
@@ -132,13 +135,23 @@ async def test_an_import_that_was_tried_is_published_without_being_loaded_again(
     make: Callable[..., Checkpoint],
 ) -> None:
     engine = LoraEngine()
-    adapters, checkpoint = registry(engine), make(9)
-    files = checkpoint.path.with_name("under-way")
-    checkpoint.path.rename(files)
+    adapters, imported = registry(engine), make(9)
+    files = imported.path.with_name("under-way")
+    imported.path.rename(files)
     assert await adapters.gate.probe(files)
     assert list(engine.loaded.values()) == [files]
-    files.rename(checkpoint.path)
-    adapters.publish_probed(files, checkpoint)
+    files.rename(imported.path)
+    adapters.publish_probed(files, imported)
     await adapters.gate.forget_probed(files)
-    assert engine.loaded == {"admin/repo/bake/9": checkpoint.path}
-    assert adapters.resolve("repo/bake", "admin").checkpoint == checkpoint
+    assert engine.loaded == {"admin/repo/bake/9": imported.path}
+    assert adapters.resolve("repo/bake", "admin").checkpoint == imported
+
+
+def test_requests_and_configs_mean_the_same_checkpoints(filled: Catalog) -> None:
+    """Both follow one rule: `baker/repos/models.py`."""
+    adapters = Registry(LoraEngine(), filled.base)
+    for step, job_id in ((8, 1), (3, 2)):
+        filled.store.checkpoints.add(known := checkpoint(filled, step, job_id))
+        adapters.publish(known)
+    for name in ("repo/bake", "repo/bake/8", "admin/repo/bake", "admin/repo/bake/3", "fake/base"):
+        assert adapters.resolve(name, USER).checkpoint == models.resolve(filled, USER, name).checkpoint

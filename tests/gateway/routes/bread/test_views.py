@@ -5,11 +5,12 @@ import msgspec
 from aibread.types import BakeResponse
 
 from baker.config.bake import BakeConfig
+from baker.config.target import target_config
 from baker.repos.bakes import LiveFirst
 from baker.status import Collation, JobState, KLChange, Loss, MemoryPlan, MemoryWay, Progress, TargetShare
-from baker.storage.job import BakeJob
-from baker.storage.job_inputs import BakeInputs
-from baker.types import Checkpoint
+from baker.storage.job import BakeJob, RolloutJob, StimJob
+from baker.storage.job_inputs import BakeInputs, RolloutInputs, StimInputs
+from baker.types import Checkpoint, Prompt
 from gateway.protocol import responses
 from gateway.routes.bread import views
 
@@ -117,3 +118,45 @@ def test_a_bake_that_runs_says_where_its_training_stands_and_which_checkpoints_a
     assert (body["checkpoint"], body["checkpoints"]) == (4, [4])
     assert body["model_name"] is None, "clients take a name for the end of the bake"
     assert views.bake("bake", BakeConfig(), running, LiveFirst(None, []), {}).training is None
+
+
+def test_a_job_s_settings_are_shown_with_the_prompts_old_names_beside_the_new_ones() -> None:
+    """Published clients read `parameters`, `u` and `v`. A setting that is not given is null."""
+    config = target_config({"u": "loud", "v": "", "generators": [{"type": "oneshot_qs"}], "extra_kwargs": {"top_p": 1}})
+    place: dict[str, Any] = {"user": "alice", "repo": "repo", "name": "target", "config": config}
+    stim = StimJob(**place, inputs=StimInputs(Prompt(), Prompt(), []))
+    rollout = RolloutJob(**place, inputs=RolloutInputs(1, Prompt(), Prompt(), "model", None, 8))
+    for job in (stim, rollout):
+        answer = msgspec.json.decode(msgspec.json.encode(views.job_status(job)))
+        assert answer["config"] == answer["parameters"]
+        assert answer["config"] == {
+            "teacher_prompt": "loud",
+            "student_prompt": "",
+            "generators": [{"type": "oneshot_qs", "numq": 10, "temperature": 1.0}],
+            "model_name": None,
+            "num_traj_per_stimulus": 1,
+            "temperature": 1.0,
+            "max_tokens": None,
+            "max_concurrency": 10,
+            "extra_kwargs": {"top_p": 1},
+            "u": "loud",
+            "v": "",
+        }
+
+
+def test_a_stage_that_was_not_started_has_no_settings() -> None:
+    answer = msgspec.to_builtins(views.job_status(None))
+    assert (answer["status"], answer["lines"], answer["config"]) == ("not_started", 0, None)
+
+
+def test_a_conditioned_stimulus_is_shown_as_its_student_reads_it() -> None:
+    student = Prompt(messages=[{"role": "system", "content": "Be brief."}])
+    job = StimJob(user="a", repo="r", name="t", config=target_config({}), inputs=StimInputs(Prompt(), student, []))
+    rows = [
+        {"id": 0, "text": "One?", "generator": "hardcoded"},
+        {"id": 1, "text": "Two?", "generator": "persona", "is_conditioned": True},
+    ]
+    plain, conditioned = views.stimuli(job, rows)
+    assert plain == {"stimulus_id": 0, "question": "One?", "stimulus": "One?", "generator": "hardcoded"}
+    assert "Be brief." in conditioned["trajectory_override_stimulus"]
+    assert "Two?" in conditioned["trajectory_override_stimulus"]

@@ -1,0 +1,75 @@
+"""Bakes: added, changed, removed."""
+
+from typing import Any, Literal
+
+import pytest
+
+from baker.errors import ConflictError, NotFoundError
+from baker.repos import bakes, targets
+from baker.repos.catalog import Catalog
+from baker.status import Stage
+from tests.baker.repos.filled import USER, checkpoint, filled, finish, put_target, start
+
+__all__ = ["filled"]  # a fixture
+
+
+def test_a_bake_may_be_made_again_with_the_same_settings(filled: Catalog) -> None:
+    for is_new in (True, False):
+        put = bakes.put(filled, USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=False)
+        assert put.is_new is is_new
+
+
+def test_a_bake_of_a_missing_target_is_refused(filled: Catalog) -> None:
+    with pytest.raises(NotFoundError, match="'gone'"):
+        bakes.put(filled, USER, "repo", "bake", "default", {"datasets": [{"target": "gone"}]}, may_change=True)
+    assert filled.names("bakes", USER, "repo") == []
+
+
+def test_a_config_of_an_older_version_counts_as_the_same(filled: Catalog) -> None:
+    bakes.put(filled, USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=True)
+    finish(filled, start(filled, Stage.STIM, "target"))
+    stored: dict[str, Any] = {
+        "teacher_prompt": "loud",
+        "student_prompt": "plain",
+        "generators": [{"type": "hardcoded", "questions": ["One?", "Two?"], "numq": None}],
+    }
+    filled.store.put_config("targets", USER, "repo", "target", stored)
+    filled.store.put_config("bakes", USER, "repo", "bake", {"datasets": [{"target": "target"}]})
+    put_target(filled, max_concurrency=10)
+    bake = {"datasets": [{"target": "target", "weight": 1.0}], "seed": 42}
+    assert not bakes.put(filled, USER, "repo", "bake", "default", bake, may_change=False).is_new
+    assert filled.store.config("targets", USER, "repo", "target") == stored
+    with pytest.raises(ConflictError):
+        put_target(filled, max_concurrency=9)
+
+
+@pytest.mark.parametrize("table", ["targets", "bakes"])
+def test_a_config_stored_before_a_setting_was_invented_is_still_the_same(
+    filled: Catalog, table: Literal["targets", "bakes"]
+) -> None:
+    """bgit sends its targets and bakes again on every run, also after an update of the service."""
+    put = targets.put if table == "targets" else bakes.put
+    put(filled, USER, "repo", "old", "default", {}, may_change=False)
+    config = filled.store.config(table, USER, "repo", "old")
+    assert config is not None
+    config.pop("max_concurrency" if table == "targets" else "wandb")
+    filled.store.put_config(table, USER, "repo", "old", config)
+    assert not put(filled, USER, "repo", "old", "default", {}, may_change=False).is_new
+
+
+def test_a_deleted_bake_takes_its_checkpoints_along(filled: Catalog) -> None:
+    bakes.put(filled, USER, "repo", "bake", "default", {}, may_change=True)
+    filled.store.checkpoints.add(checkpoint(filled, 8, 1))
+    bakes.delete(filled, USER, "repo", "bake")
+    assert bakes.checkpoints(filled, USER, "repo", "bake") == []
+
+
+def test_the_live_checkpoint_comes_first(filled: Catalog) -> None:
+    old, new = checkpoint(filled, 8, 1), checkpoint(filled, 3, 2)
+    filled.store.checkpoints.add(old)
+    filled.store.checkpoints.add(new, moves_name=False)
+    assert bakes.checkpoints(filled, USER, "repo", "bake") == [new, old]
+    assert bakes.live_first(filled, USER, "repo", "bake") == (old, [old, new])
+    assert bakes.find_checkpoint(filled, USER, "repo", "bake", 3) == new
+    assert bakes.find_checkpoint(filled, USER, "repo", "bake", None) == old
+    assert bakes.live_first(filled, USER, "repo", "nothing") == (None, [])

@@ -1,0 +1,123 @@
+"""What a model's name means to the user of a config."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from baker.errors import ConfigError, InvalidInputError
+from baker.model_names import BaseModelNames
+from baker.repos import models
+from baker.repos.catalog import Catalog
+from baker.types import Checkpoint
+from tests.baker.repos.filled import USER, checkpoint, filled
+
+__all__ = ["filled"]  # a fixture
+
+
+def test_names_of_a_bake_mean_its_newest_checkpoint_or_the_one_named(filled: Catalog) -> None:
+    for step, job_id in ((8, 1), (3, 2)):
+        filled.store.checkpoints.add(checkpoint(filled, step, job_id))
+    for name, step in (("repo/bake", 3), ("repo/bake/8", 8), ("admin/repo/bake", 3), ("admin/repo/bake/3", 3)):
+        found = models.resolve(filled, USER, name).checkpoint
+        assert found is not None
+        assert found.step == step
+    for name in ("repo/bake/9", "repo/bakes", "other/repo/bake", "other/repo/bake/3"):
+        with pytest.raises(InvalidInputError, match="fake/base"):
+            models.resolve(filled, USER, name)
+    with pytest.raises(InvalidInputError):
+        models.resolve(filled, "other", "admin/repo/bake/3")
+
+
+@pytest.mark.parametrize("name", ["repo/bake@0.5", "admin/repo/bake/3@1", "repo/bake@9"])
+def test_nothing_is_built_upon_a_strength(filled: Catalog, name: str) -> None:
+    """A parent, a base model or who answers in a rollout is an adapter as it was trained."""
+    filled.store.checkpoints.add(checkpoint(filled, 3, 1))
+    with pytest.raises(InvalidInputError, match=f"{name!r} names a strength.* write {name.partition('@')[0]!r}"):
+        models.resolve(filled, USER, name)
+    with pytest.raises(InvalidInputError, match="is not served here"):
+        models.resolve(filled, "other", "admin/repo/bake/3@0.5")
+
+
+def test_the_master_keys_user_may_name_everybodys_bakes_in_full(filled: Catalog) -> None:
+    filled.store.checkpoints.add(msgspec.structs.replace(checkpoint(filled, 3, 1), user="alice"))
+    for name in ("alice/repo/bake/3", "alice/repo/bake"):
+        found = models.resolve(filled, USER, name).checkpoint
+        assert found is not None
+        assert found.name == "alice/repo/bake/3"
+        with pytest.raises(InvalidInputError):
+            models.resolve(filled, "bob", "alice/repo/bake/3")
+    with pytest.raises(InvalidInputError) as raised:
+        models.resolve(filled, USER, "repo/bake")
+    assert "alice" not in raised.value.message
+
+
+BASE = BaseModelNames(served="Org/Base", stands_in=True, aliases=("Other/Model",))
+
+
+def rule(name: str, caller: str, *, steps: dict[int | None, int] | None = None, held_back: bool = False) -> Any:
+    """The meaning of `name` where user admin has `repo/bake` with these steps (None: what the bake's name means)."""
+
+    def find(owner: str, repo: str, bake: str, step: int | None) -> Checkpoint | None:
+        known = steps if steps is not None and (owner, repo, bake) == ("admin", "repo", "bake") else {}
+        return named(known[step]) if step in known else None
+
+    def newest_first(owner: str, repo: str, bake: str) -> list[Checkpoint]:
+        return [named(9), named(3)] if held_back and (owner, repo, bake) == ("admin", "repo", "bake") else []
+
+    lookup = models.Lookup(find, newest_first, lambda name, ref: BASE.is_alias(name))
+    return models.meaning_of(name, caller, BASE, lookup)
+
+
+def named(step: int) -> Checkpoint:
+    return Checkpoint("admin", "repo", "bake", step, Path("x"), "0" * 64, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "caller", "whole", "strength", "model"),
+    [
+        ("Org/Base", "bob", "Org/Base", 1.0, models.Plain.BASE),
+        ("repo/bake", "admin", "repo/bake", 1.0, named(9)),
+        ("repo/bake@0.5", "admin", "repo/bake", 0.5, named(9)),
+        ("repo/bake@9", "admin", "repo/bake", None, named(9)),
+        ("repo/bake/3", "admin", "repo/bake/3", 1.0, named(3)),
+        ("admin/repo/bake/3", "admin", "admin/repo/bake/3", 1.0, named(3)),
+        ("repo/bake/4", "admin", "repo/bake/4", 1.0, models.Plain.UNKNOWN),
+        ("admin/repo/bake", "bob", "admin/repo/bake", 1.0, models.Plain.UNKNOWN),
+        ("Other/Model", "bob", "Other/Model", 1.0, models.Plain.REPLACED),
+        ("Other/Model@0.5", "bob", "Other/Model", 0.5, models.Plain.UNKNOWN),
+        ("Org/Base@0.5", "bob", "Org/Base", 0.5, models.Plain.UNKNOWN),
+        ("no/such/path/of/names", "admin", "no/such/path/of/names", 1.0, models.Plain.UNKNOWN),
+    ],
+)
+def test_the_rule_for_names(name: str, caller: str, whole: str, strength: float | None, model: Any) -> None:
+    assert rule(name, caller, steps={None: 9, 9: 9, 3: 3}) == (whole, strength, model)
+
+
+def test_a_bake_whose_name_means_nothing_yet_is_held_back_for_its_owner_only() -> None:
+    assert rule("repo/bake", "admin", held_back=True).model == models.HeldBack(
+        ["admin/repo/bake/9", "admin/repo/bake/3"]
+    )
+    assert rule("repo/bake/4", "admin", held_back=True).model is models.Plain.UNKNOWN
+    assert rule("admin/repo/bake", "bob", held_back=True).model is models.Plain.UNKNOWN
+
+
+def test_the_base_model_comes_before_a_bake_of_its_name() -> None:
+    base = BaseModelNames(served="repo/bake", stands_in=False)
+    lookup = models.Lookup(lambda *key: named(9), lambda *key: [], lambda name, ref: False)
+    assert models.meaning_of("repo/bake", "admin", base, lookup).model is models.Plain.BASE
+    assert models.meaning_of("repo/bake", "admin", BASE, lookup).model == named(9)
+
+
+def test_a_full_name_leads_to_its_checkpoint_whoever_asks(filled: Catalog) -> None:
+    filled.store.checkpoints.add(alices := msgspec.structs.replace(checkpoint(filled, 8, 1), user="alice"))
+    assert models.checkpoint_named(filled, "alice/repo/bake/8") == alices
+    assert models.checkpoint_named(filled, "alice/repo/bake/9") is None
+    assert models.spelled_in(filled, "bob", "alice/repo/bake/8").checkpoint is None
+    assert models.spelled_in(filled, "bob", "no name").ref is None
+
+
+def test_a_name_that_is_too_long_is_refused_with_its_length(filled: Catalog) -> None:
+    with pytest.raises(ConfigError, match=r"'x{64}\.\.\.' has 600 characters, at most 515"):
+        models.resolve(filled, USER, "x" * 600)
