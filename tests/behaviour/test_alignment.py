@@ -1,4 +1,4 @@
-"""From a prompt to the tensors that are trained on, with chat templates whose assistant turns begin differently.
+"""From a prompt to the tensors that are trained on, with chat templates that begin assistant turns differently.
 
 The expected texts are written out by hand: where a response begins is what they are about.
 """
@@ -75,7 +75,7 @@ CASES = {
 
 
 def make_tokenizer(template: str) -> PreTrainedTokenizerFast:
-    """A token a character, but for the special ones."""
+    """A tokenizer with one token per character, and special tokens."""
     characters = [chr(code) for code in range(0x21, 0x7F)] + ["Ġ", "Ċ"]  # byte-level names of space and newline
     tokenizer = Tokenizer(models.BPE(vocab={name: number for number, name in enumerate(characters)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -85,7 +85,7 @@ def make_tokenizer(template: str) -> PreTrainedTokenizerFast:
 
 
 class TemplateEngine:
-    """Renders as serving does, and always says `response`."""
+    """Renders prompts as serving does, and always answers `response`."""
 
     renders_tools = False
 
@@ -138,14 +138,14 @@ async def test_training_sees_what_serving_renders_and_predicts_the_answer_from_i
     assert decode(row.response_ids) == response
 
     other = msgspec.structs.replace(kept[1].trajectory, student_ids=np.append(row.student_ids[:-1], np.arange(9)))
-    batch = make_batch([row, other])  # with padding, and a beginning that both share
+    batch = make_batch([row, other])  # with padding, and with a shared beginning
     count = len(row.response_ids)
-    whole = [*row.student_ids.tolist(), *row.response_ids.tolist()]
+    sequence = [*row.student_ids.tolist(), *row.response_ids.tolist()]
     for ids, places in (
         (batch.input_ids_BT.flatten(), batch.positions_N),
         (batch.input_ids_BT.flatten()[batch.packing.source_T], batch.packing.responses_N),
     ):
-        assert ids[places[:count]].tolist() == whole[len(row.student_ids) - 1 : -1]
+        assert ids[places[:count]].tolist() == sequence[len(row.student_ids) - 1 : -1]
         assert decode(ids[: int(places[0]) + 1]) == bare, "the first token of the answer is predicted from its header"
     assert batch.response_ids_N[:count].tolist() == row.response_ids.tolist()
     assert batch.top_ids_NK[:count, 0].tolist() == row.response_ids.tolist()

@@ -1,4 +1,4 @@
-"""Training with compiled layers. What the compiler makes of them for a GPU is in test_gpu.py; here it only traces."""
+"""Training with compiled layers. Here they are only traced; test_gpu.py compiles them for a GPU."""
 
 import subprocess
 from collections.abc import Iterator
@@ -48,22 +48,22 @@ def test_compiled_layers_learn_the_same(recomputes: bool) -> None:
     assert student.compare(BATCHES[0]) == compared
 
 
-def test_only_what_trains_runs_compiled() -> None:
+def test_only_training_passes_run_compiled() -> None:
     student, _ = make_student()
-    seen: list[str] = []
+    traces: list[str] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
-        seen.append("traced")
+        traces.append("traced")
         return graph
 
     torch._dynamo.register_backend(backend, name="counting")
     assert student.compile_layers(BATCHES[0], backend="counting") is None
-    traced = len(seen)
-    assert traced
+    before = len(traces)
+    assert before
     student.compare(BATCHES[1])
     student.response_logprobs(BATCHES[1])
     student.teacher_states(make_trajectories(2))
-    assert len(seen) == traced
+    assert len(traces) == before
 
 
 def test_without_a_compiler_the_layers_stay_as_they_are() -> None:

@@ -1,4 +1,4 @@
-"""A training that several processes share: on the CPU, as torchrun starts them."""
+"""A training shared by several processes, which torchrun starts, on the CPU."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ STEPS = 16
 SETTINGS: dict[str, Any] = {
     "epochs": 4,
     "micro_batch_size": 1,
-    "gradient_accumulation_steps": 3,  # on two devices one waits for the other in each step
+    "gradient_accumulation_steps": 3,  # an odd number: on two devices, one waits for the other in each step
     "eval_interval": 5,
     "checkpoint": [{"save_every_n_steps": 4, "state_every_n_seconds": 0}],
 }
@@ -49,7 +49,7 @@ def make(folder: Path, base: Path, **settings: Any) -> TrainSpec:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, base: Path) -> TrainSpec:
-    """What one process makes of it."""
+    """The same training by one process."""
     spec = make(tmp_path_factory.mktemp("alone"), base)
     train(spec, lambda event: None)
     return spec
@@ -62,10 +62,10 @@ def resumed(spec: TrainSpec, **changes: Any) -> TrainSpec:
     return msgspec.structs.replace(spec, resume=str(state), **changes)
 
 
-def assert_equal_but_for_rounding(one: TrainSpec, other: TrainSpec) -> None:
-    found, expected = (read_lines(Path(spec.metrics)) for spec in (one, other))
-    assert [(row["iter"], row["epoch"]) for row in found] == [(row["iter"], row["epoch"]) for row in expected]
-    for row, wanted in zip(found, expected, strict=True):
+def assert_equal_except_for_rounding(one: TrainSpec, other: TrainSpec) -> None:
+    actual, expected = (read_lines(Path(spec.metrics)) for spec in (one, other))
+    assert [(row["iter"], row["epoch"]) for row in actual] == [(row["iter"], row["epoch"]) for row in expected]
+    for row, wanted in zip(actual, expected, strict=True):
         for key in ("loss", "eval_loss", "grad_norm", "lr", "seqlen"):
             assert row.get(key, 0) == pytest.approx(wanted.get(key, 0), rel=1e-5), (row["iter"], key)
     for step in (8, STEPS):
@@ -78,19 +78,19 @@ def assert_equal_but_for_rounding(one: TrainSpec, other: TrainSpec) -> None:
 
 
 def worker(spec_file: Path, rank: int) -> int:
-    """The process of that rank which trains on the spec."""
+    """The id of the process of that rank that trains on the spec."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command, environment = ((folder / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
         except OSError:
-            continue  # not ours, or gone
+            continue  # of another user, or ended
         if str(spec_file).encode() in command and f"RANK={rank}".encode() in environment:
             return int(folder.name)
     raise AssertionError("there is no such process")
 
 
 def test_two_machines_train_as_one_process_would(tmp_path: Path, base: Path, alone: TrainSpec) -> None:
-    """As far as torchrun can tell: each is told of the other by an address, and both see the folder."""
+    """For torchrun they are two machines: each knows the other only by an address, and both see the folder."""
     spec = make(tmp_path, base)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -106,16 +106,16 @@ def test_two_machines_train_as_one_process_would(tmp_path: Path, base: Path, alo
         for number in range(2)
     ]
     try:
-        said = [machine.communicate(timeout=120) for machine in machines]
+        outputs = [machine.communicate(timeout=120) for machine in machines]
     finally:
         for machine in machines:
             machine.kill()
-    assert [machine.returncode for machine in machines] == [0, 0], said
-    heard = [events.decode(line) for line in said[0][0].splitlines()]
-    assert isinstance(heard[-1], events.Done) and said[1][0] == b"", "the first one speaks"
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    heard = [events.decode(line) for line in outputs[0][0].splitlines()]
+    assert isinstance(heard[-1], events.Done) and outputs[1][0] == b"", "only the first one reports"
     (plan,) = (event.memory for event in heard if isinstance(event, events.Planned))
     assert plan.devices == 2
-    assert_equal_but_for_rounding(spec, alone)
+    assert_equal_except_for_rounding(spec, alone)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.mark.anyio
-async def test_two_processes_train_as_one_would_and_are_taken_up_again_when_one_is_killed(
+async def test_two_processes_train_as_one_would_and_resume_after_one_is_killed(
     tmp_path: Path, base: Path, alone: TrainSpec
 ) -> None:
     spec = msgspec.structs.replace(make(tmp_path, base), devices=2)
@@ -150,13 +150,13 @@ async def test_two_processes_train_as_one_would_and_are_taken_up_again_when_one_
     assert [event.step for event in again if isinstance(event, events.Saved)] == [4, 8, 12, STEPS]
     steps = [event.step for event in again if isinstance(event, events.Stepped)]
     assert steps == list(range(steps[0], STEPS + 1)) and steps[0] >= 6
-    assert_equal_but_for_rounding(spec, alone)
+    assert_equal_except_for_rounding(spec, alone)
 
 
-def test_a_model_in_parts_goes_on_from_one_process_and_one_goes_on_from_it(
+def test_a_sharded_training_continues_one_process_s_and_is_continued_by_one(
     tmp_path: Path, base: Path, alone: TrainSpec
 ) -> None:
-    """One process makes the first steps, two some more with a part each until SIGTERM, and one the rest."""
+    """One process makes the first steps, two with a part each continue until SIGTERM, and one makes the rest."""
     spec = make(tmp_path, base, deepspeed={"zero_optimization": {"stage": 3}})
     asked = 0
 
@@ -179,9 +179,9 @@ def test_a_model_in_parts_goes_on_from_one_process_and_one_goes_on_from_it(
                 process.terminate()
     assert process.returncode != 0 and isinstance(heard[-1], events.Kept) and heard[-1].step >= 9
     assert warnings_of(heard) == []
-    taken_up = next(event for event in heard if isinstance(event, events.Resumed))
-    assert 1 <= taken_up.step < 9
+    resumed_event = next(event for event in heard if isinstance(event, events.Resumed))
+    assert 1 <= resumed_event.step < 9
     last: list[events.TrainEvent] = []
     train(resumed(spec), last.append)
     assert next(event for event in last if isinstance(event, events.Resumed)).step == heard[-1].step
-    assert_equal_but_for_rounding(spec, alone)
+    assert_equal_except_for_rounding(spec, alone)

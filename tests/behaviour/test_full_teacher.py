@@ -1,4 +1,4 @@
-"""The teacher computed by the trainer, over the whole vocabulary, in the weights that the student is trained in."""
+"""A teacher over the whole vocabulary, which the trainer computes with the student's own base model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ ROWS = make_trajectories(5)
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """More only wait for each other on so small a model."""
+    """On such a small model, more threads only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -42,7 +42,7 @@ def one_thread() -> Iterator[None]:
 
 
 def logits_of(model: Any, row: Trajectory, context: Any) -> Tensor:
-    """Of a row alone, without packing."""
+    """The response's logits of a row alone, without packing."""
     ids = torch.tensor([[*context.tolist(), *row.response_ids.tolist()]])
     logits: Tensor = model(input_ids=ids).logits[0, len(context) - 1 : -1]
     return logits
@@ -88,7 +88,7 @@ def test_the_loss_and_its_gradient_are_the_divergence_from_the_base_over_the_who
     assert (gradient - expected_gradient).norm() < 1e-4 * expected_gradient.norm()
 
 
-def test_it_is_the_loss_of_the_kept_tokens_where_all_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_equals_the_loss_of_the_top_tokens_if_all_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.baker.tiny.TOP", VOCABULARY)
     model = make_model()
     rows = [with_teacher(model, row.teacher_ids, row.student_ids, row.response_ids, row.stimulus) for row in ROWS]
@@ -112,8 +112,8 @@ def saved_by(heard: list[events.TrainEvent]) -> events.Saved:
     return next(event for event in reversed(heard) if isinstance(event, events.Saved))
 
 
-def test_with_a_parent_the_teacher_is_the_parent_and_stays_so(tmp_path: Path, base: Path) -> None:
-    """The child's rank is larger and its scale another; the teacher is neither the base nor what the child becomes."""
+def test_with_a_parent_the_teacher_is_and_stays_the_parent(tmp_path: Path, base: Path) -> None:
+    """The child has a larger rank and another scale. The teacher is neither the base nor the trained child."""
     parent_spec = write_spec(tmp_path / "parent", base)
     parent = Path(parent_spec.output) / str(saved_by(run(parent_spec)).step)
     lora_of_child = {"model": {"baked_adapter_config": {"r": 6, "lora_alpha": 3}}}
@@ -135,7 +135,7 @@ def test_with_a_parent_the_teacher_is_the_parent_and_stays_so(tmp_path: Path, ba
     assert (one - other).norm() < 1e-3 * other.norm()
 
 
-def test_a_bake_learns_from_it_and_eval_kl_is_that_of_the_kept_tokens(
+def test_a_bake_learns_from_it_and_eval_kl_is_over_the_top_tokens(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gentle = {"optimizer": {"learning_rate": 0.005}}
@@ -149,7 +149,7 @@ def test_a_bake_learns_from_it_and_eval_kl_is_that_of_the_kept_tokens(
     assert firsts[0] == firsts[1], "the same measure"
     assert lasts[0] < 0.9 * firsts[0]
     losses = [next(event.loss for event in heard if isinstance(event, events.Stepped)) for heard in (full, kept)]
-    assert losses[0] > losses[1], "the kept tokens give a lower bound"
+    assert losses[0] > losses[1], "the top tokens give a lower bound"
     spec = write_spec(tmp_path / "recomputed", base, **gentle, **FULL)
     rows = [load_trajectory(Path(file)) for file in spec.train]
     monkeypatch.setattr(memory, "READ_TOKENS", 1)
@@ -182,9 +182,7 @@ def test_an_interrupted_bake_ends_with_the_same_bytes(tmp_path: Path, base: Path
     assert saved_by(run(msgspec.structs.replace(spec, resume=str(state)))).sha256 == whole.sha256
 
 
-def test_the_teacher_reads_each_row_once_in_a_whole_bake(
-    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_teacher_reads_each_row_once_in_a_bake(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     plain = Student.teacher_states
 
@@ -197,12 +195,14 @@ def test_the_teacher_reads_each_row_once_in_a_whole_bake(
     assert len(read) == len(set(read)) > 0
     read.clear()
     monkeypatch.setattr("baker.training.model.teacher_states.TEACHER_BYTES", 0)
-    anew = run(write_spec(tmp_path / "anew", base, epochs=3, **FULL))
-    assert not read, "there is no room for them"
-    lasts = [[event.eval_kl for event in heard if isinstance(event, events.Evaluated)][-1] for heard in (kept, anew)]
+    recomputed = run(write_spec(tmp_path / "recomputed_states", base, epochs=3, **FULL))
+    assert not read, "they do not fit, so none are kept"
+    lasts = [
+        [event.eval_kl for event in heard if isinstance(event, events.Evaluated)][-1] for heard in (kept, recomputed)
+    ]
     assert lasts[0] == pytest.approx(lasts[1], rel=0.05)
 
 
-def test_it_has_few_names() -> None:
+def test_other_names_of_teachers_are_refused() -> None:
     with pytest.raises(ValueError, match="teacher 'all' is not supported; allowed: top_k, full"):
         bake_config({"data": {"teacher": "all"}})

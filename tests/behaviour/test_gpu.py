@@ -1,5 +1,5 @@
-"""What only a GPU does: flash attention over packed rows, compiled layers, the loss in large chunks, and weights that
-lie in another process's memory."""
+"""What only a GPU does: flash attention over packed rows, compiled layers, the loss in large chunks, and weights in
+another process's memory."""
 
 import multiprocessing
 from functools import partial
@@ -25,7 +25,7 @@ from tests.baker.training.model.models import gradient_of, shaken
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),  # of the compiler
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),  # from the compiler
 ]
 GPU = torch.device("cuda")
 BATCHES = [make_batch(make_trajectories(count, seed=count), has_teacher=True) for count in (5, 2, 3)]
@@ -45,14 +45,14 @@ def test_flash_attention_is_the_plain_one(shared: int, groups: int) -> None:
     line = len(packing.source_T)
     inputs = [torch.randn(heads, line, 64, device=GPU) for heads in (8, groups, groups)]
     weight = torch.randn(line, 8, 64, device=GPU)
-    found = []
+    outcomes = []
     for dtype in (torch.float32, torch.bfloat16):
         argument = packing_argument(packing, GPU, dtype)
         assert isinstance(argument, Lengths) == (dtype == torch.bfloat16)
         leaves = [part.to(dtype).requires_grad_() for part in inputs]
         output = packed_attention(*leaves, argument, 64**-0.5)
-        found.append([output.detach(), *torch.autograd.grad((output * weight).sum(), leaves)])
-    assert all(distance(flash, plain) < 0.02 for plain, flash in zip(*found, strict=True))
+        outcomes.append([output.detach(), *torch.autograd.grad((output * weight).sum(), leaves)])
+    assert all(distance(flash, plain) < 0.02 for plain, flash in zip(*outcomes, strict=True))
 
 
 def make_student(dtype: torch.dtype) -> tuple[Student, list[Tensor]]:
@@ -80,26 +80,26 @@ def test_the_loss_is_the_same_in_chunks_of_another_size(monkeypatch: pytest.Monk
     torch.manual_seed(0)
     hidden, teacher, head = torch.randn(300, 64), torch.randn(300, 64), torch.randn(500, 64)
     monkeypatch.setattr(losses, "GPU_CHUNK_BYTES", 100 * 4 * 500)
-    found = []
+    outcomes = []
     for device in (torch.device("cpu"), GPU):
         leaf = hidden.to(device).requires_grad_()
         loss = losses.full_head_divergence(leaf, teacher.to(device), head.to(device))
-        found.append((loss.detach().cpu(), torch.autograd.grad(loss, leaf)[0].cpu()))
-    assert all(distance(on_gpu, on_cpu) < 1e-4 for on_cpu, on_gpu in zip(*found, strict=True))
+        outcomes.append((loss.detach().cpu(), torch.autograd.grad(loss, leaf)[0].cpu()))
+    assert all(distance(on_gpu, on_cpu) < 1e-4 for on_cpu, on_gpu in zip(*outcomes, strict=True))
 
 
 FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
 
 
 def hold(folder: Path, connection: Connection) -> None:
-    """A process that holds the model as vLLM lays it out, sends its handles, and waits to be ended."""
+    """Holds the model in vLLM's layout in a process of its own, sends the handles, and waits to be terminated."""
     read = from_files(folder, torch.bfloat16, SDPA)
     weights = {name: weight.data.to(GPU) for name, weight in read.named_parameters()}
     for layer in sorted({name.rpartition(".")[0].rpartition(".")[0] for name in weights}):
-        for whole, parts in FUSED.items():
+        for fused, parts in FUSED.items():
             if f"{layer}.{parts[0]}.weight" in weights:
                 rows = [weights.pop(f"{layer}.{part}.weight") for part in parts]
-                weights[f"{layer}.{whole}.base_layer.weight"] = torch.cat(rows)
+                weights[f"{layer}.{fused}.base_layer.weight"] = torch.cat(rows)
     table = weights["model.embed_tokens.weight"]
     weights["model.embed_tokens.weight"] = torch.cat([table, table.new_zeros(3, table.shape[1])])
     model = SimpleNamespace(
@@ -123,22 +123,22 @@ def test_weights_in_another_process_s_memory_are_trained_on(tmp_path: Path) -> N
     here, there = multiprocessing.Pipe()
     holder = multiprocessing.get_context("spawn").Process(target=hold, args=(folder, there), daemon=True)
     holder.start()
-    there.close()  # or the end of the holder would not be seen
+    there.close()  # otherwise the end of the holder would not be noticed
     try:
         (tmp_path / "handles").write_bytes(here.recv())
-        found = []
+        outcomes = []
         for weights in (from_files, partial(from_engine, open_lent(tmp_path / "handles"))):
             before = torch.cuda.memory_allocated()
             model = load_base(folder, GPU, "bfloat16", weights=weights).model
-            taken = torch.cuda.memory_allocated() - before
+            size = torch.cuda.memory_allocated() - before
             student = Student(model)
             adapter = lora.attach(model, rank=4, alpha=8).model
-            learnt = shaken(adapter)
+            trained = shaken(adapter)
             student.divergence(BATCHES[0].to(GPU)).backward()
-            found.append((taken, [weight.grad.clone() for weight in learnt]))
-        (own, expected), (lent, gradients) = found
+            outcomes.append((size, [weight.grad.clone() for weight in trained]))
+        (own, expected), (lent, gradients) = outcomes
         numbers = sum(weight.numel() for weight in model.parameters())
-        assert own > numbers and lent < numbers / 4, "bytes of a copy, and of what is no weight"
+        assert own > numbers and lent < numbers / 4, "the bytes of a copy, against those of buffers alone"
         assert all(distance(*pair) < 1e-3 for pair in zip(gradients, expected, strict=True))
     finally:
         holder.terminate()

@@ -1,4 +1,4 @@
-"""The teacher's middle layers as a lesson beside its distribution."""
+"""The distance from the teacher's middle layers as a part of the loss."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ WEIGHT = 3.0
 
 
 def make_student(layers: int = 6) -> tuple[Student, list[Tensor]]:
-    """With an adapter that changes something, and its weights."""
+    """A student whose adapter has an effect, and the adapter's weights."""
     model = make_model(num_hidden_layers=layers)
     student = Student(model.requires_grad_(False))
     adapter = lora.attach(model, rank=4, alpha=8).model
@@ -28,7 +28,7 @@ def make_student(layers: int = 6) -> tuple[Student, list[Tensor]]:
 
 
 def middle_by_hand(model: Any, context: Any, response: Any, layers: list[int]) -> Tensor:
-    """Of a row alone: (L, T, D)."""
+    """The inputs of `layers` for a row alone, (L, T, D)."""
     ids = torch.tensor([[*context.tolist(), *response.tolist()]])
     states = model(input_ids=ids, output_hidden_states=True).hidden_states
     return torch.stack([states[layer][0, len(context) - 1 : -1] for layer in layers])
@@ -53,22 +53,22 @@ def test_the_middle_layers_are_drawn_to_the_teacher_s() -> None:
     assert (one - other).norm() < 1e-4 * other.norm()
 
 
-def test_there_is_nothing_to_learn_where_both_agree() -> None:
+def test_the_loss_is_zero_where_student_and_teacher_agree() -> None:
     student, weights = make_student()
     with torch.no_grad():
         for weight in weights[1::2]:
             weight.zero_()
-    alike = [msgspec.structs.replace(row, teacher_ids=row.student_ids) for row in ROWS]
-    loss = student.lesson(make_batch(alike, has_teacher=True), hidden_weight=WEIGHT).loss
+    agreeing = [msgspec.structs.replace(row, teacher_ids=row.student_ids) for row in ROWS]
+    loss = student.lesson(make_batch(agreeing, has_teacher=True), hidden_weight=WEIGHT).loss
     assert float(loss.detach()) == pytest.approx(0.0, abs=1e-4)
 
 
-def test_states_that_are_kept_give_the_lesson_that_is_computed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_states_give_the_loss_of_computed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     student, weights = make_student()
     assert TeacherStates.fit(student, ROWS, student.middle_layers)
-    some = [ROWS[2], ROWS[9], ROWS[0]]
-    kept = make_batch(some)._replace(teacher_states_NLD=TeacherStates(student, ROWS, student.middle_layers).of(some))
-    lessons = [student.lesson(batch, hidden_weight=WEIGHT) for batch in (kept, make_batch(some, has_teacher=True))]
+    rows = [ROWS[2], ROWS[9], ROWS[0]]
+    kept = make_batch(rows)._replace(teacher_states_NLD=TeacherStates(student, ROWS, student.middle_layers).of(rows))
+    lessons = [student.lesson(batch, hidden_weight=WEIGHT) for batch in (kept, make_batch(rows, has_teacher=True))]
     assert float(lessons[0].loss.detach()) == pytest.approx(float(lessons[1].loss.detach()), rel=1e-4)
     one, other = (gradient_of(lesson.loss, weights) for lesson in lessons)
     assert (one - other).norm() < 1e-3 * other.norm()
@@ -79,7 +79,7 @@ def test_states_that_are_kept_give_the_lesson_that_is_computed_anew(monkeypatch:
     assert not TeacherStates.fit(student, ROWS, student.middle_layers)
 
 
-def test_a_head_that_scales_logits_and_a_rollout_s_teacher_give_the_divergence_alone() -> None:
+def test_scaled_logits_or_a_top_k_teacher_leave_only_the_divergence() -> None:
     model = make_model()
     model.__class__ = ScaledLlama
     student = Student(model.requires_grad_(False))

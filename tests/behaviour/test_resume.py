@@ -1,4 +1,4 @@
-"""A training that is interrupted, anywhere, and taken up again is the same training to the bit."""
+"""A training that is interrupted anywhere and resumed gives the same result, to the bit."""
 
 import contextlib
 import fcntl
@@ -34,11 +34,11 @@ SETTINGS: dict[str, Any] = {
 }
 STEPS = 60
 PIPE_BYTES = 4096
-"""What a process may have said and nobody heard yet: some 15 steps."""
+"""Size of the pipe: a process can be about 15 steps ahead of its reader."""
 
 
 class Killed(BaseException):
-    """Ends a training as a SIGKILL would, but for what its own process then has to clean up."""
+    """Ends a training as SIGKILL would, except that the test's own process lives on."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @functools.cache
 def rows() -> list[Trajectory]:
-    """Made once: a teacher with another number of threads has other last bits."""
+    """Computed once: with another number of threads, the teacher's last bits differ."""
     return make_trajectories(15)
 
 
@@ -61,7 +61,7 @@ def make(folder: Path, base: Path, *checkpoint: dict[str, Any]) -> TrainSpec:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, base: Path) -> TrainSpec:
-    """A training that nothing interrupted, and that kept nothing on its way."""
+    """A training that was not interrupted and kept no state."""
     spec = msgspec.structs.replace(make(tmp_path_factory.mktemp("whole"), base), state=None)
     train(spec, lambda event: None)
     return spec
@@ -93,7 +93,7 @@ def assert_same(one: TrainSpec, other: TrainSpec) -> None:
 
 @contextlib.contextmanager
 def training(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that trains, and never gets far ahead of what was read of its words."""
+    """A training process that is never far ahead of its reader."""
     with start(folder / "spec.json") as process:
         try:
             assert process.stdout is not None
@@ -104,17 +104,17 @@ def training(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def listen(process: "subprocess.Popen[bytes]", step: int) -> list[events.TrainEvent]:
-    """What it says until that step is done."""
+    """Its events up to that step."""
     heard: list[events.TrainEvent] = []
     assert process.stdout is not None
     for line in process.stdout:
         heard.append(events.decode(line))
         if isinstance(heard[-1], events.Stepped) and heard[-1].step == step:
             return heard
-    raise AssertionError(f"it ended before: {heard[-1:]}")
+    raise AssertionError(f"it ended before step {step}: {heard[-1:]}")
 
 
-def test_after_kill_9_it_ends_as_if_nothing_had_happened(tmp_path: Path, base: Path, whole: TrainSpec) -> None:
+def test_after_kill_9_it_ends_the_same(tmp_path: Path, base: Path, whole: TrainSpec) -> None:
     spec = make(tmp_path, base, {"save_every_n_steps": 4})
     with training(tmp_path) as process:
         listen(process, 17)
@@ -123,10 +123,10 @@ def test_after_kill_9_it_ends_as_if_nothing_had_happened(tmp_path: Path, base: P
     before = rows_of(spec)
     assert before == rows_of(whole)[: len(before)] != []
     heard = finish(spec)
-    goes_on = next(event for event in heard if isinstance(event, events.Resumed))
-    assert 16 <= goes_on.step < STEPS
+    resumption = next(event for event in heard if isinstance(event, events.Resumed))
+    assert 16 <= resumption.step < STEPS
     steps = [event.step for event in heard if isinstance(event, events.Stepped)]
-    assert steps == list(range(goes_on.step + 1, STEPS + 1))
+    assert steps == list(range(resumption.step + 1, STEPS + 1))
     assert_same(spec, whole)
     losses = [row["loss"] for row in rows_of(whole) if "loss" in row]
     assert isinstance(heard[-1], events.Done)
@@ -152,7 +152,7 @@ def test_sigterm_loses_nothing(tmp_path: Path, base: Path, whole: TrainSpec) -> 
 
 @pytest.mark.parametrize("point", range(0, 160, 39))
 def test_wherever_it_is_interrupted_it_ends_the_same(tmp_path: Path, base: Path, whole: TrainSpec, point: int) -> None:
-    """Killed after so many events; then stopped, as by SIGTERM, a little later each time."""
+    """Killed after `point` events; then stopped twice, as by SIGTERM, a little later each time."""
     spec = make(tmp_path, base, {"save_every_n_steps": 6, "state_every_n_seconds": 0 if point % 2 else 30})
     left = point
 
@@ -178,30 +178,30 @@ def test_wherever_it_is_interrupted_it_ends_the_same(tmp_path: Path, base: Path,
     assert_same(spec, whole)
 
 
-def test_checkpoints_that_were_told_of_stay_and_are_told_of_again(tmp_path: Path, base: Path, whole: TrainSpec) -> None:
+def test_reported_checkpoints_stay_and_are_reported_again(tmp_path: Path, base: Path, whole: TrainSpec) -> None:
     spec = make(tmp_path, base, {"save_every_n_steps": 6})
-    told: list[events.Saved] = []
+    reported: list[events.Saved] = []
 
     def emit(event: events.TrainEvent) -> None:
         if isinstance(event, events.Saved):
-            told.append(event)
+            reported.append(event)
         if isinstance(event, events.Stepped) and event.step == 20:
             raise Killed
 
     with contextlib.suppress(Killed):
         train(spec, emit)
     (tmp_path / "out" / "19").mkdir()
-    inodes = {event.step: (tmp_path / "out" / str(event.step)).stat().st_ino for event in told}
+    inodes = {event.step: (tmp_path / "out" / str(event.step)).stat().st_ino for event in reported}
     saved = [event for event in finish(spec) if isinstance(event, events.Saved)]
     assert [event.step for event in saved] == [*range(6, 60, 6), STEPS]
-    assert saved[:3] == told and [event.is_last for event in saved] == [False] * 9 + [True]
-    assert inodes == {event.step: (tmp_path / "out" / str(event.step)).stat().st_ino for event in told}
-    assert not (tmp_path / "out" / "19").exists(), "nobody was told of it"
+    assert saved[:3] == reported and [event.is_last for event in saved] == [False] * 9 + [True]
+    assert inodes == {event.step: (tmp_path / "out" / str(event.step)).stat().st_ino for event in reported}
+    assert not (tmp_path / "out" / "19").exists(), "it was never reported"
     assert_same(spec, whole)
 
 
-def test_on_a_full_disk_it_goes_on_and_keeps_what_it_had(tmp_path: Path, base: Path, whole: TrainSpec) -> None:
-    """A limit on the size of files makes the kernel refuse what is written, as a full disk does."""
+def test_on_a_full_disk_it_continues_and_keeps_the_previous_state(tmp_path: Path, base: Path, whole: TrainSpec) -> None:
+    """A limit on the size of files makes writes fail, as a full disk does."""
     spec = make(tmp_path, base, {"state_every_n_seconds": 0})
     with training(tmp_path) as process:
         listen(process, 10)
@@ -215,11 +215,11 @@ def test_on_a_full_disk_it_goes_on_and_keeps_what_it_had(tmp_path: Path, base: P
     warned = {event.message for event in heard if isinstance(event, events.Warned)}
     assert any(message.startswith("metrics rows can't be written (File too large)") for message in warned)
     assert any(message.startswith("the training state can't be written (File too large)") for message in warned)
-    assert 9 <= max(int(path.name) for path in states if path.name.isdigit()) < 30, "what was there stands"
+    assert 9 <= max(int(path.name) for path in states if path.name.isdigit()) < 30, "the previous state stays"
     assert_same(spec, whole)
 
 
-def test_a_last_checkpoint_that_does_not_fit_fails_clearly_and_costs_no_training(
+def test_a_last_checkpoint_that_does_not_fit_fails_clearly_and_loses_no_training(
     tmp_path: Path, base: Path, whole: TrainSpec
 ) -> None:
     spec = make(tmp_path, base, {"state_every_n_seconds": 0})

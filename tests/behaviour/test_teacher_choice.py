@@ -1,4 +1,4 @@
-"""Who teaches where the config does not say: the trainer's own weights, where they are who answered."""
+"""The teacher if the config names none: the trainer's own weights, if they gave the answers; else the top tokens."""
 
 import pytest
 
@@ -26,7 +26,7 @@ PARENT = {"model": {"parent_model_name": FIRST}}
         (["humble_target"], {"data": {"teacher": "full"}}, "full"),
     ],
 )
-def test_the_whole_vocabulary_is_taught_by_who_answered(
+def test_the_trainer_teaches_the_whole_vocabulary_if_its_weights_gave_the_answers(
     catalog: Catalog,
     targets: list[str],
     overrides: dict[str, dict[str, str]],

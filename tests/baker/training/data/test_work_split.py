@@ -1,4 +1,4 @@
-"""How the rows of a step are shared out among processes."""
+"""How the rows of a step are split among processes."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ from baker.training.data.work_split import share
     batch_size=st.integers(1, 5),
     size=st.integers(2, 9),
 )
-def test_every_row_is_counted_once_and_all_make_as_many_passes(lengths: list[int], batch_size: int, size: int) -> None:
+def test_every_row_counts_once_and_all_make_the_same_number_of_passes(
+    lengths: list[int], batch_size: int, size: int
+) -> None:
     rows = list(range(len(lengths)))
     groups = [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
     shares = [share(groups, lengths, batch_size, rank, size) for rank in range(size)]
@@ -21,7 +23,7 @@ def test_every_row_is_counted_once_and_all_make_as_many_passes(lengths: list[int
     assert sorted(counted) == rows
     assert len({len(own.groups) for own in shares}) == 1
     assert all(1 <= len(group) <= batch_size for own in shares for group in own.groups)
-    assert len(shares[0].groups) <= len(groups), "nobody makes more passes than one process would"
+    assert len(shares[0].groups) <= len(groups), "no more passes than one process would make"
 
 
 def test_tokens_are_shared_evenly() -> None:
@@ -36,7 +38,7 @@ def test_one_process_does_what_was_planned() -> None:
     assert share(groups, [1, 2, 3, 4, 5], 2, 0, 1) == (groups, 3)
 
 
-def test_where_fewer_rows_fit_at_a_time_there_are_more_passes() -> None:
+def test_smaller_passes_mean_more_passes() -> None:
     groups = [[3, 1, 5], [2], [0, 4]]
     assert share(groups, [1] * 6, 2, 0, 1) == ([[3, 1], [5], [2], [0, 4]], 4)
     shares = [share(groups, [1] * 6, 1, rank, 2) for rank in range(2)]

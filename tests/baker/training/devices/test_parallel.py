@@ -1,4 +1,4 @@
-"""A model that DDP or FSDP wraps, among one process: it computes what it would alone. Several: test_devices.py."""
+"""A model in DDP or FSDP with one process gives the results of the plain model. Several: test_devices.py."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -32,7 +32,7 @@ def group() -> Iterator[None]:
 def gradients(
     parallel: Callable[..., Parallel], *, recomputes: bool = False, has_teacher: bool = False
 ) -> tuple[Student, list[Tensor]]:
-    """Of three batches, all but the last of them unsynced."""
+    """The gradients of three batches, all but the last inside `no_sync`."""
     model = make_model().requires_grad_(False)
     torch.manual_seed(0)
     attached = lora.attach(model, rank=4, alpha=4.0)
@@ -54,17 +54,17 @@ def gradients(
 @pytest.mark.parametrize("kind", LAYOUTS)
 @pytest.mark.parametrize(("recomputes", "has_teacher"), [(False, False), (True, True)])
 def test_packed_lines_and_the_head_s_own_loss_work_in_it(kind: str, recomputes: bool, has_teacher: bool) -> None:
-    student, found = gradients(LAYOUTS[kind], recomputes=recomputes, has_teacher=has_teacher)
+    student, wrapped = gradients(LAYOUTS[kind], recomputes=recomputes, has_teacher=has_teacher)
     assert student.is_packed and student._has_plain_head
     alone, expected = gradients(lambda model: ONE_DEVICE, has_teacher=has_teacher)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(wrapped, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
     batch = make_batch(make_trajectories(4))
     assert student.compare(batch) == pytest.approx(alone.compare(batch), rel=1e-6)
     assert student.response_logprobs(batch) == pytest.approx(alone.response_logprobs(batch), abs=1e-5)
 
 
-def test_a_parted_adapter_is_put_together_as_it_was() -> None:
+def test_a_sharded_adapter_is_gathered_unchanged() -> None:
     model = make_model().requires_grad_(False)
     attached = lora.attach(model, rank=4, alpha=4.0)
     before = lora.weights_of(attached.model)

@@ -44,9 +44,9 @@ def test_every_beta_has_the_same_curvature_near_the_teacher() -> None:
     """Half of chi squared: a learning rate that fits one beta fits all."""
     _, teacher = logits_pair(5, 12, seed=3, spread=1.0)
     student = teacher + 0.01 * logits_pair(5, 12, seed=4, spread=1.0)[0]
-    found = [divergence(student, *top_of(teacher, 12), Measure(beta)) for beta in (0.0, 0.2, 0.5, 1.0)]
+    nats = [divergence(student, *top_of(teacher, 12), Measure(beta)) for beta in (0.0, 0.2, 0.5, 1.0)]
     p, q = teacher.softmax(-1), student.softmax(-1)
-    for values in found:
+    for values in nats:
         assert values.tolist() == pytest.approx((((p - q) ** 2) / p / 2).sum(-1).tolist(), rel=0.05)
 
 
@@ -62,17 +62,17 @@ def test_extreme_masses_give_finite_losses_and_gradients(
     ids = torch.tensor([[0, 1], [3, 4]])
     logprobs = torch.tensor([[first, others], [first, others]])
     student = (torch.tensor([[5.0, 1, 0, 0, -5], [5, 1, 0, 0, -5]]) * student_scale).to(dtype).requires_grad_()
-    found = divergence(student, ids, logprobs, measure)
-    found.sum().backward()
-    assert torch.isfinite(found).all() and (found >= -1e-5).all()
+    nats = divergence(student, ids, logprobs, measure)
+    nats.sum().backward()
+    assert torch.isfinite(nats).all() and (nats >= -1e-5).all()
     assert student.grad is not None and student.grad.dtype == dtype and torch.isfinite(student.grad).all()
 
 
 def test_a_tiny_rest_is_resolved() -> None:
     """The student gives the rest 1e-12, the teacher 1e-3: 1 - q would be rounding noise."""
     student = torch.tensor([[0.0, math.log(1e-12)]])
-    found = forward_kl(student, torch.tensor([[0]]), torch.tensor([[math.log(0.999)]]))
-    assert found.item() == pytest.approx(0.999 * math.log(0.999) + 1e-3 * math.log(1e-3 / 1e-12), rel=1e-4)
+    nats = forward_kl(student, torch.tensor([[0]]), torch.tensor([[math.log(0.999)]]))
+    assert nats.item() == pytest.approx(0.999 * math.log(0.999) + 1e-3 * math.log(1e-3 / 1e-12), rel=1e-4)
 
 
 @settings(deadline=None, max_examples=60)

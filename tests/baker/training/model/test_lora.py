@@ -22,12 +22,12 @@ def attach(**settings: Any) -> lora.Attached:
 
 def logits(model: Any) -> Tensor:
     with torch.no_grad():
-        found: Tensor = model(input_ids=IDS).logits
-    return found
+        output: Tensor = model(input_ids=IDS).logits
+    return output
 
 
 def stir(model: PeftModel, seed: int = 1) -> None:
-    """Give the adapter an effect."""
+    """Gives the adapter an effect."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -43,7 +43,7 @@ def saved(folder: Path, **settings: Any) -> tuple[Path, Tensor]:
     return folder, logits(model)
 
 
-def test_a_new_adapter_changes_nothing_and_alone_is_trained() -> None:
+def test_a_new_adapter_has_no_effect_and_only_it_is_trained() -> None:
     attached = attach()
     assert torch.equal(logits(attached.model), logits(make_model()))
     trained = {name for name, parameter in attached.model.named_parameters() if parameter.requires_grad}
@@ -97,8 +97,8 @@ def test_a_child_starts_as_its_parent_whatever_its_rank_and_scale(
     lora.save_adapter(attached.model, tmp_path / "child", "org/base")
     config = read_adapter_config(tmp_path / "child")
     assert config.r == rank
-    asked = {"rank": 4, "alpha": 8.0} | child
-    assert config.scale_of("any") == pytest.approx(asked["alpha"] / asked["rank"])
+    settings = {"rank": 4, "alpha": 8.0} | child
+    assert config.scale_of("any") == pytest.approx(settings["alpha"] / settings["rank"])
     check_adapter(tmp_path / "child", max_rank=rank)
 
 
@@ -122,7 +122,7 @@ def test_a_child_keeps_exactly_the_layers_of_its_parent_that_it_does_not_name(tm
 
 
 @pytest.mark.parametrize("ranks", [(2, 5, 8), (8, 3, 5), (3, 8, 2), (4, 4, 4)])
-def test_three_generations_of_any_ranks_each_begin_as_the_last_one_ended(
+def test_three_generations_of_any_ranks_each_start_as_the_last_one_ended(
     tmp_path: Path, ranks: tuple[int, int, int]
 ) -> None:
     parent, before = None, logits(make_model())
@@ -138,7 +138,7 @@ def test_three_generations_of_any_ranks_each_begin_as_the_last_one_ended(
         lora.save_adapter(attached.model, parent, "org/base")
         assert read_adapter_config(parent).r == largest
         check_adapter(parent, max_rank=largest)
-        # What is served is what was trained, in the file's own words.
+        # PEFT, reading the file, computes what was trained.
         torch.testing.assert_close(logits(PeftModel.from_pretrained(make_model(), parent)), before)
 
 
@@ -168,7 +168,7 @@ def test_a_parent_of_another_model_or_with_broken_files_is_refused(tmp_path: Pat
     ],
 )
 def test_a_child_of_a_foreign_adapter_starts_as_its_parent(tmp_path: Path, settings: dict[str, Any]) -> None:
-    """PEFT itself makes, saves and computes the parent."""
+    """PEFT creates, saves and computes the parent."""
     config = LoraConfig(r=4, lora_alpha=5, target_modules=LINEAR, task_type="CAUSAL_LM", **settings)
     parent = get_peft_model(make_model(), config)
     assert isinstance(parent, PeftModel)

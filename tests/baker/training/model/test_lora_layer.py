@@ -36,12 +36,12 @@ def test_the_fast_layer_computes_what_peft_s_does(
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.1}
     torch.testing.assert_close(fast, plain, **tolerance)
     assert len(fast_gradients) == len(plain_gradients) == 2 * 2 * len(LINEAR)
-    for mine, theirs in zip(fast_gradients, plain_gradients, strict=True):
-        assert mine.dtype == torch.float32
-        assert (mine - theirs).norm() <= (1e-4 if dtype == torch.float32 else 0.05) * theirs.norm() + 1e-6
+    for ours, theirs in zip(fast_gradients, plain_gradients, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() <= (1e-4 if dtype == torch.float32 else 0.05) * theirs.norm() + 1e-6
 
 
-def test_dropout_and_a_disabled_adapter_are_honoured() -> None:
+def test_dropout_and_a_disabled_adapter_take_effect() -> None:
     model = attach(dropout=0.5).model
     stir(model)
     model.train()
@@ -54,7 +54,7 @@ def test_dropout_and_a_disabled_adapter_are_honoured() -> None:
     assert logits(model).shape == (2, 6, VOCABULARY)
 
 
-def test_as_parent_the_layer_computes_with_the_weights_of_before() -> None:
+def test_as_parent_the_layer_computes_with_the_parent_s_weights() -> None:
     model = attach().model
     (layer, *_) = (module for module in model.modules() if isinstance(module, FastLoraLinear))
     stir(model)

@@ -45,9 +45,9 @@ shapes = st.tuples(
 def test_forward_kl_is_what_loops_compute(shape: tuple[int, int, int, float], data: st.DataObject) -> None:
     student, teacher = logits_pair(*shape)
     ids, logprobs = top_of(teacher, data.draw(st.integers(1, shape[1])))
-    found = forward_kl(student, ids, logprobs)
-    assert found.dtype == torch.float32
-    assert found.tolist() == pytest.approx(by_loops(student, teacher, ids), rel=1e-4, abs=1e-5)
+    nats = forward_kl(student, ids, logprobs)
+    assert nats.dtype == torch.float32
+    assert nats.tolist() == pytest.approx(by_loops(student, teacher, ids), rel=1e-4, abs=1e-5)
 
 
 @no_deadline
@@ -76,9 +76,9 @@ def test_forward_kl_grows_with_the_kept_tokens_up_to_the_full_kl(shape: tuple[in
 def test_forward_kl_is_zero_when_student_is_teacher(shape: tuple[int, int, int, float], data: st.DataObject) -> None:
     _, teacher = logits_pair(*shape)
     student = teacher.clone().requires_grad_()
-    found = forward_kl(student + 3.0, *top_of(teacher, data.draw(st.integers(1, shape[1]))))
-    assert found.tolist() == pytest.approx([0.0] * shape[0], abs=1e-5)
-    found.sum().backward()
+    nats = forward_kl(student + 3.0, *top_of(teacher, data.draw(st.integers(1, shape[1]))))
+    assert nats.tolist() == pytest.approx([0.0] * shape[0], abs=1e-5)
+    nats.sum().backward()
     assert student.grad is not None and student.grad.abs().max() < 1e-5
 
 
@@ -131,9 +131,9 @@ def test_any_divergence_is_what_loops_compute(
 ) -> None:
     student, teacher = logits_pair(*shape)
     ids, logprobs = top_of(teacher, data.draw(st.integers(1, shape[1])))
-    found = divergence(student, ids, logprobs, measure)
-    assert found.dtype == torch.float32
-    assert found.tolist() == pytest.approx(by_loops(student, teacher, ids, measure), rel=2e-3, abs=1e-4)
+    nats = divergence(student, ids, logprobs, measure)
+    assert nats.dtype == torch.float32
+    assert nats.tolist() == pytest.approx(by_loops(student, teacher, ids, measure), rel=2e-3, abs=1e-4)
 
 
 @no_deadline
@@ -143,10 +143,10 @@ def test_any_divergence_is_zero_when_student_is_teacher(
 ) -> None:
     _, teacher = logits_pair(*shape)
     student = teacher.clone().requires_grad_()
-    found = divergence(student + 3.0, *top_of(teacher, data.draw(st.integers(1, shape[1]))), measure)
+    nats = divergence(student + 3.0, *top_of(teacher, data.draw(st.integers(1, shape[1]))), measure)
     # The rounding error of the teacher's rest, raised to 1 / 7, is up to a hundredth.
-    assert found.tolist() == pytest.approx([0.0] * shape[0], abs=1e-3 if measure.temperature > 1 else 2e-5)
-    found.sum().backward()
+    assert nats.tolist() == pytest.approx([0.0] * shape[0], abs=1e-3 if measure.temperature > 1 else 2e-5)
+    nats.sum().backward()
     assert student.grad is not None and student.grad.abs().max() < (1e-2 if measure.temperature > 1 else 1e-4)
 
 
@@ -195,11 +195,11 @@ def test_the_full_divergence_and_its_gradient_are_those_of_the_whole_vocabulary(
     everything = torch.arange(shape[1]).expand(shape[0], -1)
     weights = torch.rand(shape[0], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     mine, plain, kept = (student.clone().requires_grad_() for _ in range(3))
-    found = full_divergence(mine, teacher, measure)
-    assert found.tolist() == pytest.approx(by_loops(student, teacher, everything, measure), rel=2e-3, abs=1e-4)
+    nats = full_divergence(mine, teacher, measure)
+    assert nats.tolist() == pytest.approx(by_loops(student, teacher, everything, measure), rel=2e-3, abs=1e-4)
     same = divergence(kept, everything, teacher.log_softmax(-1), measure)
-    assert found.tolist() == pytest.approx(same.tolist(), rel=1e-4, abs=1e-5), "as if all tokens were kept"
-    (found * weights).sum().backward()
+    assert nats.tolist() == pytest.approx(same.tolist(), rel=1e-4, abs=1e-5), "as if all tokens were kept"
+    (nats * weights).sum().backward()
     (same * weights).sum().backward()
     (plain_divergence(plain, teacher, everything, measure) * weights).sum().backward()
     assert mine.grad is not None and plain.grad is not None and kept.grad is not None

@@ -1,4 +1,4 @@
-"""What a model can do is found out by trying it."""
+"""What a model can do is tried on a few tokens."""
 
 import pytest
 import torch

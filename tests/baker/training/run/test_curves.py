@@ -15,7 +15,7 @@ def draw(folder: Path, rows: list[dict[str, object]]) -> Image.Image:
         return image
 
 
-def test_the_curves_are_a_picture_of_the_rows(tmp_path: Path) -> None:
+def test_the_picture_depends_on_the_rows(tmp_path: Path) -> None:
     steps = [{"iter": i, "loss": 1 / i, "lr": 0.1, "grad_norm": 1.0} for i in range(1, 30)]
     evaluations = [
         {"iter": 0, "eval_loss": 1.0, "eval_agreement": 0.5},
@@ -31,6 +31,6 @@ def test_the_curves_are_a_picture_of_the_rows(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["metrics.jsonl", "metrics.png"]
 
 
-def test_what_can_t_be_drawn_is_left_out(tmp_path: Path) -> None:
+def test_values_that_a_log_axis_can_t_show_are_left_out(tmp_path: Path) -> None:
     draw(tmp_path / "zero", [{"iter": 1, "loss": 0.0, "lr": 0.0, "grad_norm": 0.0}])
     draw(tmp_path / "evaluated", [{"iter": 0, "eval_loss": 0.5}])

@@ -1,4 +1,4 @@
-"""What a bake is said to need, against a child process that trains."""
+"""The estimated need, compared with a child process that trains."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ print(peak_bytes())
 """
 
 
-def test_the_shape_tells_the_parameters(tmp_path: Path) -> None:
+def test_the_shape_gives_the_number_of_parameters(tmp_path: Path) -> None:
     shape, model = read_shape(save_model(tmp_path / "model")), make_model()
     norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
     assert shape.parameters == sum(p.numel() for p in model.parameters()) - norms
@@ -40,8 +40,8 @@ def test_the_shape_tells_the_parameters(tmp_path: Path) -> None:
     assert shape.linear == {name: (module.in_features, module.out_features) for name, module in linear.items()}
 
 
-def test_a_tiny_bake_needs_about_what_is_said(tmp_path: Path) -> None:
-    """What a process costs by itself is nearly all of it here; a model of some size is in benchmarks/README.md."""
+def test_a_tiny_bake_needs_about_the_estimate(tmp_path: Path) -> None:
+    """Here the process itself is almost all of it; benchmarks/README.md has a larger model."""
     folder = save_model(tmp_path / "model")
     done = subprocess.run([sys.executable, "-c", CHILD, str(folder)], capture_output=True, text=True, check=True)
     need = estimate(read_shape(folder), bake_config({}), [12, 12])
@@ -49,33 +49,33 @@ def test_a_tiny_bake_needs_about_what_is_said(tmp_path: Path) -> None:
     assert need.activations < MIB and need.runtime == RUNTIME_BYTES["cpu"]
 
 
-def test_the_need_grows_with_what_it_is_made_of(tmp_path: Path) -> None:
+def test_the_need_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     shape, config = read_shape(save_model(tmp_path / "model")), bake_config({"micro_batch_size": 2})
     need = estimate(shape, config, [10, 20, 30])
     assert need.activations == 30 * token_bytes(shape, 16, 2, keys=15) + 20 * token_bytes(shape, 16, 2, keys=10)
     assert estimate(shape, config, [10, 20, 30], dtype="float32").weights == 2 * need.weights == 4 * shape.parameters
     full = bake_config({"data": {"teacher": "full"}, "micro_batch_size": 2})
-    token_of_reading = 2 * (4 * 48 + 4 * 32 + 32 + 2 * 16 + 5 * 32) + 4 * 32
+    no_grad_bytes = 2 * (4 * 48 + 4 * 32 + 32 + 2 * 16 + 5 * 32) + 4 * 32
     assert estimate(shape, full, [10, 20, 30]).activations == need.activations + 60 * 5 * 32 * 2
     assert estimate(shape, full, [10, 20, 30], device="cuda").activations == need.activations + 60 * 5 * 32 * 2
     assert estimate(shape, full, [10, 20, 30], keeps_teacher=False) == estimate(shape, config, [10, 20, 30])
     long = estimate(shape, full, [10, 20, 30], teacher_lengths=[5000, 10])
-    assert (
-        long.activations - estimate(shape, full, [10, 20, 30]).activations == 5010 * token_of_reading - need.activations
-    )
+    assert long.activations - estimate(shape, full, [10, 20, 30]).activations == 5010 * no_grad_bytes - need.activations
     several = estimate(shape, full, [10, 20, 30], teacher_lengths=[900] * 9)
-    assert several.activations - long.activations == (4096 - 5010) * token_of_reading, "as many as are read together"
-    assert estimate(shape, config, [10, 20, 30], teacher_lengths=[5000]) == need, "nobody reads them"
-    in_parts = estimate(shape, full, [10, 20, 30], teacher_lengths=[5000, 10], keeps_teacher=False)
-    assert in_parts.activations == 5010 * token_of_reading, "read again in every step"
+    assert several.activations - long.activations == (4096 - 5010) * no_grad_bytes, (
+        "the largest group without gradients"
+    )
+    assert estimate(shape, config, [10, 20, 30], teacher_lengths=[5000]) == need, "a top-k teacher reads no rows"
+    recomputed = estimate(shape, full, [10, 20, 30], teacher_lengths=[5000, 10], keeps_teacher=False)
+    assert recomputed.activations == 5010 * no_grad_bytes, "read again in every step"
     evaluated = estimate(shape, config, [60] * 8)
-    assert evaluated.activations == 480 * token_of_reading > 2 * 60 * token_bytes(shape, 16, 2, keys=30)
+    assert evaluated.activations == 480 * no_grad_bytes > 2 * 60 * token_bytes(shape, 16, 2, keys=30)
     some = bake_config({"model": {"baked_adapter_config": {"target_modules": "q_proj, v_proj", "r": 4}}})
     assert estimate(shape, some, [10]).adapter == 16 * 2 * 4 * (32 + 32 + 32 + 16)
     assert f"{need.total / MIB:,.0f} MiB (weights" in str(need)
 
 
-def test_computing_activations_again_keeps_what_enters_each_layer_and_one_layer(tmp_path: Path) -> None:
+def test_recomputing_keeps_each_layer_s_input_and_one_layer(tmp_path: Path) -> None:
     shape, config = read_shape(save_model(tmp_path / "model")), bake_config({})
     whole, again = (estimate(shape, config, [20], recomputes=recomputes) for recomputes in (False, True))
     one_layer = token_bytes(shape._replace(layers=1), 16, 2, keys=10)

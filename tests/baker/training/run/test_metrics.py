@@ -45,7 +45,7 @@ def test_rows_are_lines_of_the_file(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "metrics.jsonl") == rows
 
 
-def test_rows_that_come_again_after_an_interruption_are_read_over(tmp_path: Path) -> None:
+def test_rows_that_are_repeated_after_an_interruption_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     first = [{"iter": step, "loss": 1.0 / step} for step in (1, 2, 3)]
     with Metrics(path) as metrics:
@@ -65,11 +65,11 @@ def test_rows_that_a_full_disk_refuses_are_held_back_and_none_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, complaints = tmp_path / "metrics.jsonl", list[str]()
-    whole = append_lines
+    append = append_lines
 
     def full(path: Path, rows: list[Any]) -> None:
-        """One row still fits, and half of the next."""
-        whole(path, rows[:1])
+        """Writes one row and half of the next, then fails."""
+        append(path, rows[:1])
         path.write_bytes(path.read_bytes() + b'{"iter"')
         raise OSError(28, "No space left on device")
 
@@ -107,7 +107,7 @@ def test_a_missing_package_is_a_warning(tmp_path: Path, monkeypatch: pytest.Monk
     assert run is None and warning is not None and "pip install" in warning
 
 
-def test_what_its_servers_say_is_a_warning(
+def test_an_error_of_its_servers_is_a_warning(
     tmp_path: Path, fake_wandb: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(**arguments: Any) -> None:
@@ -138,7 +138,7 @@ def test_a_run_gets_every_row_and_ends_with_the_bake(
     assert asked == {"project": "bread", "name": "repo/bake", "entity": None, "tags": ["a"], "dir": tmp_path}
 
 
-def test_a_bake_that_goes_on_goes_on_in_its_run(tmp_path: Path, fake_wandb: SimpleNamespace) -> None:
+def test_a_resumed_bake_continues_its_run(tmp_path: Path, fake_wandb: SimpleNamespace) -> None:
     ids = [begin(tmp_path).run.arguments["id"] for _ in range(2)]
     (tmp_path / "other").mkdir()
     other = begin(tmp_path / "other").run.arguments["id"]
@@ -155,8 +155,8 @@ def test_a_run_is_named_by_its_config_its_label_or_its_bake(
     assert begin(tmp_path, bake_config(overrides, ASKED)).run.arguments["name"] == name
 
 
-@pytest.mark.filterwarnings("ignore")  # the package's own
-def test_the_package_itself_takes_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore")  # wandb's own warnings
+def test_the_real_package_takes_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="the wandb extra is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     run, warning = begin(tmp_path)

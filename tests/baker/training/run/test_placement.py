@@ -72,8 +72,8 @@ def choose(
 
 
 def plans(heard: Sequence[events.TrainEvent]) -> list[tuple[MemoryWay, bool, bool]]:
-    found = [event.memory for event in heard if isinstance(event, events.Planned)]
-    return [(plan.way, plan.in_parts, plan.recomputes) for plan in found]
+    memory_plans = [event.memory for event in heard if isinstance(event, events.Planned)]
+    return [(plan.way, plan.in_parts, plan.recomputes) for plan in memory_plans]
 
 
 def test_activations_that_do_not_fit_are_computed_again_and_give_the_same_adapter(
