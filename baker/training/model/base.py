@@ -39,12 +39,12 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16") else torch.float32
 
 
-def dtype_of(device: torch.device, wanted: str | None) -> torch.dtype:
+def dtype_of(device: torch.device, name: str | None) -> torch.dtype:
     """The type that the base computes in; float32 in place of float16 on a CPU.
 
-    Args: wanted: torch's name of a type; None: `pick_dtype` chooses.
+    Args: name: torch's name of a type; None: `pick_dtype` chooses.
     """
-    dtype: torch.dtype = pick_dtype(device) if wanted is None else getattr(torch, wanted)
+    dtype: torch.dtype = pick_dtype(device) if name is None else getattr(torch, name)
     return torch.float32 if dtype == torch.float16 and device.type == "cpu" else dtype
 
 

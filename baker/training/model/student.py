@@ -249,9 +249,9 @@ class Student:
         """The logits that predict response tokens, (N, V), through the model's own forward."""
         inputs, positions_N = self._inputs(batch)
         columns = inputs["input_ids"].shape[1]
-        wanted = torch.unique(positions_N % columns)  # logits_to_keep takes the same columns of every row
-        output = self.model(**inputs, use_cache=False, logits_to_keep=wanted)
-        at = torch.searchsorted(wanted, positions_N % columns)
+        kept_columns = torch.unique(positions_N % columns)  # logits_to_keep takes the same columns of every row
+        output = self.model(**inputs, use_cache=False, logits_to_keep=kept_columns)
+        at = torch.searchsorted(kept_columns, positions_N % columns)
         logits_NV: Tensor = output.logits[positions_N // columns, at]
         return logits_NV
 

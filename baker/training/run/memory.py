@@ -118,7 +118,7 @@ def estimate(
     keeps_teacher: bool = True,
     teacher_lengths: Sequence[int] = (),
 ) -> Need:
-    """The need of a training at its peak.
+    """The need of a training at its peak. Its many arguments are independent facts, most of which callers name.
 
     Args:
         lengths: tokens of each trajectory, context and response.

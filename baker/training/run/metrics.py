@@ -115,8 +115,8 @@ def wandb_run(config: BakeConfig, *, is_allowed: bool, name: str, folder: Path) 
         folder: folder of the run's own files and its id, and of its rows if the service works offline (WANDB_MODE).
             If it holds an id, that run is continued.
     """
-    wanted = config.wandb
-    if not wanted.enable:
+    settings = config.wandb
+    if not settings.enable:
         return Run(None, None)
     if not is_allowed:
         return Run(None, "wandb.enable has no effect: this service was not started with --wandb on")
@@ -126,10 +126,10 @@ def wandb_run(config: BakeConfig, *, is_allowed: bool, name: str, folder: Path) 
         return Run(None, "wandb.enable has no effect: its package is not installed (pip install 'wandb>=0.31')")
     try:
         run = wandb.init(
-            project=wanted.project,
-            name=wanted.name or config.model.save_name or name,
-            entity=wanted.entity,
-            tags=wanted.tags or None,
+            project=settings.project,
+            name=settings.name or config.model.save_name or name,
+            entity=settings.entity,
+            tags=settings.tags or None,
             config=msgspec.to_builtins(config),
             dir=folder,
             id=_run_id(folder / WANDB_ID),
