@@ -68,7 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, description="context window in tokens; 0: the model's own, on a CPU at most 4096")
     ] = 0
     kv_cache_gib: Annotated[
-        float, Meta(ge=0.0, description="memory for the KV cache on a CPU in GiB; 0: chosen from the machine's memory")
+        float,
+        Meta(ge=0.0, description="memory for the KV cache on a CPU in GiB; 0: an eighth of the free memory, 0.25 to 2"),
     ] = 0.0
     gpu_memory_utilization: Annotated[
         Share, Meta(description="share of the GPU's memory for the engine; the rest is for baking")

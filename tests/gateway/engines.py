@@ -1,4 +1,4 @@
-"""A real engine for tests: a random Llama of 400,000 parameters with a real tokenizer and chat template.
+"""A real engine for tests: a random Llama of 400,000 parameters with a tokenizer and a chat template.
 
 `tests/conftest.py` registers this module as a plugin (`pytest_plugins`), so that the one engine of the session serves
 every test that asks for the fixture `engine`. Start-up takes 15 seconds, an answer milliseconds.
@@ -63,7 +63,7 @@ CHAT_TEMPLATE = """\
 
 
 THIRD_PARTY_WARNINGS = (
-    # Reading the field, as vLLM does in every request, warns.
+    # vLLM reads the field in every request, which warns.
     "ignore:max_tokens is deprecated in favor of the max_completion_tokens field:DeprecationWarning",
     # vLLM leaves its context to the garbage collector when an engine is shut down.
     "ignore:Unclosed context <zmq:ResourceWarning",
@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def make_model(folder: Path, seed: int = 0) -> Path:
-    """A model folder as Hugging Face has them."""
+    """A model folder in Hugging Face's format."""
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -98,7 +98,7 @@ def make_model(folder: Path, seed: int = 0) -> Path:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, and some special ones."""
+    """A tokenizer with one token for each byte, and a few special ones."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -113,7 +113,7 @@ def make_adapter(folder: Path, seed: int, *, rank: int = 8, scale: float = 0.3, 
 
     Args:
         scale: standard deviation of B; 0.3 changes nearly every greedy token.
-        spoil: put this value (NaN, say) into every weight instead.
+        spoil: value for every weight instead, for example NaN.
     """
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -144,7 +144,7 @@ def _write_adapter(folder: Path, tensors: dict[str, torch.Tensor], rank: int) ->
 
 
 def make_forcing_adapter(folder: Path, model: Path, token: int, *, rank: int = 8, strength: float = 30.0) -> Path:
-    """A LoRA adapter that makes the model say `token` whatever came before.
+    """A LoRA adapter that makes the model generate `token` after any context.
 
     In the last layer, gate and up both get +z and -z in two channels for each of `rank` random projections z of the
     input; silu(z) * z + silu(-z) * -z is z squared, never negative, so their sum always pushes the residual stream in
@@ -172,7 +172,7 @@ def make_forcing_adapter(folder: Path, model: Path, token: int, *, rank: int = 8
 
 
 def make_checkpoint(root: Path, step: int, *, scale: float = 0.3) -> Checkpoint:
-    """A new adapter below `root`, with a name that no other test uses."""
+    """A checkpoint with new random weights below `root`, and a name that no other test uses."""
     bake = f"bake{random.getrandbits(48):x}"
     folder = make_adapter(root / bake / str(step), seed=step, scale=scale)
     return Checkpoint(
@@ -215,7 +215,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 async def engine(tiny_model: Path, anyio_backend: str) -> AsyncIterator[Engine]:
-    """The one engine of the test session, running. Two adapters at once, prompts in chunks of 128 tokens."""
+    """The one engine of the test session, started. Two adapters at once, prompts in chunks of 128 tokens."""
     settings = EngineSettings(
         model=tiny_model,
         name=MODEL_NAME,
@@ -234,12 +234,12 @@ async def engine(tiny_model: Path, anyio_backend: str) -> AsyncIterator[Engine]:
     yield engine
     await engine.stop()
     del engine
-    # Or else what vLLM leaves behind is collected when pytest ends, beyond the filters above.
+    # Otherwise vLLM's leftovers are collected when pytest ends, outside the filters above.
     gc.collect()
 
 
 def _import_vllm(settings: EngineSettings) -> None:
-    """Importing torch and vLLM warns of things deprecated within them, which are not ours to mend."""
+    """Import torch and vLLM without their warnings about deprecated code of their own."""
     set_environment(settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,6 +1,6 @@
-"""A worker on a CPU that holds its weights as they were loaded, as on a GPU: vLLM packs them there and drops them.
+"""A worker on a CPU that keeps its weights as they were loaded, as on a GPU. On a CPU vLLM packs and then drops them.
 
-Handles of shared memory then stand for those of CUDA's, and can be opened by processes that are no children.
+Handles of shared memory replace CUDA's handles, and processes that are no children can open them.
 """
 
 import torch.multiprocessing

@@ -1,4 +1,4 @@
-"""Request bodies for the fuzz test: every field that vLLM's request models know, with sensible and hostile values."""
+"""Request bodies for the fuzz test: every field of vLLM's request models, with sensible and hostile values."""
 
 import json
 from typing import Any
@@ -75,7 +75,7 @@ def _functions() -> list[dict[str, Any]]:
 
 NUMBERS = [0, 1, -1, 2, 0.5, 1.5, 1e-30, 1e30, 1e308, -0.0, 5, 16, 17, 65, 2**31, 2**32, 2**63, 2**64, -(2**63), 10**30]
 TEXTS = ["", "Hello", "x" * 600, "\x00", "\ud800", "half \udc00", "\U0001f600", "<|im_end|>", "{{ 1/0 }}", "a b\n" * 50]
-"""A tiny model's window is 512 tokens of a byte each."""
+"""The tiny model's window is 512 tokens of one byte each."""
 JUNK: list[Any] = [
     None,
     True,
@@ -290,7 +290,7 @@ USUAL: dict[str, list[Any]] = {
     "model": [MODEL_NAME, "nothing", "a/b/c/d/e", "x" * 5000],
     "stream": [True, True, True, False],
 }
-"""Field -> values that mean something; the others take only what any field takes."""
+"""Field -> sensible values; other fields get only JUNK."""
 
 SMALLEST: dict[Kind, dict[str, Any]] = {
     kinds.CHAT: {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4},
@@ -304,7 +304,7 @@ SMALLEST: dict[Kind, dict[str, Any]] = {
 
 
 def fields_of(kind: Kind) -> list[str]:
-    """The fields that vLLM knows; a dialogue's too, where the request may be a text or a dialogue."""
+    """The fields that vLLM knows; both those of a text and of a chat if the request may be either."""
     forms = [kinds.form(kind, SMALLEST[kind])]
     if kind is kinds.TOKENIZE:
         forms.append(kinds.form(kind, {"messages": []}))
@@ -312,7 +312,7 @@ def fields_of(kind: Kind) -> list[str]:
 
 
 def bodies(kind: Kind) -> st.SearchStrategy[bytes]:
-    """Bodies that are right but for one to four fields, which may be right too."""
+    """Valid bodies with one to four fields changed, perhaps to valid values."""
     values = {name: _values(kind, name) for name in fields_of(kind)}
     changes = st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=4, unique=True).flatmap(
         lambda names: st.fixed_dictionaries({name: values[name] for name in names})

@@ -1,6 +1,6 @@
-"""Whatever a client sends, it gets an answer or a clean refusal, and the engine answers the next one as before.
+"""Every body gets an answer or a clean refusal, and the engine answers the next request as before.
 
-Runs for about a minute with the same cases every time; `BREAD_FUZZ_EXAMPLES=5000` makes that many new ones a kind.
+Runs for about a minute with the same cases each time; `BREAD_FUZZ_EXAMPLES=5000` draws that many new ones of each kind.
 """
 
 import asyncio
@@ -54,17 +54,17 @@ class Gateway:
     async def check(self, kind: Kind, body: bytes) -> None:
         async with event_loop_is_free():
             answer = await self.post(PATHS[kind], body)
-        said = answer.text
-        assert answer.status_code in (200, 400, 404), f"{answer.status_code} {said[:2000]}"
+        text = answer.text
+        assert answer.status_code in (200, 400, 404), f"{answer.status_code} {text[:2000]}"
         if answer.status_code != 200:
             error = answer.json()["error"]
-            assert error["message"] and "Traceback" not in said and "site-packages" not in said
+            assert error["message"] and "Traceback" not in text and "site-packages" not in text
             assert set(error) == ({"type", "message"} if kind.shape == "anthropic" else set(OPENAI_ERROR))
         elif answer.headers["content-type"].startswith("text/event-stream"):
-            assert '"error":' not in said and "event: error" not in said, said[-2000:]
+            assert '"error":' not in text and "event: error" not in text, text[-2000:]
         assert not self.engine.is_dead, "the engine died"
         assert self.engine.running().get_num_unfinished_requests() == 0, "a request was left behind"
-        assert await self.probe() == self.expected, "the engine answers otherwise than before"
+        assert await self.probe() == self.expected, "the engine does not answer as before"
 
 
 OPENAI_ERROR = ("message", "type", "param", "code")
@@ -72,7 +72,7 @@ OPENAI_ERROR = ("message", "type", "param", "code")
 
 @asynccontextmanager
 async def event_loop_is_free() -> AsyncIterator[None]:
-    """Fails if others would have had to wait for long."""
+    """Fails if the event loop was blocked for HELD_SECONDS."""
     longest = 0.0
 
     async def tick() -> None:
@@ -88,12 +88,12 @@ async def event_loop_is_free() -> AsyncIterator[None]:
         yield
     finally:
         ticking.cancel()
-    assert longest < HELD_SECONDS, f"the event loop was held for {longest:.1f} s"
+    assert longest < HELD_SECONDS, f"the event loop was blocked for {longest:.1f} s"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def the_past_is_frozen() -> Iterator[None]:
-    """As in the service, whose loop would be held by the garbage collector otherwise, among all that tests imported."""
+    """As in the service. Otherwise garbage collection of all that tests imported would block the event loop."""
     gc.collect()
     gc.freeze()
     yield
@@ -152,29 +152,29 @@ HEAVY = {
 
 
 @pytest.mark.parametrize("name", HEAVY)
-async def test_a_heavy_body_holds_nobody_up(gateway: Gateway, name: str) -> None:
+async def test_a_heavy_body_does_not_block_the_event_loop(gateway: Gateway, name: str) -> None:
     kind, fields = HEAVY[name]
     await gateway.check(kind, b'{"model": "' + MODEL_NAME.encode() + b'", ' + fields + b"}")
 
 
-ONCE_FOUND = [
-    # An internal error, and a request that vLLM never forgot.
+ONCE_FAILED = [
+    # An internal error, and a request that vLLM never dropped.
     (COMPLETION, {"prompt": "Hi", "stream_interval": 1e30}),
-    # Refused after the stream's first events, which broke off.
+    # Refused after the stream's first events, so the stream broke off.
     (RESPONSES, {"input": "Hi", "stop_token_ids": [2**31], "stream": True}),
     (RESPONSES, {"input": "Hi", "structured_outputs": {"json": {"$ref": "#"}}, "stream": True}),
-    # A null that vLLM takes, and that its answer can't say.
+    # A null that vLLM accepts, but can't put into its answer.
     (RESPONSES, {"input": "Hi", "max_output_tokens": 4, "truncation": None}),
 ]
 
 
-@pytest.mark.parametrize(("kind", "fields"), ONCE_FOUND, ids=lambda value: getattr(value, "name", None))
-async def test_what_was_once_found(gateway: Gateway, kind: Kind, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("kind", "fields"), ONCE_FAILED, ids=lambda value: getattr(value, "name", None))
+async def test_bodies_that_once_failed(gateway: Gateway, kind: Kind, fields: dict[str, Any]) -> None:
     await gateway.check(kind, msgspec.json.encode({"model": MODEL_NAME, **fields}))
 
 
 @pytest.mark.parametrize("kind", PATHS, ids=lambda kind: kind.name)
-async def test_any_body_is_answered_or_refused_and_harms_nobody(gateway: Gateway, kind: Kind) -> None:
+async def test_any_body_is_answered_or_refused_without_effect_on_others(gateway: Gateway, kind: Kind) -> None:
     for body in drawn(kind):
         try:
             await gateway.check(kind, body)
@@ -183,8 +183,8 @@ async def test_any_body_is_answered_or_refused_and_harms_nobody(gateway: Gateway
 
 
 def drawn(kind: Kind) -> list[bytes]:
-    """Hypothesis only invents them: its own runs don't go with an engine that a case may kill."""
-    found: list[bytes] = []
+    """Bodies from hypothesis. Its own runner is not used, since a case may kill the engine."""
+    cases: list[bytes] = []
 
     @settings(
         max_examples=EXAMPLES or 80,
@@ -195,7 +195,7 @@ def drawn(kind: Kind) -> list[bytes]:
     )
     @given(bodies(kind))
     def collect(body: bytes) -> None:
-        found.append(body)
+        cases.append(body)
 
     collect()
-    return found
+    return cases

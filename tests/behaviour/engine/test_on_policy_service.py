@@ -1,4 +1,4 @@
-"""A bake with an on-policy round on the real engine and with real training processes; the rest is in tests/baker."""
+"""A bake with an on-policy round, on the real engine and with real training processes."""
 
 import asyncio
 from pathlib import Path
@@ -65,14 +65,14 @@ async def bake(home: Path, engine: Engine, adapters: Registry, names: BaseModelN
 
 
 def logprobs_of(model: Any, context: np.ndarray, row: Trajectory) -> torch.Tensor:
-    """Of all tokens at the response's positions, (T, V), of one row alone."""
+    """Log-probabilities (T, V) of all tokens at the response's positions, for one row."""
     ids = torch.from_numpy(np.concatenate([context, row.response_ids]).astype(np.int64))[None]
     with torch.no_grad():
         logits: torch.Tensor = model(input_ids=ids).logits[0, len(context) - 1 : -1]
     return logits.float().log_softmax(-1)
 
 
-async def test_the_newest_checkpoint_answers_and_the_prompted_base_judges(
+async def test_the_newest_checkpoint_answers_and_the_prompted_base_model_scores(
     tmp_path: Path, engine: Engine, tiny_model: Path
 ) -> None:
     names = BaseModelNames(MODEL_NAME, stands_in=True)
@@ -82,25 +82,27 @@ async def test_the_newest_checkpoint_answers_and_the_prompted_base_judges(
     newest = adapters.resolve("repo/rounds", "admin").checkpoint
     assert newest is not None and newest.step == LAST
     folder = tmp_path / "jobs" / str(job.id)
-    made = RoundStore(folder).read(1)
-    assert made.first_step == TAUGHT and made.train is not None and len(made.train) == 5
-    rows = [load_trajectory(folder / name) for name in made.train]
+    stored = RoundStore(folder).read(1)
+    assert stored.first_step == TAUGHT and stored.train is not None and len(stored.train) == 5
+    rows = [load_trajectory(folder / name) for name in stored.train]
 
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     for row in rows:
         assert len(row.response_ids) <= 10 and row.top_ids_TK.shape[1] == 8
         expected = logprobs_of(base, row.teacher_ids, row).gather(-1, torch.from_numpy(row.top_ids_TK).long())
-        assert (expected - torch.from_numpy(row.top_logprobs_TK)).abs().mean() < 0.05, "as the prompted base judges"
+        assert (expected - torch.from_numpy(row.top_logprobs_TK)).abs().mean() < 0.05, (
+            "the prompted base model's log-probabilities"
+        )
         assert len(row.teacher_ids) > len(row.student_ids)
     by_base = np.mean([margin(logprobs_of(base, row.student_ids, row), row) for row in rows])
     student = PeftModel.from_pretrained(base, folder / "checkpoints" / str(TAUGHT)).eval()
     by_student = np.mean([margin(logprobs_of(student, row.student_ids, row), row) for row in rows])
-    assert by_student < 0.05 < by_base, "near temperature 0 it says what it finds likeliest"
+    assert by_student < 0.05 < by_base, "near temperature 0 it samples its likeliest tokens"
     metrics = read_lines(folder / "metrics.jsonl")
     assert [row["iter"] for row in metrics if "grad_norm" in row] == list(range(1, LAST + 1))
 
 
 def margin(logprobs_TV: torch.Tensor, row: Trajectory) -> float:
-    """How much likelier the likeliest token is than the one that was said, in nats, on average."""
-    said = logprobs_TV.gather(-1, torch.from_numpy(row.response_ids).long()[:, None])[:, 0]
-    return float((logprobs_TV.amax(-1) - said).mean())
+    """Mean difference between the log-probabilities of the likeliest token and of the sampled one, in nats."""
+    sampled_T = logprobs_TV.gather(-1, torch.from_numpy(row.response_ids).long()[:, None])[:, 0]
+    return float((logprobs_TV.amax(-1) - sampled_T).mean())

@@ -1,4 +1,4 @@
-"""Adapters coming and going under load, on a real engine with two slots. Each adapter here says one letter for ever."""
+"""Adapters swapped under load, on a real engine with two slots. Each adapter here repeats one letter."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ Make = Callable[[str, int], Checkpoint]
 
 @pytest.fixture
 def make(engine: Engine, tiny_model: Path, tmp_path: Path) -> Iterator[Make]:
-    """`make(bake, step)`: a version that says the step-th letter; names that no other test uses."""
+    """`make(bake, step)`: a version that repeats the step-th letter, with a name that no other test uses."""
     tokenizer = engine.running().get_tokenizer()
 
     def _make(bake: str, step: int) -> Checkpoint:
@@ -44,7 +44,7 @@ def registry(engine: Engine) -> Registry:
 
 
 async def answer(engine: Engine, adapters: Registry, name: str, max_tokens: int = TOKENS) -> tuple[int, str]:
-    """As the route does it. Returns: the step that the name meant when the request came, and what was streamed."""
+    """Serve a request as the pipeline does. Returns: the step that the name meant on arrival, and the streamed text."""
     model = adapters.resolve(name, "admin")
     assert model.checkpoint is not None
     engine.register(model.name, model.checkpoint.path)
@@ -67,8 +67,8 @@ async def answer(engine: Engine, adapters: Registry, name: str, max_tokens: int 
 
 
 async def test_a_hundred_swaps_under_load_and_every_answer_is_of_one_version(engine: Engine, make: Make) -> None:
-    """Through `publish`, as a bake or an import moves its name. Nothing fails, nothing is mixed, and what a request
-    began with it ends with."""
+    """Names move by `publish`, as for a bake or an import. No request fails, and each ends with the version that it
+    began with."""
     adapters = registry(engine)
     bake = f"{make('swap', 0).repo}/swap"
     adapters.publish(await proved(engine, make("swap", 100)))
@@ -98,10 +98,10 @@ async def test_a_hundred_swaps_under_load_and_every_answer_is_of_one_version(eng
     assert len(listed) <= engine.settings.max_cpu_loras, "old versions were unloaded"
 
 
-async def test_a_name_that_is_moved_by_hand_answers_so_from_the_next_request_on(
+async def test_a_name_moved_by_hand_means_the_new_version_from_the_next_request_on(
     engine: Engine, make: Make, tmp_path: Path
 ) -> None:
-    """What streams meanwhile ends as it began."""
+    """Streams that are running keep their version."""
     catalog = OneThread(lambda: Catalog(tmp_path, BaseModelNames(MODEL_NAME, stands_in=False)), "store")
     adapters = registry(engine)
     promotion = Promotion(catalog, adapters)
@@ -135,7 +135,7 @@ async def proved(engine: Engine, checkpoint: Checkpoint) -> Checkpoint:
 
 
 async def test_a_third_adapter_gets_in_under_steady_traffic_to_two(engine: Engine, make: Make) -> None:
-    """vLLM alone lets it wait for as long as the traffic lasts: here the traffic lasts until it was answered."""
+    """vLLM alone would let it wait for as long as the traffic lasts; here the traffic lasts until it is answered."""
     assert engine.settings.max_loras == 2
     adapters = registry(engine)
     names = []

@@ -1,4 +1,4 @@
-"""Slots, copies and the queue before them, around a loader that only keeps a record. The real one: test_engine.py."""
+"""Slots, copies and their queue, with a loader that only records its calls. The real one: test_loader.py."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Recorder:
-    """Keeps what vLLM would hold, and refuses what would make vLLM choose by itself."""
+    """Holds the adapters that vLLM would hold, and refuses calls after which vLLM would have to choose one to drop."""
 
     def __init__(self, copies: int) -> None:
         self.copies = copies
@@ -22,7 +22,7 @@ class Recorder:
         self.events: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        """Cleared: loads wait."""
+        """While cleared, loads wait."""
         self.broken: set[str] = set()
 
     async def check(self, name: str, path: Path) -> None:
@@ -59,7 +59,7 @@ class Setup:
 
 
 async def settled() -> None:
-    """Everything that can happen has happened."""
+    """Let all tasks run until they wait."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -79,7 +79,7 @@ async def test_concurrent_first_requests_share_one_load(tmp_path: Path) -> None:
     claims = [setup.claim("a") for _ in range(5)]
     await settled()
     assert not any(claim.done() for claim in claims)
-    claims[0].cancel()  # it began the load
+    claims[0].cancel()  # this caller started the load
     setup.loader.gate.set()
     await settled()
     assert claims[0].cancelled() and all(claim.done() for claim in claims[1:])
@@ -97,7 +97,7 @@ async def test_loads_of_different_adapters_do_not_wait_for_each_other(tmp_path: 
     await asyncio.gather(*claims)
 
 
-async def test_one_in_use_is_never_evicted(tmp_path: Path) -> None:
+async def test_an_adapter_in_use_is_never_evicted(tmp_path: Path) -> None:
     setup = Setup(tmp_path, slots=2, copies=2, adapters="abcd")
     held = await setup.table.claim("a")
     for name in "bcdbcd":
@@ -108,7 +108,7 @@ async def test_one_in_use_is_never_evicted(tmp_path: Path) -> None:
     assert setup.table.in_flight("a") == 0
 
 
-async def test_a_broken_adapter_fails_its_own_requests_and_nobody_elses(tmp_path: Path) -> None:
+async def test_a_broken_adapter_fails_only_its_own_requests(tmp_path: Path) -> None:
     setup = Setup(tmp_path, slots=1, copies=1, adapters="ab")
     (await setup.table.claim("a")).release()
     setup.loader.broken.add("b")
@@ -120,19 +120,19 @@ async def test_a_broken_adapter_fails_its_own_requests_and_nobody_elses(tmp_path
     (await setup.table.claim("a")).release()
 
 
-async def test_an_adapter_that_waits_has_its_turn_though_the_others_stay_busy(tmp_path: Path) -> None:
-    """A slot's next holder waits for the requests in flight on it, and for no later one."""
+async def test_a_waiting_adapter_gets_its_turn_while_others_stay_busy(tmp_path: Path) -> None:
+    """The next holder of a slot waits only for the requests that are in flight on it now."""
     setup = Setup(tmp_path, slots=2, copies=2, adapters="abc")
     a, b = await setup.table.claim("a"), await setup.table.claim("b")
     third = setup.claim("c")
     await settled()
-    later = setup.claim("a")  # before c waited, it would have joined at once
-    other = setup.claim("b")  # its slot is not wanted
+    later = setup.claim("a")  # it would have joined at once if c did not wait
+    other = setup.claim("b")  # no adapter waits for its slot
     await settled()
     assert other.done() and not later.done() and not third.done()
     a.release()
     await settled()
-    assert third.done() and not later.done(), "its turn has come: b's slot gives way to a now"
+    assert third.done() and not later.done(), "c has its turn; b must yield its slot to a now"
     b.release()
     other.result().release()
     await settled()
@@ -153,7 +153,7 @@ async def test_the_queue_is_first_come_first_served(tmp_path: Path) -> None:
     lease.release()
 
 
-async def test_who_stops_waiting_frees_its_place(tmp_path: Path) -> None:
+async def test_a_cancelled_request_frees_its_place_in_the_queue(tmp_path: Path) -> None:
     setup = Setup(tmp_path, slots=1, copies=1, adapters="ab")
     a = await setup.table.claim("a")
     b = setup.claim("b")
@@ -163,13 +163,13 @@ async def test_who_stops_waiting_frees_its_place(tmp_path: Path) -> None:
     assert not again.done()
     b.cancel()
     await settled()
-    assert again.done(), "nobody waits for the slot any more"
+    assert again.done(), "no other adapter waits for the slot"
     a.release()
     again.result().release()
     assert setup.table.counts.waiting == 0
 
 
-async def test_a_forgotten_adapter_ends_in_its_own_time(tmp_path: Path) -> None:
+async def test_requests_of_a_forgotten_adapter_finish(tmp_path: Path) -> None:
     setup = Setup(tmp_path, slots=1, copies=2, adapters="ab")
     lease = await setup.table.claim("a")
     b = setup.claim("b")
@@ -197,7 +197,7 @@ async def test_a_forgotten_adapter_ends_in_its_own_time(tmp_path: Path) -> None:
 
 
 async def test_a_forgotten_adapter_goes_at_every_strength(tmp_path: Path) -> None:
-    """Also one that was never asked for at full strength; another adapter's strengths stay."""
+    """Also if full strength was never requested; other adapters' strengths stay."""
     setup = Setup(tmp_path, slots=4, copies=4, adapters="ab")
     for name in ("a@0.5", "a@2", "b@0.5"):
         setup.table.register(name, tmp_path)
@@ -217,7 +217,7 @@ async def test_a_forgotten_adapter_goes_at_every_strength(tmp_path: Path) -> Non
     assert setup.table.is_registered("b") and not setup.table.is_registered("b@0.5")
 
 
-async def test_a_renamed_adapter_stays_where_it_is(tmp_path: Path) -> None:
+async def test_a_renamed_adapter_stays_loaded(tmp_path: Path) -> None:
     setup = Setup(tmp_path, slots=1, copies=1, adapters="ab")
     (tmp_path / "moved").mkdir()
     (tmp_path / "moved" / "adapter_config.json").write_text("{}")
@@ -233,11 +233,11 @@ async def test_a_renamed_adapter_stays_where_it_is(tmp_path: Path) -> None:
         await setup.claim("a")
     with pytest.raises(AdapterError, match="already loaded"):
         setup.table.rename("b", "new", tmp_path)
-    setup.table.rename("nobody", "c", tmp_path)
+    setup.table.rename("unknown", "c", tmp_path)
     assert setup.table.is_registered("b") and not setup.table.is_registered("c")
 
 
-async def test_whoever_waits_hears_of_the_engines_end(tmp_path: Path) -> None:
+async def test_waiting_requests_fail_when_the_engine_ends(tmp_path: Path) -> None:
     setup = Setup(tmp_path, slots=1, copies=1, adapters="ab")
     lease = await setup.table.claim("a")
     b = setup.claim("b")
@@ -250,8 +250,8 @@ async def test_whoever_waits_hears_of_the_engines_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_any_traffic_keeps_the_rules(tmp_path: Path, seed: int) -> None:
-    """Claims, releases, departures and removals in any order: the recorder refuses what vLLM could not serve, no more
-    adapters are in flight than there are slots, and everybody who stays is served."""
+    """Claims, releases and cancellations in any order: the recorder refuses what vLLM could not serve, no more adapters
+    are in flight than there are slots, and every request that is not cancelled is served."""
     chance = random.Random(seed)
     slots = chance.randint(1, 3)
     setup = Setup(tmp_path, slots=slots, copies=slots + chance.randint(0, 2), adapters="abcdefgh")

@@ -1,4 +1,4 @@
-"""What a new engine must answer to be believed."""
+"""Which answers of a new engine pass the canary's check."""
 
 import asyncio
 from pathlib import Path
@@ -20,8 +20,8 @@ BASE = Answer(text_logprobs=[-1.0, -2.0, -3.0], next_ids=[7, 8, 9], next_logprob
 BAKED = Answer(text_logprobs=[-4.0, -1.0, -0.1], next_ids=[1, 2, 3], next_logprobs=[-0.1, -0.2, -0.3])
 
 
-class Asked:
-    """An engine that answers as it is told to."""
+class FixedEngine:
+    """An engine with these answers."""
 
     def __init__(self, base: Answer = BASE, baked: Answer = BAKED, refusal: AdapterError | None = None) -> None:
         self.answers = {None: base, "repo/bake/1": baked}
@@ -44,7 +44,7 @@ def adapter(tmp_path: Path) -> Path:
 
 
 async def recorded(adapter: Path | None = None) -> Canary:
-    canary, engine = Canary(), Asked()
+    canary, engine = Canary(), FixedEngine()
     await canary.check(engine.ask, engine.load)
     if adapter is not None:
         assert canary.wants_adapter
@@ -53,16 +53,16 @@ async def recorded(adapter: Path | None = None) -> Canary:
 
 
 async def test_an_engine_that_answers_as_before_passes(adapter: Path) -> None:
-    canary, engine = await recorded(adapter), Asked()
+    canary, engine = await recorded(adapter), FixedEngine()
     assert not canary.wants_adapter
     await canary.check(engine.ask, engine.load)
     assert engine.loaded == ["repo/bake/1"]
 
 
-async def test_rounding_passes_and_a_near_tie_too() -> None:
+async def test_rounding_and_nearly_equally_likely_tokens_pass() -> None:
     canary = await recorded()
     rounded = Answer(text_logprobs=[-1.05, -1.95, -3.1], next_ids=[7, 5, 5], next_logprobs=[-0.45, -0.71, -9.0])
-    engine = Asked(rounded)
+    engine = FixedEngine(rounded)
     await canary.check(engine.ask, engine.load)
 
 
@@ -76,14 +76,14 @@ async def test_rounding_passes_and_a_near_tie_too() -> None:
     ],
 )
 async def test_other_answers_of_the_base_model_are_an_error(answer: Answer, complaint: str) -> None:
-    canary, engine = await recorded(), Asked(answer)
+    canary, engine = await recorded(), FixedEngine(answer)
     with pytest.raises(CanaryError, match=f"the base model .*{complaint}"):
         await canary.check(engine.ask, engine.load)
-    await canary.check(Asked().ask, Asked().load)
+    await canary.check(FixedEngine().ask, FixedEngine().load)
 
 
 async def test_other_answers_of_the_adapter_are_an_error(adapter: Path) -> None:
-    canary, engine = await recorded(adapter), Asked(baked=BASE)
+    canary, engine = await recorded(adapter), FixedEngine(baked=BASE)
     with pytest.raises(CanaryError, match="repo/bake/1"):
         await canary.check(engine.ask, engine.load)
 
@@ -97,21 +97,21 @@ def _remove(adapter: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_change, _remove])
-async def test_an_adapter_whose_files_changed_says_nothing_of_the_engine(adapter: Path, damage: object) -> None:
-    canary, engine = await recorded(adapter), Asked(baked=BASE)
+async def test_an_adapter_with_changed_files_is_not_used_for_the_check(adapter: Path, damage: object) -> None:
+    canary, engine = await recorded(adapter), FixedEngine(baked=BASE)
     assert callable(damage)
     damage(adapter)
     await canary.check(engine.ask, engine.load)
-    assert canary.wants_adapter, "another one takes its place"
+    assert canary.wants_adapter, "another one can be recorded"
 
 
-async def test_an_adapter_that_is_refused_says_nothing_of_the_engine(adapter: Path) -> None:
-    canary, engine = await recorded(adapter), Asked(refusal=AdapterError("its rank is too high"))
+async def test_an_adapter_that_is_refused_is_not_used_for_the_check(adapter: Path) -> None:
+    canary, engine = await recorded(adapter), FixedEngine(refusal=AdapterError("its rank is too high"))
     await canary.check(engine.ask, engine.load)
     assert canary.wants_adapter
 
 
-async def test_the_canary_knows_base_and_adapter_apart_and_again_in_a_busy_batch(
+async def test_base_and_adapter_have_different_answers_that_a_busy_batch_does_not_change(
     engine: Engine, tmp_path: Path
 ) -> None:
     checkpoint = make_checkpoint(tmp_path, 1)

@@ -29,7 +29,7 @@ from tests.gateway.engines import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_it_is_the_base_model_that_the_settings_name(engine: Engine, tiny_model: Path) -> None:
+async def test_the_engine_serves_the_base_model_of_its_settings(engine: Engine, tiny_model: Path) -> None:
     assert (engine.name, engine.path, engine.max_lora_rank) == (MODEL_NAME, tiny_model, 16)
     assert engine.is_ready and not engine.is_dead
     assert engine.max_model_len == WINDOW
@@ -37,7 +37,9 @@ async def test_it_is_the_base_model_that_the_settings_name(engine: Engine, tiny_
     await engine.wait_ready()
 
 
-async def test_an_adapter_answers_for_itself_and_the_base_for_itself(engine: Engine, tmp_path: Path) -> None:
+async def test_adapters_and_the_base_model_answer_the_same_alone_and_in_one_batch(
+    engine: Engine, tmp_path: Path
+) -> None:
     one, two = make_checkpoint(tmp_path, 1), make_checkpoint(tmp_path, 2)
     alone = [await greedy(engine, adapter) for adapter in (None, one, two)]
     assert len({tuple(sample.response_ids) for sample in alone}) == 3
@@ -67,7 +69,7 @@ async def test_an_adapter_is_served_as_peft_computes_it(
         base_TK = logprobs()
     effect_TK = expected_TK - base_TK
     assert effect_TK.abs().mean() > 0.4
-    assert (served_TK - expected_TK).abs().mean() < 0.1, "as bfloat16 rounds"
+    assert (served_TK - expected_TK).abs().mean() < 0.1, "bfloat16 rounds by this much"
     strength = ((served_TK - base_TK) * effect_TK).sum() / effect_TK.square().sum()
     assert strength == pytest.approx(1.0, abs=0.03)
 
@@ -84,13 +86,13 @@ async def test_callers_of_one_adapter_share_its_load(engine: Engine, tmp_path: P
     before = next(engine._adapter_ids)
     await asyncio.gather(*(engine.load("admin/repo/shared/1", path) for _ in range(5)))
     assert engine.is_loaded("admin/repo/shared/1")
-    assert next(engine._adapter_ids) == before + 2  # one for the adapter, one for this look
+    assert next(engine._adapter_ids) == before + 2  # one for the adapter, one for this test
     with pytest.raises(AdapterError, match="already loaded"):
         await engine.load("admin/repo/shared/1", tmp_path)
 
 
-async def test_patterns_and_rslora_are_served_as_peft_means_them(engine: Engine, tmp_path: Path) -> None:
-    """The same update written in two ways: q_proj of half the rank by a pattern, or with zeros in its place."""
+async def test_patterns_and_rslora_are_served_as_peft_defines_them(engine: Engine, tmp_path: Path) -> None:
+    """The same update written in two ways: q_proj with half the rank by a pattern, or padded with zeros."""
     plain, foreign = (make_adapter(tmp_path / name, 1, rank=8, scale=0.1) for name in ("plain", "foreign"))
     tensors, half = load_file(plain / "adapter_model.safetensors"), {}
     for name, tensor in tensors.items():
@@ -131,7 +133,7 @@ async def test_unload_waits_for_the_last_request(engine: Engine, tmp_path: Path)
     assert number not in await engine.running().list_loras()
 
 
-async def test_files_that_vanished_are_an_error_and_not_the_engines_end(engine: Engine, tmp_path: Path) -> None:
+async def test_missing_files_are_an_error_and_do_not_kill_the_engine(engine: Engine, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path, 1)
     await greedy(engine, checkpoint)
     (checkpoint.path / "adapter_config.json").unlink()
@@ -141,13 +143,13 @@ async def test_files_that_vanished_are_an_error_and_not_the_engines_end(engine: 
     assert engine.is_ready
 
 
-async def test_a_killed_engine_says_so_and_starts_again(engine: Engine, tmp_path: Path) -> None:
-    """One that hangs, too: its worker was stopped."""
+async def test_a_killed_engine_fails_its_requests_and_starts_again(engine: Engine, tmp_path: Path) -> None:
+    """Also if it hangs: its worker is suspended."""
     checkpoint, path = make_checkpoint(tmp_path, 1), make_adapter(tmp_path / "adapter", 2)
     before = await greedy(engine, checkpoint)
     under_way = asyncio.create_task(greedy(engine, max_tokens=480, text="Hi"))
     await until_working(engine)
-    # Its own alone: a service that other tests share has an engine too.
+    # Only its own: a service that other tests share has an engine too.
     processes = [child for child in psutil.Process().children() if child.name().startswith("VLLM")]
     processes += [child for core in processes for child in core.children() if child.name().startswith("VLLM")]
     for process in processes:
@@ -157,7 +159,7 @@ async def test_a_killed_engine_says_so_and_starts_again(engine: Engine, tmp_path
     engine.kill()
     with pytest.raises(EngineError):
         await under_way
-    while not engine.is_dead:  # noqa: ASYNC110 - vLLM tells of a death by a flag
+    while not engine.is_dead:  # noqa: ASYNC110 - vLLM reports a death by a flag
         await asyncio.sleep(0.01)
     assert not engine.is_ready
     with pytest.raises(EngineError, match="died"):
@@ -165,7 +167,7 @@ async def test_a_killed_engine_says_so_and_starts_again(engine: Engine, tmp_path
     reply = await reply_to(handlers_of(engine), kinds.CHAT, {"messages": HELLO})
     assert reply.status == 503 and "Retry-After" in reply.headers
     await engine.stop()
-    # vLLM leaves such a call waiting for ever, and with it all that ask for the same adapter.
+    # vLLM leaves such a call waiting forever, and with it all requests for the same adapter.
     with pytest.raises(EngineError, match="died while it loaded"):
         await loading
     assert processes and not psutil.wait_procs(processes, timeout=5)[1]

@@ -42,7 +42,7 @@ async def test_a_chat_that_the_template_refuses_is_invalid_input(engine: Engine)
         await engine.generation.tokenise([{"role": "villain", "content": "Hello"}])
 
 
-async def test_a_conversation_with_tool_calls_and_results_is_rendered_whole(engine: Engine) -> None:
+async def test_tool_calls_and_results_of_a_conversation_are_rendered(engine: Engine) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"at": "clock"}'}}
     chat = [
         {"role": "user", "content": "What time is it?"},
@@ -115,7 +115,7 @@ async def test_a_context_that_fills_the_window_is_invalid_input(engine: Engine) 
 
 
 async def test_a_seed_makes_answers_repeat_even_if_the_prompt_is_split(engine: Engine) -> None:
-    """vLLM's CPU engine died of it: "CPU Generator does not use offset"."""
+    """This killed vLLM's CPU engine: "CPU Generator does not use offset"."""
     text = "word " * 60  # 300 tokens, in chunks of 128
     first, second, other = [await greedy(engine, text=text, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
     assert first.response_ids == second.response_ids != other.response_ids
@@ -138,7 +138,7 @@ async def test_score_agrees_with_the_distribution_that_was_sampled_from(engine: 
     )
 
 
-async def test_a_response_is_judged_as_if_it_had_been_sampled_so(engine: Engine, tmp_path: Path) -> None:
+async def test_the_distribution_of_a_given_response_equals_the_sampled_one(engine: Engine, tmp_path: Path) -> None:
     context = await engine.generation.tokenise([{"role": "user", "content": "Hello"}])
     for adapter in (None, make_checkpoint(tmp_path, 3)):
         sample = await greedy(engine, adapter, top_logprobs=8)
@@ -150,10 +150,10 @@ async def test_a_response_is_judged_as_if_it_had_been_sampled_so(engine: Engine,
         await engine.generation.distribution([70] * WINDOW, [70], 8, None)
 
 
-async def test_what_prompts_begin_with_alike_is_read_once(engine: Engine) -> None:
+async def test_a_shared_prefix_of_prompts_is_computed_once(engine: Engine) -> None:
     def hits() -> float:
-        (found,) = re.findall(rb"^vllm:prefix_cache_hits_total{.*} (.*)$", engine.metrics(), re.MULTILINE)
-        return float(found)
+        (value,) = re.findall(rb"^vllm:prefix_cache_hits_total{.*} (.*)$", engine.metrics(), re.MULTILINE)
+        return float(value)
 
     shared = random.choices(range(70, 120), k=300)
     before = hits()

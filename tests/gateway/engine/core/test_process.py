@@ -1,4 +1,4 @@
-"""The engine's processes: what keeps them from starting, and how they are found and killed."""
+"""The engine's processes: reasons why they do not start, and how they end."""
 
 import asyncio
 import subprocess
@@ -37,7 +37,7 @@ async def test_arguments_that_vllm_does_not_know_are_an_engine_error(tiny_model:
 
 @pytest.fixture
 def process(engine: Engine) -> EngineProcess:
-    """Around an engine that does nothing; the real one imports vLLM."""
+    """A process around an engine that does nothing. The real engine imports vLLM."""
     core = SimpleNamespace(
         resources=SimpleNamespace(engine_dead=False), get_output_async=None, utility_results={}, ensure_alive=None
     )
@@ -57,7 +57,7 @@ async def test_a_call_that_never_returns_ends_with_the_engine(process: EnginePro
     assert await process.unless_dead(asyncio.sleep(0, result="done")) == "done"
 
 
-async def test_what_still_waits_at_the_end_fails(process: EngineProcess) -> None:
+async def test_calls_that_still_wait_at_the_end_fail(process: EngineProcess) -> None:
     """vLLM leaves such calls waiting forever."""
     from vllm.v1.engine.exceptions import EngineDeadError
 

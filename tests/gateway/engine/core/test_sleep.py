@@ -1,4 +1,4 @@
-"""The engine's sleep: requests wait for it, and it must wake up as it was."""
+"""The engine's sleep: requests wait for its end, and the engine must answer as before."""
 
 import asyncio
 from pathlib import Path
@@ -27,7 +27,7 @@ from tests.gateway.engines import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_asleep_it_turns_requests_away_in_time_and_awake_it_answers_as_before(
+async def test_a_sleeping_engine_refuses_requests_and_answers_as_before_when_awake(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint, fields = make_checkpoint(tmp_path, 1), {"messages": HELLO, "max_tokens": 2}
@@ -35,7 +35,7 @@ async def test_asleep_it_turns_requests_away_in_time_and_awake_it_answers_as_bef
     under_way = asyncio.create_task(greedy(engine, max_tokens=40))
     await until_working(engine)
     await engine.sleep()
-    assert len((await under_way).response_ids) == 40, "it may end first"
+    assert len((await under_way).response_ids) == 40, "a running request finishes first"
     assert engine.is_asleep and not engine.is_ready and not engine.is_dead
     monkeypatch.setattr(sleep, "WAIT_SECONDS", 0.01)
     reply = await reply_to(handlers_of(engine), kinds.CHAT, fields)
@@ -47,10 +47,12 @@ async def test_asleep_it_turns_requests_away_in_time_and_awake_it_answers_as_bef
     await engine.wake()
     assert (await waiting).status == 200 and engine.is_ready
     assert (await greedy(engine, checkpoint)).response_ids == before.response_ids
-    assert engine.sleep_share == 0.0, "nothing comes free on a CPU"
+    assert engine.sleep_share == 0.0, "no memory becomes free on a CPU"
 
 
-async def test_one_that_wakes_up_otherwise_is_killed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_engine_that_wakes_up_with_other_answers_is_killed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     killed: list[bool] = []
 
     async def other(*arguments: Any) -> None:
@@ -61,7 +63,7 @@ async def test_one_that_wakes_up_otherwise_is_killed(engine: Engine, monkeypatch
         patched.setattr(EngineProcess, "kill", lambda process: killed.append(engine.is_ready))
         await engine.sleep()
         await engine.wake()
-    assert killed == [False], "before anybody was served"
+    assert killed == [False], "before any request was served"
     await greedy(engine)
 
 

@@ -1,4 +1,4 @@
-"""What is done about an engine that dies, hangs, is wrong or does not start."""
+"""An engine that dies, hangs, answers differently or does not start."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ TICK = 0.001
 
 
 class MortalEngine(FakeEngine):
-    """Starts as `fates` say: an error, or None for an engine that runs."""
+    """Each start takes the next of `fates`: an error, or None for an engine that runs."""
 
     def __init__(self, *fates: Exception | None) -> None:
         super().__init__()
@@ -58,17 +58,17 @@ class MortalEngine(FakeEngine):
 
 
 class Watched:
-    """A supervisor at work."""
+    """A running supervisor, and what it reported."""
 
     def __init__(self, engine: MortalEngine, monkeypatch: pytest.MonkeyPatch, *, stall_ticks: float = 1e9) -> None:
         monkeypatch.setattr(supervisor, "TICK_SECONDS", TICK)
         monkeypatch.setattr(supervisor, "FIRST_DELAY_SECONDS", TICK)
         self.engine = engine
-        self.said: list[Any] = []
+        self.reports: list[Any] = []
         self.supervisor = Supervisor(engine, stall_seconds=stall_ticks * TICK)
 
     async def __aenter__(self) -> "Watched":
-        self.task = asyncio.create_task(self.supervisor.run(lambda: self.said.append("ready"), self.said.append))
+        self.task = asyncio.create_task(self.supervisor.run(lambda: self.reports.append("ready"), self.reports.append))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -76,21 +76,21 @@ class Watched:
         await asyncio.gather(self.task, return_exceptions=True)
 
     async def until(self, test: Callable[[], Any]) -> None:
-        """Raises: TimeoutError, so that what never comes fails the test."""
+        """Wait until `test()` is true. Raises: TimeoutError."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not test():  # noqa: ASYNC110 - many things are waited for
                 await asyncio.sleep(0)
 
 
-async def test_an_engine_that_never_ran_is_the_operators_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_if_the_first_start_fails_the_operator_gets_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = MortalEngine(EngineError("no such model"))
     async with Watched(engine, monkeypatch) as watched:
         await watched.task
-    assert [str(word) for word in watched.said] == ["no such model"]
+    assert [str(report) for report in watched.reports] == ["no such model"]
     assert not watched.supervisor.is_ready
 
 
-async def test_one_that_dies_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_death_another_engine_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = MortalEngine()
     async with Watched(engine, monkeypatch) as watched:
         assert watched.supervisor.trouble == "the engine is starting"
@@ -100,12 +100,12 @@ async def test_one_that_dies_is_followed_by_another(monkeypatch: pytest.MonkeyPa
         assert watched.supervisor.trouble == "the engine died"
         await watched.until(lambda: watched.supervisor.starts == 2)
         assert watched.supervisor.is_ready
-    assert watched.said == ["ready"]
+    assert watched.reports == ["ready"]
     assert watched.supervisor.deaths == {Death.DIED: 1}
     assert engine.stops == 1
 
 
-async def test_starts_that_fail_are_repeated_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_starts_that_fail_are_repeated_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = MortalEngine(None, EngineError("no memory"), CanaryError("other answers"), None)
     async with Watched(engine, monkeypatch) as watched:
         await watched.until(lambda: watched.supervisor.is_ready)
@@ -119,7 +119,7 @@ async def test_starts_that_fail_are_repeated_and_told(monkeypatch: pytest.Monkey
     assert watched.supervisor.deaths == {Death.DIED: 1, Death.NOT_STARTED: 1, Death.WRONG: 1}
 
 
-async def test_one_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_engine_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = MortalEngine()
     async with Watched(engine, monkeypatch, stall_ticks=40) as watched:
         await watched.until(lambda: watched.supervisor.is_ready)
@@ -132,14 +132,14 @@ async def test_one_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None
     assert watched.supervisor.deaths == {Death.HUNG: 1}
 
 
-async def test_one_that_idles_is_asked_now_and_then_and_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_engine_is_probed_now_and_then_and_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = MortalEngine()
     async with Watched(engine, monkeypatch, stall_ticks=40) as watched:
         await watched.until(lambda: engine.probes > 20)
     assert watched.supervisor.starts == 1 and not watched.supervisor.deaths
 
 
-async def test_one_that_sleeps_is_left_alone_and_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sleeping_engine_is_not_ready_and_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = MortalEngine()
     async with Watched(engine, monkeypatch, stall_ticks=40) as watched:
         await watched.until(lambda: watched.supervisor.is_ready)
@@ -168,8 +168,8 @@ async def test_an_adapter_is_recorded_once_there_is_one(monkeypatch: pytest.Monk
         await watched.until(recorded.is_set)
 
 
-async def test_one_that_works_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long its first token takes: a prompt in many pieces is many steps."""
+async def test_an_engine_that_makes_progress_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long its first token takes: a prompt in many pieces takes many steps."""
     engine = MortalEngine()
     async with Watched(engine, monkeypatch, stall_ticks=40) as watched:
         await watched.until(lambda: watched.supervisor.is_ready)
@@ -186,21 +186,21 @@ def test_the_first_restart_is_at_once_and_later_ones_wait_longer_up_to_a_minute(
     assert delays == sorted(delays) and delays[-1] == _delay_seconds(10**6) == 60.0
 
 
-async def test_health_says_why_to_all_and_more_to_the_operator(
+async def test_health_gives_the_reason_to_all_and_details_to_the_operator(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine: Any = services.engine
-    monkeypatch.setattr(supervisor, "TICK_SECONDS", 1000.0)  # between death and what is done about it
+    monkeypatch.setattr(supervisor, "TICK_SECONDS", 1000.0)  # no tick between the death and the requests
     async with client_of(services) as client:
         while not services.supervisor.starts:  # noqa: ASYNC110 - the first start is under way
             await asyncio.sleep(0)
         engine.is_dead = True
         engine.ready.clear()
         services.supervisor.reason = "of /some/path"
-        told = (await client.get("/v1/health")).json()
+        operator_health = (await client.get("/v1/health")).json()
         del client.headers["Authorization"]
-        told_strangers = (await client.get("/v1/health")).json()
+        public_health = (await client.get("/v1/health")).json()
         ready = await client.get("/ready")
-    assert told_strangers["status"] == "degraded" and told_strangers["detail"].startswith("the engine died")
-    assert "/some/path" in told["detail"] and "/some/path" not in told_strangers["detail"]
-    assert ready.status_code == 503 and ready.json() == told_strangers
+    assert public_health["status"] == "degraded" and public_health["detail"].startswith("the engine died")
+    assert "/some/path" in operator_health["detail"] and "/some/path" not in public_health["detail"]
+    assert ready.status_code == 503 and ready.json() == public_health

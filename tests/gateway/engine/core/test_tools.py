@@ -1,4 +1,4 @@
-"""Which parsers read a model's tool calls and reasoning. Reading them is tested on the engine, in test_engine.py."""
+"""The parsers of a model's tool calls and reasoning. Reading an answer with one: test_generation.py."""
 
 import json
 from pathlib import Path
@@ -19,15 +19,15 @@ from gateway.engine.core.tools import DEFAULT_PARSER, MARKS, parser_for, reasoni
         ("<|im_start|>{{ message.content }}", DEFAULT_PARSER),
     ],
 )
-def test_the_chat_template_tells_the_parser(tmp_path: Path, template: str, parser: str) -> None:
+def test_the_chat_template_decides_the_parser(tmp_path: Path, template: str, parser: str) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     assert parser_for(tmp_path) == parser
     (tmp_path / "chat_template.jinja").write_text("[TOOL_CALLS]")
-    assert parser_for(tmp_path) == "mistral", "the file goes first"
+    assert parser_for(tmp_path) == "mistral", "the file wins"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"chat_template": null}', '{"chat_template": [{"name": "x"}]}'])
-def test_without_a_template_it_is_the_common_form(tmp_path: Path, content: str) -> None:
+def test_without_a_template_it_is_the_default(tmp_path: Path, content: str) -> None:
     assert parser_for(tmp_path) == DEFAULT_PARSER
     (tmp_path / "tokenizer_config.json").write_text(content)
     assert parser_for(tmp_path) == DEFAULT_PARSER
@@ -44,7 +44,7 @@ def test_without_a_template_it_is_the_common_form(tmp_path: Path, content: str) 
         ("{{ content }}", "</think>", None),
     ],
 )
-def test_the_chat_template_and_the_tokens_tell_the_reasoning_parser(
+def test_the_chat_template_and_the_tokens_decide_the_reasoning_parser(
     tmp_path: Path, template: str, token: str, parser: str | None
 ) -> None:
     (tmp_path / "chat_template.jinja").write_text(template)

@@ -1,4 +1,4 @@
-"""Plain streamed answers against vLLM's own generator, byte for byte."""
+"""Plain streamed answers, compared byte for byte with vLLM's own generator."""
 
 from collections.abc import AsyncGenerator
 from copy import deepcopy
@@ -25,7 +25,7 @@ TEXTS = [
 
 
 class Results:
-    """Stands in for the engine's answer to one request: a result a text, all but the last unfinished."""
+    """Takes the place of the engine's answer to one request: one result for each text, only the last finished."""
 
     def __init__(self, texts: list[str], finish_reason: str | None = "stop", error: Exception | None = None) -> None:
         self.texts = texts
@@ -70,16 +70,16 @@ def events(serving: Any, results: Results, **fields: Any) -> AsyncGenerator[str,
 
 
 async def both(serving: Any, results: Results, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> list[list[str]]:
-    """The events that ours and vLLM's generator make of the same results."""
+    """The events that our generator and vLLM's write for the same results."""
     from vllm.entrypoints.openai.chat_completion import serving as module
 
     monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: 1_700_000_000.0))
     theirs = type(serving).chat_completion_stream_generator.__get__(serving)
-    said = []
+    streams = []
     for generator in (serving.chat_completion_stream_generator, theirs):
         handler = SimpleNamespace(chat_completion_stream_generator=generator, renderer=serving.renderer)
-        said.append([event async for event in events(handler, deepcopy(results), **fields)])
-    return said
+        streams.append([event async for event in events(handler, deepcopy(results), **fields)])
+    return streams
 
 
 @pytest.mark.parametrize("has_parser", [True, False])
@@ -100,7 +100,7 @@ async def test_the_same_bytes_as_vllm(
 
 
 @pytest.mark.parametrize("texts", [[], ["Hello", " world"]], ids=["before the first token", "in the middle"])
-async def test_an_error_is_the_event_that_vllm_makes_of_it(
+async def test_an_error_becomes_the_same_event_as_in_vllm(
     serving: Any, monkeypatch: pytest.MonkeyPatch, texts: list[str]
 ) -> None:
     from vllm.v1.engine.exceptions import EngineDeadError
@@ -121,7 +121,7 @@ async def test_an_error_is_the_event_that_vllm_makes_of_it(
     ],
     ids=["tools", "usage in every chunk", "token ids", "echo", "no reasoning"],
 )
-async def test_what_is_not_plain_goes_through_vllm(
+async def test_other_requests_go_through_vllm(
     serving: Any, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
 ) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
@@ -133,7 +133,7 @@ async def test_what_is_not_plain_goes_through_vllm(
 
 
 async def test_the_engines_answer_is_read_to_its_end(serving: Any) -> None:
-    """Or else vLLM takes the request for one that was given up, and tells its engine."""
+    """Otherwise vLLM treats the request as abandoned, and aborts it in its engine."""
     results = Results(["a", "b"])
     assert [event async for event in events(serving, results)][-1] == "data: [DONE]\n\n"
     assert results.was_exhausted

@@ -15,8 +15,8 @@ from tests.gateway.engines import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_metrics_name_the_adapters_that_run_now_and_none_that_ever_ran(engine: Engine, tmp_path: Path) -> None:
-    """vLLM's own keep a series for each set of adapters that ran together, for ever."""
+async def test_metrics_name_only_the_adapters_that_run_now(engine: Engine, tmp_path: Path) -> None:
+    """vLLM keeps a series for each set of adapters that ever ran together."""
     adapters = [make_checkpoint(tmp_path, step) for step in range(3)]
     for adapter in adapters:
         await greedy(engine, adapter)

@@ -1,4 +1,4 @@
-"""What is changed about vLLM's front end while it runs."""
+"""Other tasks run between two results of engine steps."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from gateway.engine.patches.turns import TURN_SECONDS, take_turns
 pytestmark = pytest.mark.anyio
 
 
-async def test_results_that_keep_coming_leave_time_for_others() -> None:
+async def test_other_tasks_run_while_results_keep_coming() -> None:
     async def always_one() -> str:
         return "result"
 
@@ -29,6 +29,6 @@ async def test_results_that_keep_coming_leave_time_for_others() -> None:
     task = asyncio.create_task(other())
     for _ in range(10):
         assert await core.get_output_async() == "result"
-        time.sleep(TURN_SECONDS / 2)  # noqa: ASYNC251 - handling it
+        time.sleep(TURN_SECONDS / 2)  # noqa: ASYNC251 - the time to handle a result
     task.cancel()
     assert 2 <= turns <= 10

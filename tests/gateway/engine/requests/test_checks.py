@@ -1,4 +1,4 @@
-"""What is refused before vLLM sees it. That the rest reaches vLLM, and what it says, is tested in test_handlers.py."""
+"""Fields that are refused before vLLM sees them. vLLM's own refusals are tested in test_handlers.py."""
 
 from typing import Any
 
@@ -84,7 +84,7 @@ def test_a_field_is_refused_by_its_name(fields: dict[str, Any], param: str, word
         ("tokenize", {"prompt": "x" * (MAX_TOKENIZED + 1)}, "prompt"),
     ],
 )
-def test_so_are_those_of_other_requests(kind: str, fields: dict[str, Any], param: str) -> None:
+def test_fields_of_other_kinds_are_refused_by_name_too(kind: str, fields: dict[str, Any], param: str) -> None:
     with pytest.raises(FieldRefusedError) as refused:
         check(kind, fields, max_n=16)
     assert refused.value.param == param
@@ -110,7 +110,7 @@ def test_so_are_those_of_other_requests(kind: str, fields: dict[str, Any], param
         {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}, {"role": "user", "content": [{}]}]},
     ],
 )
-def test_everything_else_is_left_to_vllm(fields: dict[str, Any]) -> None:
+def test_vllm_checks_everything_else(fields: dict[str, Any]) -> None:
     check("chat", {**CHAT, **fields}, max_n=16)
     for prompt in ("x", ["x", "y"], [1, 2], [1] * (MAX_PROMPTS + 1), [[1], [2]], ["x"] * (MAX_PROMPTS // 16), []):
         check("completion", {"prompt": prompt, **fields}, max_n=16)
@@ -120,7 +120,7 @@ STRICT = {"type": "function", "function": {"name": "f", "strict": True}}
 
 
 @pytest.mark.parametrize(
-    ("fields", "found"),
+    ("fields", "field"),
     [
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
@@ -138,5 +138,5 @@ STRICT = {"type": "function", "function": {"name": "f", "strict": True}}
         ({"structured_outputs": None, "response_format": None, "tools": []}, None),
     ],
 )
-def test_a_grammar_is_found_where_it_stands(fields: dict[str, Any], found: str | None) -> None:
-    assert grammar_field(fields) == found
+def test_the_field_that_holds_a_grammar_is_named(fields: dict[str, Any], field: str | None) -> None:
+    assert grammar_field(fields) == field

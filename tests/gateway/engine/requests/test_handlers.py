@@ -58,7 +58,7 @@ async def test_a_chat_is_answered(handlers: Handlers) -> None:
     assert answer["usage"]["completion_tokens"] == 6
 
 
-async def test_a_streamed_chat_says_the_same(handlers: Handlers) -> None:
+async def test_a_streamed_chat_has_the_same_text(handlers: Handlers) -> None:
     _, answer = await ask(handlers, CHAT)
     chunks = await stream(handlers, CHAT)
     assert all(len(chunk["choices"]) == 1 for chunk in chunks)
@@ -69,7 +69,7 @@ async def test_a_streamed_chat_says_the_same(handlers: Handlers) -> None:
 
 @pytest.fixture
 async def reasoning(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Handlers:
-    """Handlers of the same engine as it would be with `--reasoning-parser deepseek_r1`."""
+    """Handlers of the same engine, as if it had been started with `--reasoning-parser deepseek_r1`."""
     process = engine._process
     assert process is not None
     monkeypatch.setattr(process.arguments.structured_outputs_config, "reasoning_parser", "deepseek_r1")
@@ -77,17 +77,17 @@ async def reasoning(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Handlers
     return handlers_of(engine)
 
 
-async def test_reasoning_is_told_apart_from_the_answer(reasoning: Handlers, engine: Engine) -> None:
+async def test_reasoning_is_separated_from_the_answer(reasoning: Handlers, engine: Engine) -> None:
     end_of_thought = engine.running().get_tokenizer().convert_tokens_to_ids("</think>")
     fields = CHAT | {"max_tokens": 40, "temperature": 1.0, "seed": 5, "logit_bias": {str(end_of_thought): 4.0}}
     ids = (await ask(reasoning, fields | {"return_token_ids": True}))[1]["choices"][0]["token_ids"]
-    said = engine.running().get_tokenizer().decode
+    decode = engine.running().get_tokenizer().decode
     split = ids.index(end_of_thought)
-    assert 0 < split < len(ids) - 1, "the seed must be one whose answer has something on both sides"
+    assert 0 < split < len(ids) - 1, "choose a seed with text on both sides"
     message = (await ask(reasoning, fields))[1]["choices"][0]["message"]
-    assert message["reasoning"] == said(ids[:split])
-    begun = "\ufffd"  # a character whose last bytes never came, which streams hold back
-    assert message["content"].rstrip(begun) == said(ids[split + 1 :]).rstrip(begun) != ""
+    assert message["reasoning"] == decode(ids[:split])
+    incomplete = "\ufffd"  # a character without its last bytes, which streams hold back
+    assert message["content"].rstrip(incomplete) == decode(ids[split + 1 :]).rstrip(incomplete) != ""
     deltas = [chunk["choices"][0]["delta"] for chunk in await stream(reasoning, fields)]
     assert "".join(delta.get("reasoning") or "" for delta in deltas) == message["reasoning"]
     assert "".join(delta.get("content") or "" for delta in deltas) == message["content"]
@@ -112,7 +112,7 @@ async def test_a_completion_is_answered_and_streamed(handlers: Handlers) -> None
     [{"regex": r"[^\s\S]"}, {"json": {"$ref": "#"}}, {"grammar": "root ::= root"}, {"regex": r"\p{L}"}],
     ids=["no text fits", "circular schema", "endless grammar", "unknown class"],
 )
-async def test_a_grammar_that_the_engine_cannot_compile_is_the_clients_mistake(
+async def test_a_grammar_that_the_engine_cannot_compile_is_400(
     handlers: Handlers, engine: Engine, outputs: dict[str, Any]
 ) -> None:
     status, answer = await ask(handlers, CHAT | {"structured_outputs": outputs})
@@ -120,7 +120,7 @@ async def test_a_grammar_that_the_engine_cannot_compile_is_the_clients_mistake(
     context = await engine.generation.tokenise(CHAT["messages"])
     with pytest.raises(InvalidInputError):
         await engine.generation.sample(SampleRequest(context, max_tokens=6, extra={"structured_outputs": outputs}))
-    assert (await ask(handlers, CHAT))[0] == 200, "the engine lives"
+    assert (await ask(handlers, CHAT))[0] == 200, "the engine is alive"
 
 
 async def test_an_adapter_answers_under_its_own_name(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ KINDS = pytest.mark.parametrize("kind", ANSWERING, ids=lambda kind: kind.name)
 
 
 @KINDS
-async def test_every_kind_is_answered_by_the_adapter_and_gives_it_back(
+async def test_every_kind_is_answered_by_the_adapter_and_releases_it(
     handlers: Handlers, engine: Engine, tmp_path: Path, kind: Kind
 ) -> None:
     checkpoint = make_checkpoint(tmp_path, 1)
@@ -154,7 +154,7 @@ async def test_every_kind_is_answered_by_the_adapter_and_gives_it_back(
     base = await reply_to(handlers, kind, ANSWERING[kind])
     assert isinstance(whole, Reply) and isinstance(base, Reply)
     assert msgspec.json.decode(whole.body)["model"] == checkpoint.name
-    assert said(whole.body) != said(base.body)
+    assert text_of(whole.body) != text_of(base.body)
     streamed = await reply_to(handlers, kind, {**ANSWERING[kind], "stream": True}, model=checkpoint.name)
     assert isinstance(streamed, StreamReply) and engine.in_flight(checkpoint.name) == 1
     events = [event async for event in streamed]
@@ -162,7 +162,7 @@ async def test_every_kind_is_answered_by_the_adapter_and_gives_it_back(
     assert engine.in_flight(checkpoint.name) == 0
 
 
-def said(body: bytes) -> str:
+def text_of(body: bytes) -> str:
     """The text of an answer of any kind."""
     answer = msgspec.json.decode(body)
     if "output" in answer:
@@ -175,7 +175,7 @@ def said(body: bytes) -> str:
 async def test_a_stream_whose_grammar_fails_is_refused_before_it_begins(
     handlers: Handlers, engine: Engine, kind: Kind
 ) -> None:
-    """Circular: xgrammar says so when it compiles it, in the engine."""
+    """A circular schema: xgrammar refuses it only when it compiles it, in the engine."""
     schema = {"$ref": "#"}
     field, value = {
         kinds.RESPONSES: ("text", {"format": {"type": "json_schema", "name": "x", "schema": schema}}),
@@ -190,7 +190,7 @@ async def test_a_stream_whose_grammar_fails_is_refused_before_it_begins(
 
 
 @KINDS
-async def test_an_error_within_a_stream_has_the_clients_shape_and_ends_it(
+async def test_an_error_within_a_stream_has_the_familys_shape_and_ends_the_stream(
     handlers: Handlers, engine: Engine, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def breaking(*_: Any) -> AsyncIterator[str]:
@@ -212,7 +212,7 @@ async def test_an_error_within_a_stream_has_the_clients_shape_and_ends_it(
 
 
 async def test_a_seed_repeats_every_answer_of_a_prompt_in_chunks(handlers: Handlers) -> None:
-    """vLLM's CPU engine died of a seed on a prompt that it had split."""
+    """A seed on a prompt that was split killed vLLM's CPU engine."""
     fields = {**CHAT, "messages": [{"role": "user", "content": "word " * 60}], "temperature": 1, "n": 3}
 
     async def answers(seed: int) -> list[str]:
@@ -271,8 +271,8 @@ async def test_unknown_fields_are_ignored(handlers: Handlers) -> None:
     assert status == 200
 
 
-async def test_headers_that_jump_the_queue_are_not_seen(handlers: Handlers) -> None:
-    """vLLM would answer 400: priorities are off."""
+async def test_headers_that_jump_the_queue_do_not_reach_vllm(handlers: Handlers) -> None:
+    """With such a header vLLM would answer 400, because priorities are off."""
     headers = {"x-vllm-priority": "-5", "x-data-parallel-rank": "1", "x-request-id": "mine"}
     reply = await reply_to(handlers, kinds.CHAT, CHAT, headers=headers)
     assert reply.status == 200
@@ -281,7 +281,7 @@ async def test_headers_that_jump_the_queue_are_not_seen(handlers: Handlers) -> N
 
 @KINDS
 async def test_a_cancelled_request_stays_cancelled(handlers: Handlers, engine: Engine, kind: Kind) -> None:
-    """vLLM turns the cancellation into an answer: "Client disconnected"."""
+    """vLLM turns the cancellation into an answer, "Client disconnected"."""
     fields = {**LONG, **ANSWERING[kind], "stream": False, "max_tokens": 400, "max_output_tokens": 400}
     task = asyncio.create_task(reply_to(handlers, kind, fields))
     while engine.running().get_num_unfinished_requests() == 0:  # noqa: ASYNC110 - vLLM's count

@@ -1,4 +1,4 @@
-"""A streamed answer ends in the engine however its reader leaves."""
+"""A streamed answer: its order, and its end in the engine however its reader leaves."""
 
 import asyncio
 import gc
@@ -33,8 +33,8 @@ def handlers(engine: Engine) -> Handlers:
     return handlers_of(engine)
 
 
-async def under_way(handlers: Handlers, engine: Engine, tmp_path: Path) -> tuple[StreamReply, str]:
-    """A stream on an adapter of its own, of which one event was read."""
+async def started(handlers: Handlers, engine: Engine, tmp_path: Path) -> tuple[StreamReply, str]:
+    """A stream on a new adapter, with one event read."""
     checkpoint = make_checkpoint(tmp_path, 1)
     await engine.load(checkpoint.name, checkpoint.path)
     reply = await reply_to(handlers, kinds.CHAT, LONG, model=checkpoint.name)
@@ -45,22 +45,22 @@ async def under_way(handlers: Handlers, engine: Engine, tmp_path: Path) -> tuple
     return reply, checkpoint.name
 
 
-async def is_over(engine: Engine, name: str) -> None:
-    for _ in range(10):  # a garbage collected generator is closed in a task of its own
+async def check_ended(engine: Engine, name: str) -> None:
+    for _ in range(10):  # asyncio closes a garbage-collected generator in a separate task
         await asyncio.sleep(0)
     assert engine.in_flight(name) == 0
     assert engine.running().get_num_unfinished_requests() == 0
 
 
 async def test_a_closed_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
-    reply, name = await under_way(handlers, engine, tmp_path)
+    reply, name = await started(handlers, engine, tmp_path)
     await reply.aclose()
     await reply.aclose()
-    await is_over(engine, name)
+    await check_ended(engine, name)
 
 
 async def test_a_cancelled_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
-    reply, name = await under_way(handlers, engine, tmp_path)
+    reply, name = await started(handlers, engine, tmp_path)
 
     async def read() -> None:
         async for _ in reply:
@@ -71,14 +71,14 @@ async def test_a_cancelled_stream_ends_in_the_engine(handlers: Handlers, engine:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await is_over(engine, name)
+    await check_ended(engine, name)
 
 
 async def test_a_dropped_stream_ends_in_the_engine(handlers: Handlers, engine: Engine, tmp_path: Path) -> None:
-    reply, name = await under_way(handlers, engine, tmp_path)
+    reply, name = await started(handlers, engine, tmp_path)
     del reply
     gc.collect()
-    await is_over(engine, name)
+    await check_ended(engine, name)
 
 
 class Source:
@@ -107,7 +107,7 @@ class Source:
         return StreamReply(first, events, events, self.lease)
 
 
-async def test_events_that_were_held_back_come_first_and_the_end_gives_the_adapter_back() -> None:
+async def test_events_that_were_held_back_come_first_and_the_end_releases_the_adapter() -> None:
     source = Source()
     reply = source.reply(["a", "b"], "c")
     assert [await anext(reply) for _ in range(3)] == [b"a", b"b", b"c"]
@@ -116,7 +116,7 @@ async def test_events_that_were_held_back_come_first_and_the_end_gives_the_adapt
     assert (source.releases, source.is_closed) == (1, True)
 
 
-async def test_an_error_gives_the_adapter_back() -> None:
+async def test_an_error_releases_the_adapter() -> None:
     source = Source()
     reply = source.reply([], "a", error=RuntimeError("broken"))
     assert await anext(reply) == b"a"
@@ -133,7 +133,7 @@ async def test_closing_before_the_first_event_drops_what_was_held_back() -> None
     assert source.releases == 1
 
 
-async def test_a_dropped_reply_gives_the_adapter_back_at_once() -> None:
+async def test_a_dropped_reply_releases_the_adapter_at_once() -> None:
     source = Source()
     reply = source.reply(["a"])
     del reply

@@ -1,4 +1,4 @@
-"""Log-probabilities tile by tile against vLLM's own sampler."""
+"""Log-probabilities computed in parts, compared with vLLM's own sampler."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ VOCABULARY = 1000
 
 @pytest.fixture(scope="module", autouse=True)
 def _vllm_is_imported(engine: Engine) -> None:
-    """The engine's fixture imports it without its warnings."""
+    """The engine's fixture imports vLLM without its warnings."""
 
 
 def metadata(rows: int, **fields: Any) -> Any:
@@ -43,7 +43,7 @@ def metadata(rows: int, **fields: Any) -> Any:
 
 
 def samplers(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    """vLLM's own, and ours."""
+    """vLLM's own sampler, and ours."""
     from vllm.v1.sample.sampler import Sampler
 
     from gateway.engine.worker import cpu_logprobs
@@ -51,7 +51,7 @@ def samplers(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     class Stock(Sampler):  # type: ignore[misc]  # vLLM's classes are Any to us
         forward = Sampler.forward
 
-    monkeypatch.setattr(Sampler, "forward", Sampler.forward)  # and put it back
+    monkeypatch.setattr(Sampler, "forward", Sampler.forward)  # restored at the end
     monkeypatch.setattr(cpu_logprobs, "TILE_BYTES", 3 * 4 * VOCABULARY)
     cpu_logprobs.install()
     return Stock(), Sampler()
@@ -64,26 +64,31 @@ def random_logits(rows: int, dtype: torch.dtype) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("rows", [1, 3, 10])
 @pytest.mark.parametrize("count", [0, 5])
-def test_the_numbers_are_vllm_s_to_the_bit(
+def test_the_numbers_equal_vllm_s_to_the_bit(
     rows: int, count: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock, ours = samplers(monkeypatch)
     mask = torch.zeros(rows, VOCABULARY, dtype=torch.bool)
-    mask[:, :500] = True  # what is sampled is not the likeliest, and is ranked among all
+    mask[:, :500] = True  # so the sampled token is not the likeliest; its rank is among all
     given = metadata(rows, max_num_logprobs=count, allowed_token_ids_mask=mask)
-    expected, found = (sampler(random_logits(rows, dtype), given) for sampler in (stock, ours))
-    assert torch.equal(found.sampled_token_ids, expected.sampled_token_ids)
+    stock_output, ours_output = (sampler(random_logits(rows, dtype), given) for sampler in (stock, ours))
+    assert torch.equal(ours_output.sampled_token_ids, stock_output.sampled_token_ids)
     for name in ("logprob_token_ids", "logprobs", "selected_token_ranks"):
-        one, other = getattr(found.logprobs_tensors, name), getattr(expected.logprobs_tensors, name)
-        assert torch.equal(one, other) and one.dtype == other.dtype, name
-    assert found.logprobs_tensors.selected_token_ranks.max() > 1 or rows == 1
+        ours_tensor, stock_tensor = (
+            getattr(ours_output.logprobs_tensors, name),
+            getattr(stock_output.logprobs_tensors, name),
+        )
+        assert torch.equal(ours_tensor, stock_tensor) and ours_tensor.dtype == stock_tensor.dtype, name
+    assert ours_output.logprobs_tensors.selected_token_ranks.max() > 1 or rows == 1
 
 
-def test_all_or_none_or_named_tokens_are_left_to_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_handles_all_none_or_named_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     stock, ours = samplers(monkeypatch)
     for fields in ({"max_num_logprobs": None}, {"max_num_logprobs": -1}, {"logprob_token_ids": {0: [7, 9]}}):
-        expected, found = (sampler(random_logits(4, torch.float32), metadata(4, **fields)) for sampler in (stock, ours))
-        if expected.logprobs_tensors is None:
-            assert found.logprobs_tensors is None
+        stock_output, ours_output = (
+            sampler(random_logits(4, torch.float32), metadata(4, **fields)) for sampler in (stock, ours)
+        )
+        if stock_output.logprobs_tensors is None:
+            assert ours_output.logprobs_tensors is None
         else:
-            assert torch.equal(found.logprobs_tensors.logprobs, expected.logprobs_tensors.logprobs)
+            assert torch.equal(ours_output.logprobs_tensors.logprobs, stock_output.logprobs_tensors.logprobs)

@@ -1,4 +1,4 @@
-"""The LoRA kernels for CPUs against vLLM's own, where those are right, and where they are not."""
+"""The LoRA kernels for CPUs, compared with vLLM's own where those are correct, and where they are not."""
 
 import importlib.util
 import inspect
@@ -18,7 +18,7 @@ SLOTS, RANK, WIDTH_IN, SLICES = 4, 8, 32, (24, 16, 16)
 
 @pytest.fixture(autouse=True, params=[0, 8], ids=["side by side", "slot by slot"])
 def _steps_before_packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to serve several adapters."""
+    """Tests run with both ways to serve several adapters."""
     from gateway.engine.worker import cpu_lora
 
     monkeypatch.setattr(cpu_lora, "STEPS_BEFORE_PACKING", request.param)
@@ -26,7 +26,7 @@ def _steps_before_packing(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
 
 @pytest.fixture(scope="module", autouse=True)
 def _vllm_is_imported(engine: Engine) -> None:
-    """The engine's fixture imports it without its warnings."""
+    """The engine's fixture imports vLLM without its warnings."""
 
 
 def stacks(seed: int = 0, *, used_rank: int = RANK) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -41,7 +41,7 @@ def stacks(seed: int = 0, *, used_rank: int = RANK) -> tuple[tuple[Tensor, ...],
 
 
 def punica(kind: type, slots: list[int]) -> object:
-    """vLLM's wrapper, told which row belongs to which slot; slot -1 is the base model."""
+    """A wrapper of this kind for rows of these slots; slot -1 is the base model."""
     wrapper = kind(128, 128, "cpu")
     ids = [slot + 1 for slot in slots]  # adapter ids begin at 1; 0 is the base model
     mapping = SimpleNamespace(index_mapping=tuple(ids), prompt_mapping=tuple(ids), is_prefill=False)
@@ -72,7 +72,7 @@ def inputs(rows: int) -> Tensor:
 
 @pytest.mark.parametrize("used_rank", [RANK, 3])
 @pytest.mark.parametrize("slots", [[2], [1, 1, 1], [0, 3, 1, 3, 0], [0, 3, 1, 2] * 20])
-def test_rows_with_adapters_get_what_vllm_gives_them(slots: list[int], used_rank: int) -> None:
+def test_rows_with_adapters_get_the_same_result_as_from_vllm(slots: list[int], used_rank: int) -> None:
     from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
     from gateway.engine.worker.cpu_lora import RowwisePunica
@@ -85,7 +85,7 @@ def test_rows_with_adapters_get_what_vllm_gives_them(slots: list[int], used_rank
 
 
 @pytest.mark.parametrize("slots", [[-1], [-1, -1], [-1, 2, -1, 0], [3, -1]])
-def test_rows_of_the_base_model_stay_as_they_are(slots: list[int]) -> None:
+def test_rows_of_the_base_model_are_not_changed(slots: list[int]) -> None:
     from gateway.engine.worker.cpu_lora import RowwisePunica
 
     a, b = stacks()
@@ -96,7 +96,7 @@ def test_rows_of_the_base_model_stay_as_they_are(slots: list[int]) -> None:
     torch.testing.assert_close(y.double(), by_hand(slots, x, a, b), atol=0.05, rtol=0.01)
 
 
-def test_packing_side_by_side_comes_with_use_and_changes_nothing() -> None:
+def test_weights_are_packed_side_by_side_after_some_steps_with_the_same_result() -> None:
     from gateway.engine.worker import cpu_lora
 
     a, b = stacks()
@@ -114,7 +114,9 @@ def test_packing_side_by_side_comes_with_use_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("slots", [[2, 2], [2, -1], [0, 3, -1, 3, 0]])
-def test_weights_that_are_not_packed_yet_do_the_same(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_packed_yet_give_the_same_result(
+    slots: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gateway.engine.worker import cpu_lora
 
     monkeypatch.setattr(cpu_lora, "LAYERS_PER_STEP", 1)
@@ -129,7 +131,7 @@ def test_weights_that_are_not_packed_yet_do_the_same(slots: list[int], monkeypat
 
 @pytest.mark.parametrize("can_multiply", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_any_type_of_activations_on_any_cpu(
+def test_all_types_of_activations_work_on_all_cpus(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, can_multiply: bool
 ) -> None:
     from gateway.engine.worker import cpu_lora
@@ -147,7 +149,7 @@ def test_any_type_of_activations_on_any_cpu(
 
 
 def test_vllm_still_gives_base_rows_the_last_adapter() -> None:
-    """When this fails, vLLM has mended it and our kernels are only there for speed."""
+    """When this fails, vLLM has fixed it, and our kernels are needed only for speed."""
     from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
     a, b = stacks()
@@ -155,7 +157,7 @@ def test_vllm_still_gives_base_rows_the_last_adapter() -> None:
     assert not torch.equal(y[0], torch.ones(sum(SLICES), dtype=torch.bfloat16))
 
 
-def test_our_patch_for_vllm_mends_it(tmp_path: Path) -> None:
+def test_our_patch_for_vllm_fixes_it(tmp_path: Path) -> None:
     from vllm.lora.punica_wrapper import punica_cpu
 
     patch = ROOT / "docs/vllm-cpu-lora.patch"
@@ -174,7 +176,7 @@ def test_our_patch_for_vllm_mends_it(tmp_path: Path) -> None:
         torch.testing.assert_close(y.double(), by_hand(slots, x, a, b), atol=0.05, rtol=0.01)
 
 
-def test_an_adapter_of_nan_harms_only_its_own_rows() -> None:
+def test_an_adapter_of_nan_affects_only_its_own_rows() -> None:
     from gateway.engine.worker.cpu_lora import RowwisePunica
 
     a, b = stacks()
@@ -186,7 +188,7 @@ def test_an_adapter_of_nan_harms_only_its_own_rows() -> None:
     assert y[2].isnan().all()
 
 
-def test_a_layer_that_an_adapter_leaves_alone_is_left_alone() -> None:
+def test_a_layer_that_an_adapter_does_not_change_stays_unchanged() -> None:
     from gateway.engine.worker.cpu_lora import RowwisePunica
 
     a, b = stacks()
@@ -201,7 +203,7 @@ def test_a_layer_that_an_adapter_leaves_alone_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("slots", [[2], [2, 0, 1]])
-def test_a_slot_that_changed_hands_is_packed_anew(slots: list[int]) -> None:
+def test_a_slot_with_another_adapter_is_packed_again(slots: list[int]) -> None:
     from gateway.engine.worker.cpu_lora import RowwisePunica
 
     (a, b), (other_a, other_b) = stacks(), stacks(1)
@@ -217,7 +219,7 @@ def test_a_slot_that_changed_hands_is_packed_anew(slots: list[int]) -> None:
     torch.testing.assert_close(y.double(), by_hand(slots, x, a, b), atol=0.05, rtol=0.01)
 
 
-def test_logits_and_embeddings_leave_base_rows_alone_too() -> None:
+def test_logits_and_embeddings_of_base_rows_are_not_changed_either() -> None:
     from gateway.engine.worker.cpu_lora import RowwisePunica
 
     (a, *_), (b, *_) = stacks()

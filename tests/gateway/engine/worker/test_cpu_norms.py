@@ -1,4 +1,4 @@
-"""vLLM's kernels for RMS norms on a CPU against torch's operators, and where they may not be used."""
+"""vLLM's kernels for RMS norms on a CPU, compared with torch's operators, and where they may not be used."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ TYPES = [torch.bfloat16, torch.float32]
 
 @pytest.fixture(autouse=True)
 def _chosen_first(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in the worker. The engine's fixture imports vLLM without its warnings."""
+    """The kernels come first, as in the worker. The engine's fixture imports vLLM without its warnings."""
     from vllm import ir
     from vllm.kernels import vllm_c
 
@@ -36,7 +36,7 @@ def rows(dtype: torch.dtype, width: int = 64, stride: int | None = None) -> Tens
 
 
 def compared(x: Tensor, weight: Tensor) -> tuple[str, Tensor, Tensor]:
-    """Who computed the norm, what came of it, and what torch makes of it."""
+    """The provider that was chosen, its norm, and torch's norm."""
     from vllm import ir
 
     chosen = ir.ops.rms_norm.dispatch(x, weight, 1e-5)
@@ -56,15 +56,15 @@ def compared_sums(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[str, Any
 def test_the_kernels_compute_the_same(dtype: torch.dtype) -> None:
     x, residual, weight = rows(dtype), rows(dtype) + 1, torch.rand(64).to(dtype)
     tolerance = {"rtol": 0.01, "atol": 0.01} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
-    provider, found, native = compared(x, weight)
-    assert provider == cpu_norms.PROVIDER and torch.allclose(found, native, **tolerance)
+    provider, norm, native = compared(x, weight)
+    assert provider == cpu_norms.PROVIDER and torch.allclose(norm, native, **tolerance)
     provider, sums, native_sums = compared_sums(x, residual, weight)
     assert provider == cpu_norms.PROVIDER
     assert torch.allclose(sums[0], native_sums[0], **tolerance) and torch.equal(sums[1], native_sums[1])
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_parts_of_wider_rows_also_a_single_one_odd_widths_and_other_types_stay_with_torch(dtype: torch.dtype) -> None:
+def test_torch_computes_parts_of_wider_rows_odd_widths_and_other_types(dtype: torch.dtype) -> None:
     wide = rows(dtype, 64, stride=200)
     other = torch.float16 if dtype == torch.bfloat16 else torch.bfloat16
     for x, weight in (
@@ -75,12 +75,12 @@ def test_parts_of_wider_rows_also_a_single_one_odd_widths_and_other_types_stay_w
         (rows(dtype, 65), torch.rand(65).to(dtype)),
         (rows(dtype), torch.rand(64).to(other)),
     ):
-        provider, found, native = compared(x, weight)
-        assert provider == "native" and torch.equal(found, native)
+        provider, norm, native = compared(x, weight)
+        assert provider == "native" and torch.equal(norm, native)
         assert compared_sums(x, torch.ones_like(x), weight)[0] == "native"
     assert compared_sums(rows(dtype), wide, torch.rand(64).to(dtype))[0] == "native"
 
 
-def test_the_engine_is_told_to(engine: Engine) -> None:
+def test_the_engine_prefers_the_kernels(engine: Engine) -> None:
     config = engine.running().vllm_config.kernel_config.ir_op_priority
     assert all(getattr(config, name)[0] == cpu_norms.PROVIDER for name in cpu_norms.OPS)

@@ -1,4 +1,4 @@
-"""Compiling grammars with work that ends when it is told to; the clock is a test's own."""
+"""Compiling grammars: the work ends on command, and the tests set the clock."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from gateway.engine.worker import grammars
 from gateway.engine.worker.grammars import MAX_LEFT_BEHIND, NICENESS, PATIENCE_SECONDS, Compiler
 
 SECONDS = 60.0
-"""For threads that have nothing to wait for."""
+"""Limit for threads that do not wait for anything."""
 
 
 class Clock:
@@ -26,7 +26,7 @@ class Clock:
 
 
 class Work:
-    """A grammar that takes until it is told to end."""
+    """A grammar whose compilation ends once `may_end` is set."""
 
     def __init__(self) -> None:
         self.is_begun, self.may_end = threading.Event(), threading.Event()
@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_it_works_at_a_lower_priority_and_hands_on_results_and_errors() -> None:
+def test_grammars_are_compiled_at_a_lower_priority_and_results_and_errors_are_passed_on() -> None:
     compiler, work = Compiler(1), Work()
     work.may_end.set()
     assert compiler.submit(work, "a").result(SECONDS) == "a"
@@ -59,7 +59,7 @@ def test_it_works_at_a_lower_priority_and_hands_on_results_and_errors() -> None:
     assert isinstance(compiler.submit(fail).exception(SECONDS), ValueError)
 
 
-def test_one_that_takes_too_long_fails_and_makes_room(clock: Clock) -> None:
+def test_a_grammar_that_takes_too_long_fails_and_the_next_one_starts(clock: Clock) -> None:
     compiler, slow, quick = Compiler(1), Work(), Work()
     quick.may_end.set()
     overdue, waiting = compiler.submit(slow, "slow"), compiler.submit(quick, "quick")
@@ -67,13 +67,13 @@ def test_one_that_takes_too_long_fails_and_makes_room(clock: Clock) -> None:
     clock.now += PATIENCE_SECONDS
     assert not overdue.done() and not waiting.done() and not quick.is_begun.is_set()
     clock.now += 1
-    waiting.done()  # as the engine asks; nobody asks for the one whose client has left
+    waiting.done()  # as the engine asks; it does not ask for a grammar whose client has left
     assert isinstance(overdue.exception(SECONDS), TimeoutError)
     assert waiting.result(SECONDS) == "quick"
     slow.may_end.set()
 
 
-def test_so_many_are_left_behind_and_then_no_other_is_begun(clock: Clock) -> None:
+def test_no_grammar_is_started_while_the_most_abandoned_ones_still_run(clock: Clock) -> None:
     compiler, slow = Compiler(MAX_LEFT_BEHIND), [Work() for _ in range(MAX_LEFT_BEHIND)]
     for work in slow:
         compiler.submit(work, "slow")
@@ -97,16 +97,16 @@ SCHEMA = {
 
 
 def priorities(tasks: Path) -> set[int]:
-    found = set()
+    values = set()
     for task in tasks.iterdir():
         with contextlib.suppress(ProcessLookupError):
-            found.add(os.getpriority(os.PRIO_PROCESS, int(task.name)))
-    return found
+            values.add(os.getpriority(os.PRIO_PROCESS, int(task.name)))
+    return values
 
 
 @pytest.mark.anyio
-async def test_the_engine_compiles_so(engine: Engine) -> None:
-    """Among the threads of its core is one of lower priority until the answer begins."""
+async def test_the_engine_compiles_grammars_at_a_lower_priority(engine: Engine) -> None:
+    """Until the answer begins, one thread of its core has a lower priority."""
     (core,) = (child for child in multiprocessing.active_children() if child.name.startswith("EngineCore"))
     request = SampleRequest([1, 2, 3], max_tokens=4, extra={"structured_outputs": {"json": SCHEMA}})
     answer = asyncio.create_task(engine.generation.sample(request))

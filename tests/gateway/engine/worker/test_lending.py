@@ -1,4 +1,4 @@
-"""A training on the engine's own weights. The engine here is a real one on a CPU that keeps them as a GPU's does."""
+"""A training on the engine's weights. The engine is a real one on a CPU that keeps its weights as one on a GPU does."""
 
 import asyncio
 import gc
@@ -54,7 +54,7 @@ async def lender(engine: Engine, tiny_model: Path, anyio_backend: str) -> AsyncI
 
 
 def remove_shared_memory(core: int | None) -> None:
-    """What tidies up after a process was killed with it."""
+    """Remove shared memory of an engine core that was killed together with its resource tracker."""
     for left in Path("/dev/shm").glob(f"torch_{core}_*"):
         left.unlink()
 
@@ -72,7 +72,7 @@ class Unsharable(torch.Tensor):
 
 
 def dtype_of(engine: Engine) -> torch.dtype:
-    """bfloat16 where the CPU computes it."""
+    """The engine's type: bfloat16 where the CPU can multiply it."""
     dtype: torch.dtype = engine.running().model_config.dtype
     return dtype
 
@@ -82,8 +82,8 @@ def spec_of(folder: Path, base: Path, handles: Path | None, **settings: Any) -> 
     return spec if handles is None else msgspec.structs.replace(spec, engine_weights=str(handles))
 
 
-def weights_needed(heard: list[events.TrainEvent]) -> int:
-    (plan,) = (event.memory for event in heard if isinstance(event, events.Planned))
+def weights_needed(received: list[events.TrainEvent]) -> int:
+    (plan,) = (event.memory for event in received if isinstance(event, events.Planned))
     return plan.needed["weights"]
 
 
@@ -92,7 +92,9 @@ async def test_an_engine_on_a_cpu_has_nothing_to_lend(engine: Engine) -> None:
         await engine.lend_weights()
 
 
-async def test_what_the_worker_fails_at_is_not_lent(lender: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_of_the_worker_is_the_reason_not_to_lend(
+    lender: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fail(method: str) -> None:
         raise RuntimeError("no such thing here")
 
@@ -102,21 +104,29 @@ async def test_what_the_worker_fails_at_is_not_lent(lender: Engine, monkeypatch:
 
 
 def worker(**changes: Any) -> SimpleNamespace:
-    """As much of vLLM's as lending asks."""
-    told: dict[str, Any] = {"world_size": 1, "quantization": None, "sleeps": False, "uva": 0, "prefetch": 0} | changes
-    weights: dict[str, torch.Tensor] = told.get("weights", {"norm.weight": torch.ones(2)})
+    """The attributes of vLLM's worker that lending reads."""
+    config_values: dict[str, Any] = {
+        "world_size": 1,
+        "quantization": None,
+        "sleeps": False,
+        "uva": 0,
+        "prefetch": 0,
+    } | changes
+    weights: dict[str, torch.Tensor] = config_values.get("weights", {"norm.weight": torch.ones(2)})
     model = SimpleNamespace(
         named_parameters=lambda: [(name, SimpleNamespace(data=weight)) for name, weight in weights.items()],
         packed_modules_mapping={},
     )
     config = SimpleNamespace(
-        parallel_config=SimpleNamespace(world_size=told["world_size"]),
+        parallel_config=SimpleNamespace(world_size=config_values["world_size"]),
         model_config=SimpleNamespace(
-            quantization=told["quantization"], enable_sleep_mode=told["sleeps"], enable_cumem_allocator=False
+            quantization=config_values["quantization"],
+            enable_sleep_mode=config_values["sleeps"],
+            enable_cumem_allocator=False,
         ),
         offload_config=SimpleNamespace(
-            uva=SimpleNamespace(cpu_offload_gb=told["uva"]),
-            prefetch=SimpleNamespace(offload_group_size=told["prefetch"]),
+            uva=SimpleNamespace(cpu_offload_gb=config_values["uva"]),
+            prefetch=SimpleNamespace(offload_group_size=config_values["prefetch"]),
         ),
     )
     runner = SimpleNamespace(get_model=lambda: model)
@@ -136,12 +146,12 @@ def worker(**changes: Any) -> SimpleNamespace:
         ({"weights": {"up.weight": Unsharable(torch.ones(2))}}, "can't share them between processes: not today"),
     ],
 )
-def test_what_can_t_be_lent_says_why(changes: dict[str, Any], reason: str) -> None:
-    found = handles_of(worker(**changes))
-    assert isinstance(found, str) and re.search(reason, found)
+def test_a_worker_that_can_t_lend_gives_the_reason(changes: dict[str, Any], reason: str) -> None:
+    answer = handles_of(worker(**changes))
+    assert isinstance(answer, str) and re.search(reason, answer)
 
 
-async def test_the_model_is_that_of_the_files_and_lies_in_the_engine_s_memory(
+async def test_the_model_equals_the_files_and_uses_the_engine_s_memory(
     lender: Engine, handles: Path, tiny_model: Path
 ) -> None:
     dtype = dtype_of(lender)
@@ -151,10 +161,10 @@ async def test_the_model_is_that_of_the_files_and_lies_in_the_engine_s_memory(
     for name, weight in model.named_parameters():
         assert torch.equal(weight, own[name]), name
         assert weight.is_shared(), name
-        assert not own[name].is_shared(), "those of a file are not: this can tell"
+        assert not own[name].is_shared(), "weights from a file are not shared, so is_shared() distinguishes them"
     attention = model.model.layers[0].self_attn
     memory = [getattr(attention, f"{part}_proj").weight.untyped_storage().data_ptr() for part in "qkv"]
-    assert len(set(memory)) == 1, "three views of what vLLM fused"
+    assert len(set(memory)) == 1, "three views of the tensor that vLLM fused"
 
 
 async def test_a_training_on_them_gives_the_same_adapter_and_leaves_the_engine_as_it_was(
@@ -166,42 +176,46 @@ async def test_a_training_on_them_gives_the_same_adapter_and_leaves_the_engine_a
     hashes = []
     for name, lent in (("own", None), ("lent", handles)):
         spec = spec_of(tmp_path / name, tiny_model, lent, model={"dtype": dtype})
-        heard: list[events.TrainEvent] = []
+        received: list[events.TrainEvent] = []
 
-        async def hear(event: events.TrainEvent, heard: list[events.TrainEvent] = heard) -> None:
-            heard.append(event)
+        async def receive(event: events.TrainEvent, received: list[events.TrainEvent] = received) -> None:
+            received.append(event)
 
-        await launcher.train(spec, tmp_path / name, hear)
-        assert (weights_needed(heard) == 0) is (lent is not None)
-        assert not [warning for warning in warnings_of(heard) if "copy" in warning]
-        hashes.append([event.sha256 for event in heard if isinstance(event, events.Saved)][-1])
+        await launcher.train(spec, tmp_path / name, receive)
+        assert (weights_needed(received) == 0) is (lent is not None)
+        assert not [warning for warning in warnings_of(received) if "copy" in warning]
+        hashes.append([event.sha256 for event in received if isinstance(event, events.Saved)][-1])
     assert hashes[0] == hashes[1]
     assert await lender.score(context, response) == before
 
 
-async def test_weights_of_another_model_are_not_trained_on(lender: Engine, handles: Path, tmp_path: Path) -> None:
+async def test_weights_of_another_model_are_refused(lender: Engine, handles: Path, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", seed=1)
     with pytest.raises(NotLentError, match=r"its model\.embed_tokens\.weight is not that of .*other"):
         from_engine(open_lent(handles), other, dtype_of(lender), SDPA)
 
 
-async def test_weights_of_another_type_are_not_trained_on(lender: Engine, handles: Path, tiny_model: Path) -> None:
+async def test_weights_of_another_type_are_refused(lender: Engine, handles: Path, tiny_model: Path) -> None:
     other = torch.float32 if dtype_of(lender) == torch.bfloat16 else torch.bfloat16
-    with pytest.raises(NotLentError, match=f"computed in {other}"):
+    with pytest.raises(NotLentError, match=f"is not that of .* in {other}"):
         from_engine(open_lent(handles), tiny_model, other, SDPA)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x05]."], ids=["nothing", "something else"])
-def test_without_them_a_training_takes_a_copy_and_says_so(tmp_path: Path, tiny_model: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"\x80\x05]."], ids=["empty", "another object"])
+def test_without_handles_a_training_takes_a_copy_with_a_warning(
+    tmp_path: Path, tiny_model: Path, content: bytes
+) -> None:
     (file := tmp_path / "handles.pickle").write_bytes(content)
-    heard = run(spec_of(tmp_path / "train", tiny_model, file, epochs=1))
-    assert weights_needed(heard) > 0
-    (warning,) = (warning for warning in warnings_of(heard) if "loads its own copy" in warning)
+    received = run(spec_of(tmp_path / "train", tiny_model, file, epochs=1))
+    assert weights_needed(received) > 0
+    (warning,) = (
+        warning for warning in warnings_of(received) if "takes its own copy of the engine's weights" in warning
+    )
     assert "its memory can't be opened" in warning
-    assert isinstance(heard[-1], events.Done)
+    assert isinstance(received[-1], events.Done)
 
 
-async def test_other_layouts_than_vllm_s_own_are_told_apart(lender: Engine, handles: Path, tiny_model: Path) -> None:
+async def test_layouts_that_differ_from_vllm_s_own_are_refused(lender: Engine, handles: Path, tiny_model: Path) -> None:
     weights, fused = open_lent(handles)
     first, norm = "model.layers.0.self_attn.qkv_proj.weight", "model.norm.weight"
 
@@ -222,22 +236,22 @@ async def test_other_layouts_than_vllm_s_own_are_told_apart(lender: Engine, hand
 async def test_a_training_ends_with_the_engine_whose_weights_it_uses(
     lender: Engine, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """The last test of this engine: it is killed."""
+    """Runs last, since it kills this engine."""
     lent = await lender.lend_weights()
     write_bytes(handles := tmp_path / "handles.pickle", lent.handles)
     dtype = str(dtype_of(lender)).removeprefix("torch.")
     spec = spec_of(tmp_path / "train", tiny_model, handles, epochs=10_000, model={"dtype": dtype})
-    heard: list[events.TrainEvent] = []
+    received: list[events.TrainEvent] = []
 
-    async def hear(event: events.TrainEvent) -> None:
-        heard.append(event)
-        if len([each for each in heard if isinstance(each, events.Stepped)]) == 3:
+    async def receive(event: events.TrainEvent) -> None:
+        received.append(event)
+        if len([each for each in received if isinstance(each, events.Stepped)]) == 3:
             lender.kill()
 
     async with asyncio.timeout(120):
         with pytest.raises(EngineError, match="engine that lent its weights"):
-            await launcher.train(spec, tmp_path / "train", hear, lent.gone)
-    assert weights_needed(heard) == 0
+            await launcher.train(spec, tmp_path / "train", receive, lent.gone)
+    assert weights_needed(received) == 0
     assert not list((tmp_path / "train/out").glob("*"))
     with pytest.raises(EngineError):
         await lender.lend_weights()

@@ -22,7 +22,7 @@ async def test_prompts_are_scored_while_adapters_answer(engine: Engine, tmp_path
         await engine.score([70, 71], [72], None),
         await engine.generation.distribution([70], [71, 72], 4, checkpoint),
     )
-    answers = [asyncio.create_task(greedy(engine, checkpoint, max_tokens=60)) for _ in range(8)]
+    answers = [asyncio.create_task(greedy(engine, checkpoint, max_tokens=300)) for _ in range(8)]
     while engine.running().get_num_unfinished_requests() < len(answers):  # noqa: ASYNC110 - vLLM's count
         await asyncio.sleep(0)
     for _ in range(5):

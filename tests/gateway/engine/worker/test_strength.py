@@ -1,4 +1,4 @@
-"""A bake at other strengths, on a real engine: the same files, scaled as they are loaded."""
+"""A bake at other strengths on a real engine: the same files, scaled as they are loaded."""
 
 import asyncio
 from pathlib import Path
@@ -24,12 +24,12 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], "max
 
 
 def checkpoint_of(path: Path, step: int = 1) -> Checkpoint:
-    """With a repo that no other test has."""
+    """A checkpoint in a repo that no other test uses."""
     return Checkpoint("admin", path.parent.name, "bake", step, path, "0" * 64, 0, step)
 
 
 def scaled_by_hand(source: Path, folder: Path, factor: float) -> Path:
-    """The same adapter with another B."""
+    """A copy of the adapter with B multiplied by `factor`."""
     tensors = load_file(source / "adapter_model.safetensors")
     folder.mkdir()
     (folder / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
@@ -46,7 +46,7 @@ async def score(engine: Engine, name: str | None, path: Path | None = None) -> l
     return await engine.score(CONTEXT, RESPONSE, name)
 
 
-def said(answer: dict[str, Any]) -> str:
+def text_of(answer: dict[str, Any]) -> str:
     """The text of a whole answer of any kind."""
     match answer:
         case {"choices": [{"message": {"content": text}}]} | {"choices": [{"text": text}]}:
@@ -56,8 +56,8 @@ def said(answer: dict[str, Any]) -> str:
     raise AssertionError(answer)
 
 
-def streamed(event: bytes) -> str:
-    """The text of a streamed chat's event."""
+def text_of_event(event: bytes) -> str:
+    """The text in an event of a text_of_event chat."""
     if event.startswith(b"data: [DONE]"):
         return ""
     (choice,) = msgspec.json.decode(event.removeprefix(b"data: "))["choices"]
@@ -65,7 +65,7 @@ def streamed(event: bytes) -> str:
 
 
 async def ask(engine: Engine, adapters: Registry, name: str, fields: dict[str, Any], kind: Kind = kinds.CHAT) -> Any:
-    """As the route does it."""
+    """Serve the request as the pipeline does."""
     model = adapters.resolve(name, "admin")
     assert model.checkpoint is not None
     engine.register(model.name, model.checkpoint.path)
@@ -77,8 +77,8 @@ async def ask(engine: Engine, adapters: Registry, name: str, fields: dict[str, A
 
 
 async def test_a_strength_scales_the_adapters_update(engine: Engine, tmp_path: Path) -> None:
-    """None of it is the base model, all of it the adapter, and half of it the adapter with B halved by hand; each again
-    when it had to make room for others."""
+    """Strength 0 is the base model, 1 the adapter, and 0.5 the adapter with B halved by hand; the same after an
+    eviction."""
     path = make_adapter(tmp_path / "adapter", 1, scale=0.05)
     name = f"admin/{tmp_path.name}/bake/1"
     expected = {"@0": await score(engine, None), "": await score(engine, name, path)}
@@ -86,7 +86,7 @@ async def test_a_strength_scales_the_adapters_update(engine: Engine, tmp_path: P
         twin = scaled_by_hand(path, tmp_path / f"{strength}", strength)
         expected[f"@{strength:g}"] = await score(engine, f"admin/{tmp_path.name}/twin/{round(100 * strength)}", twin)
     for left, right in (("@0", "@0.37"), ("@0.37", "@0.5"), ("@0.5", ""), ("", "@2")):
-        assert expected[left] != pytest.approx(expected[right], abs=0.2), "they tell each other apart"
+        assert expected[left] != pytest.approx(expected[right], abs=0.2), "the strengths differ"
     for _ in range(2):  # five adapters, four places in memory
         for strength, logprobs in expected.items():
             tolerance = 0.1 if strength == "@0.37" else 0.02  # the engine rounds B to bfloat16 twice
@@ -99,7 +99,7 @@ async def test_prefixes_are_not_shared_between_strengths(engine: Engine, tmp_pat
     fields = {**CHAT, "messages": [{"role": "user", "content": "word " * 60}]}  # beyond a block of the cache
     names = [f"{checkpoint.repo}/bake{strength}" for strength in ("", "@0.5", "", "@0.5", "@2")]
     answers = [await ask(engine, adapters, name, fields) for name in names]
-    texts = [said(answer) for answer in answers]
+    texts = [text_of(answer) for answer in answers]
     assert texts[:2] == texts[2:4] and len(set(texts)) == 3
     assert [answer["model"] for answer in answers[:2]] == [checkpoint.name, f"{checkpoint.name}@0.5"]
 
@@ -117,15 +117,15 @@ async def test_prefixes_are_not_shared_between_strengths(engine: Engine, tmp_pat
 async def test_every_kind_of_request_is_answered_at_a_strength(
     engine: Engine, tmp_path: Path, kind: Kind, fields: dict[str, Any]
 ) -> None:
-    """By the same words as an adapter whose B was halved by hand."""
+    """The answer is that of an adapter with B halved by hand."""
     checkpoint = checkpoint_of(make_adapter(tmp_path / "adapter", 1))
     twin = checkpoint_of(scaled_by_hand(checkpoint.path, tmp_path / "twin", 0.5), step=2)
     adapters = registry(engine, checkpoint, twin)
     names = [f"{checkpoint.name}@0.5", twin.name, checkpoint.name]
     answers = [await ask(engine, adapters, name, fields, kind) for name in names]
     assert [answer["model"] for answer in answers] == names
-    half, by_hand, whole = [said(answer) for answer in answers]
-    assert half == by_hand != whole
+    half, by_hand, full = [text_of(answer) for answer in answers]
+    assert half == by_hand != full
 
 
 async def test_concurrent_first_requests_at_a_strength_load_it_once(engine: Engine, tmp_path: Path) -> None:
@@ -138,21 +138,21 @@ async def test_concurrent_first_requests_at_a_strength_load_it_once(engine: Engi
 
 
 async def test_a_stream_at_a_strength_ends_undisturbed_when_its_bake_moves_on(engine: Engine, tmp_path: Path) -> None:
-    """The name moves, and the version that it runs on is retired: its files go after the last word, not before."""
+    """The name moves, and the version that the stream runs on is retired, but its files stay until the stream ends."""
     old, new = (checkpoint_of(make_adapter(tmp_path / f"{step}", step), step) for step in (1, 2))
     adapters = registry(engine, old)
     name = f"{old.repo}/bake@0.5"
     fields = {**CHAT, "max_tokens": 200, "ignore_eos": True, "stream": True}
-    alone = "".join([streamed(event) async for event in await ask(engine, adapters, name, fields)])
+    alone = "".join([text_of_event(event) async for event in await ask(engine, adapters, name, fields)])
     stream = await ask(engine, adapters, name, fields)
     assert isinstance(stream, StreamReply)
-    text = "".join([streamed(await anext(stream)) for _ in range(3)])
+    text = "".join([text_of_event(await anext(stream)) for _ in range(3)])
     adapters.publish(new)
     retiring = asyncio.create_task(adapters.retire(old))
     moved = await ask(engine, adapters, name, CHAT)
     assert moved["model"] == f"{new.name}@0.5"
     assert not retiring.done()
-    text += "".join([streamed(event) async for event in stream])
+    text += "".join([text_of_event(event) async for event in stream])
     assert text == alone
     await retiring
     for strength in ("", "@0.5"):
@@ -161,7 +161,7 @@ async def test_a_stream_at_a_strength_ends_undisturbed_when_its_bake_moves_on(en
         assert not engine.is_loaded(f"{old.name}{strength}")
 
 
-async def test_the_worker_loads_no_strength_that_is_none(engine: Engine, tmp_path: Path) -> None:
+async def test_the_worker_refuses_a_strength_out_of_range(engine: Engine, tmp_path: Path) -> None:
     path = make_adapter(tmp_path / "adapter", 1)
     with pytest.raises(AdapterError, match=r"the strength in .* is not allowed"):
         await engine.load(f"admin/{tmp_path.name}/bake/1@9", path)

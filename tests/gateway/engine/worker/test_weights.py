@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_an_adapter_of_nan_is_refused(engine: Engine, tmp_path: Path) -> None:
-    """What it left in the key-value cache made later answers of the base model token 0, too."""
+    """The NaN that it left in the key-value cache turned later answers, also of the base model, into token 0."""
     path = make_adapter(tmp_path / "adapter", 1, spoil=float("nan"))
     with pytest.raises(AdapterError, match="not finite"):
         await engine.load("admin/repo/nan/1", path)
