@@ -126,7 +126,7 @@ def test_rounds_are_one_training(whole: tuple[TrainSpec, list[events.TrainEvent]
     assert [event.step for event in saved if event.is_last] == [ALL]
 
 
-@pytest.mark.parametrize("point", range(0, 96, 31))
+@pytest.mark.parametrize("point", range(0, 148, 48))
 def test_wherever_rounds_are_interrupted_they_end_the_same(
     tmp_path: Path, base: Path, whole: tuple[TrainSpec, list[events.TrainEvent]], point: int
 ) -> None:

@@ -150,7 +150,7 @@ def test_sigterm_loses_nothing(tmp_path: Path, base: Path, whole: TrainSpec) -> 
     assert_same(spec, whole)
 
 
-@pytest.mark.parametrize("point", range(0, 160, 39))
+@pytest.mark.parametrize("point", range(0, 240, 59))
 def test_wherever_it_is_interrupted_it_ends_the_same(tmp_path: Path, base: Path, whole: TrainSpec, point: int) -> None:
     """Killed after `point` events; then stopped twice, as by SIGTERM, a little later each time."""
     spec = make(tmp_path, base, {"save_every_n_steps": 6, "state_every_n_seconds": 0 if point % 2 else 30})
