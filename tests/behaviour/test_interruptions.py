@@ -19,7 +19,7 @@ from baker.storage.job import BakeJob
 from tests.baker.jobs.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.jobs.test_queue import USER, Service, running
 from tests.baker.tiny import make_model
-from tests.baker.training.run.test_train import is_running
+from tests.baker.training.run.test_main import is_running
 
 pytestmark = pytest.mark.anyio
 

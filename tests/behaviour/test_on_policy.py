@@ -28,7 +28,8 @@ from baker.trajectories.on_policy import RoundStore
 from tests.baker.jobs.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.jobs.test_queue import Service, running
 from tests.baker.tiny import make_model, make_trajectories, save_model
-from tests.baker.training.run.test_train import TIME_DEPENDENT, is_running, write_spec
+from tests.baker.training.run.test_main import is_running
+from tests.baker.training.run.test_train import TIME_DEPENDENT, write_spec
 from tests.baker.trajectories.test_on_policy import StudentEngine
 from tests.behaviour.test_interruptions import SECONDS, begin, kill_trainer, step_of, until
 from tests.behaviour.test_resume import Killed

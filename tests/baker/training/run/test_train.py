@@ -1,8 +1,8 @@
+"""A whole training in this process, and once in a process of its own."""
+
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,12 @@ from safetensors.torch import load_file
 from baker.adapters.files import ADAPTER_WEIGHTS, check_adapter, content_hash
 from baker.adapters.parity import read_parity
 from baker.config.bake import bake_config
-from baker.errors import BakeryError, StageError, TrainingError
+from baker.errors import StageError, TrainingError
 from baker.status import KLChange
 from baker.storage.files import write_json
 from baker.training import events
 from baker.training.model.base import load_base, pick_dtype
-from baker.training.run import __main__ as trainer
-from baker.training.run import builder
 from baker.training.run.train import train
-from baker.training.run.verdict import judge
 from baker.training.spec import TrainSpec
 from baker.trajectories.files import save_trajectory
 from baker.types import Trajectory
@@ -160,89 +157,6 @@ def check_checkpoint(folder: Path, base: Path) -> None:
         assert sequence.logprobs != pytest.approx(sequence.base_logprobs, abs=1e-3)
 
 
-def test_a_missing_file_is_an_event_and_exit_code_1(
-    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = write_spec(tmp_path, base)
-    Path(spec.train[2]).unlink()
-    heard: list[events.TrainEvent] = []
-    monkeypatch.setattr(trainer, "_take_stdout", lambda: heard.append)
-    assert trainer.main([str(tmp_path / "spec.json")]) == 1
-    (failed,) = heard
-    assert isinstance(failed, events.Failed) and failed.code == "STAGE_FAILED"
-    assert f"{spec.train[2]} is missing" in failed.message
-    assert not (tmp_path / "out").exists()
-
-
-def test_what_nobody_expected_is_an_event_too(
-    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_spec(tmp_path, base)
-    heard: list[events.TrainEvent] = []
-    monkeypatch.setattr(trainer, "_take_stdout", lambda: heard.append)
-    monkeypatch.setattr(builder, "Student", lambda *how, **more: 1 / 0)
-    assert trainer.main([str(tmp_path / "spec.json")]) == 1
-    assert heard[-1] == events.Failed("training stopped on ZeroDivisionError: division by zero", "INTERNAL_ERROR")
-    assert "Traceback" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("content", "complaint"), [(None, "can't be read"), (b"{}", "is not a valid TrainSpec")])
-def test_a_spec_that_cannot_be_read_is_an_event(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, complaint: str
-) -> None:
-    if content is not None:
-        (tmp_path / "spec.json").write_bytes(content)
-    heard: list[events.TrainEvent] = []
-    monkeypatch.setattr(trainer, "_take_stdout", lambda: heard.append)
-    assert trainer.main([str(tmp_path / "spec.json")]) == 1
-    assert isinstance(heard[0], events.Failed) and complaint in heard[0].message
-
-
-def endless(folder: Path, base: Path) -> Path:
-    write_spec(folder, base, epochs=100_000)
-    return folder / "spec.json"
-
-
-def wait_for_a_step(lines: Any) -> None:
-    assert any(isinstance(events.decode(line), events.Stepped) for line in iter(lines.readline, b""))
-
-
-def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path, base: Path) -> None:
-    code = (
-        "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'baker.training.run', sys.argv[1], '--watch-stdin'],"
-        " stdin=subprocess.PIPE)\n"
-        "print(child.pid, file=sys.stderr, flush=True)\n"
-        "child.wait()\n"
-    )
-    command = [sys.executable, "-c", code, str(endless(tmp_path, base))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
-        assert parent.stderr is not None
-        child = int(parent.stderr.readline())
-        wait_for_a_step(parent.stdout)
-        parent.kill()
-        parent.wait()
-        deadline = time.monotonic() + 10
-        while is_running(child) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not is_running(child)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def test_sigterm_ends_it_at_once_and_publishes_nothing(tmp_path: Path, base: Path) -> None:
-    with start(endless(tmp_path, base)) as process:
-        wait_for_a_step(process.stdout)
-        process.terminate()
-        assert process.wait(timeout=5) == -signal.SIGTERM
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_child_bake_starts_where_its_parent_ended(tmp_path: Path, base: Path) -> None:
     first = run(write_spec(tmp_path / "a", base))
     done = first[-1]
@@ -310,17 +224,6 @@ def test_without_a_held_out_part_there_is_a_warning_and_no_eval_kl(tmp_path: Pat
     done = heard[-1]
     assert isinstance(done, events.Done) and done.loss.eval_kl is None and done.loss.recovered is None
     assert not any(isinstance(event, events.Evaluated) for event in heard)
-
-
-def test_cut_and_dropped_trajectories_are_reported(tmp_path: Path, base: Path) -> None:
-    rows = make_trajectories(12)
-    sizes = [(len(row.student_ids), len(row.student_ids) + len(row.response_ids)) for row in rows]
-    heard = run(write_spec(tmp_path, base, rows, epochs=1, data={"max_length": 7}))
-    shortened = sum(context < 7 < whole for context, whole in sizes)
-    dropped = sum(context >= 7 for context, _ in sizes)
-    assert shortened > 0 and dropped > 0
-    assert f"{shortened} responses were cut to data.max_length (7 tokens)" in warnings_of(heard)
-    assert any(warning.startswith(f"{dropped} trajectories were left out") for warning in warnings_of(heard))
 
 
 def test_a_teacher_that_equals_the_student_is_a_warning(tmp_path: Path, base: Path) -> None:
@@ -392,56 +295,3 @@ def test_a_bake_that_cannot_work_fails_with_the_reason_and_publishes_nothing(
 def test_a_missing_base_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="gone can't be loaded"):
         run(write_spec(tmp_path, tmp_path / "gone"))
-
-
-@pytest.mark.parametrize(
-    ("losses", "evaluations", "fails"),
-    [
-        ([1.0] * 6 + [0.5] * 6, [], False),
-        ([1.0] * 12, [], True),
-        ([1.0] * 12, [1.0, 1.0], True),
-        ([1.0] * 12, [1.0, 1.2, 0.9], False),
-        ([1.0] * 6 + [0.5] * 6, [1.0, 1.2], False),
-        ([0.5] * 6 + [1.0] * 6, [1.0, 1.2], True),
-        ([0.5, 1.0], [1.0, 1.2], False),
-        ([1e-4] * 12, [], False),
-        ([1e-4] * 12, [1e-4, 1e-3], False),
-    ],
-)
-def test_a_loss_that_does_not_fall_fails(losses: list[float], evaluations: list[float], fails: bool) -> None:
-    evaluated = [events.Evaluated(0, kl, {"target": kl}) for kl in evaluations]
-    if fails:
-        with pytest.raises(BakeryError, match="did not fall"):
-            judge(losses, evaluated)
-    else:
-        judge(losses, evaluated)
-
-
-@pytest.mark.parametrize(("after", "outcome"), [(1.7, "warned"), (1.5, "fine"), (3.3, "failed"), (8.7, "failed")])
-def test_a_bake_that_moves_away_from_its_teacher_is_never_silent(after: float, outcome: str) -> None:
-    evaluations = [events.Evaluated(step, kl, {"target": kl}) for step, kl in enumerate((1.6, after))]
-    if outcome == "failed":
-        with pytest.raises(TrainingError, match="did not fall"):
-            judge([1.6], evaluations)
-    else:
-        assert (judge([1.6], evaluations) is not None) is (outcome == "warned")
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "outcome"),
-    [
-        ({"learnt": 0.5, "pinned": 0.0}, {"learnt": 0.4, "pinned": 0.3}, "fine"),
-        ({"learnt": 0.5, "pinned": 0.0}, {"learnt": 0.6, "pinned": 0.0}, "failed"),
-        ({"pinned": 0.0, "too": 1e-9}, {"pinned": 0.3, "too": 0.3}, "warned"),
-    ],
-)
-def test_a_pinned_target_neither_fails_a_bake_nor_excuses_it(
-    before: dict[str, float], after: dict[str, float], outcome: str
-) -> None:
-    """Its teacher has the student's prompt, so its divergence begins at zero and can only grow."""
-    evaluations = [events.Evaluated(step, 0.0, by_target) for step, by_target in enumerate((before, after))]
-    if outcome == "failed":
-        with pytest.raises(TrainingError, match="did not fall"):
-            judge([1.0] * 12, evaluations)
-    else:
-        assert (judge([1.0] * 12, evaluations) is not None) is (outcome == "warned")
