@@ -22,13 +22,13 @@ from baker.repos import prompts, repos, targets
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
-from baker.storage.home import job_folder, output_file
+from baker.storage.home import job_folder
 from baker.storage.job import AnyJob
 from baker.storage.one_thread import OneThread
 from baker.trajectories.files import load_trajectory
 from baker.trajectories.mix import linked_mix
 from baker.types import Checkpoint, Prompt
-from tests.fakes import FakeEngine, decode
+from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -95,13 +95,6 @@ async def running(service: Service) -> AsyncIterator[Service]:
         service.catalog.close(Catalog.close)
 
 
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with running(Service(tmp_path, FakeEngine())) as started:
-        await started.fill()
-        yield started
-
-
 async def test_stim_and_rollout_started_in_a_row_both_end_complete(service: Service) -> None:
     await service.start(Stage.STIM)
     rollout = await service.start(Stage.ROLLOUT)
@@ -110,39 +103,6 @@ async def test_stim_and_rollout_started_in_a_row_both_end_complete(service: Serv
     assert (done.state, done.lines, done.total_expected, done.progress_percent) == ("complete", 12, 12, 100.0)
     rows = read_lines(job_folder(service.home, done.id) / "rows.jsonl")
     assert {(row["stimulus_id"], row["trajectory_id"]) for row in rows} == {(i, k) for i in range(6) for k in (0, 1)}
-
-
-async def test_a_trajectory_holds_what_was_asked_and_answered(service: Service) -> None:
-    await service.start(Stage.STIM)
-    await service.start(Stage.ROLLOUT)
-    done = await service.ended(Stage.ROLLOUT)
-    folder = job_folder(service.home, done.id)
-    trajectory = load_trajectory(folder / "trajectories" / "000003-0001.safetensors")
-    assert decode(trajectory.teacher_ids) == "system: Be loud\nuser: Question 3?"
-    assert decode(trajectory.student_ids) == "user: Question 3?"
-    assert decode(trajectory.response_ids[:-1]) == "SYSTEM: BE LOUD\nUSER: QUESTION 3?"
-    assert trajectory.top_ids_TK.shape == (len(trajectory.response_ids), 4)
-    assert trajectory.stimulus == "Question 3?"
-
-
-@pytest.mark.parametrize("renders_tools", [True, False])
-async def test_rollouts_carry_tool_calls_and_say_when_tools_are_not_shown(tmp_path: Path, renders_tools: bool) -> None:
-    engine = FakeEngine(reply=lambda text: "CALL look" if "1?" in text else "No.")
-    engine.renders_tools = renders_tools
-    async with running(Service(tmp_path, engine)) as service:
-        await service.fill()
-        tools = [{"type": "function", "function": {"name": "look"}}]
-        loud = Prompt(messages=[{"role": "system", "content": "Be loud"}], tools=tools)
-        await service.catalog(prompts.put, USER, "repo", "loud", loud, may_change=True)
-        await service.start(Stage.STIM)
-        await service.start(Stage.ROLLOUT)
-        done = await service.ended(Stage.ROLLOUT)
-        rows = read_lines(output_file(service.home, done))
-    calling = [row for row in rows if row["stimulus_id"] == 1]
-    assert all(row["tool_calls"][0]["function"]["name"] == "look" for row in calling)
-    assert all(row["messages"][-1]["tool_calls"] == row["tool_calls"] for row in calling)
-    assert all(not row["tool_calls"] and "tool_calls" not in row["messages"][-1] for row in rows if row not in calling)
-    assert any("does not show tools" in warning for warning in done.warnings) is not renders_tools
 
 
 async def test_a_running_job_can_be_cancelled_and_run_again(service: Service) -> None:
@@ -180,25 +140,6 @@ async def test_a_job_that_waits_can_be_cancelled_and_fails_what_waits_for_it(tmp
         assert (await service.ended(Stage.STIM)).state is JobState.COMPLETE
 
 
-async def test_rollouts_stay_within_max_concurrency(tmp_path: Path) -> None:
-    async with running(Service(tmp_path, FakeEngine())) as service:
-        await service.fill(max_concurrency=3)
-        await service.start(Stage.STIM)
-        await service.start(Stage.ROLLOUT)
-        await service.ended(Stage.ROLLOUT)
-        assert service.engine.most_running == 3
-
-
-async def test_each_answer_of_a_seeded_rollout_has_a_seed_of_its_own(tmp_path: Path) -> None:
-    async with running(Service(tmp_path, FakeEngine())) as service:
-        await service.fill(extra_kwargs={"seed": 100, "top_p": 0.5})
-        await service.start(Stage.STIM)
-        await service.start(Stage.ROLLOUT)
-        await service.ended(Stage.ROLLOUT)
-        assert sorted(request.seed or 0 for request in service.engine.requests) == list(range(100, 112))
-        assert all(request.extra == {"top_p": 0.5} for request in service.engine.requests)
-
-
 async def test_a_stopped_service_goes_on_after_the_last_item_kept(tmp_path: Path) -> None:
     engine = FakeEngine()
     async with running(Service(tmp_path, engine)) as service:
@@ -224,33 +165,6 @@ async def test_a_stopped_service_goes_on_after_the_last_item_kept(tmp_path: Path
     assert len(engine.requests) <= 12 + 1, "only the item in flight is asked for again"
 
 
-async def test_a_torn_last_line_costs_one_item(tmp_path: Path) -> None:
-    async with running(Service(tmp_path, FakeEngine())) as service:
-        await service.fill()
-        await service.start(Stage.STIM)
-        await service.start(Stage.ROLLOUT)
-        done = await service.ended(Stage.ROLLOUT)
-    lines = job_folder(tmp_path, done.id) / "rows.jsonl"
-    lines.write_bytes(lines.read_bytes()[:-20])  # as kill -9 in the middle of a write leaves it
-    service = Service(tmp_path, FakeEngine())
-    await service.catalog(_set_state, done.id, JobState.RUNNING)
-    async with running(service) as again:
-        assert (await again.until(Stage.ROLLOUT, lambda job: job.state is JobState.COMPLETE)).lines == 12
-        assert len(again.engine.requests) == 1
-
-
-async def test_a_broken_item_fails_the_stage_with_its_reason_and_keeps_the_rest(tmp_path: Path) -> None:
-    async with running(Service(tmp_path, FakeEngine())) as service:
-        questions = {"type": "hardcoded", "questions": ["Good?", "UNRENDERABLE?", "Never asked?"]}
-        await service.fill(generators=[questions], max_concurrency=1, num_traj_per_stimulus=1)
-        await service.start(Stage.STIM)
-        await service.start(Stage.ROLLOUT)
-        job = await service.ended(Stage.ROLLOUT)
-        assert (job.state, job.lines) == (JobState.FAILED, 1)
-        assert "stimulus 1" in (job.error or "")
-        assert "refuses" in (job.error or "") and job.error_code == "ROLLOUT_FAILED"
-
-
 async def test_a_failed_stim_fails_what_waits_for_it(tmp_path: Path) -> None:
     async with running(Service(tmp_path, FakeEngine(reply=lambda _: "1. Always the same?"))) as service:
         await service.fill(generators=[{"type": "oneshot_qs", "numq": 5}])
@@ -261,59 +175,6 @@ async def test_a_failed_stim_fails_what_waits_for_it(tmp_path: Path) -> None:
         assert stim.lines == 1, "what was made stays readable"
         assert rollout.state is JobState.FAILED
         assert "stim of target 'target' failed" in (rollout.error or "")
-
-
-async def test_a_stim_warns_while_it_runs_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "mine.csv").write_text("question\nWho?\nWhere?\n")
-    engine = FakeEngine(reply=lambda _: "1. Is it one?\n2. Is it two?")
-    generators = [{"type": "from_dataset", "dataset": "mine"}, {"type": "oneshot_qs", "numq": 2}]
-    engine.gate.clear()
-    async with running(Service(tmp_path, engine)) as service:
-        await service.fill(generators=generators)
-        await service.start(Stage.STIM)
-        await engine.asked.wait()
-        stopped = await service.until(Stage.STIM, lambda job: job.lines == 2)
-        assert "2 distinct questions, fewer than the 10" in stopped.warnings[0]
-    engine.gate.set()
-    async with running(Service(tmp_path, engine)) as again:
-        done = await again.ended(Stage.STIM)
-    assert (done.state, done.lines, done.progress_percent) == (JobState.COMPLETE, 4, 100.0)
-    assert done.warnings == stopped.warnings, "it is not said twice"
-    rows = read_lines(job_folder(tmp_path, done.id) / "stimuli.jsonl")
-    assert [(row["id"], row["generator"], row["source"]) for row in rows] == [
-        (0, "from_dataset", 0),
-        (1, "from_dataset", 0),
-        (2, "oneshot_qs", 1),
-        (3, "oneshot_qs", 1),
-    ]
-    assert {row["text"] for row in rows} == {"Who?", "Where?", "Is it one?", "Is it two?"}
-
-
-async def test_a_broken_dataset_fails_the_stim_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "mine.jsonl").write_text('{"question": "Who?"}\noops\n')
-    async with running(Service(tmp_path, FakeEngine())) as service:
-        await service.fill(generators=[{"type": "from_dataset", "dataset": "mine"}])
-        await service.start(Stage.STIM)
-        job = await service.ended(Stage.STIM)
-    assert (job.state, job.lines) == (JobState.FAILED, 0)
-    assert "mine.jsonl, line 2" in (job.error or "")
-
-
-async def test_a_seeded_stim_asks_the_engine_the_same_again(tmp_path: Path) -> None:
-    sent = []
-    for name in ("first", "second"):
-        folder = tmp_path / name
-        folder.mkdir()
-        engine = FakeEngine(reply=lambda text: f"1. Is it {len(text)} or what?")
-        async with running(Service(folder, engine)) as service:
-            await service.fill(generators=[{"type": "oneshot_qs", "numq": 2, "seed": 5, "temperature": 0.5}])
-            await service.start(Stage.STIM)
-            await service.ended(Stage.STIM)
-        sent.append(sorted((request.seed, request.temperature) for request in engine.requests))
-    assert sent[0] == sent[1]
-    assert [seed for seed, _ in sent[0]] == list(range(5, 5 + len(sent[0])))
 
 
 async def test_a_dead_engine_fails_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +197,7 @@ async def test_a_job_that_takes_the_service_down_each_time_is_given_up(tmp_path:
     service = Service(tmp_path, FakeEngine())
     await service.fill()
     job = await service.start(Stage.STIM)
-    await service.catalog(_set_state, job.id, JobState.RUNNING, attempts=5)
+    await service.catalog(set_state, job.id, JobState.RUNNING, attempts=5)
     async with running(service):
         failed = await service.ended(Stage.STIM)
         assert failed.state is JobState.FAILED
@@ -358,5 +219,5 @@ async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished
     assert all(load_trajectory(Path(item)) for item in first.train + first.held_out["target"])
 
 
-def _set_state(catalog: Catalog, job_id: int, state: JobState, **changes: Any) -> None:
+def set_state(catalog: Catalog, job_id: int, state: JobState, **changes: Any) -> None:
     catalog.store.jobs.update(job_id, state=state, **changes)

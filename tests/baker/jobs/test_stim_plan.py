@@ -1,16 +1,19 @@
+"""What a stim needs before it may start: the model, template and dataset of each generator."""
+
 from typing import Any
 
 import pytest
 
 from baker.config.target import target_config
 from baker.errors import InvalidInputError
+from baker.jobs.policy import Policy
 from baker.jobs.stim_plan import GeneratorPlanner
-from baker.repos import repos
 from baker.repos.catalog import Catalog
+from baker.status import Stage
 from baker.storage.job_inputs import GeneratorPlan, LocalSet, WriterPlan
 from baker.types import Checkpoint
+from tests.baker.repos.filled import POLICY, USER, put_target, start
 
-USER = "admin"
 CLAUDE = "claude-sonnet-4-5-20250929"
 SERVED = WriterPlan("served", "fake/base")
 BANK = {"tea": [f"What about tea number {i}?" for i in range(10)]}
@@ -20,12 +23,6 @@ TEMPLATE = "${numq} about ${prompt_u}"
 @pytest.fixture(autouse=True)
 def bank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("baker.questions.bank.bank", lambda: BANK)
-
-
-@pytest.fixture
-def filled(catalog: Catalog) -> Catalog:
-    repos.put(catalog, USER, "repo", None)
-    return catalog
 
 
 def planned(
@@ -126,3 +123,23 @@ def test_a_dataset_is_found(filled: Catalog) -> None:
     (folder / "mine.csv").write_text("question\nWho?\n")
     plan, warnings = planned(filled, "from_dataset", dataset="mine")
     assert (plan.dataset, warnings) == (LocalSet("mine.csv"), [])
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind", "warned"),
+    [
+        (POLICY, "served", True),
+        (Policy(has_anthropic_key=True, stim_fallback=False, max_lora_rank=32), "anthropic", False),
+    ],
+)
+def test_a_claude_generator_needs_a_key_or_a_stand_in(filled: Catalog, policy: Policy, kind: str, warned: bool) -> None:
+    put_target(filled, generators=[{"type": "oneshot_qs", "model": CLAUDE}])
+    job = start(filled, Stage.STIM, "target", policy=policy)
+    assert job.inputs.generators[0].writer.kind == kind
+    assert bool(job.warnings) is warned
+
+
+def test_a_claude_generator_is_refused_when_the_operator_wants_no_stand_in(filled: Catalog) -> None:
+    put_target(filled, generators=[{"type": "oneshot_qs", "model": CLAUDE}])
+    with pytest.raises(InvalidInputError, match="ANTHROPIC_API_KEY"):
+        start(filled, Stage.STIM, "target", policy=Policy(False, False, 32))
