@@ -1,0 +1,109 @@
+"""Publishing without a training. The whole stage is in test_bake_stage.py."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from baker.config.bake import bake_config
+from baker.errors import TrainingError
+from baker.model_names import BaseModelNames
+from baker.repos import bakes, repos
+from baker.repos.catalog import Catalog
+from baker.status import Loss
+from baker.storage.home import checkpoint_folder, job_folder
+from baker.storage.job import BakeJob
+from baker.storage.job_inputs import BakeInputs
+from baker.storage.one_thread import OneThread
+from baker.types import SavedCheckpoint
+from baker.versions.publishing import Bake, CheckpointService, Result
+from tests.baker.jobs.test_bake_stage import Publisher
+
+pytestmark = pytest.mark.anyio
+
+HASH = "0" * 64
+
+
+def test_a_result_of_an_older_version_is_still_read() -> None:
+    written = (
+        b'{"checkpoints": [{"step": 4, "path": "jobs/3/checkpoints/4", "sha256": "ab"}], '
+        b'"created": 1790000000, "loss": {"final_loss": 0.5}}'
+    )
+    result = msgspec.json.decode(written, type=Result)
+    assert result == Result([SavedCheckpoint(4, "ab")], 1_790_000_000, Loss(final_loss=0.5))
+    assert msgspec.json.decode(msgspec.json.encode(result), type=Result) == result
+
+
+class Running:
+    """A bake with the checkpoints 2, 4 and 5 on disk."""
+
+    def __init__(self, home: Path, refused: tuple[int, ...] = (), **settings: Any) -> None:
+        self.home = home
+        self.warnings: list[str] = []
+        self.publisher = Publisher(*refused)
+        self.catalog = OneThread(lambda: Catalog(home, BaseModelNames("fake/base", stands_in=True)), "store")
+        self.service = CheckpointService(self.catalog, self.publisher)
+        self.config = bake_config({"datasets": [], **settings})
+
+    async def start(self) -> Bake:
+        def add(catalog: Catalog) -> BakeJob:
+            repos.put(catalog, "admin", "repo", None)
+            bakes.put(catalog, "admin", "repo", "bake", "default", {}, may_change=False)
+            job = BakeJob(user="admin", repo="repo", name="bake", config=self.config, inputs=BakeInputs({}, None))
+            return catalog.store.jobs.add(job)
+
+        async def warn(message: str) -> None:
+            self.warnings.append(message)
+
+        job = await self.catalog(add)
+        folder = job_folder(self.home, job.id)
+        for step in (2, 4, 5):
+            checkpoint_folder(folder, step).mkdir(parents=True)
+            for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+                (checkpoint_folder(folder, step) / name).touch()
+        return Bake(job, folder, None, warn)
+
+    async def steps(self) -> list[int]:
+        return [known.step for known in await self.catalog(bakes.checkpoints, "admin", "repo", "bake")]
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    started = Running(tmp_path)
+    yield started
+    started.catalog.close(Catalog.close)
+
+
+async def test_a_checkpoint_waits_for_an_engine_that_is_away_and_is_published_with_the_result(running: Running) -> None:
+    bake = await running.start()
+    assert await running.service.serve(bake, SavedCheckpoint(2, HASH))
+    running.publisher.is_away = True
+    assert not await running.service.serve(bake, SavedCheckpoint(4, HASH))
+    running.publisher.is_away = False
+    result = Result([SavedCheckpoint(4, HASH), SavedCheckpoint(5, HASH)], 0, Loss())
+    await running.service.finish(bake, result)
+    assert running.publisher.proved == [2, 5, 4], "the result is proved before the earlier one"
+    assert running.publisher.published == [2, 4, 5] and await running.steps() == [5, 4, 2]
+    await running.service.finish(bake, result)
+    assert await running.steps() == [5, 4, 2], "after a crash at its end, the same again"
+
+
+async def test_a_checkpoint_that_is_served_already_is_not_proved_again(running: Running) -> None:
+    bake = await running.start()
+    for step in (4, 4, 2):
+        assert await running.service.serve(bake, SavedCheckpoint(step, HASH))
+    assert running.publisher.proved == [4]
+    assert (await running.service.student(bake, 4)).step == 4
+    assert running.publisher.proved == [4]
+
+
+async def test_a_student_that_is_not_served_as_it_was_trained_ends_the_bake(tmp_path: Path) -> None:
+    running = Running(tmp_path, refused=(4,))
+    bake = await running.start()
+    with pytest.raises(TrainingError, match="checkpoint 4 was written, but it is not served as it was trained"):
+        await running.service.student(bake, 4)
+    assert await running.steps() == [] and running.publisher.published == []
+    running.catalog.close(Catalog.close)
