@@ -1,6 +1,6 @@
 """Response bodies of the Bread routes.
 
-Fields marked [old] repeat another field, for older clients.
+Fields marked [old] repeat another field, for older clients. One file, so that the wire contract is read in one place.
 """
 
 from typing import Any, Literal

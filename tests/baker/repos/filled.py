@@ -1,4 +1,4 @@
-"""A catalog with one repo in it, and what tests do with it."""
+"""A catalog with one repo, and helpers that change it."""
 
 import time
 from typing import Any

@@ -13,7 +13,7 @@ from tests.baker.repos.filled import USER, checkpoint, filled, finish, put_targe
 __all__ = ["filled"]  # a fixture
 
 
-def test_a_bake_may_be_made_again_with_the_same_settings(filled: Catalog) -> None:
+def test_a_bake_may_be_added_again_with_the_same_settings(filled: Catalog) -> None:
     for is_new in (True, False):
         put = bakes.put(filled, USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=False)
         assert put.is_new is is_new
@@ -44,10 +44,10 @@ def test_a_config_of_an_older_version_counts_as_the_same(filled: Catalog) -> Non
 
 
 @pytest.mark.parametrize("table", ["targets", "bakes"])
-def test_a_config_stored_before_a_setting_was_invented_is_still_the_same(
+def test_a_config_that_was_stored_before_a_setting_existed_is_still_the_same(
     filled: Catalog, table: Literal["targets", "bakes"]
 ) -> None:
-    """bgit sends its targets and bakes again on every run, also after an update of the service."""
+    """bgit sends its targets and bakes again on every run, so also after an update of the service."""
     put = targets.put if table == "targets" else bakes.put
     put(filled, USER, "repo", "old", "default", {}, may_change=False)
     config = filled.store.config(table, USER, "repo", "old")
@@ -57,7 +57,7 @@ def test_a_config_stored_before_a_setting_was_invented_is_still_the_same(
     assert not put(filled, USER, "repo", "old", "default", {}, may_change=False).is_new
 
 
-def test_a_deleted_bake_takes_its_checkpoints_along(filled: Catalog) -> None:
+def test_deleting_a_bake_deletes_its_checkpoints(filled: Catalog) -> None:
     bakes.put(filled, USER, "repo", "bake", "default", {}, may_change=True)
     filled.store.checkpoints.add(checkpoint(filled, 8, 1))
     bakes.delete(filled, USER, "repo", "bake")

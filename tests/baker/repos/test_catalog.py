@@ -29,7 +29,7 @@ def running_job(stage: Stage, checkpoint: str) -> AnyJob:
 
 
 @pytest.mark.parametrize("stage", [Stage.STIM, Stage.ROLLOUT, Stage.BAKE])
-def test_what_a_job_elsewhere_works_with_is_not_deleted_under_it(filled: Catalog, stage: Stage) -> None:
+def test_a_bake_that_a_job_elsewhere_reads_is_not_deleted(filled: Catalog, stage: Stage) -> None:
     bakes.put(filled, USER, "repo", "bake", "default", {}, may_change=True)
     filled.store.checkpoints.add(checkpoint(filled, 8, 1))
     needed = "admin/repo/bake/8"

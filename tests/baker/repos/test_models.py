@@ -31,7 +31,7 @@ def test_names_of_a_bake_mean_its_newest_checkpoint_or_the_one_named(filled: Cat
 
 
 @pytest.mark.parametrize("name", ["repo/bake@0.5", "admin/repo/bake/3@1", "repo/bake@9"])
-def test_nothing_is_built_upon_a_strength(filled: Catalog, name: str) -> None:
+def test_configs_may_not_name_a_strength(filled: Catalog, name: str) -> None:
     """A parent, a base model or who answers in a rollout is an adapter as it was trained."""
     filled.store.checkpoints.add(checkpoint(filled, 3, 1))
     with pytest.raises(InvalidInputError, match=f"{name!r} names a strength.* write {name.partition('@')[0]!r}"):
@@ -40,7 +40,7 @@ def test_nothing_is_built_upon_a_strength(filled: Catalog, name: str) -> None:
         models.resolve(filled, "other", "admin/repo/bake/3@0.5")
 
 
-def test_the_master_keys_user_may_name_everybodys_bakes_in_full(filled: Catalog) -> None:
+def test_the_master_key_s_user_may_name_the_bakes_of_all_users_in_full(filled: Catalog) -> None:
     filled.store.checkpoints.add(msgspec.structs.replace(checkpoint(filled, 3, 1), user="alice"))
     for name in ("alice/repo/bake/3", "alice/repo/bake"):
         found = models.resolve(filled, USER, name).checkpoint

@@ -13,7 +13,7 @@ from tests.baker.repos.filled import LOUD, USER, filled
 __all__ = ["filled"]  # a fixture
 
 
-def test_a_prompt_keeps_extra_keys_and_only_set_changes_it(filled: Catalog) -> None:
+def test_a_prompt_keeps_extra_keys_and_changes_only_if_allowed(filled: Catalog) -> None:
     assert prompts.get(filled, USER, "repo", "loud") == LOUD
     other = Prompt(messages=[{"role": "system", "content": "Be quiet"}], tools=[{"type": "function"}])
     with pytest.raises(ConflictError):
@@ -25,6 +25,6 @@ def test_a_prompt_keeps_extra_keys_and_only_set_changes_it(filled: Catalog) -> N
 
 
 @pytest.mark.parametrize("message", [{"content": "x"}, {"role": 3, "content": "x"}, {"role": "user", "content": 5}])
-def test_a_message_without_a_role_or_with_odd_content_is_named(filled: Catalog, message: dict[str, Any]) -> None:
+def test_a_message_without_a_role_or_with_invalid_content_is_refused(filled: Catalog, message: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"messages\[0\]"):
         prompts.put(filled, USER, "repo", "odd", Prompt(messages=[message]), may_change=True)

@@ -45,7 +45,7 @@ def test_users_do_not_see_each_other(filled: Catalog) -> None:
     assert filled.names("prompts", "other", "repo") == []
 
 
-def test_a_deleted_repo_takes_all_in_it_along_and_nothing_else(filled: Catalog) -> None:
+def test_deleting_a_repo_deletes_all_in_it_and_nothing_else(filled: Catalog) -> None:
     jobs = [start(filled, Stage.STIM, "target"), start(filled, Stage.ROLLOUT, "target")]
     with pytest.raises(ConflictError, match="'target' in repo 'repo' is pending"):
         repos.delete(filled, USER, "repo")

@@ -72,7 +72,7 @@ def test_a_refused_target_leaves_no_template(filled: Catalog) -> None:
     assert len(kept) == 1
 
 
-def test_templates_are_a_users_own(filled: Catalog) -> None:
+def test_templates_belong_to_one_user(filled: Catalog) -> None:
     put_asking(filled, TEMPLATE, "q.txt")
     key, _ = new_key("other")
     users.add(filled, User("other", "Other", "other@example.org", 0), PasswordHash(b"salt", b"digest"), key)
@@ -81,7 +81,7 @@ def test_templates_are_a_users_own(filled: Catalog) -> None:
     assert filled.store.template("other", "repo", "q.txt") is None
 
 
-def test_what_a_job_uses_is_not_deleted_under_it(filled: Catalog) -> None:
+def test_a_target_or_prompt_in_use_is_not_deleted(filled: Catalog) -> None:
     job = start(filled, Stage.STIM, "target")
     with pytest.raises(ConflictError, match="wait"):
         targets.delete(filled, USER, "repo", "target")

@@ -76,7 +76,7 @@ NO_EMAILS = ["alice", "alice@", "@example.org", "alice@example", "a@b@example.or
 
 
 @pytest.mark.parametrize("email", ["", "a b@example.org", "alice@example.org\n", "a" * 250 + "@b.org", *NO_EMAILS])
-def test_what_is_no_e_mail_address_is_refused(catalog: Catalog, email: str) -> None:
+def test_an_invalid_e_mail_address_is_refused(catalog: Catalog, email: str) -> None:
     with pytest.raises(ConfigError, match=r"user_email") as raised:
         users.add(catalog, user(email=email), PASSWORD, new_key("alice")[0])
     assert raised.value.detail is not None
@@ -88,7 +88,7 @@ def test_plausible_addresses_are_accepted(catalog: Catalog, email: str) -> None:
     assert users.add(catalog, user(email=email), PASSWORD, new_key("alice")[0])
 
 
-def test_keys_come_and_go_one_by_one(catalog: Catalog) -> None:
+def test_keys_are_added_and_removed_one_by_one(catalog: Catalog) -> None:
     first = add(catalog)
     second, _ = new_key("alice")
     users.add_key(catalog, second)
@@ -104,7 +104,7 @@ def test_keys_come_and_go_one_by_one(catalog: Catalog) -> None:
             users.add_key(catalog, new_key(name)[0])
 
 
-def test_a_removed_user_takes_all_that_is_theirs_along_and_nothing_else(catalog: Catalog) -> None:
+def test_removing_a_user_removes_all_of_its_rows_and_no_others(catalog: Catalog) -> None:
     add(catalog)
     kept = add(catalog, "bob")
     for owner in ("alice", "bob"):
@@ -122,7 +122,7 @@ def test_a_removed_user_takes_all_that_is_theirs_along_and_nothing_else(catalog:
 
 
 @pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING])
-def test_a_user_whose_jobs_are_active_stays(catalog: Catalog, state: JobState) -> None:
+def test_a_user_with_active_jobs_is_not_removed(catalog: Catalog, state: JobState) -> None:
     add(catalog)
     make_repo(catalog, "alice")
     job = add_job(catalog, "alice", state)
@@ -134,7 +134,7 @@ def test_a_user_whose_jobs_are_active_stays(catalog: Catalog, state: JobState) -
         users.remove(catalog, "alice")
 
 
-def test_a_user_whose_bake_is_worked_with_stays(catalog: Catalog) -> None:
+def test_a_user_whose_bake_is_in_use_is_not_removed(catalog: Catalog) -> None:
     add(catalog)
     make_repo(catalog, "alice")
     make_repo(catalog, "admin", "other")
@@ -143,13 +143,13 @@ def test_a_user_whose_bake_is_worked_with_stays(catalog: Catalog) -> None:
         users.remove(catalog, "alice")
 
 
-def test_a_request_that_was_under_way_leaves_no_repo_of_a_removed_user(catalog: Catalog) -> None:
+def test_a_request_in_flight_leaves_no_repo_of_a_removed_user(catalog: Catalog) -> None:
     add(catalog)
     users.remove(catalog, "alice")
     with pytest.raises(NotFoundError, match="'alice'"):
         repos.put(catalog, "alice", "repo", None)
 
 
-def test_users_and_keys_are_there_after_opening_the_file_again(tmp_path: Path, catalog: Catalog) -> None:
+def test_users_and_keys_are_read_after_opening_the_file_again(tmp_path: Path, catalog: Catalog) -> None:
     key = add(catalog)
     assert users.listing(Catalog(tmp_path, catalog.base)) == [(user(), [key])]

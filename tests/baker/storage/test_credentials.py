@@ -3,7 +3,7 @@ import hashlib
 from baker.storage.credentials import hash_password_sync, new_key, new_salt, split_key
 
 
-def test_a_key_fits_its_own_secret_alone() -> None:
+def test_a_key_matches_only_its_own_secret() -> None:
     key, text = new_key("alice")
     parts = split_key(text)
     assert parts is not None
@@ -14,7 +14,7 @@ def test_a_key_fits_its_own_secret_alone() -> None:
     assert not key.fits(other[1])
 
 
-def test_keys_have_256_random_bits_and_none_of_them_is_kept() -> None:
+def test_keys_have_256_random_bits_that_are_not_stored() -> None:
     key, text = new_key("alice")
     assert text.startswith("sk-bread-")
     _, secret = split_key(text) or ("", "")
@@ -24,7 +24,7 @@ def test_keys_have_256_random_bits_and_none_of_them_is_kept() -> None:
     assert len({new_key("alice")[1] for _ in range(100)}) == 100
 
 
-def test_what_is_no_key_is_not_split() -> None:
+def test_a_text_that_is_no_key_is_not_split() -> None:
     assert split_key("sk-bread-abc") is None
     assert split_key("sk-other-abc-def") is None
     assert split_key("sk-bread-abc-d-e") == ("abc", "d-e")

@@ -1,4 +1,5 @@
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from baker.storage.files import append_line, append_lines, new_folder, read_lines, repair_lines, write_json
+from baker.storage.files import (
+    PRIVATE,
+    append_line,
+    append_lines,
+    new_file,
+    new_folder,
+    publish_folder,
+    read_lines,
+    repair_lines,
+    write_bytes,
+    write_json,
+)
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
 
@@ -28,7 +40,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
 
 @same_folder
 @given(rows=st.lists(st.dictionaries(st.text(), st.integers(-(2**53), 2**53) | st.text()), min_size=1), cut=st.data())
-def test_a_torn_file_is_repaired_to_its_whole_rows(tmp_path: Path, rows: list[object], cut: st.DataObject) -> None:
+def test_a_torn_file_is_repaired_to_its_complete_rows(tmp_path: Path, rows: list[object], cut: st.DataObject) -> None:
     path = tmp_path / "rows.jsonl"
     path.unlink(missing_ok=True)
     append_lines(path, rows[:1])
@@ -73,9 +85,36 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_server_imports_brings_no_torch() -> None:
+def test_the_server_s_imports_load_no_torch() -> None:
     code = (
         "import sys, baker.storage.files, baker.adapters.files, baker.training.events, baker.training.spec;"
         "print(*{'torch', 'peft', 'transformers', 'vllm'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout == b"\n"
+
+
+def test_a_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    with new_file(path, PRIVATE) as file:
+        (temporary,) = tmp_path.iterdir()
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600, "already while it is written"
+        file.write(b"secret")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    write_bytes(path, b"other", PRIVATE)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"other", 0o600)
+
+
+def test_a_published_tree_is_synced_in_full_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, final, synced = tmp_path / "tree", tmp_path / "final", []
+    (tree / "inner").mkdir(parents=True)
+    (tree / "inner" / "file").write_bytes(b"1")
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    publish_folder(tree, final)
+    assert synced == [tree / "inner", tree / "inner" / "file", tree, tmp_path]
+    assert (final / "inner" / "file").read_bytes() == b"1"

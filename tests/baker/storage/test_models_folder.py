@@ -1,4 +1,4 @@
-"""Another model as student: which may learn, from whom, and what becomes of its adapter."""
+"""Another model as student: which models may learn from the served one, and how their adapters are kept."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ WORDS = {"a": 0, "b": 1, "c": 2}
 
 
 def put_model(folder: Path, tokens: Any = WORDS, added: dict[str, int] | None = None) -> Path:
-    """As far as a student is looked at before it is loaded."""
+    """Write the files that are checked before a student is loaded."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     extra = [{"content": content, "id": index} for content, index in (added or {}).items()]
@@ -66,7 +66,7 @@ def test_a_model_with_the_served_one_s_vocabulary_may_learn(tmp_path: Path, teac
         ("x" * 10_000, r"is 'x{64}\.\.\.', which is no model"),
     ],
 )
-def test_others_are_refused_with_the_reason(tmp_path: Path, teacher: Path, name: str, reason: str) -> None:
+def test_other_models_are_refused_with_the_reason(tmp_path: Path, teacher: Path, name: str, reason: str) -> None:
     put_model(tmp_path / "models" / "small")
     put_model(tmp_path / "models" / "other", {"a": 0, "c": 1, "b": 2}, {"<end>": 3})
     put_model(tmp_path / "models" / "bare", None)
@@ -92,7 +92,7 @@ def service_of(home: Path, publisher: Publisher) -> Service:
 SMALL = {"model": {"student_model_path": "small", "baked_adapter_config": {"r": 256}}}
 
 
-async def test_its_adapter_is_kept_for_download_and_never_served(
+async def test_the_student_s_adapter_is_kept_for_download_and_never_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = Training(2, 5)
@@ -122,7 +122,9 @@ async def test_its_adapter_is_kept_for_download_and_never_served(
             await service.jobs.start(Stage.BAKE, USER, "repo", "child")
 
 
-async def test_what_it_can_t_learn_is_refused_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bake_that_the_student_can_t_learn_is_refused_before_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launcher, "train", Training(1))
     async with running(service_of(tmp_path, Publisher())) as service:
         await bake(service)
@@ -136,7 +138,7 @@ async def test_what_it_can_t_learn_is_refused_before_it_runs(tmp_path: Path, mon
                 await service.jobs.start(Stage.BAKE, USER, "repo", "other")
 
 
-async def test_a_bake_that_was_served_before_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bake_that_was_served_before_is_retired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "train", Training(3))
     publisher = Publisher()
     async with running(service_of(tmp_path, publisher)) as service:
@@ -152,7 +154,7 @@ async def test_a_bake_that_was_served_before_gives_way(tmp_path: Path, monkeypat
 
 
 def _fail_last_bake(catalog: Catalog) -> None:
-    """So that it may be changed and run again."""
+    """Fail the latest bake, so that it may be changed and run again."""
     job = bakes.latest_job(catalog, USER, "repo", "bake")
     assert job is not None
     catalog.update_job(job.id, state=JobState.FAILED)

@@ -13,7 +13,7 @@ from tests.baker.repos.filled import LOUD, USER, checkpoint, filled, finish, put
 __all__ = ["filled"]  # a fixture
 
 
-def test_what_was_committed_is_there_after_opening_the_file_again(tmp_path: Path, filled: Catalog) -> None:
+def test_committed_rows_are_read_after_opening_the_file_again(tmp_path: Path, filled: Catalog) -> None:
     job = start(filled, Stage.STIM, "target")
     filled.store.checkpoints.add(checkpoint(filled, 8, 1))
     again = Catalog(tmp_path, filled.base)
@@ -29,7 +29,7 @@ def test_a_refused_change_rolls_back(filled: Catalog) -> None:
     assert prompts.get(filled, USER, "repo", "loud") == LOUD
 
 
-def test_a_job_number_is_never_given_twice(filled: Catalog) -> None:
+def test_a_job_number_is_never_used_twice(filled: Catalog) -> None:
     job = start(filled, Stage.STIM, "target")
     finish(filled, job)
     targets.delete(filled, USER, "repo", "target")

@@ -21,11 +21,11 @@ def keys() -> Keys:
 
 
 @pytest.mark.parametrize("header", ["Bearer sk-bread-right", "bearer sk-bread-right", "Bearer  sk-bread-right "])
-def test_the_master_key_is_known(keys: Keys, header: str) -> None:
+def test_the_master_key_is_valid(keys: Keys, header: str) -> None:
     assert keys.identify(header) == ADMIN
 
 
-def test_a_users_key_is_known_until_it_is_left_out(keys: Keys) -> None:
+def test_a_user_s_key_is_valid_until_it_is_replaced(keys: Keys) -> None:
     assert keys.identify(f"Bearer {TEXT}") == ALICE
     keys.replace([(BOB, [])])
     with pytest.raises(UnauthorizedError):
@@ -38,12 +38,12 @@ def test_a_users_key_is_known_until_it_is_left_out(keys: Keys) -> None:
     + [f"Bearer {text}" for text in (TEXT[:-1], TEXT + "x", f"sk-bread-{KEY.id}", f"sk-bread-{KEY.id}-", TEXT[9:])],
     ids=itertools.count(),
 )
-def test_everything_else_is_not(keys: Keys, header: str | None) -> None:
+def test_other_keys_are_refused(keys: Keys, header: str | None) -> None:
     with pytest.raises(UnauthorizedError):
         keys.identify(header)
 
 
-def test_a_key_may_come_as_anthropics_clients_send_it(keys: Keys) -> None:
+def test_a_key_may_come_in_the_header_of_anthropic_s_clients(keys: Keys) -> None:
     assert keys.identify(None, "sk-bread-right") == ADMIN
     assert keys.identify(None, TEXT) == ALICE
     assert keys.identify(f"Bearer {TEXT}", "sk-bread-right") == ALICE, "Authorization goes first"
@@ -52,14 +52,14 @@ def test_a_key_may_come_as_anthropics_clients_send_it(keys: Keys) -> None:
             keys.identify(None, wrong)
 
 
-def test_a_request_means_one_user() -> None:
+def test_a_request_may_name_only_one_user() -> None:
     assert user_named([]) is None
     assert user_named(["bob"]) == user_named(["bob", "bob"]) == "bob"
     with pytest.raises(InvalidInputError, match=r"'bob', 'alice'"):
         user_named(["bob", "alice", "bob"])
 
 
-def test_the_master_key_acts_for_everybody_there_is(keys: Keys) -> None:
+def test_the_master_key_acts_for_every_user_that_exists(keys: Keys) -> None:
     assert act_as(ADMIN, "admin", keys) == ADMIN
     assert act_as(ADMIN, "bob", keys) == Caller("bob", is_master=True)
     with pytest.raises(NotFoundError, match="'carol'"):

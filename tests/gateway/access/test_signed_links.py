@@ -19,7 +19,7 @@ def made(links: Links, seconds: int = 60) -> tuple[int, str]:
     return int(query["expires"][0]), query["sig"][0]
 
 
-def test_a_link_is_good_as_it_stands_until_it_expires(tmp_path: Path) -> None:
+def test_an_unchanged_link_is_valid_until_it_expires(tmp_path: Path) -> None:
     now = [NOW]
     links = Links(tmp_path, lambda: now[0])
     path = urlsplit(links.make(CHECKPOINT, 60)).path
@@ -57,7 +57,7 @@ def test_every_part_of_a_link_is_signed(tmp_path: Path, change: dict[str, object
         links.check(**{**right, **change})  # type: ignore[arg-type]
 
 
-def test_the_secret_is_private_is_kept_and_is_the_homes_own(tmp_path: Path) -> None:
+def test_the_secret_is_private_and_lasting_and_differs_between_homes(tmp_path: Path) -> None:
     homes = [tmp_path / "one", tmp_path / "other"]
     for home in homes:
         home.mkdir()

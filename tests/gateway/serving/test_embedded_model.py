@@ -1,4 +1,4 @@
-"""The embedded model: converted once, whole or not at all."""
+"""The embedded model: converted once, completely or not at all."""
 
 import json
 import threading
@@ -50,7 +50,7 @@ def test_two_starts_at_once_convert_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "models" / FOLDER / "config.json").exists()
 
 
-def test_what_a_killed_conversion_left_is_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rest_of_a_killed_conversion_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(source: Path, target: Path) -> None:
         target.mkdir()
         (target / "half").touch()
@@ -73,7 +73,7 @@ def test_a_missing_package_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
         prepare(tmp_path)
 
 
-def test_a_conversion_that_fails_gives_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_conversion_reports_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"no model")
     monkeypatch.setattr(embedded_model, "_gguf", lambda: broken)

@@ -20,14 +20,14 @@ async def test_an_adapter_that_is_served_as_it_was_trained_is_proved(make: Calla
     assert "admin/repo/bake/9" in engine.loaded
 
 
-async def test_an_adapter_that_is_served_otherwise_is_refused_and_unloaded(make: Callable[..., Checkpoint]) -> None:
+async def test_an_adapter_that_is_served_differently_is_refused_and_unloaded(make: Callable[..., Checkpoint]) -> None:
     engine = LoraEngine(logprob=-2.0)  # what the base model says: the adapter has no effect
     with pytest.raises(AdapterError, match=r"differ from the trainer's by 1\.000 nats"):
         await Gate(engine).prove(make(9))
     assert engine.loaded == {}
 
 
-async def test_a_small_effect_that_does_not_arrive_is_not_overlooked(make: Callable[..., Checkpoint]) -> None:
+async def test_a_small_effect_that_is_missing_in_the_engine_is_noticed(make: Callable[..., Checkpoint]) -> None:
     engine = LoraEngine(logprob=-2.0)
     small = make(9, logprobs=[-1.75, -2.0])
     with pytest.raises(AdapterError, match=r"show 0\.00 of the effect"):

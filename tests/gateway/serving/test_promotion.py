@@ -1,4 +1,4 @@
-"""Moving a bake's name by hand, over HTTP: what it means next, after a restart too, and for whom."""
+"""Moving a bake's name by hand, over HTTP: what it means then, also after a restart, and for which users."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ BAKE = "/v1/repo/repo/bakes/bake"
 
 
 async def make_versions(client: Client, services: Services, user: str, *steps: int) -> None:
-    """Of `repo/bake`, with files that an engine would take."""
+    """Add checkpoints of `repo/bake`, with files that pass the checks."""
     await make_bake(client, user)
     for step in steps:
         folder = await finish_bake(services, user, step=step) / "checkpoints" / str(step)
@@ -31,7 +31,7 @@ async def make_versions(client: Client, services: Services, user: str, *steps: i
 
 
 async def meant(client: Client, key: str | None = None) -> int:
-    """What a request to `repo/bake` is answered by; it is told apart by when it was made."""
+    """Step of the checkpoint that `repo/bake` means."""
     headers = {} if key is None else holding(key)
     listed = (await client.get("/v1/models", headers=headers)).json()["data"]
     assert "repo/bake" in [model["id"] for model in listed]
@@ -41,7 +41,7 @@ async def meant(client: Client, key: str | None = None) -> int:
     return int(status["live_checkpoint"])
 
 
-async def test_the_name_moves_to_what_was_chosen_and_stays_there_after_a_restart(tmp_path: Path) -> None:
+async def test_the_name_moves_to_the_chosen_checkpoint_and_stays_there_after_a_restart(tmp_path: Path) -> None:
     services = services_in(tmp_path)
     async with client_of(services) as client:
         await make_versions(client, services, "admin", 3, 7, 9)
@@ -80,7 +80,7 @@ async def test_the_name_moves_to_what_was_chosen_and_stays_there_after_a_restart
         ("rollback", None, 409, "meant no other checkpoint before"),
     ],
 )
-async def test_what_can_t_be_done_is_told_and_changes_nothing(
+async def test_a_refused_move_says_why_and_changes_nothing(
     client: Client, services: Services, call: str, body: object, status: int, text: str
 ) -> None:
     await make_versions(client, services, "admin", 3)
@@ -108,7 +108,7 @@ async def test_a_broken_or_unloadable_checkpoint_is_not_promoted(
     assert await meant(client) == 7
 
 
-async def test_nobody_moves_the_names_of_others(client: Client, services: Services) -> None:
+async def test_users_can_t_move_the_names_of_others(client: Client, services: Services) -> None:
     alice, bob = await add_user(client, "alice"), await add_user(client, "bob")
     await make_versions(client, services, "alice", 3, 7)
     for call, body in (("promote", {"checkpoint": 3}), ("rollback", None)):

@@ -40,7 +40,7 @@ async def test_every_spelling_takes_a_strength(
 
 
 @pytest.mark.parametrize("name", ["repo/bake@2.5", "repo/bake@0.125", "repo/bake@", "repo/bake@half", "gone/bake@-1"])
-async def test_a_strength_that_is_none_is_an_error_with_the_rule(make: Callable[..., Checkpoint], name: str) -> None:
+async def test_an_invalid_strength_is_an_error_with_the_rule(make: Callable[..., Checkpoint], name: str) -> None:
     adapters = registry(LoraEngine())
     adapters.publish(make(9))
     with pytest.raises(NotFoundError, match=f"{name!r} does not exist: a strength is .* 0 to 2 .* two decimals"):

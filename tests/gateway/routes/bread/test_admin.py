@@ -1,4 +1,4 @@
-"""Users, keys and callbacks over HTTP: who may, what is shown once, what stops at once."""
+"""Users, keys and callbacks over HTTP: permissions, keys that are shown once, removals that take effect at once."""
 
 import asyncio
 import sqlite3
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 USERS = "/v1/admin/users"
 
 
-async def test_a_user_is_made_with_a_key_that_is_shown_once(client: Client) -> None:
+async def test_a_user_is_added_with_a_key_that_is_shown_once(client: Client) -> None:
     body: dict[str, Any] = {**new_user("alice"), "team": "unknown fields are ignored", "credits": 5}
     made = await client.post(USERS, json=body)
     assert made.status_code == 200
@@ -57,7 +57,7 @@ async def test_a_user_of_the_wrong_form_is_refused(client: Client, change: dict[
     assert (await client.get(USERS)).json() == {"users": []}
 
 
-async def test_neither_password_nor_key_is_kept_or_logged(
+async def test_neither_password_nor_key_is_stored_or_logged(
     client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -113,7 +113,7 @@ async def test_keys_hold_after_a_restart(client: Client, services: Services) -> 
     assert (await client.get("/v1/repo", headers=holding(key))).status_code == 200
 
 
-async def test_no_request_waits_for_the_database_to_be_let_in(client: Client, services: Services) -> None:
+async def test_keys_are_checked_without_the_database(client: Client, services: Services) -> None:
     key = await add_user(client, "alice")
     may_go_on = threading.Event()
     busy = asyncio.create_task(services.catalog(lambda catalog: may_go_on.wait()))
@@ -148,7 +148,7 @@ async def test_admin_routes_are_for_the_master_key_alone(client: Client, method:
     assert [user["user_id"] for user in (await client.get(USERS)).json()["users"]] == ["alice"]
 
 
-async def test_a_deleted_user_is_gone_at_once_with_all_that_is_theirs(client: Client, services: Services) -> None:
+async def test_a_deleted_user_is_gone_at_once_with_everything_it_owns(client: Client, services: Services) -> None:
     keys = {name: await add_user(client, name) for name in ("alice", "bob")}
     folders = {}
     for name in keys:
@@ -166,7 +166,7 @@ async def test_a_deleted_user_is_gone_at_once_with_all_that_is_theirs(client: Cl
     assert (await client.get("/v1/repo", headers=holding(key))).json()["repos"] == []
 
 
-async def test_a_user_with_a_running_job_stays(client: Client, services: Services) -> None:
+async def test_a_user_with_a_running_job_is_not_removed(client: Client, services: Services) -> None:
     key = await add_user(client, "alice")
     await make_bake(client, "alice")
     folder = await finish_bake(services, "alice", state=JobState.RUNNING)
@@ -176,7 +176,7 @@ async def test_a_user_with_a_running_job_stays(client: Client, services: Service
     assert folder.exists()
 
 
-async def test_callbacks_are_answered_as_often_as_they_come(client: Client, services: Services) -> None:
+async def test_callbacks_may_be_repeated(client: Client, services: Services) -> None:
     await add_user(client, "alice")
     await make_bake(client, "alice")
     await finish_bake(services, "alice")
@@ -199,7 +199,7 @@ async def test_callbacks_are_answered_as_often_as_they_come(client: Client, serv
         ("model_ready", {"user": "admin", "repo": "repo", "bake_name": "fresh"}, 409, "'fresh'"),
     ],
 )
-async def test_callbacks_about_what_is_not_there(
+async def test_callbacks_about_missing_things_are_refused(
     client: Client, services: Services, route: str, body: dict[str, str], status: int, word: str
 ) -> None:
     await add_user(client, "alice")

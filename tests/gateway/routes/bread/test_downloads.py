@@ -1,4 +1,4 @@
-"""Links to weights over HTTP: who gets one, for which checkpoint, and what the archive's address answers."""
+"""Download links over HTTP: permissions, the chosen checkpoint, and the archive that a link leads to."""
 
 import tarfile
 from io import BytesIO
@@ -16,7 +16,7 @@ DOWNLOAD = "/v1/repo/repo/bakes/bake/download"
 
 
 async def bake(client: Client, services: Services, *steps: int, user: str = "admin") -> None:
-    """A bake with finished checkpoints, each of a job of its own, the last the newest."""
+    """A bake with finished checkpoints. Each has its own job; the last is the newest."""
     await make_bake(client, user)
     for step in steps:
         await finish_bake(services, user, step=step)
@@ -53,14 +53,14 @@ async def test_a_link_needs_no_key_and_gives_the_newest_checkpoint(client: Clien
     assert (beyond.status_code, beyond.content) == (416, b"")
 
 
-async def test_an_older_checkpoint_and_another_time_may_be_asked_for(client: Client, services: Services) -> None:
+async def test_the_checkpoint_and_the_time_of_expiry_may_be_chosen(client: Client, services: Services) -> None:
     await bake(client, services, 14, 21)
     link = (await client.get(f"{DOWNLOAD}?checkpoint=14&expires_in=604800")).json()
     assert (link["checkpoint"], link["expires_in"]) == (14, 604800)
     assert "bake_checkpoint_14.tar.gz" in link["url"]
 
 
-async def test_a_public_url_goes_before_the_requests_own(tmp_path: Path) -> None:
+async def test_a_configured_base_url_replaces_the_request_s(tmp_path: Path) -> None:
     services = services_in(tmp_path, base_url="https://bread.example/")
     async with client_of(services) as client:
         await bake(client, services, 21)
@@ -90,7 +90,7 @@ async def test_a_public_url_goes_before_the_requests_own(tmp_path: Path) -> None
         ("/v1/models/download?name=admin/repo/bake/21&expires_in=0", 422),
     ],
 )
-async def test_what_can_not_be_downloaded_is_said_in_breads_shape(
+async def test_a_refused_download_is_an_error_in_bread_s_shape(
     client: Client, services: Services, path: str, status: int
 ) -> None:
     await bake(client, services, 21)

@@ -73,8 +73,8 @@ def test_a_bake_s_answer_names_all_its_checkpoints_and_says_how_its_targets_were
     }
 
 
-def test_a_bake_that_was_held_back_still_names_what_there_is() -> None:
-    """bgit goes on from the first name of a bake that is complete."""
+def test_a_bake_that_was_held_back_still_lists_its_checkpoints() -> None:
+    """bgit continues from the first name of a complete bake."""
     job = msgspec.structs.replace(JOB, held_back="drift 0.5 nats per token, publish_if.max_drift 0.1")
     body = msgspec.to_builtins(views.bake("bake", BakeConfig(), job, LiveFirst(None, [checkpoint(21)]), {}))
     assert (body["status"], body["live_checkpoint"], body["held_back"]) == ("complete", None, job.held_back)
@@ -90,14 +90,14 @@ def test_the_published_client_reads_a_bake_s_answer() -> None:
     assert read.eval_kl_by_target["a"]["after"] == 0.1
 
 
-def test_what_a_loss_holds_is_told_either_within_it_or_beside_it() -> None:
-    """A field that is new to the baker must not get lost on the way."""
-    told = {*responses.Loss.__struct_fields__, *responses.Bake.__struct_fields__}
-    assert set(Loss.__struct_fields__) <= told
+def test_every_field_of_a_loss_is_in_the_answer() -> None:
+    """A field that the baker adds must also reach the clients."""
+    shown = {*responses.Loss.__struct_fields__, *responses.Bake.__struct_fields__}
+    assert set(Loss.__struct_fields__) <= shown
 
 
 def test_every_metrics_row_has_what_scripts_index() -> None:
-    """A chart of `loss` over `iter` is drawn without asking which row is an evaluation's."""
+    """Scripts draw `loss` over `iter` without checking which rows are evaluations."""
     steps = [{"iter": number, "epoch": 0.5, "loss": 1.0 / number, "lr": 0.1 * number} for number in (1, 2, 3)]
     before, after = ({"iter": number, "epoch": 0.0, "eval_loss": 0.5} for number in (0, 3))
     shown = views.metrics([before, *steps, after])
