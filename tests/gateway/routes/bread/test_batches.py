@@ -9,6 +9,8 @@ from baker.repos import prompts, targets
 from baker.repos.catalog import Catalog
 from gateway.routes.bread import batches
 from tests.baker.repos.filled import LOUD, USER, filled
+from tests.gateway.application import Client
+from tests.gateway.routes.bread.filled import fill
 
 __all__ = ["filled"]  # a fixture
 
@@ -62,3 +64,43 @@ def test_a_plain_list_changes_a_prompt_s_messages_and_keeps_its_tools(filled: Ca
     batches.put_each(filled, USER, "repo", batches.prompt_items(USER, "repo", {"tooled": messages}))
     prompt = prompts.get(filled, USER, "repo", "tooled")
     assert (prompt.messages, prompt.tools) == (messages, tools)
+
+
+@pytest.mark.anyio
+async def test_a_batch_creates_the_valid_items_and_reports_the_others(client: Client) -> None:
+    await fill(client)
+    repo = "/v1/repo/repo"
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    formal = [{"role": "system", "content": "Be formal"}]
+    prompts = {"formal": formal, "bad/name": formal, "casual": {"messages": [], "tools": tools}, "odd": 5}
+    done = await client.post(f"{repo}/prompts/batch", json={"prompts": prompts})
+    assert (done.status_code, done.json()["created"]) == (200, ["formal", "casual"])
+    assert set(done.json()["failed"]) == {"bad/name", "odd"}
+    assert "'/'" in done.json()["failed"]["bad/name"]
+    changed = await client.put(f"{repo}/prompts/batch", json={"prompts": {"formal": [], "casual": formal}})
+    assert changed.json() == {"created": ["formal", "casual"], "failed": {}}
+    casual = (await client.get(f"{repo}/prompts/casual")).json()
+    assert (casual["messages"], casual["tools"]) == (formal, tools), "a plain list does not change the tools"
+
+    targets = [
+        {"target_name": "one", "template": "target", "overrides": {"temperature": 0.5}},
+        {"target_name": "two", "template": "one"},
+        {"target_name": "three", "template": "nowhere"},
+        {"target_name": "target", "template": "default"},
+        {"target_name": "five", "template": "default", "colour": 1},
+    ]
+    done = await client.post(f"{repo}/targets/batch", json={"targets": targets})
+    assert done.json()["created"] == ["one", "two"]
+    assert set(done.json()["failed"]) == {"three", "target", "five"}
+    two = (await client.get(f"{repo}/targets/two")).json()["config"]
+    assert (two["temperature"], two["u"]) == (0.5, "loud"), "a later item may use an earlier one as its template"
+    assert (await client.put(f"{repo}/targets/batch", json={"targets": targets[3:4]})).json()["created"] == ["target"]
+
+    bakes = [
+        {"bake_name": "a", "template": "default", "overrides": {"datasets": [{"target": "one"}]}},
+        {"bake_name": "b", "template": "default", "overrides": {"datasets": [{"target": "gone"}]}},
+        {"bake_name": "c", "template": "default"},
+    ]
+    for method in ("post", "put", "post"):
+        done = await client.request(method, f"{repo}/bakes/batch", json={"bakes": bakes})
+        assert (done.json()["created"], list(done.json()["failed"])) == (["a", "c"], ["b"])
