@@ -197,7 +197,7 @@ def _requeue_interrupted(catalog: Catalog) -> None:
 
 
 def _runnable(catalog: Catalog) -> list[AnyJob]:
-    """Pending jobs whose inputs are complete, oldest first. Jobs whose inputs failed or were removed are failed."""
+    """Pending jobs with complete inputs, oldest first. Fails those with failed or removed inputs."""
     runnable = []
     for job in catalog.store.jobs.in_state(JobState.PENDING):
         inputs = [catalog.store.jobs.find(number) for number in job.depends_on]

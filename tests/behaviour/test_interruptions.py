@@ -1,4 +1,4 @@
-"""A bake's stage around a real training process that is killed, cancelled and taken up again."""
+"""The bake stage around a real training process that is killed, cancelled and resumed."""
 
 import asyncio
 import contextlib
@@ -109,14 +109,12 @@ async def whole(tmp_path_factory: pytest.TempPathFactory, base: Path) -> tuple[P
         job = await ended(service, SECONDS)
         assert (job.state, job.error) == (JobState.COMPLETE, None)
         assert await steps_kept(service) == list(range(LAST, 0, -20))
-    assert not (home / "jobs" / str(job.id) / "state").exists(), "it is of no use any more"
+    assert not (home / "jobs" / str(job.id) / "state").exists(), "it is not needed any more"
     assert (home / "jobs" / str(job.id) / "metrics.png").read_bytes().startswith(b"\x89PNG")
     return home, job
 
 
-async def test_a_trainer_that_is_killed_is_taken_up_again(
-    tmp_path: Path, base: Path, whole: tuple[Path, BakeJob]
-) -> None:
+async def test_a_trainer_that_is_killed_is_resumed(tmp_path: Path, base: Path, whole: tuple[Path, BakeJob]) -> None:
     async with running(service_of(tmp_path, base)) as service:
         job = await begin(service)
         await until(lambda: step_of(service, job) >= 50)
@@ -147,7 +145,7 @@ async def test_a_trainer_that_is_killed_each_time_fails_with_the_reason_and_its_
         assert 20 in await steps_kept(service)
 
 
-async def test_cancelling_ends_the_training_at_once_and_the_next_run_goes_on(
+async def test_cancelling_ends_the_training_at_once_and_the_next_run_continues_it(
     tmp_path: Path, base: Path, whole: tuple[Path, BakeJob]
 ) -> None:
     publisher = Publisher()
@@ -187,7 +185,7 @@ async def test_a_service_that_stops_loses_no_step(tmp_path: Path, base: Path, wh
     assert rows_of(tmp_path, job) == rows_of(*whole)
 
 
-def serve_for_ever(home: Path, base: Path) -> None:
+def serve_forever(home: Path, base: Path) -> None:
     async def serve() -> None:
         async with running(service_of(home, base)) as service:
             await begin(service)
@@ -196,10 +194,10 @@ def serve_for_ever(home: Path, base: Path) -> None:
     asyncio.run(serve())
 
 
-async def test_after_kill_9_of_the_service_the_next_one_goes_on(
+async def test_after_kill_9_of_the_service_the_next_one_continues(
     tmp_path: Path, base: Path, whole: tuple[Path, BakeJob]
 ) -> None:
-    service_process = multiprocessing.get_context("spawn").Process(target=serve_for_ever, args=(tmp_path, base))
+    service_process = multiprocessing.get_context("spawn").Process(target=serve_forever, args=(tmp_path, base))
     service_process.start()
     _, whole_job = whole
     await until(lambda: len(rows_of(tmp_path, whole_job)) > 30)  # jobs have the same numbers in each new home

@@ -1,4 +1,4 @@
-"""On-policy rounds: the training in parts, and a bake that is killed during its rounds."""
+"""On-policy rounds: a training in parts, and a bake that is killed during its rounds."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ FIRST, ALL = 18, 18 + 2 * 8
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)  # as the trainings have it: with another number a teacher has other last bits
+    torch.set_num_threads(1)  # as in the trainings: another number changes the last bits of a teacher
     return save_model(tmp_path_factory.mktemp("base") / "model")
 
 
@@ -64,8 +64,8 @@ def make(folder: Path, base: Path, **settings: Any) -> TrainSpec:
     return msgspec.structs.replace(spec, state=str(folder / "state"))
 
 
-def go_on(spec: TrainSpec, emit: Any, is_stopping: Any = lambda: False) -> None:
-    """The part that is next, as the bake's stage has it done."""
+def train_next_part(spec: TrainSpec, emit: Any, is_stopping: Any = lambda: False) -> None:
+    """Train the next part, as the bake stage does."""
     folder = Path(spec.metrics).parent
     assert spec.state is not None
     state = training_state.find(Path(spec.state), spec.fingerprint())
@@ -91,7 +91,7 @@ def go_on(spec: TrainSpec, emit: Any, is_stopping: Any = lambda: False) -> None:
 def finish(spec: TrainSpec) -> list[events.TrainEvent]:
     heard: list[events.TrainEvent] = []
     while not any(isinstance(event, events.Saved) and event.is_last for event in heard):
-        go_on(spec, heard.append)
+        train_next_part(spec, heard.append)
     return heard
 
 
@@ -131,7 +131,7 @@ def test_rounds_are_one_training(whole: tuple[TrainSpec, list[events.TrainEvent]
 def test_wherever_rounds_are_interrupted_they_end_the_same(
     tmp_path: Path, base: Path, whole: tuple[TrainSpec, list[events.TrainEvent]], point: int
 ) -> None:
-    """Killed after so many events, all rounds counted; then stopped, as by SIGTERM, again and again."""
+    """Killed after `point` events over all rounds; then stopped several times, as by SIGTERM."""
     spec = make(tmp_path, base)
     left = point
 
@@ -143,11 +143,11 @@ def test_wherever_rounds_are_interrupted_they_end_the_same(
 
     with contextlib.suppress(Killed):
         while True:
-            go_on(spec, emit)
+            train_next_part(spec, emit)
     for patience in (2, 5, 6, 11):
         asked = iter(range(10**6))
         try:
-            go_on(spec, lambda event: None, lambda asked=asked, patience=patience: next(asked) > patience)
+            train_next_part(spec, lambda event: None, lambda asked=asked, patience=patience: next(asked) > patience)
         except Stopped:
             continue
     finish(spec)
@@ -223,7 +223,7 @@ def outcome(home: Path, job: BakeJob) -> dict[str, Any]:
     }
 
 
-def hold_for_ever(home: Path, base: Path) -> None:
+def hold_forever(home: Path, base: Path) -> None:
     async def serve() -> None:
         service, _ = service_of(home, base, hold_at=9)
         async with running(service):
@@ -233,14 +233,14 @@ def hold_for_ever(home: Path, base: Path) -> None:
     asyncio.run(serve())
 
 
-async def test_a_bake_that_is_killed_in_its_rounds_goes_on_at_the_answer_and_the_step_where_it_was(
+async def test_a_bake_that_is_killed_in_its_rounds_continues_at_the_same_answer_and_step(
     tmp_path: Path, wide_base: Path, done: tuple[Path, BakeJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """First the trainer in round 1, then with SIGKILL the service among the answers of round 2."""
     monkeypatch.setattr(bake_stage, "RETRY_SECONDS", 0.0)
     _, job = done
     answers = tmp_path / "jobs" / str(job.id) / "rounds" / "2" / "trajectories"
-    process = multiprocessing.get_context("spawn").Process(target=hold_for_ever, args=(tmp_path, wide_base))
+    process = multiprocessing.get_context("spawn").Process(target=hold_forever, args=(tmp_path, wide_base))
     process.start()
     await until(lambda: len(list(answers.glob("*.safetensors"))) == 2)
     children = psutil.Process(process.pid).children()
@@ -258,7 +258,7 @@ async def test_a_bake_that_is_killed_in_its_rounds_goes_on_at_the_answer_and_the
     assert outcome(tmp_path, job) == outcome(*done)
 
 
-async def test_the_status_tells_of_the_round_and_a_cancelled_one_is_taken_up(
+async def test_the_status_shows_the_round_and_a_cancelled_one_is_continued(
     tmp_path: Path, wide_base: Path, done: tuple[Path, BakeJob]
 ) -> None:
     service, engine = service_of(tmp_path, wide_base, hold_at=3)

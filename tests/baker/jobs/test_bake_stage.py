@@ -1,4 +1,4 @@
-"""A bake's stage around its training process, whose part a script plays. Stim and rollout are in test_jobs.py."""
+"""The bake stage around a scripted training process. A real one is in tests/behaviour/test_interruptions.py."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -54,12 +54,12 @@ class Publisher:
         self.published.append(checkpoint.step)
 
     async def retire(self, checkpoint: Checkpoint) -> None:
-        assert any(checkpoint.path.iterdir()), "its files are there as long as something may run on it"
+        assert any(checkpoint.path.iterdir()), "its files stay as long as a request may use it"
         self.retired.append(checkpoint.step)
 
 
 class Training:
-    """Says what a training process would, and writes its checkpoints' folders."""
+    """Emits the events of a training process, and writes its checkpoints' folders."""
 
     def __init__(self, *steps: int) -> None:
         self.steps = steps
@@ -149,7 +149,7 @@ async def test_every_checkpoint_is_proved_kept_and_served_and_the_last_one_is_th
         assert newest.checkpoint is not None and newest.checkpoint.step == 5
 
 
-async def test_a_checkpoint_on_the_way_that_is_not_proved_is_left_out_with_a_warning(
+async def test_an_intermediate_checkpoint_that_is_not_proved_is_not_published_and_a_warning_says_so(
     tmp_path: Path, training: Training
 ) -> None:
     publisher = Publisher(4)
@@ -203,7 +203,7 @@ async def test_an_engine_that_has_no_weights_to_lend_is_trained_beside_with_a_wa
         assert training.specs[0].engine_weights is None
 
 
-async def test_the_weights_of_one_gpu_are_of_no_use_to_a_training_on_several(
+async def test_a_training_on_several_gpus_does_not_borrow_the_weights_of_one(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeEngine, "lends_weights", True)
@@ -255,7 +255,7 @@ async def test_a_last_checkpoint_that_is_not_proved_fails_the_bake_and_none_is_s
         assert (await steps_kept(service), publisher.retired) == ([], [4, 2])
 
 
-async def test_the_status_says_how_the_targets_were_mixed_and_how_each_one_fared(
+async def test_the_status_shows_the_mix_of_the_targets_and_the_result_of_each(
     tmp_path: Path, training: Training
 ) -> None:
     async with running(make_service(tmp_path, Publisher())) as service:
@@ -301,14 +301,14 @@ async def test_the_neutral_answers_are_made_for_the_first_bake_and_used_by_all(
         assert len(service.engine.requests) == asked
 
 
-async def test_a_bake_waits_for_an_engine_that_dies_over_the_neutral_answers(
+async def test_a_bake_waits_for_an_engine_that_dies_during_the_neutral_answers(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("baker.jobs.queue.RETRY_SECONDS", 0.0)
     async with running(make_service(tmp_path, Publisher())) as service:
         service.engine.fail_after = 12 + 5  # the rollout's, and some neutral ones
         task = asyncio.create_task(bake(service))
-        while service.engine.ready.is_set():  # noqa: ASYNC110 - the engine dies by itself
+        while service.engine.ready.is_set():  # noqa: ASYNC110 - no event marks the engine's death
             await asyncio.sleep(0.01)
         service.engine.fail_after = None
         service.engine.ready.set()
@@ -317,7 +317,7 @@ async def test_a_bake_waits_for_an_engine_that_dies_over_the_neutral_answers(
         assert job.loss is not None and job.loss.drift == 0.03
 
 
-async def test_a_base_that_can_t_be_asked_the_neutral_questions_is_baked_on_without_its_drift(
+async def test_a_base_that_can_t_answer_the_neutral_questions_is_baked_on_without_its_drift(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("baker.trajectories.neutral.questions", lambda: ["UNRENDERABLE"])
@@ -328,7 +328,9 @@ async def test_a_base_that_can_t_be_asked_the_neutral_questions_is_baked_on_with
         assert any("the drift is not measured" in warning for warning in job.warnings)
 
 
-async def test_checkpoints_on_the_way_are_served_while_the_training_goes_on(tmp_path: Path, training: Training) -> None:
+async def test_intermediate_checkpoints_are_served_while_the_training_continues(
+    tmp_path: Path, training: Training
+) -> None:
     publisher = Publisher()
     training.may_end.clear()
     async with running(make_service(tmp_path, publisher)) as service:
@@ -352,7 +354,7 @@ async def test_checkpoints_on_the_way_are_served_while_the_training_goes_on(tmp_
         assert not service.jobs.training
 
 
-async def test_what_the_engine_is_not_there_to_prove_is_proved_at_the_end(
+async def test_a_checkpoint_that_finds_the_engine_away_is_proved_at_the_end(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("baker.jobs.queue.RETRY_SECONDS", 0.0)
@@ -366,7 +368,7 @@ async def test_what_the_engine_is_not_there_to_prove_is_proved_at_the_end(
         assert (await steps_kept(service), publisher.published) == ([5, 4, 2], [2, 4, 5])
 
 
-async def test_the_last_so_many_are_kept_and_older_ones_go(tmp_path: Path, training: Training) -> None:
+async def test_save_total_limit_keeps_the_newest_checkpoints(tmp_path: Path, training: Training) -> None:
     training.steps = (1, 2, 3, 4, 5)
     publisher = Publisher()
     async with running(make_service(tmp_path, publisher)) as service:
@@ -379,7 +381,7 @@ async def test_the_last_so_many_are_kept_and_older_ones_go(tmp_path: Path, train
         assert sorted(path.name for path in folder.iterdir()) == ["4", "5"]
 
 
-async def test_a_cancelled_bake_that_is_changed_starts_anew_and_its_old_checkpoints_give_way(
+async def test_a_cancelled_bake_that_is_changed_starts_over_and_replaces_its_old_checkpoints(
     tmp_path: Path, training: Training
 ) -> None:
     publisher = Publisher()
@@ -407,7 +409,7 @@ async def test_a_cancelled_bake_that_is_changed_starts_anew_and_its_old_checkpoi
     assert not state.exists() and training.specs[1].resume is None
 
 
-async def test_auto_resume_false_starts_over_and_says_each_thing_once(tmp_path: Path, training: Training) -> None:
+async def test_auto_resume_false_starts_over_and_repeats_no_warning(tmp_path: Path, training: Training) -> None:
     training.may_end.clear()
     async with running(make_service(tmp_path, Publisher())) as service:
         await service.fill()
@@ -426,7 +428,7 @@ async def test_auto_resume_false_starts_over_and_says_each_thing_once(tmp_path: 
 
 
 @pytest.mark.parametrize("allows", [False, True])
-async def test_the_operator_s_word_on_weights_and_biases_reaches_the_training(
+async def test_the_operator_s_setting_for_weights_and_biases_reaches_the_training(
     tmp_path: Path, training: Training, allows: bool
 ) -> None:
     async with running(make_service(tmp_path, Publisher(), allows_wandb=allows)) as service:
@@ -441,7 +443,7 @@ async def test_the_model_that_answered_is_its_own_teacher(tmp_path: Path, traini
 
 
 def held_back_job(job: BakeJob) -> str:
-    """The reason, which stands in the status and among the warnings."""
+    """The reason; it is in the status and among the warnings."""
     assert (job.state, job.error) == (JobState.COMPLETE, None) and job.held_back is not None
     assert any(job.held_back in warning for warning in job.warnings)
     return job.held_back
@@ -456,7 +458,7 @@ async def live_step(service: Service) -> int | None:
 GOOD = {"min_recovered": 0.79, "max_drift": 0.031}
 
 
-async def test_a_result_that_shows_what_was_asked_for_alone_moves_the_name(tmp_path: Path, training: Training) -> None:
+async def test_with_publish_if_only_the_result_moves_the_name(tmp_path: Path, training: Training) -> None:
     publisher = Publisher()
     async with running(make_service(tmp_path, publisher)) as service:
         job = await bake(service, publish_if=GOOD)
@@ -473,7 +475,7 @@ async def test_a_result_that_shows_what_was_asked_for_alone_moves_the_name(tmp_p
         ({"min_recovered": 0.9, "max_drift": 0.0}, "recovered 0.8, publish_if.min_recovered 0.9; drift 0.03 nats"),
     ],
 )
-async def test_a_result_that_does_not_is_kept_under_its_own_name_with_the_reason(
+async def test_a_result_that_does_not_meet_publish_if_keeps_its_own_name_and_the_status_says_why(
     tmp_path: Path, training: Training, asked: dict[str, float], reason: str
 ) -> None:
     publisher = Publisher()
@@ -488,7 +490,7 @@ async def test_a_result_that_does_not_is_kept_under_its_own_name_with_the_reason
         assert own.checkpoint is not None and own.checkpoint.step == 5
 
 
-async def test_what_could_not_be_measured_was_not_shown(
+async def test_a_result_whose_drift_was_not_measured_does_not_meet_publish_if(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("baker.trajectories.neutral.questions", lambda: ["UNRENDERABLE"])
@@ -557,7 +559,7 @@ async def test_the_live_checkpoint_is_never_pruned(tmp_path: Path, training: Tra
         assert publisher.retired == [2, 3, 4]
 
 
-async def test_a_bake_that_ends_again_after_a_crash_moves_no_name_that_was_moved_on(
+async def test_a_bake_that_finishes_again_after_a_crash_does_not_move_a_name_that_a_client_moved(
     tmp_path: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher = Publisher()

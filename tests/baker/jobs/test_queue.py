@@ -1,6 +1,6 @@
 """The queue with its stages, on real files and a real SQLite file, around an engine with known outputs.
 
-Training has its own tests; the whole chain with a bake runs in tests/test_first_bake.py.
+Stages and training have their own tests; the whole chain runs in tests/behaviour/test_first_bake.py.
 """
 
 import asyncio
@@ -140,7 +140,7 @@ async def test_a_job_that_waits_can_be_cancelled_and_fails_what_waits_for_it(tmp
         assert (await service.ended(Stage.STIM)).state is JobState.COMPLETE
 
 
-async def test_a_stopped_service_goes_on_after_the_last_item_kept(tmp_path: Path) -> None:
+async def test_a_stopped_service_continues_after_the_last_stored_item(tmp_path: Path) -> None:
     engine = FakeEngine()
     async with running(Service(tmp_path, engine)) as service:
         await service.fill(max_concurrency=1)
@@ -193,7 +193,7 @@ async def test_a_dead_engine_fails_no_job(tmp_path: Path, monkeypatch: pytest.Mo
         assert (await service.ended(Stage.ROLLOUT)).state is JobState.COMPLETE
 
 
-async def test_a_job_that_takes_the_service_down_each_time_is_given_up(tmp_path: Path) -> None:
+async def test_a_job_that_crashes_the_service_each_time_is_given_up(tmp_path: Path) -> None:
     service = Service(tmp_path, FakeEngine())
     await service.fill()
     job = await service.start(Stage.STIM)

@@ -13,7 +13,7 @@ from tests.fakes import FakeEngine
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_stim_warns_while_it_runs_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+async def test_a_stim_warns_while_it_runs_and_continues_where_it_was_stopped(tmp_path: Path) -> None:
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "mine.csv").write_text("question\nWho?\nWhere?\n")
     engine = FakeEngine(reply=lambda _: "1. Is it one?\n2. Is it two?")
@@ -29,7 +29,7 @@ async def test_a_stim_warns_while_it_runs_and_goes_on_where_it_was_stopped(tmp_p
     async with running(Service(tmp_path, engine)) as again:
         done = await again.ended(Stage.STIM)
     assert (done.state, done.lines, done.progress_percent) == (JobState.COMPLETE, 4, 100.0)
-    assert done.warnings == stopped.warnings, "it is not said twice"
+    assert done.warnings == stopped.warnings, "no warning is repeated"
     rows = read_lines(job_folder(tmp_path, done.id) / "stimuli.jsonl")
     assert [(row["id"], row["generator"], row["source"]) for row in rows] == [
         (0, "from_dataset", 0),

@@ -1,4 +1,4 @@
-"""The training process as the service starts it. What it computes is in test_train.py."""
+"""The training process as the service runs it. What it computes is in run/test_train.py."""
 
 import asyncio
 from pathlib import Path
@@ -27,7 +27,7 @@ async def ignore(event: events.TrainEvent) -> None:
     return
 
 
-async def test_the_process_s_checkpoints_come_back_in_order_and_its_events_one_by_one(tmp_path: Path) -> None:
+async def test_the_process_s_events_arrive_one_by_one_and_each_checkpoint_after_its_step(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, save_model(tmp_path / "model"), checkpoint=[{"save_every_n_steps": 9}])
     heard: list[events.TrainEvent] = []
 
@@ -45,7 +45,7 @@ async def test_the_process_s_checkpoints_come_back_in_order_and_its_events_one_b
     assert order == sorted(order), "a checkpoint is of the step before it"
 
 
-async def test_the_process_s_complaint_is_the_error(tmp_path: Path) -> None:
+async def test_the_process_s_message_is_the_error(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, tmp_path / "gone")
     with pytest.raises(StageError, match="gone can't be loaded"):
         await launcher.train(spec, tmp_path, ignore)
@@ -80,13 +80,13 @@ async def test_the_error_keeps_the_process_s_code(code: str, kind: type[StageErr
     assert type(raised.value) is kind and raised.value.code == code
 
 
-async def test_a_process_that_ends_without_a_word_is_lost() -> None:
+async def test_a_process_that_ends_without_reporting_is_lost() -> None:
     process: Any = Process(events.Warned("before"))
     with pytest.raises(TrainerLostError, match="ended with exit code 1 before it was done"):
         await launcher._follow(process, ignore)
 
 
-async def test_a_training_that_took_a_copy_does_not_end_with_the_engine(tmp_path: Path) -> None:
+async def test_a_training_with_its_own_copy_survives_the_end_of_the_engine(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, save_model(tmp_path / "model"))
     spec = msgspec.structs.replace(spec, engine_weights=str(tmp_path / "of nobody"))
     heard: list[events.TrainEvent] = []
@@ -105,8 +105,8 @@ async def test_a_training_that_took_a_copy_does_not_end_with_the_engine(tmp_path
     assert any("loads its own copy" in event.message for event in heard if isinstance(event, events.Warned))
 
 
-async def test_what_a_training_says_whose_weights_went_away_is_not_its_fault(tmp_path: Path) -> None:
-    """It fails first, and the end of the engine is seen a moment later."""
+async def test_a_failure_after_the_lender_ended_is_reported_as_an_engine_error(tmp_path: Path) -> None:
+    """The training fails first, and the end of the engine is noticed a moment later."""
     spec = write_spec(tmp_path, tmp_path / "gone")
     has_failed = asyncio.Event()
 
