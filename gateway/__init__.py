@@ -1,3 +1,3 @@
-"""The HTTP face: OpenAI's API over vLLM with hot-swapped adapters, and the Bread API over the baker."""
+"""The HTTP side: OpenAI's and Anthropic's APIs on vLLM with hot-swapped adapters, and the Bread API for baking."""
 
 __version__ = "0.1.0"

@@ -202,7 +202,7 @@ def _problem(request: Request[Any, Any, Any], error: Exception) -> _Problem:
             return _invalid(request, error)
         case ClientLeftError():
             return _Problem(CLIENT_LEFT, "The client closed the connection before the answer", "CLIENT_LEFT")
-        case HTTPException() if is_client_left(error):
+        case HTTPException() if _is_client_left(error):
             return _problem(request, ClientLeftError())
         case HTTPException(status_code=status) if status < 500:
             return _Problem(status, _reason(request, error), CODES.get(status, "INVALID_INPUT"))
@@ -213,7 +213,7 @@ def _problem(request: Request[Any, Any, Any], error: Exception) -> _Problem:
     return _Problem(500, "Internal error of the service; its log has the details", "INTERNAL_ERROR")
 
 
-def is_client_left(error: HTTPException) -> bool:
+def _is_client_left(error: HTTPException) -> bool:
     """Whether Litestar raised this because the client disconnected while its body was read.
 
     Litestar has no class for this, so only the text shows it.

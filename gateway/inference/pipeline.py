@@ -55,6 +55,7 @@ class Pipeline:
         return application
 
     async def _answer(self, request: Request[Any, Any, Any], caller: Caller, kind: Kind, send: Send) -> None:
+        """Admit, read, resolve, serve and deliver; at the end, count and log, whatever happened."""
         model_request = ModelRequest(request_id(request.scope), request.scope["path_template"], caller)
         errors = ErrorFormat(
             reply=lambda error: reply_to(request, kind.shape, error),
