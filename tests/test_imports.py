@@ -34,8 +34,17 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "baker.training.devices": (),
     "baker.training.data": (),
     "baker.training.model": ("baker.training.data", "baker.training.devices", "baker.adapters", "baker.storage"),
+    "baker.training.setup": (
+        "baker.training",
+        "baker.training.model",
+        "baker.training.data",
+        "baker.training.devices",
+        "baker.trajectories",
+        "baker.config",
+    ),
     "baker.training.run": (
         "baker.training",
+        "baker.training.setup",
         "baker.training.model",
         "baker.training.data",
         "baker.training.devices",
@@ -162,6 +171,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "torch": (
         "baker/training/run/",
+        "baker/training/setup/",
         "baker/training/model/",
         "baker/training/data/",
         "baker/training/devices/",

@@ -54,7 +54,7 @@ class ZeroConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeepspeedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How several devices share a training (`training/run/placement.py`). DeepSpeed itself is not used."""
+    """How several devices share a training (`training/setup/placement.py`). DeepSpeed itself is not used."""
 
     zero_optimization: ZeroConfig = ZeroConfig()
 

@@ -54,7 +54,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Attention implementation of the training: `sdpa`, `eager`, `flash_attention_2` or `flash_attention_3`."""
     disable_activation_checkpoint: bool = False
     """Whether to keep all activations, even if the training then does not fit into memory
-    (`training/run/memory.py`)."""
+    (`training/setup/memory.py`)."""
     peft_config: dict[str, Any] | None = None
     """Raw PEFT settings. They apply where baked_adapter_config does not set a value."""
     save_name: str | None = None

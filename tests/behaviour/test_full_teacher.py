@@ -17,10 +17,10 @@ from baker.training.devices.ranks import ALONE
 from baker.training.model import lora
 from baker.training.model.divergences import FORWARD_KL, Measure
 from baker.training.model.student import Student
-from baker.training.run import memory
-from baker.training.run.builder import build_student
 from baker.training.run.run_context import Stopped
 from baker.training.run.train import train
+from baker.training.setup import memory
+from baker.training.setup.builder import build_student
 from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 from tests.baker.tiny import VOCABULARY, make_model, make_trajectories, save_model, with_teacher
@@ -161,7 +161,7 @@ def test_a_bake_learns_from_it_and_eval_kl_is_over_the_top_tokens(
         recomputes=True,
         teacher_lengths=[length_of(teacher_view(row)) for row in rows],
     )
-    monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: need.to_allocate)
+    monkeypatch.setattr("baker.training.setup.placement.free_bytes", lambda: need.to_allocate)
     again = run(spec)
     assert any("computed again" in warning for warning in warnings_of(again))
     assert saved_by(again).sha256 == saved_by(full).sha256, "with activations computed again"

@@ -20,14 +20,14 @@ from baker.training import state as training_state
 from baker.training.devices.ranks import ALONE, Ranks
 from baker.training.events import Emit
 from baker.training.run import curves
-from baker.training.run.builder import build_student, compile_if_worthwhile
 from baker.training.run.checkpoint_writer import CheckpointWriter, is_due
 from baker.training.run.loop import Loop
 from baker.training.run.metrics import Metrics, wandb_run
-from baker.training.run.rows import check_vocabulary, read_data
 from baker.training.run.run_context import RunContext, Stopped
 from baker.training.run.state_writer import StateWriter
 from baker.training.run.verdict import judge
+from baker.training.setup.builder import build_student, compile_if_worthwhile
+from baker.training.setup.rows import check_vocabulary, read_data
 from baker.training.spec import TrainSpec
 from baker.trajectories.files import load_trajectory
 

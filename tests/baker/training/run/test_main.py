@@ -11,7 +11,7 @@ import pytest
 
 from baker.training import events
 from baker.training.run import __main__ as trainer
-from baker.training.run import builder
+from baker.training.setup import builder
 from tests.baker.tiny import save_model
 from tests.baker.training.run.test_train import start, write_spec
 

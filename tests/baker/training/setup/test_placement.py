@@ -15,12 +15,17 @@ from baker.training import events
 from baker.training import state as training_state
 from baker.training.data.batches import length_of
 from baker.training.devices.ranks import Ranks
-from baker.training.run import memory
-from baker.training.run.builder import build_student
-from baker.training.run.memory import MIB, Need, estimate, read_shape
-from baker.training.run.placement import FreeMemory, Layout, Placement
 from baker.training.run.run_context import Stopped
 from baker.training.run.train import train
+from baker.training.setup import memory
+from baker.training.setup.builder import build_student
+from baker.training.setup.memory import (
+    MIB,
+    Need,
+    estimate,
+    read_shape,
+)
+from baker.training.setup.placement import FreeMemory, Layout, Placement
 from tests.baker.tiny import make_trajectories, save_model
 from tests.baker.training.run.test_train import run, warnings_of, write_spec
 
@@ -81,7 +86,7 @@ def test_activations_that_do_not_fit_are_computed_again_and_give_the_same_adapte
 ) -> None:
     bytes_of = []
     for name, free in (("roomy", 2**60), ("narrow", to_allocate(need(base, recomputes=True)))):
-        monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda free=free: free)
+        monkeypatch.setattr("baker.training.setup.placement.free_bytes", lambda free=free: free)
         heard = run(write_spec(tmp_path / name, base, ROWS, epochs=2))
         assert plans(heard) == [(MemoryWay.BESIDE, False, name == "narrow")]
         assert isinstance(heard[0], events.Planned) and heard[0].memory.free == free
@@ -97,9 +102,9 @@ def test_a_training_that_does_not_fit_is_refused_with_the_numbers_before_anythin
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     least = need(base, recomputes=not settings, rows=1)
-    monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: to_allocate(least) - 1)
+    monkeypatch.setattr("baker.training.setup.placement.free_bytes", lambda: to_allocate(least) - 1)
     monkeypatch.setattr(
-        "baker.training.run.builder.load_base", lambda *arguments, **named: pytest.fail("it was loaded")
+        "baker.training.setup.builder.load_base", lambda *arguments, **named: pytest.fail("it was loaded")
     )
     heard: list[events.TrainEvent] = []
     spec = write_spec(tmp_path, base, ROWS, **settings)
@@ -132,7 +137,7 @@ def test_a_step_that_does_not_fit_is_computed_a_few_rows_at_a_time(
     losses = []
     for name, rows in (("roomy", 6), ("narrow", 3), ("narrower", 1)):
         free = to_allocate(need(base, recomputes=not settings, rows=rows)) if rows < 6 else 2**60
-        monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda free=free: free)
+        monkeypatch.setattr("baker.training.setup.placement.free_bytes", lambda free=free: free)
         heard = run(write_spec(tmp_path / name, base, ROWS, epochs=2, micro_batch_size=6, **settings))
         losses.append([event.loss for event in heard if isinstance(event, events.Stepped)])
         warnings = [
@@ -148,7 +153,7 @@ def test_a_step_that_does_not_fit_is_computed_a_few_rows_at_a_time(
 def test_a_machine_s_memory_is_shared_by_its_own_processes(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: 1000)
+    monkeypatch.setattr("baker.training.setup.placement.free_bytes", lambda: 1000)
     spec = write_spec(tmp_path, base, ROWS)
     assert Placement(spec, ROWS, CPU, EqualRanks(0, 6, here=2)).free_memory() == FreeMemory(500, 500)
 
@@ -159,7 +164,7 @@ def test_a_continued_training_computes_as_many_rows_at_a_time_as_before(
     """However much memory is free by then: the adapter equals that of an uninterrupted training, to the byte."""
     settings = {"epochs": 2, "micro_batch_size": 6, "checkpoint": [{"state_every_n_seconds": 0}]}
     monkeypatch.setattr(
-        "baker.training.run.placement.free_bytes", lambda: to_allocate(need(base, recomputes=True, rows=3))
+        "baker.training.setup.placement.free_bytes", lambda: to_allocate(need(base, recomputes=True, rows=3))
     )
     adapters = []
     for name in ("whole", "interrupted"):
@@ -177,7 +182,7 @@ def test_a_continued_training_computes_as_many_rows_at_a_time_as_before(
             assert state is not None
             assert training_state.read(state).standing.at_once == 3
             spec = msgspec.structs.replace(spec, resume=str(state))
-            monkeypatch.setattr("baker.training.run.placement.free_bytes", lambda: 2**60)
+            monkeypatch.setattr("baker.training.setup.placement.free_bytes", lambda: 2**60)
         train(spec, lambda event: None)
         adapters.append((tmp_path / name / "out/4/adapter_model.safetensors").read_bytes())
     assert adapters[0] == adapters[1]

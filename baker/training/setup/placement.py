@@ -21,8 +21,8 @@ from baker.training.data.batches import length_of, teacher_view
 from baker.training.devices.ranks import Ranks
 from baker.training.events import Emit
 from baker.training.model.base import dtype_of
-from baker.training.run import memory
-from baker.training.run.memory import MIB, Need
+from baker.training.setup import memory
+from baker.training.setup.memory import MIB, Need
 from baker.training.spec import TrainSpec
 from baker.types import Trajectory
 

@@ -18,7 +18,7 @@ from baker.training.model import lora
 from baker.training.model.base import Base, load_base, pick_device
 from baker.training.model.engine_weights import from_engine, open_lent
 from baker.training.model.student import Student
-from baker.training.run.placement import Placement
+from baker.training.setup.placement import Placement
 from baker.training.spec import TrainSpec
 from baker.types import Trajectory
 

@@ -8,7 +8,7 @@ import pytest
 
 from baker.errors import TrainingError
 from baker.training import events
-from baker.training.run.rows import check_vocabulary, read_data
+from baker.training.setup.rows import check_vocabulary, read_data
 from baker.training.spec import Round
 from tests.baker.tiny import make_trajectories, save_model
 from tests.baker.training.run.test_train import run, warnings_of, write_spec

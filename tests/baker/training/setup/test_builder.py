@@ -13,7 +13,7 @@ from baker.training.devices.parallel import ONE_DEVICE
 from baker.training.devices.ranks import ALONE
 from baker.training.model import lora
 from baker.training.model.base import load_base
-from baker.training.run.builder import WORTH_COMPILING, build_student, compile_if_worthwhile
+from baker.training.setup.builder import WORTH_COMPILING, build_student, compile_if_worthwhile
 from baker.training.spec import Round
 from tests.baker.tiny import make_trajectories, save_model
 from tests.baker.training.run.test_train import warnings_of, write_spec

@@ -8,7 +8,13 @@ import pytest
 
 from baker.config.bake import bake_config
 from baker.errors import StageError
-from baker.training.run.memory import MIB, RUNTIME_BYTES, estimate, read_shape, token_bytes
+from baker.training.setup.memory import (
+    MIB,
+    RUNTIME_BYTES,
+    estimate,
+    read_shape,
+    token_bytes,
+)
 from tests.baker.tiny import make_model, save_model
 
 CHILD = """
