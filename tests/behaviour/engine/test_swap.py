@@ -152,7 +152,7 @@ async def test_a_third_adapter_gets_in_under_steady_traffic_to_two(engine: Engin
             seen.append(text)
 
     busy = [asyncio.create_task(traffic(name)) for name in names[:2] for _ in range(4)]
-    while engine.adapter_counts.in_use < 2 or len(seen) < 8:  # noqa: ASYNC110 - until both are at it
+    while engine.adapter_counts.in_use < 2 or len(seen) < 8:  # noqa: ASYNC110 - until both answer
         await asyncio.sleep(0.01)
     third = asyncio.create_task(answer(engine, adapters, names[2], max_tokens=40))
     while not third.done():
