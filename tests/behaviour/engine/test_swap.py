@@ -10,6 +10,7 @@ import pytest
 
 from baker.errors import AdapterError
 from baker.model_names import BaseModelNames
+from baker.repos import bakes, repos
 from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
@@ -109,8 +110,8 @@ async def test_a_name_moved_by_hand_means_the_new_version_from_the_next_request_
     user, repo, bake = first.user, first.repo, first.bake
 
     def fill(known: Catalog) -> None:
-        known.put_repo(user, repo, None)
-        known.put_bake(user, repo, bake, "default", {}, may_change=False)
+        repos.put(known, user, repo, None)
+        bakes.put(known, user, repo, bake, "default", {}, may_change=False)
         for checkpoint in (first, second):
             known.store.checkpoints.add(checkpoint)
 
