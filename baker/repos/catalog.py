@@ -76,7 +76,7 @@ class Catalog:
         self.check_unread(user, prefix, f"a bake of user {user!r}" if repo is None else f"a bake of repo {repo!r}")
 
     def check_unread(self, user: str, prefix: str, what: str) -> None:
-        """Raises: ConflictError while a job needs a checkpoint whose name begins with `prefix`."""
+        """Raises: ConflictError while a job needs a checkpoint with a name that begins with `prefix`."""
         for job in self.active_jobs():
             if any(name.startswith(prefix) for name in job.inputs.checkpoints):
                 # The jobs of other users are none of this user's business.

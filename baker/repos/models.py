@@ -36,7 +36,7 @@ class Lookup(NamedTuple):
     newest_first: Callable[[str, str, str], Sequence[Checkpoint]]
     """newest_first(owner, repo, bake): the bake's finished checkpoints."""
     is_replaced: Callable[[str, CheckpointRef | None], bool]
-    """is_replaced(name, ref): whether the served base model answers for this name, which is no model here."""
+    """is_replaced(name, ref): whether the served base model replaces the model of this name, which is not here."""
 
 
 class Plain(Enum):
@@ -49,7 +49,7 @@ class Plain(Enum):
 
 
 class HeldBack(NamedTuple):
-    """A bake whose name means none of its checkpoints yet."""
+    """A bake with checkpoints, none of which its name means yet."""
 
     checkpoints: list[str]
     """Their names, newest first."""
@@ -59,7 +59,7 @@ class Meaning(NamedTuple):
     whole: str
     """The name without a strength."""
     strength: float | None
-    """None: what is written is no strength (`model_names.STRENGTH_RULE`)."""
+    """None: the text after the '@' is no strength (`model_names.STRENGTH_RULE`)."""
     model: Checkpoint | HeldBack | Plain
 
 
@@ -67,9 +67,9 @@ class Spelled(NamedTuple):
     """A name that was read as the name of a bake or checkpoint."""
 
     ref: CheckpointRef | None
-    """None: it has not the form of one."""
+    """None: the name does not have the form of one."""
     owner: str | None
-    """The user whose bake it names; None if the caller may not name bakes of that user."""
+    """Owner of the named bake; None if the caller may not name bakes of that user."""
     checkpoint: Checkpoint | None
 
 

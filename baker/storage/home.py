@@ -67,7 +67,7 @@ def job_folder(home: Path, job_id: int) -> Path:
 
 
 def output_file(home: Path, job: AnyJob) -> Path:
-    """The file whose rows clients page through."""
+    """The file with the rows that clients page through."""
     names = {Stage.STIM: STIMULI, Stage.ROLLOUT: ROWS, Stage.BAKE: METRICS}
     return job_folder(home, job.id) / names[job.stage]
 

@@ -26,7 +26,7 @@ ConfigTable = Literal["targets", "bakes"]
 NamedTable = Literal["prompts", "targets", "bakes", "templates"]
 
 IN_REPO = ("prompts", "templates", "targets", "bakes", "jobs", "checkpoints")
-"""Tables whose rows belong to a repo, by the columns `user` and `repo`."""
+"""Tables with rows of repos, by the columns `user` and `repo`."""
 BUSY_SECONDS = 10  # another process (a backup, a shell) may hold the file for a moment
 
 
