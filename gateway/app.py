@@ -55,7 +55,7 @@ ROLLOUT_MAX_TOKENS, EMBEDDED_ROLLOUT_MAX_TOKENS = 1024, 192
 def build_services(settings: Settings, home: Path, key: str, engine: Engine, base: BaseModelNames) -> Services:
     """Open the store and build the objects that routes work with; nothing runs yet."""
     catalog = OneThread(lambda: Catalog(home, base), "store")
-    adapters = Registry(engine, base)
+    registry = Registry(engine, base)
     stage_settings = StageSettings(
         top_logprobs=settings.top_logprobs,
         anthropic_api_key=settings.anthropic_api_key or None,
@@ -71,7 +71,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         rollout_max_tokens=settings.rollout_max_tokens or _rollout_max_tokens(base),
         students=StudentModels(home, engine.path),
     )
-    stages = Stages(home, catalog, engine.generation, engine, adapters, stage_settings)
+    stages = Stages(home, catalog, engine.generation, engine, registry, stage_settings)
     keys = Keys(key)
     return Services(
         settings=settings,
@@ -80,14 +80,14 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         accounts=Accounts(catalog, keys),
         catalog=catalog,
         jobs=Jobs(catalog, stages, policy),
-        adapters=adapters,
-        imports=Imports(home, catalog, adapters, base, ImportFolders(_import_folders(settings, home))),
-        promotion=Promotion(catalog, adapters),
+        registry=registry,
+        imports=Imports(home, catalog, registry, base, ImportFolders(_import_folders(settings, home))),
+        promotion=Promotion(catalog, registry),
         archives=Archives(home, catalog, engine),
         links=Links(home),
         engine=engine,
         supervisor=Supervisor(engine, stall_seconds=settings.engine_stall_seconds),
-        pipeline=build_pipeline(settings, adapters, engine, Handlers(engine, error_event)),
+        pipeline=build_pipeline(settings, registry, engine, Handlers(engine, error_event)),
         started=int(time.time()),
     )
 
@@ -132,24 +132,6 @@ def build_app(
         on_failure: called if the first start of the engine fails.
     """
 
-    @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        await asyncio.to_thread(_sweep, services.home, await services.catalog(_job_numbers))
-        await services.accounts.restore()
-        services.adapters.restore(*await services.catalog(_checkpoints))
-        tasks = [
-            asyncio.create_task(services.supervisor.run(on_ready, on_failure)),
-            asyncio.create_task(services.jobs.run()),
-        ]
-        try:
-            yield
-        finally:
-            for task in reversed(tasks):
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await services.engine.stop()
-            services.catalog.close(Catalog.close)
-
     return Litestar(
         route_handlers=[
             repos.ROUTER,
@@ -169,7 +151,7 @@ def build_app(
         },
         guards=[guards.require_key],
         exception_handlers={Exception: bread_error},
-        lifespan=[lifespan],
+        lifespan=[lambda _: _running(services, on_ready, on_failure)],
         middleware=[
             PrometheusConfig(
                 app_name="bread", prefix="bread_http", group_path=True, exclude=[WITH_OWN_METRICS]
@@ -181,6 +163,28 @@ def build_app(
         state=State({"services": services}),
         logging_config=None,
     )
+
+
+@asynccontextmanager
+async def _running(
+    services: Services, on_ready: Callable[[], None], on_failure: Callable[[BaseException], None]
+) -> AsyncIterator[None]:
+    """Runs the engine's supervisor and the job queue while the application is up."""
+    await asyncio.to_thread(_sweep, services.home, await services.catalog(_job_numbers))
+    await services.accounts.restore()
+    services.registry.restore(*await services.catalog(_checkpoints))
+    tasks = [
+        asyncio.create_task(services.supervisor.run(on_ready, on_failure)),
+        asyncio.create_task(services.jobs.run()),
+    ]
+    try:
+        yield
+    finally:
+        for task in reversed(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await services.engine.stop()
+        services.catalog.close(Catalog.close)
 
 
 def _sweep(home: Path, job_numbers: set[int]) -> None:

@@ -26,7 +26,7 @@ class Services(NamedTuple):
     accounts: Accounts
     catalog: OneThread[Catalog]
     jobs: Jobs
-    adapters: Registry
+    registry: Registry
     imports: Imports
     promotion: Promotion
     archives: Archives

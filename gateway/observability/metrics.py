@@ -51,9 +51,9 @@ class _Snapshot:
         yield from self._bakes()
 
     def _adapters(self) -> Iterator[Metric]:
-        adapters, counts = self._services.adapters, self._services.engine.adapter_counts
-        yield GaugeMetricFamily("bread_adapters", "Finished checkpoints that can be served.", adapters.count)
-        yield CounterMetricFamily("bread_swaps", "Names moved to another checkpoint.", adapters.swaps)
+        registry, counts = self._services.registry, self._services.engine.adapter_counts
+        yield GaugeMetricFamily("bread_adapters", "Finished checkpoints that can be served.", registry.count)
+        yield CounterMetricFamily("bread_swaps", "Names moved to another checkpoint.", registry.swaps)
         yield GaugeMetricFamily("bread_adapters_resident", "Adapters in the engine's memory.", counts.resident)
         yield GaugeMetricFamily("bread_adapters_in_use", "Adapters that are answering requests.", counts.in_use)
         yield GaugeMetricFamily("bread_adapters_waiting", "Adapters that wait for a slot.", counts.waiting)

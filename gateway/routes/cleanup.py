@@ -19,7 +19,7 @@ def clean_up(services: Services, withdrawn: list[Checkpoint], jobs: list[int]) -
     """After the answer: let what runs on the checkpoints end in its own time, and then remove the files."""
 
     async def unload_and_remove() -> None:
-        await services.adapters.unload(withdrawn)
+        await services.registry.unload(withdrawn)
         await remove_folders(services, jobs)
 
     return BackgroundTask(unload_and_remove)

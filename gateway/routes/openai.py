@@ -59,20 +59,20 @@ async def detokenize(request: Request[None, None, State], services: Services, ca
 @post("/v1/embeddings", status_code=200)
 async def embeddings(request: Request[None, None, State], services: Services, caller: Caller) -> None:
     """Always 400: the served models generate text."""
-    model = services.adapters.resolve(model_of(parse(await request.body())), caller.user)
+    model = services.registry.resolve(model_of(parse(await request.body())), caller.user)
     raise InvalidInputError(f"The model {model.name!r} generates text and has no embeddings")
 
 
 @get("/v1/models")
 async def list_models(services: Services, caller: Caller) -> responses.ModelList:
     """The base model, then the caller's bakes and finished checkpoints, newest first."""
-    return responses.ModelList(data=[_view(services, model) for model in services.adapters.models(caller.user)])
+    return responses.ModelList(data=[_view(services, model) for model in services.registry.models(caller.user)])
 
 
 @get("/v1/models/{name:path}")
 async def get_model(services: Services, caller: Caller, name: FromPath[str]) -> responses.Model:
     """One model, by any spelling of its name."""
-    return _view(services, services.adapters.resolve(name.removeprefix("/"), caller.user))
+    return _view(services, services.registry.resolve(name.removeprefix("/"), caller.user))
 
 
 def _view(services: Services, model: Model) -> responses.Model:

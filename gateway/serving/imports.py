@@ -20,13 +20,13 @@ class Imports:
         self,
         home: Path,
         catalog: OneThread[Catalog],
-        adapters: Registry,
+        registry: Registry,
         base: BaseModelNames,
         folders: ImportFolders,
     ) -> None:
         self._home = home
         self._catalog = catalog
-        self._adapters = adapters
+        self._registry = registry
         self._base = base
         self._folders = folders
 
@@ -44,14 +44,14 @@ class Imports:
         files = await asyncio.to_thread(imports.copied, source, self._home)
         try:
             # The copies are fsynced while the engine answers.
-            has_effect, _ = await asyncio.gather(self._adapters.gate.probe(files), asyncio.to_thread(sync_tree, files))
+            has_effect, _ = await asyncio.gather(self._registry.gate.probe(files), asyncio.to_thread(sync_tree, files))
             warnings = imports.warnings_of(files, str(source), self._base.served, has_effect=has_effect)
             checkpoint = await self._catalog(
                 imports.keep, owner, ref.repo, ref.bake, files, str(source), warnings, may_replace=in_place
             )
-            self._adapters.publish_probed(files, checkpoint)
+            self._registry.publish_probed(files, checkpoint)
         finally:
-            await self._adapters.gate.forget_probed(files)
+            await self._registry.gate.forget_probed(files)
             await asyncio.to_thread(imports.discard, files)
         return checkpoint
 
@@ -63,7 +63,7 @@ class Imports:
         """
         ref, owner = self._named(user, name)
         removed = await self._catalog(imports.remove, owner, ref.repo, ref.bake)
-        return self._adapters.withdraw(owner, ref.repo, ref.bake), removed
+        return self._registry.withdraw(owner, ref.repo, ref.bake), removed
 
     def _named(self, user: str, name: str) -> tuple[CheckpointRef, str]:
         """The bake that `name` refers to, and its owner. Raises: InvalidInputError, NotFoundError."""

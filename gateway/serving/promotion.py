@@ -13,8 +13,8 @@ from gateway.serving.registry import Registry
 
 
 class Promotion:
-    def __init__(self, catalog: OneThread[Catalog], adapters: Registry) -> None:
-        self._catalog, self._adapters = catalog, adapters
+    def __init__(self, catalog: OneThread[Catalog], registry: Registry) -> None:
+        self._catalog, self._registry = catalog, registry
 
     async def promote(self, user: str, repo: str, bake: str, step: int) -> None:
         """Point `repo/bake` to that checkpoint. Raises: NotFoundError; AdapterError; EngineError."""
@@ -31,11 +31,11 @@ class Promotion:
         checkpoint = choice.checkpoint
         if choice.is_live:
             return
-        await self._adapters.gate.prepare(checkpoint)
+        await self._registry.gate.prepare(checkpoint)
         try:
             await self._catalog(promotion.move, checkpoint, by)
         except NotFoundError:
-            await self._adapters.unload([checkpoint])
+            await self._registry.unload([checkpoint])
             raise
         # Nothing is awaited in between, so the pointers move in the same order as the rows.
-        self._adapters.publish(checkpoint)
+        self._registry.publish(checkpoint)

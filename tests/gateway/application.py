@@ -47,7 +47,7 @@ def services_in(home: Path, *, stands_in: bool = True, handlers: Any = None, **s
     services = build_services(chosen, home, KEY, engine, BaseModelNames("fake/base", stands_in=stands_in))
     if handlers is None:
         return services
-    return services._replace(pipeline=build_pipeline(chosen, services.adapters, engine, handlers))
+    return services._replace(pipeline=build_pipeline(chosen, services.registry, engine, handlers))
 
 
 def client_of(services: Services) -> Client:
@@ -112,7 +112,7 @@ async def finish_bake(
         return checkpoint
 
     checkpoint = await services.catalog(finish)
-    services.adapters.publish(checkpoint)
+    services.registry.publish(checkpoint)
     return job_folder(services.home, checkpoint.job_id)
 
 

@@ -32,7 +32,7 @@ async def list_users(services: Services) -> responses.UserList:
 async def delete_user(services: Services, user: FromPath[str]) -> Response[responses.Deleted]:
     """Remove the user with all keys, repos and models. Keys and model names stop working at once; files go later."""
     removed = await services.accounts.remove(user)
-    withdrawn = services.adapters.withdraw(user)
+    withdrawn = services.registry.withdraw(user)
     return Response(
         responses.Deleted(message=f"User {user!r} deleted"), background=clean_up(services, withdrawn, removed)
     )

@@ -107,7 +107,7 @@ async def delete_bake(
 ) -> Response[responses.Deleted]:
     """Stop serving the bake's names at once. Requests in flight finish, then its files are removed."""
     removed = await services.catalog(bakes.delete, caller.user, repo, bake)
-    withdrawn = services.adapters.withdraw(caller.user, repo, bake)
+    withdrawn = services.registry.withdraw(caller.user, repo, bake)
     return Response(
         responses.Deleted(message=f"Bake {bake!r} deleted"), background=clean_up(services, withdrawn, removed)
     )

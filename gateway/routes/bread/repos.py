@@ -60,7 +60,7 @@ async def get_repo(services: Services, caller: Caller, repo: FromPath[str]) -> r
 async def delete_repo(services: Services, caller: Caller, repo: FromPath[str]) -> Response[responses.Deleted]:
     """Remove the repo and all in it. Its model names stop working at once; files go later."""
     removed = await services.catalog(repos.delete, caller.user, repo)
-    withdrawn = services.adapters.withdraw(caller.user, repo)
+    withdrawn = services.registry.withdraw(caller.user, repo)
     return Response(
         responses.Deleted(message=f"Repo {repo!r} deleted"), background=clean_up(services, withdrawn, removed)
     )

@@ -108,7 +108,7 @@ async def test_only_requests_that_run_the_model_use_its_adapter(
     registered: list[str] = []
     engine: Any = services.engine
     engine.register = lambda name, path: registered.append(name)
-    services.adapters.publish(Checkpoint("admin", "repo", "bake", 3, services.home, "0" * 64, 0, 1))
+    services.registry.publish(Checkpoint("admin", "repo", "bake", 3, services.home, "0" * 64, 0, 1))
     async with client_of(services) as client:
         for path in (ROUTE, "/v1/messages/count_tokens", "/tokenize"):
             answer = await client.post(path, json={**CHAT, "model": "repo/bake"})

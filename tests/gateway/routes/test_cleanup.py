@@ -24,7 +24,7 @@ async def test_names_stop_first_then_adapters_then_files(
 
     async def unload(name: str) -> None:
         """Here the engine waits for the requests that are under way."""
-        assert "alice" not in {model.checkpoint.user for model in services.adapters.models("alice") if model.checkpoint}
+        assert "alice" not in {model.checkpoint.user for model in services.registry.models("alice") if model.checkpoint}
         assert all((folder / "checkpoints").exists() for folder in folders), "a request may still read them"
         unloaded.append(name)
 

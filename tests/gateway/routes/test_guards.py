@@ -58,7 +58,7 @@ async def test_which_users_may_be_named(client: Client, path: str) -> None:
 
 async def test_chat_and_models_are_those_of_the_named_user(client: Client, services: Services) -> None:
     await add_user(client, "alice")
-    services.adapters.publish(Checkpoint("alice", "repo", "bake", 3, services.home, "0" * 64, 0, 1))
+    services.registry.publish(Checkpoint("alice", "repo", "bake", 3, services.home, "0" * 64, 0, 1))
     for named, expected in (("?user_id=alice", ["fake/base", "repo/bake", "alice/repo/bake/3"]), ("", ["fake/base"])):
         models = (await client.get(f"/v1/models{named}")).json()["data"]
         assert [model["id"] for model in models] == expected

@@ -61,7 +61,7 @@ async def test_an_existing_name_moves_only_with_load_inplace(client: Client, ser
     assert "already been loaded" in await load(client, "crew/pirate", source, 400)
     await load(client, "admin/crew/pirate", peft_adapter(services.home / "import" / "new", 2.0), load_inplace=True)
     assert await names(client) == ["fake/base", "crew/pirate", "admin/crew/pirate/2", "admin/crew/pirate/1"]
-    assert services.adapters.resolve("crew/pirate", "admin").name == "admin/crew/pirate/2"
+    assert services.registry.resolve("crew/pirate", "admin").name == "admin/crew/pirate/2"
 
 
 async def test_an_import_survives_a_restart(client: Client, services: Services, source: Path) -> None:

@@ -19,7 +19,7 @@ async def test_models_are_listed_and_found(client: Client) -> None:
 
 
 async def test_a_bakes_models_name_the_base_model_as_their_parent(client: Client, services: Services) -> None:
-    services.adapters.publish(Checkpoint("admin", "repo", "bake", 3, services.home, "0" * 64, 1234, 1))
+    services.registry.publish(Checkpoint("admin", "repo", "bake", 3, services.home, "0" * 64, 1234, 1))
     base, pointer, version = (await client.get("/v1/models")).json()["data"]
     assert (base["root"], base["parent"], base["owned_by"]) == ("fake/base", None, "bread")
     assert [model["id"] for model in (pointer, version)] == ["repo/bake", "admin/repo/bake/3"]

@@ -49,8 +49,8 @@ async def test_the_name_moves_to_the_chosen_checkpoint_and_stays_there_after_a_r
         for _ in range(2):
             answer = await client.post(f"{BAKE}/promote", json={"checkpoint": 3})
             assert (answer.status_code, answer.json()["checkpoints"]) == (200, [3, 9, 7])
-        assert services.adapters.resolve("repo/bake", "admin").name == "admin/repo/bake/3"
-        assert services.adapters.swaps == 4, "promoting what is live is no move"
+        assert services.registry.resolve("repo/bake", "admin").name == "admin/repo/bake/3"
+        assert services.registry.swaps == 4, "promoting what is live is no move"
         link = (await client.get(f"{BAKE}/download")).json()
         assert link["checkpoint"] == 3
         tree = (await client.get("/v1/repo/repo/tree")).json()["bakes"]["bake"]
@@ -61,10 +61,10 @@ async def test_the_name_moves_to_the_chosen_checkpoint_and_stays_there_after_a_r
         for _ in range(2):
             answer = await client.post(f"{BAKE}/rollback")
             assert (answer.status_code, answer.json()["live_checkpoint"]) == (200, 9)
-        assert services.adapters.resolve("repo/bake@0.5", "admin").name == "admin/repo/bake/9@0.5"
+        assert services.registry.resolve("repo/bake@0.5", "admin").name == "admin/repo/bake/9@0.5"
     services = services_in(tmp_path)
     async with client_of(services) as client:
-        assert services.adapters.resolve("repo/bake", "admin").name == "admin/repo/bake/9"
+        assert services.registry.resolve("repo/bake", "admin").name == "admin/repo/bake/9"
 
 
 @pytest.mark.parametrize(
