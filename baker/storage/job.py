@@ -30,7 +30,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="stage"):
     progress_percent: float = 0.0
     error: str | None = None
     """Why the job failed."""
-    """Why the job failed."""
     error_code: str | None = None
     """Code of that error: `BakeryError.code`, or one of `jobs/queue.py`; None for jobs of older versions."""
     warnings: list[str] = []

@@ -1,14 +1,23 @@
-"""Rows of jobs, decoded into one class for each stage. Which job may run is decided in `baker/jobs`."""
+"""Rows of jobs, decoded into one class for each stage. Which job may run is decided in `baker/jobs`.
 
+Every method that returns jobs raises StageError for a row that this version can't decode; `in_state` leaves it out.
+"""
+
+import logging
+import time
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from baker.errors import StageError
 from baker.status import JobState, Stage
 from baker.storage.job import AnyJob, BakeJob, Job, RolloutJob, StimJob
 from baker.storage.rows import Row, Rows, to_json
 
+log = logging.getLogger(__name__)
+
 Kind = TypeVar("Kind", bound=Job)
+KINDS: dict[Stage, type[AnyJob]] = {Stage.STIM: StimJob, Stage.ROLLOUT: RolloutJob, Stage.BAKE: BakeJob}
 JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation", "memory")
 
 
@@ -79,9 +88,31 @@ class JobTable:
 
     def in_state(self, *states: JobState) -> list[AnyJob]:
         """Jobs of all users in these states, in order of creation."""
+        jobs = []
+        for row in self._rows_in_state(*states):
+            try:
+                jobs.append(_job(row))
+            except StageError as error:  # one row must not stop the queue
+                log.warning("%s", error)
+        return jobs
+
+    def fail_undecodable(self) -> None:
+        """Fail the active jobs whose rows this version can't decode: a limit on their settings may be newer."""
+        for row in self._rows_in_state(JobState.PENDING, JobState.RUNNING):
+            try:
+                _job(row)
+            except StageError as error:
+                self.update(
+                    row["id"],
+                    state=JobState.FAILED,
+                    error=error.message,
+                    error_code=error.code,
+                    finished=int(time.time()),
+                )
+
+    def _rows_in_state(self, *states: JobState) -> list[Row]:
         marks = ", ".join("?" for _ in states)
-        rows = self._rows.all(f"select * from jobs where state in ({marks}) order by id", *states)
-        return [_job(row) for row in rows]
+        return self._rows.all(f"select * from jobs where state in ({marks}) order by id", *states)
 
     def last_completed_bake(self) -> BakeJob | None:
         """The bake that was completed last, of all users."""
@@ -117,12 +148,17 @@ def _job_row(job: Job) -> Row:
 
 
 def _job(row: Row) -> AnyJob:
-    job: AnyJob = msgspec.convert(_values(row), AnyJob)
-    return job
+    return _decoded(row, KINDS[Stage(row["stage"])])
 
 
 def _decoded(row: Row, kind: type[Kind]) -> Kind:
-    return msgspec.convert(_values(row), kind)
+    try:
+        return msgspec.convert(_values(row), kind)
+    except msgspec.ValidationError as error:
+        raise StageError(
+            f"job {row['id']}, the {row['stage']} of {row['name']!r}, was stored by a version with other limits "
+            f"({error}): delete the target or bake, or run that version"
+        ) from error
 
 
 def _values(row: Row) -> Row:
