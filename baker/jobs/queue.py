@@ -188,6 +188,7 @@ def _cancel_pending(catalog: Catalog, job_id: int) -> bool:
 
 
 def _requeue_interrupted(catalog: Catalog) -> None:
+    catalog.store.jobs.fail_undecodable()
     for job in catalog.store.jobs.in_state(JobState.RUNNING):
         if job.attempts >= MAX_ATTEMPTS:
             reason = f"the service ended during each of its {job.attempts} attempts: run it again"
@@ -200,7 +201,11 @@ def _runnable(catalog: Catalog) -> list[AnyJob]:
     """Pending jobs with complete inputs, oldest first. Fails those with failed or removed inputs."""
     runnable = []
     for job in catalog.store.jobs.in_state(JobState.PENDING):
-        inputs = [catalog.store.jobs.find(number) for number in job.depends_on]
+        try:
+            inputs = [catalog.store.jobs.find(number) for number in job.depends_on]
+        except StageError as error:  # this version can't decode one of them
+            _fail(catalog, job.id, error.message, error.code)
+            continue
         removed = [number for number, row in zip(job.depends_on, inputs, strict=True) if row is None]
         failed = [row for row in inputs if row is not None and row.state is JobState.FAILED]
         if failed:

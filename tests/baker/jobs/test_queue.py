@@ -204,6 +204,23 @@ async def test_a_job_that_crashes_the_service_each_time_is_given_up(tmp_path: Pa
         assert "each of its 5 attempts" in (failed.error or "") and failed.error_code == "INTERRUPTED"
 
 
+async def test_jobs_that_this_version_can_t_decode_fail_and_the_others_run(tmp_path: Path) -> None:
+    service = Service(tmp_path, FakeEngine())
+    await service.fill()
+    broken, waiting = await service.start(Stage.STIM), await service.start(Stage.ROLLOUT)
+    settings = {"u": "loud", "v": "", "generators": [{"type": "hardcoded", "questions": ["Is it sound?"]}]}
+    await service.catalog(targets.put, USER, "repo", "sound", "default", settings, may_change=True)
+    sound = await service.jobs.start(Stage.STIM, USER, "repo", "sound")
+    await service.catalog(set_config, broken.id, {"temperature": 9.5})
+    async with running(service):
+        ended = await service.ended(Stage.ROLLOUT)
+        assert ended.id == waiting.id and ended.state is JobState.FAILED
+        assert f"job {broken.id}, the stim of 'target', was stored by a version with other limits" in (
+            ended.error or ""
+        )
+        assert (await service.jobs.wait(sound, 60)).state is JobState.COMPLETE
+
+
 async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished_first(service: Service) -> None:
     await service.start(Stage.STIM)
     await service.start(Stage.ROLLOUT)
@@ -221,3 +238,7 @@ async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished
 
 def set_state(catalog: Catalog, job_id: int, state: JobState, **changes: Any) -> None:
     catalog.store.jobs.update(job_id, state=state, **changes)
+
+
+def set_config(catalog: Catalog, job_id: int, config: dict[str, Any]) -> None:
+    catalog.store.jobs.update(job_id, config=config)
