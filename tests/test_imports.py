@@ -350,18 +350,23 @@ def test_importing_it_loads_no_model_code(module: str) -> None:
 
 
 def report() -> str:
+    """Modules, rooms, floors and arrows of each package; rooms are counted without the package's ground floor."""
     lines = []
     for package in ("baker", "gateway"):
         files = graph_of(arrows(package))
         count = sum(is_of(module, package) and not _is_empty(module) for module in modules())
-        rooms = {room_of(module) for module in modules() if is_of(module, package)}
-        between = {(room_of(a), room_of(b)) for a, others in files.items() for b in others if room_of(a) != room_of(b)}
-        longest = floors(files) if not circle(files) else 0
+        pairs = {(room_of(a), room_of(b)) for a, others in files.items() for b in others}
+        between = {(a, b) for a, b in pairs if a != b and package not in (a, b)}
+        rooms = {room_of(module) for module in modules() if is_of(module, package)} - {package}
         lines.append(
-            f"{package}: {count} modules in {len(rooms)} rooms on {longest or 'circular'} floors, "
-            f"{sum(map(len, files.values()))} arrows between modules, {len(between)} between rooms"
+            f"{package}: {count} modules on {_floors(files)} floors with {sum(map(len, files.values()))} arrows; "
+            f"{len(rooms)} rooms on {_floors(graph_of(iter(between)))} floors with {len(between)} arrows"
         )
     return "\n".join(lines)
+
+
+def _floors(graph: Mapping[str, set[str]]) -> str:
+    return "circular" if circle(graph) else str(floors(graph))
 
 
 def _is_empty(module: str) -> bool:
