@@ -1,7 +1,7 @@
-"""What a model's name means to the user who writes it: one rule for configs, requests and downloads.
+"""What a model's name means to a user: one rule for configs, requests and downloads.
 
-The rule is pure: `meaning_of` takes the ways to look things up. Configs and downloads look rows up; the gateway's
-registry looks into memory. Each of them says in its own errors what is wrong.
+The rule, `meaning_of`, is pure: its callers hand in how to look names up. Configs and downloads search rows, the
+gateway's registry searches memory, and each raises its own errors.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,12 +39,13 @@ class Lookup(NamedTuple):
     """is_replaced(name, ref): whether the served base model replaces the model of this name, which is not here."""
 
 
-class Plain(Enum):
-    """Meanings that are no bake."""
+class NotABake(Enum):
+    """What a name means if it names no bake."""
 
     BASE = "base"
+    """The served base model."""
     REPLACED = "replaced"
-    """Another model, which the served base model replaces."""
+    """A model that is not here; the served base model replaces it."""
     UNKNOWN = "unknown"
 
 
@@ -56,14 +57,14 @@ class HeldBack(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    whole: str
+    bare_name: str
     """The name without a strength."""
     strength: float | None
     """None: the text after the '@' is no strength (`model_names.STRENGTH_RULE`)."""
-    model: Checkpoint | HeldBack | Plain
+    model: Checkpoint | HeldBack | NotABake
 
 
-class Spelled(NamedTuple):
+class ParsedName(NamedTuple):
     """A name that was read as the name of a bake or checkpoint."""
 
     ref: CheckpointRef | None
@@ -73,28 +74,28 @@ class Spelled(NamedTuple):
     checkpoint: Checkpoint | None
 
 
-def spelled(whole: str, caller: str, find: Find) -> Spelled:
-    """The checkpoint that a name without a strength leads to. Users name their own; the master key's user all."""
-    ref = parse_model_name(whole)
+def read_name(bare_name: str, caller: str, find: Find) -> ParsedName:
+    """Reads a name without a strength. Users may name their own bakes, the master key's user everybody's."""
+    ref = parse_model_name(bare_name)
     owner = None if ref is None else ref.owner(caller)
     if ref is None or owner is None:
-        return Spelled(ref, None, None)
-    return Spelled(ref, owner, find(owner, ref.repo, ref.bake, ref.step))
+        return ParsedName(ref, None, None)
+    return ParsedName(ref, owner, find(owner, ref.repo, ref.bake, ref.step))
 
 
 def meaning_of(name: str, caller: str, base: BaseModelNames, lookup: Lookup) -> Meaning:
-    """What `name` means to `caller`: the base model before a bake of that name, a bake before a stand-in."""
+    """What `name` means to `caller`. The base model goes before a bake of that name, a bake before a replacement."""
     if base.is_served(name):
-        return Meaning(name, 1.0, Plain.BASE)
-    whole, strength = split_strength(name)
-    ref, owner, checkpoint = spelled(whole, caller, lookup.find)
+        return Meaning(name, 1.0, NotABake.BASE)
+    bare_name, strength = split_strength(name)
+    ref, owner, checkpoint = read_name(bare_name, caller, lookup.find)
     if checkpoint is not None:
-        return Meaning(whole, strength, checkpoint)
+        return Meaning(bare_name, strength, checkpoint)
     if ref is not None and owner is not None and ref.step is None:
         unpublished = lookup.newest_first(owner, ref.repo, ref.bake)
         if unpublished:
-            return Meaning(whole, strength, HeldBack([each.name for each in unpublished]))
-    return Meaning(whole, strength, Plain.REPLACED if lookup.is_replaced(name, ref) else Plain.UNKNOWN)
+            return Meaning(bare_name, strength, HeldBack([each.name for each in unpublished]))
+    return Meaning(bare_name, strength, NotABake.REPLACED if lookup.is_replaced(name, ref) else NotABake.UNKNOWN)
 
 
 class ResolvedModel(NamedTuple):
@@ -107,7 +108,7 @@ class ResolvedModel(NamedTuple):
 def resolve(catalog: Catalog, user: str, name: str) -> ResolvedModel:
     """The model that a config of `user` means by `name`.
 
-    Raises: InvalidInputError, listing what there is, if the name means nothing here; ConfigError if it is too long.
+    Raises: InvalidInputError, listing the models, if no model has the name; ConfigError if it is too long.
     """
     if len(name) > MAX_MODEL_NAME:
         raise ConfigError(f"Model {shortened(name)!r} has {len(name)} characters, at most {MAX_MODEL_NAME} are allowed")
@@ -119,39 +120,39 @@ def resolve(catalog: Catalog, user: str, name: str) -> ResolvedModel:
     rows = Lookup(partial(bakes.find_checkpoint, catalog), catalog.store.checkpoints.of_bake, is_replaced)
     meaning = meaning_of(name, user, base, rows)
     match meaning.model:
-        case Plain.BASE:
+        case NotABake.BASE:
             return ResolvedModel(None, None)
         case Checkpoint() as checkpoint:
-            _check_is_usable(name, meaning.whole, checkpoint)
+            _check_is_usable(name, meaning.bare_name, checkpoint)
             return ResolvedModel(checkpoint, None)
         case HeldBack(checkpoints):
             raise InvalidInputError(held_back_message(name, checkpoints))
-        case Plain.REPLACED:
+        case NotABake.REPLACED:
             return ResolvedModel(None, f"{name!r} is not on this machine: {base.served!r} stands in for it")
-        case Plain.UNKNOWN:
+        case NotABake.UNKNOWN:
             own = [each.name for each in catalog.store.checkpoints.of_user(user) if each.is_served]
             there = ", ".join(nearest(name, [base.served, *own], 5))
             raise InvalidInputError(f"Model {name!r} is not served here; there is: {there}")
 
 
-def _check_is_usable(name: str, whole: str, checkpoint: Checkpoint) -> None:
+def _check_is_usable(name: str, bare_name: str, checkpoint: Checkpoint) -> None:
     """Raises: InvalidInputError if a config can't start from the checkpoint by this name."""
     if not checkpoint.is_served:
         raise InvalidInputError(
             f"Model {name!r} is an adapter of another model than the one that is served "
             "(model.student_model_path): it can be downloaded, but neither asked nor baked on"
         )
-    if name != whole:
+    if name != bare_name:
         raise InvalidInputError(
-            f"Model {name!r} names a strength, which only a request to a model may: write {whole!r} here"
+            f"Model {name!r} names a strength, which only a request to a model may: write {bare_name!r} here"
         )
 
 
-def spelled_in(catalog: Catalog, user: str, name: str) -> Spelled:
-    """`spelled`, looked up in the rows."""
-    return spelled(name, user, partial(bakes.find_checkpoint, catalog))
+def read_name_in_rows(catalog: Catalog, user: str, name: str) -> ParsedName:
+    """`read_name`, searching the rows."""
+    return read_name(name, user, partial(bakes.find_checkpoint, catalog))
 
 
 def checkpoint_named(catalog: Catalog, name: str) -> Checkpoint | None:
     """The checkpoint with this full name, `user/repo/bake/step`, of any user."""
-    return spelled_in(catalog, MASTER_USER, name).checkpoint
+    return read_name_in_rows(catalog, MASTER_USER, name).checkpoint

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from baker.model_names import STRENGTH_RULE, BaseModelNames, at_strength, held_back_message, nearest, shortened
-from baker.repos.models import HeldBack, Lookup, Plain, meaning_of
+from baker.repos.models import HeldBack, Lookup, NotABake, meaning_of
 from baker.types import Checkpoint
 from gateway.errors import UnknownModelError
 from gateway.serving.gate import AdapterEngine, Gate
@@ -94,15 +94,15 @@ class Registry:
         if meaning.strength is None:
             raise UnknownModelError(f"The model {shortened(name)!r} does not exist: {STRENGTH_RULE}")
         match meaning.model:
-            case Plain.BASE:
+            case NotABake.BASE:
                 return Model(name, None)
             case Checkpoint() as checkpoint:
                 return Model(at_strength(checkpoint.name, meaning.strength), checkpoint)
             case HeldBack(checkpoints):
-                raise UnknownModelError(held_back_message(meaning.whole, checkpoints))
-            case Plain.REPLACED:
+                raise UnknownModelError(held_back_message(meaning.bare_name, checkpoints))
+            case NotABake.REPLACED:
                 return Model(self._base.served, None)
-            case Plain.UNKNOWN:
+            case NotABake.UNKNOWN:
                 served = nearest(name, self._names(user), 3)
                 raise UnknownModelError(
                     f"The model {shortened(name)!r} does not exist. Served here, nearest first: {', '.join(served)}"

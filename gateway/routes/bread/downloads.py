@@ -94,7 +94,7 @@ def _checkpoint_of_bake(catalog: Catalog, user: str, repo: str, bake: str, step:
 
 
 def _checkpoint_of_model(catalog: Catalog, user: str, name: str) -> Checkpoint:
-    ref, _, checkpoint = models.spelled_in(catalog, user, name)
+    ref, _, checkpoint = models.read_name_in_rows(catalog, user, name)
     if ref is None:
         raise InvalidInputError(f"name is {name!r}: write user/repo/bake/checkpoint, as GET /v1/models lists them")
     if checkpoint is None:

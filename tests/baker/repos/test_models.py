@@ -77,18 +77,18 @@ def named(step: int) -> Checkpoint:
 @pytest.mark.parametrize(
     ("name", "caller", "whole", "strength", "model"),
     [
-        ("Org/Base", "bob", "Org/Base", 1.0, models.Plain.BASE),
+        ("Org/Base", "bob", "Org/Base", 1.0, models.NotABake.BASE),
         ("repo/bake", "admin", "repo/bake", 1.0, named(9)),
         ("repo/bake@0.5", "admin", "repo/bake", 0.5, named(9)),
         ("repo/bake@9", "admin", "repo/bake", None, named(9)),
         ("repo/bake/3", "admin", "repo/bake/3", 1.0, named(3)),
         ("admin/repo/bake/3", "admin", "admin/repo/bake/3", 1.0, named(3)),
-        ("repo/bake/4", "admin", "repo/bake/4", 1.0, models.Plain.UNKNOWN),
-        ("admin/repo/bake", "bob", "admin/repo/bake", 1.0, models.Plain.UNKNOWN),
-        ("Other/Model", "bob", "Other/Model", 1.0, models.Plain.REPLACED),
-        ("Other/Model@0.5", "bob", "Other/Model", 0.5, models.Plain.UNKNOWN),
-        ("Org/Base@0.5", "bob", "Org/Base", 0.5, models.Plain.UNKNOWN),
-        ("no/such/path/of/names", "admin", "no/such/path/of/names", 1.0, models.Plain.UNKNOWN),
+        ("repo/bake/4", "admin", "repo/bake/4", 1.0, models.NotABake.UNKNOWN),
+        ("admin/repo/bake", "bob", "admin/repo/bake", 1.0, models.NotABake.UNKNOWN),
+        ("Other/Model", "bob", "Other/Model", 1.0, models.NotABake.REPLACED),
+        ("Other/Model@0.5", "bob", "Other/Model", 0.5, models.NotABake.UNKNOWN),
+        ("Org/Base@0.5", "bob", "Org/Base", 0.5, models.NotABake.UNKNOWN),
+        ("no/such/path/of/names", "admin", "no/such/path/of/names", 1.0, models.NotABake.UNKNOWN),
     ],
 )
 def test_the_rule_for_names(name: str, caller: str, whole: str, strength: float | None, model: Any) -> None:
@@ -99,14 +99,14 @@ def test_a_bake_whose_name_means_nothing_yet_is_held_back_for_its_owner_only() -
     assert rule("repo/bake", "admin", held_back=True).model == models.HeldBack(
         ["admin/repo/bake/9", "admin/repo/bake/3"]
     )
-    assert rule("repo/bake/4", "admin", held_back=True).model is models.Plain.UNKNOWN
-    assert rule("admin/repo/bake", "bob", held_back=True).model is models.Plain.UNKNOWN
+    assert rule("repo/bake/4", "admin", held_back=True).model is models.NotABake.UNKNOWN
+    assert rule("admin/repo/bake", "bob", held_back=True).model is models.NotABake.UNKNOWN
 
 
 def test_the_base_model_comes_before_a_bake_of_its_name() -> None:
     base = BaseModelNames(served="repo/bake", stands_in=False)
     lookup = models.Lookup(lambda *key: named(9), lambda *key: [], lambda name, ref: False)
-    assert models.meaning_of("repo/bake", "admin", base, lookup).model is models.Plain.BASE
+    assert models.meaning_of("repo/bake", "admin", base, lookup).model is models.NotABake.BASE
     assert models.meaning_of("repo/bake", "admin", BASE, lookup).model == named(9)
 
 
@@ -114,8 +114,8 @@ def test_a_full_name_leads_to_its_checkpoint_whoever_asks(filled: Catalog) -> No
     filled.store.checkpoints.add(alices := msgspec.structs.replace(checkpoint(filled, 8, 1), user="alice"))
     assert models.checkpoint_named(filled, "alice/repo/bake/8") == alices
     assert models.checkpoint_named(filled, "alice/repo/bake/9") is None
-    assert models.spelled_in(filled, "bob", "alice/repo/bake/8").checkpoint is None
-    assert models.spelled_in(filled, "bob", "no name").ref is None
+    assert models.read_name_in_rows(filled, "bob", "alice/repo/bake/8").checkpoint is None
+    assert models.read_name_in_rows(filled, "bob", "no name").ref is None
 
 
 def test_a_name_that_is_too_long_is_refused_with_its_length(filled: Catalog) -> None:
