@@ -154,6 +154,5 @@ def read_name_in_rows(catalog: Catalog, user: str, name: str) -> ParsedName:
 
 
 def checkpoint_named(catalog: Catalog, name: str) -> Checkpoint | None:
-    """The checkpoint of any user with this name, `user/repo/bake/step` as rows hold it. Without a user, it is the master
-    key's."""
+    """The checkpoint of this full name, `user/repo/bake/step`, of any user. Without a user, it is the master key's."""
     return read_name_in_rows(catalog, MASTER_USER, name).checkpoint
