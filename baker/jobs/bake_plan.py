@@ -128,8 +128,8 @@ def _model_warnings(catalog: Catalog, parent: ResolvedModel, student: str | None
 
 
 def _is_in_training(catalog: Catalog, checkpoint: Checkpoint) -> bool:
-    job = catalog.store.jobs.find(checkpoint.job_id)
-    return job is not None and job.state.is_active
+    state = catalog.store.jobs.state_of(checkpoint.job_id)
+    return state is not None and state.is_active
 
 
 def _other_teacher_warning(catalog: Catalog, config: BakeConfig, rollout: RolloutJob, parent: str | None) -> str:

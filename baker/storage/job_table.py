@@ -17,7 +17,7 @@ from baker.storage.rows import Row, Rows, to_json
 log = logging.getLogger(__name__)
 
 Kind = TypeVar("Kind", bound=Job)
-KINDS: dict[Stage, type[AnyJob]] = {Stage.STIM: StimJob, Stage.ROLLOUT: RolloutJob, Stage.BAKE: BakeJob}
+KINDS: dict[str, type[AnyJob]] = {Stage.STIM: StimJob, Stage.ROLLOUT: RolloutJob, Stage.BAKE: BakeJob}
 JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation", "memory")
 
 
@@ -46,6 +46,10 @@ class JobTable:
     def find(self, job_id: int) -> AnyJob | None:
         row = self._rows.one("select * from jobs where id = ?", job_id)
         return None if row is None else _job(row)
+
+    def state_of(self, job_id: int) -> JobState | None:
+        row = self._rows.one("select state from jobs where id = ?", job_id)
+        return None if row is None else JobState(row["state"])
 
     def find_bake(self, job_id: int) -> BakeJob | None:
         """The job of that number, if it is a bake's."""
@@ -115,13 +119,17 @@ class JobTable:
         return self._rows.all(f"select * from jobs where state in ({marks}) order by id", *states)
 
     def last_completed_bake(self) -> BakeJob | None:
-        """The bake that was completed last, of all users."""
+        """The bake that was completed last, of all users; None if there is none that this version can decode."""
         row = self._rows.one(
             "select * from jobs where stage = ? and state = ? order by finished desc, id desc limit 1",
             Stage.BAKE,
             JobState.COMPLETE,
         )
-        return None if row is None else _decoded(row, BakeJob)
+        try:
+            return None if row is None else _decoded(row, BakeJob)
+        except StageError as error:  # the service's metrics must not depend on one row
+            log.warning("%s", error)
+            return None
 
     def numbers(self) -> set[int]:
         return {row["id"] for row in self._rows.all("select id from jobs")}
@@ -148,16 +156,16 @@ def _job_row(job: Job) -> Row:
 
 
 def _job(row: Row) -> AnyJob:
-    return _decoded(row, KINDS[Stage(row["stage"])])
+    return _decoded(row, KINDS[row["stage"]])
 
 
 def _decoded(row: Row, kind: type[Kind]) -> Kind:
     try:
         return msgspec.convert(_values(row), kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StageError(
-            f"job {row['id']}, the {row['stage']} of {row['name']!r}, was stored by a version with other limits "
-            f"({error}): delete the target or bake, or run that version"
+            f"job {row['id']}, the {row['stage']} of {row['name']!r}, was not stored by this version and can't be read "
+            f"({error}): delete the target or bake, or run the version that stored it"
         ) from error
 
 
