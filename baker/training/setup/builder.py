@@ -76,7 +76,7 @@ def _load_lent(spec: TrainSpec, device: torch.device, handles: Path, emit: Emit)
     try:
         return _load_base(spec, device, weights=partial(from_engine, open_lent(handles)))
     except NotLentError as error:
-        emit(events.Warned(f"training takes its own copy of the engine's weights: {error}"))
+        emit(events.Warned(f"the engine's weights can't be shared, so training loads its own copy: {error}"))
         return None
 
 

@@ -63,7 +63,9 @@ def test_without_the_engine_s_weights_it_loads_its_own_copy_and_warns(tmp_path: 
     emitted: list[events.TrainEvent] = []
     build_student(spec, ROWS, ALONE, emitted.append)
     (warning,) = warnings_of(emitted)
-    assert warning.startswith("training takes its own copy of the engine's weights: its memory can't be opened")
+    assert warning.startswith(
+        "the engine's weights can't be shared, so training loads its own copy: its memory can't be opened"
+    )
     (plan,) = (event.memory for event in emitted if isinstance(event, events.Planned))
     assert not plan.is_lent and plan.needed["weights"] > 0
 

@@ -208,9 +208,7 @@ def test_without_handles_a_training_takes_a_copy_with_a_warning(
     (file := tmp_path / "handles.pickle").write_bytes(content)
     received = run(spec_of(tmp_path / "train", tiny_model, file, epochs=1))
     assert weights_needed(received) > 0
-    (warning,) = (
-        warning for warning in warnings_of(received) if "takes its own copy of the engine's weights" in warning
-    )
+    (warning,) = (warning for warning in warnings_of(received) if "training loads its own copy" in warning)
     assert "its memory can't be opened" in warning
     assert isinstance(received[-1], events.Done)
 
