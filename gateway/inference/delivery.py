@@ -100,8 +100,9 @@ class Delivery:
         try:
             reply = await self._reply() if self._work.done() else None
             if isinstance(reply, Reply):
+                outcome = self._outcome(reply)  # before it is sent: the log shows this status even if the send fails
                 await send_reply(reply, self._headers(), send)
-                return self._outcome(reply)
+                return outcome
             return await self._stream(send)
         finally:
             self._client_left.cancel()
