@@ -104,7 +104,7 @@ class Pipeline:
     def _resolve(self, model_request: ModelRequest, kind: Kind, fields: dict[str, Any]) -> str:
         """The engine's name for the requested model; an adapter is registered with the engine.
 
-        Raises: InvalidInputError if no model is named; UnknownModelError.
+        Raises: FieldRefusedError if no model is named; UnknownModelError; AdapterError.
         """
         model_request.requested_model = model_of(fields)
         model = self._registry.resolve(model_request.requested_model, model_request.caller.user)

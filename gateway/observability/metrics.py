@@ -59,7 +59,7 @@ class _Snapshot:
         yield GaugeMetricFamily("bread_adapters_waiting", "Adapters that wait for a slot.", counts.waiting)
         yield CounterMetricFamily("bread_adapter_loads", "Adapters read into the engine.", counts.loads)
         yield CounterMetricFamily("bread_adapter_load_seconds", "Seconds spent on these loads.", counts.load_seconds)
-        yield CounterMetricFamily("bread_adapter_evictions", "Adapters evicted to free a slot.", counts.evictions)
+        yield CounterMetricFamily("bread_adapter_evictions", "Adapters evicted from host memory.", counts.evictions)
 
     def _jobs(self) -> Iterator[Metric]:
         counts = {(count.stage, count.state): count.jobs for count in self._job_counts}

@@ -96,7 +96,7 @@ class JobStatus(Body, frozen=True, kw_only=True):
     error_code: str | None
     """Kind of failure, such as CANCELLED, DISK_ERROR or TRAINING_FAILED."""
     warnings: list[str]
-    """Settings that could not be applied exactly as sent, with the reason."""
+    """What was done differently from the request, or is worth knowing about the result, with the reason."""
     config: dict[str, Any] | None
     parameters: dict[str, Any] | None
     """[old] config."""
