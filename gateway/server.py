@@ -29,6 +29,8 @@ from gateway.http.connections import Connection
 from gateway.observability.log_format import JsonFormatter, TextFormatter
 from gateway.serving.base_model import choose_base_model
 
+log = logging.getLogger(__name__)
+
 KEEP_ALIVE_SECONDS = 65  # longer than the clients' connection pools keep an idle connection
 MAX_OPEN_FILES = 65_536
 """Each connection takes one. Many systems allow 1,024 unless a process raises its limit."""
@@ -97,7 +99,10 @@ async def _serve(
         _freeze_gc()
         # Not settings.base_url: a .env from an earlier start may name another port.
         url = f"http://{settings.host}:{_port(server)}"
-        write_env_file(folder, key, settings.base_url or url)
+        try:
+            write_env_file(folder, key, settings.base_url or url)
+        except OSError as error:  # clients can be told by hand; the engine must be watched
+            log.warning("no .env is written for clients in %s: %s", folder, error)
         key_file = home / MASTER_KEY
         is_ours = key_file.exists() and key_file.read_text().strip() == key
         _greet(sys.stdout, url, key_file if is_ours else None, base.served)

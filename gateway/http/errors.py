@@ -142,6 +142,8 @@ def anthropic_error(request: Request[Any, Any, Any], error: Exception) -> Respon
 
 def reply_to(request: Request[Any, Any, Any], shape: Shape, error: Exception) -> Reply:
     """Any error of a request as a whole answer in this shape."""
+    if isinstance(error, BakeryError):
+        return error_reply(shape, error)
     problem = _problem(request, error)
     return _reply(problem.status, _shaped_body(shape, problem.status, problem.message, error), error)
 

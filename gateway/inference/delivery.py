@@ -77,6 +77,8 @@ class Delivery:
         self._headers = headers
         self._tokens_so_far = tokens_so_far
         self._given_up: Outcome | None = None
+        self.outcome = Outcome.FAILED
+        """How the request ended: FAILED until that is known."""
 
     async def wait(self, *, is_stream: bool) -> None:
         """Wait until there is something to send: a reply, an error, or for a stream its first comment.
@@ -100,10 +102,11 @@ class Delivery:
         try:
             reply = await self._reply() if self._work.done() else None
             if isinstance(reply, Reply):
-                outcome = self._outcome(reply)  # before it is sent: the log shows this status even if the send fails
+                self.outcome = self._outcome(reply)  # before it is sent: it holds even if the send fails
                 await send_reply(reply, self._headers(), send)
-                return outcome
-            return await self._stream(send)
+            else:
+                self.outcome = await self._stream(send)
+            return self.outcome
         finally:
             self._client_left.cancel()
 
@@ -141,6 +144,7 @@ class Delivery:
         finally:
             self._note_tokens()
             await _cancel(sender)
+            await _cancel(self._work)  # a sender that was still at the first comment has not taken it over
         if not pace.is_sending:
             await self._send_timeout(pace)
         return Outcome.TIMEOUT

@@ -72,6 +72,8 @@ class Pipeline:
             reply = errors.reply(error)
             model_request.status = reply.status
             outcome = Outcome.OVERLOADED if isinstance(error, OverloadedError) else Outcome.of_status(reply.status)
+            if place is not None:
+                place.leave(0)  # a client that reads its refusal slowly takes no place from others
             await send_reply(reply, {} if place is None else place.headers(), send)
         else:
             headers = {**request.headers, "x-request-id": model_request.id}
@@ -86,8 +88,10 @@ class Pipeline:
                 tokens_so_far=self._engine.tokens_so_far,
             )
             await delivery.wait(is_stream=fields.get("stream") is True)
-            outcome = Outcome.FAILED  # if it is not sent to its end
-            outcome = await delivery.send(send)
+            try:
+                await delivery.send(send)
+            finally:
+                outcome = delivery.outcome
         finally:
             if place is not None:
                 place.leave(sum(model_request.usage.tokens or ()))

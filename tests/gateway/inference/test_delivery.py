@@ -211,6 +211,39 @@ async def test_a_client_that_stops_reading_loses_its_stream() -> None:
     assert taken == 6, "nothing more was sent to it"
 
 
+async def test_a_client_that_does_not_read_the_first_comment_ends_the_work() -> None:
+    closed = asyncio.Event()
+
+    async def work() -> Reply:
+        await forever(closed)
+        raise AssertionError
+
+    async def never(message: Any = None) -> Any:
+        await asyncio.Event().wait()
+
+    delivery = delivery_of(work(), never, Patience(keep_alive=SOON, stall=SOON), ERRORS, new_model_request())
+    await delivery.wait(is_stream=True)
+    assert await delivery.send(never) is Outcome.STALLED
+    assert closed.is_set()
+
+
+async def test_an_answer_that_can_t_be_sent_keeps_its_outcome() -> None:
+    async def work() -> Reply:
+        return Reply(400, b"{}")
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        raise OSError
+
+    delivery = delivery_of(work(), never, Patience(), ERRORS, model_request := new_model_request())
+    await delivery.wait(is_stream=False)
+    with pytest.raises(OSError):
+        await delivery.send(send)
+    assert (delivery.outcome, model_request.status) == (Outcome.REFUSED, 400)
+
+
 ERRORS = ErrorFormat(
     lambda error: Reply(500, str(error).encode()), lambda body: b"data: " + body + b"\n\ndata: [DONE]\n\n"
 )
