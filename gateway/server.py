@@ -99,10 +99,7 @@ async def _serve(
         _freeze_gc()
         # Not settings.base_url: a .env from an earlier start may name another port.
         url = f"http://{settings.host}:{_port(server)}"
-        try:
-            write_env_file(folder, key, settings.base_url or url)
-        except OSError as error:  # clients can be told by hand; the engine must be watched
-            log.warning("no .env is written for clients in %s: %s", folder, error)
+        _write_env_file(folder, key, settings.base_url or url)
         key_file = home / MASTER_KEY
         is_ours = key_file.exists() and key_file.read_text().strip() == key
         _greet(sys.stdout, url, key_file if is_ours else None, base.served)
@@ -132,6 +129,13 @@ async def _serve(
     for failure in failures:
         print(f"gateway: {failure}", file=sys.stderr)
     return 1 if failures or not server.started else 0
+
+
+def _write_env_file(folder: Path, key: str, base_url: str) -> None:
+    try:
+        write_env_file(folder, key, base_url)
+    except OSError as error:  # the service works without it
+        log.warning("could not write %s, which tells clients the address and the key: %s", folder / ".env", error)
 
 
 def _freeze_gc() -> None:

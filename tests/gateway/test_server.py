@@ -54,6 +54,13 @@ def test_a_wrong_setting_ends_the_process_with_its_own_code(
     assert list(tmp_path.iterdir()) == [], "nothing was created"
 
 
+def test_a_service_that_can_t_write_its_env_file_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "gone"
+    server._write_env_file(folder, "a-secret-key", "http://here")
+    assert str(folder / ".env") in caplog.text and "No such file or directory" in caplog.text
+    assert "a-secret-key" not in caplog.text
+
+
 @pytest.mark.parametrize(("name", "formatter"), [("text", TextFormatter), ("json", JsonFormatter)])
 @pytest.mark.usefixtures("levels")
 def test_the_log_has_the_chosen_format_and_level(monkeypatch: pytest.MonkeyPatch, name: Any, formatter: type) -> None:

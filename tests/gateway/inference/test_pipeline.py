@@ -138,11 +138,7 @@ async def test_a_cancelled_request_ends_its_work_and_frees_its_place(
     async def send(message: Any) -> None:
         has_begun.set()
 
-    scope: Any = {"type": "http", "method": "POST", "path": ROUTE, "path_template": ROUTE, "headers": [], "state": {}}
-    scope["route_handler"] = SimpleNamespace(resolve_request_max_body_size=lambda: None)
-    caller = Caller("admin", is_master=True)
-    answer: Any = services.pipeline.answer(Request(scope, receive), caller, kinds.CHAT)
-    task = asyncio.create_task(answer(scope, receive, send))
+    task = asyncio.create_task(chat(services, receive, send))
     await has_begun.wait()
     assert (services.pipeline.admission.in_flight, scripted.running) == (1, 1)
     task.cancel()
@@ -150,3 +146,33 @@ async def test_a_cancelled_request_ends_its_work_and_frees_its_place(
         await task
     assert (services.pipeline.admission.in_flight, scripted.running) == (0, 0)
     assert counted(services) == {"base failed" if is_streaming else "base client_left"}
+
+
+async def test_a_client_that_does_not_read_its_refusal_holds_no_place(app_with: Callable[..., Services]) -> None:
+    services = app_with()
+    is_sending = asyncio.Event()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b'{"model": "no/such"}'}
+
+    async def send(message: Any) -> None:
+        is_sending.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(chat(services, receive, send))
+    await is_sending.wait()
+    assert services.pipeline.admission.in_flight == 0
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert services.pipeline.admission.in_flight == 0, "it left once"
+    assert counted(services) == {"unknown refused"}
+
+
+async def chat(services: Services, receive: Any, send: Any) -> None:
+    """A chat request to the pipeline without a server: `receive` and `send` are the test's."""
+    scope: Any = {"type": "http", "method": "POST", "path": ROUTE, "path_template": ROUTE, "headers": [], "state": {}}
+    scope["route_handler"] = SimpleNamespace(resolve_request_max_body_size=lambda: None)
+    caller = Caller("admin", is_master=True)
+    answer: Any = services.pipeline.answer(Request(scope, receive), caller, kinds.CHAT)
+    await answer(scope, receive, send)
