@@ -198,22 +198,22 @@ HEAVY = ("torch", "vllm", "transformers", "peft", "datasets")
 
 
 def sources() -> list[str]:
-    found = [*ROOT.glob("baker/**/*.py"), *ROOT.glob("gateway/**/*.py"), *ROOT.glob("*.py")]
-    return sorted(path.relative_to(ROOT).as_posix() for path in found)
+    files = [*ROOT.glob("baker/**/*.py"), *ROOT.glob("gateway/**/*.py"), *ROOT.glob("*.py")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in files)
 
 
 @cache
 def imported(source: str) -> tuple[str, ...]:
     """What the module imports, anywhere in it: modules, and the names that it takes from them."""
-    found: list[str] = []
+    names: list[str] = []
     for node in ast.walk(ast.parse((ROOT / source).read_text())):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{source} imports relatively"
-            found.append(node.module or "")
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return tuple(found)
+            names.append(node.module or "")
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(names)
 
 
 def module_of(source: str) -> str:

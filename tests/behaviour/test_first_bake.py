@@ -152,8 +152,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 def until(test: Callable[[], Any], what: str) -> Any:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        if found := test():
-            return found
+        if value := test():
+            return value
         time.sleep(0.2)
     raise AssertionError(f"timed out waiting for {what}")
 

@@ -126,8 +126,8 @@ def routes(app: Litestar, *methods: str) -> list[Route]:
                             yield Route(route.path_format, str(method), handler)
 
     order = ["GET", "HEAD", "PUT", "POST", "DELETE"]
-    found = sorted(all_routes(), key=lambda route: (order.index(route.method), route.path))
-    return [route for route in found if not methods or route.method in methods]
+    routes = sorted(all_routes(), key=lambda route: (order.index(route.method), route.path))
+    return [route for route in routes if not methods or route.method in methods]
 
 
 class Handlers:
@@ -281,8 +281,8 @@ async def build_upon(client: Client, of: Names, form: str) -> list[httpx.Respons
     answers = [await client.post("/v1/repo", json={"repo_name": "built", "base_model": model})]
     writer = {"type": "oneshot_qs", "model": model}
     for stage, overrides in (("rollout", {"model_name": model}), ("stim", {"generators": [writer]})):
-        made = await client.put(f"{repo}/targets/built", json={"template": "target", "overrides": overrides})
-        assert made.status_code == 200, made.text
+        created = await client.put(f"{repo}/targets/built", json={"template": "target", "overrides": overrides})
+        assert created.status_code == 200, created.text
         if stage == "rollout":
             await client.post(f"{repo}/targets/built/stim")
         answers.append(await client.post(f"{repo}/targets/built/{stage}"))

@@ -165,8 +165,8 @@ def _add_adapter(home: Path) -> None:
 def until(test: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if found := test():
-            return found
+        if value := test():
+            return value
         time.sleep(0.05)
     raise AssertionError(f"timed out waiting for {what}")
 

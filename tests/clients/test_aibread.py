@@ -132,8 +132,8 @@ def test_a_plan_recreates_the_same_bakes_in_another_repo(
         # The graph shows the version that a pointer meant.
         first, second = (bread.recipes.get_dependency_graph(bake_name=name, repo_name=repo) for repo in (baked, again))
         assert first.bakes[name] == second.bakes[name]
-        made: Any = bread.bakes.get(bake_name=name, repo_name=again)
-        folder = gateway.folder / ".bread" / "jobs" / str(made.job_id) / "checkpoints" / str(made.checkpoint)
+        bake: Any = bread.bakes.get(bake_name=name, repo_name=again)
+        folder = gateway.folder / ".bread" / "jobs" / str(bake.job_id) / "checkpoints" / str(bake.checkpoint)
         ranks.append(json.loads((folder / "adapter_config.json").read_text())["r"])
     assert ranks == [16, 16, 24], "a rank below the parent's becomes the parent's"
 

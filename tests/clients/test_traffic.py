@@ -37,10 +37,10 @@ def client(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def eventually(found: Callable[[], Any]) -> Any:
-    """The first true value that `found` returns."""
+def eventually(find: Callable[[], Any]) -> Any:
+    """The first true value that `find` returns."""
     end = time.monotonic() + SECONDS
-    while not (value := found()):
+    while not (value := find()):
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)
     return value
@@ -56,8 +56,8 @@ def line(gateway: RunningGateway, request_id: str) -> dict[str, str]:
 
     def find() -> dict[str, str] | None:
         log = (gateway.folder / "gateway.log").read_text()
-        found = re.search(rf"gateway\.request_log: request (id={request_id} .*)$", log, re.MULTILINE)
-        return None if found is None else dict(re.findall(r'(\w+)=("[^"]*"|\S+)', found[1]))
+        match = re.search(rf"gateway\.request_log: request (id={request_id} .*)$", log, re.MULTILINE)
+        return None if match is None else dict(re.findall(r'(\w+)=("[^"]*"|\S+)', match[1]))
 
     fields: dict[str, str] = eventually(find)
     return fields
@@ -87,13 +87,13 @@ def test_every_family_of_requests_is_counted(gateway: RunningGateway, client: op
     name = f"counted-{streamed}"
     responses, messages = {"X-Request-Id": f"r-{name}"}, {"X-Request-Id": f"m-{name}"}
     asked: dict[str, Any] = {"model": MODEL_NAME, "stream": streamed, "extra_body": {"ignore_eos": True}}
-    made = client.responses.create(input="Hello", max_output_tokens=9, extra_headers=responses, **asked)
+    answer = client.responses.create(input="Hello", max_output_tokens=9, extra_headers=responses, **asked)
     with anthropic.Anthropic(base_url=gateway.url, api_key=gateway.key, max_retries=0) as other:
         message: Any = other.messages.create(
             messages=[{"role": "user", "content": "Hello"}], max_tokens=9, extra_headers=messages, **asked
         )
         if streamed:
-            assert list(made) and list(message)
+            assert list(answer) and list(message)
     for route, headers in (("/v1/responses", responses), ("/v1/messages", messages)):
         fields = line(gateway, headers["X-Request-Id"])
         assert (fields["outcome"], fields["route"]) == ("ok", route)

@@ -84,8 +84,10 @@ async def make_bake(client: Client, user: str) -> None:
     """Create `repo` with `bake`, not run yet; nothing if they exist."""
     headers = {"X-User-Id": user}
     await client.post("/v1/repo", json={"repo_name": "repo"}, headers=headers)
-    made = await client.post("/v1/repo/repo/bakes", json={"bake_name": "bake", "template": "default"}, headers=headers)
-    assert made.status_code in (200, 201), made.text
+    created = await client.post(
+        "/v1/repo/repo/bakes", json={"bake_name": "bake", "template": "default"}, headers=headers
+    )
+    assert created.status_code in (200, 201), created.text
 
 
 async def finish_bake(

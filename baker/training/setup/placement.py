@@ -1,8 +1,8 @@
 """Chooses the memory layout of a training before anything is loaded: where the base model is, and what is kept there.
 
 `deepspeed.zero_optimization.stage` says how several devices share the base (0: a copy on each, 3: a part on each); a
-base that does not fit one device is sharded in any case. Of the layouts that fit the free memory, the fastest is
-chosen. If none does, the training asks for the engine to sleep, or is refused with the numbers.
+base that does not fit one device is sharded in any case. The fastest layout that fits the free memory is chosen. If
+none fits, the training asks for the engine to sleep, or is refused with the numbers.
 """
 
 from collections.abc import Iterator, Sequence

@@ -20,9 +20,9 @@ def test_names_of_a_bake_mean_its_newest_checkpoint_or_the_one_named(filled: Cat
     for step, job_id in ((8, 1), (3, 2)):
         filled.store.checkpoints.add(checkpoint(filled, step, job_id))
     for name, step in (("repo/bake", 3), ("repo/bake/8", 8), ("admin/repo/bake", 3), ("admin/repo/bake/3", 3)):
-        found = models.resolve(filled, USER, name).checkpoint
-        assert found is not None
-        assert found.step == step
+        resolved = models.resolve(filled, USER, name).checkpoint
+        assert resolved is not None
+        assert resolved.step == step
     for name in ("repo/bake/9", "repo/bakes", "other/repo/bake", "other/repo/bake/3"):
         with pytest.raises(InvalidInputError, match="fake/base"):
             models.resolve(filled, USER, name)
@@ -43,9 +43,9 @@ def test_configs_may_not_name_a_strength(filled: Catalog, name: str) -> None:
 def test_the_master_key_s_user_may_name_the_bakes_of_all_users_in_full(filled: Catalog) -> None:
     filled.store.checkpoints.add(msgspec.structs.replace(checkpoint(filled, 3, 1), user="alice"))
     for name in ("alice/repo/bake/3", "alice/repo/bake"):
-        found = models.resolve(filled, USER, name).checkpoint
-        assert found is not None
-        assert found.name == "alice/repo/bake/3"
+        resolved = models.resolve(filled, USER, name).checkpoint
+        assert resolved is not None
+        assert resolved.name == "alice/repo/bake/3"
         with pytest.raises(InvalidInputError):
             models.resolve(filled, "bob", "alice/repo/bake/3")
     with pytest.raises(InvalidInputError) as raised:

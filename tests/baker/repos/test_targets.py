@@ -42,11 +42,11 @@ def put_asking(catalog: Catalog, content: str | None, path: str | None, *, may_c
 
 
 def test_a_template_is_kept_in_the_repo_and_the_config_keeps_its_path(filled: Catalog) -> None:
-    made = put_asking(filled, TEMPLATE, "/etc/../q.txt")
-    assert made.is_new
-    assert made.value.generators[0].template_path == "templates/q.txt"
-    assert made.value.generators[0].template_content is None
-    assert targets.get(filled, USER, "repo", "asking") == made.value
+    result = put_asking(filled, TEMPLATE, "/etc/../q.txt")
+    assert result.is_new
+    assert result.value.generators[0].template_path == "templates/q.txt"
+    assert result.value.generators[0].template_content is None
+    assert targets.get(filled, USER, "repo", "asking") == result.value
     assert filled.names("templates", USER, "repo") == ["q.txt"]
     assert not put_asking(filled, TEMPLATE, "templates/q.txt").is_new
     assert not put_asking(filled, None, "q.txt").is_new

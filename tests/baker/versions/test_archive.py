@@ -89,7 +89,7 @@ def test_an_archive_holds_what_peft_needs_and_what_it_is(tmp_path: Path, base: P
 
 
 def test_an_archive_is_the_same_to_the_byte(tmp_path: Path, base: Path) -> None:
-    made = []
+    archives = []
     for place, when in (("here", 1), ("there", 2_000_000_000)):
         checkpoint = Checkpoint("alice", "repo", "bake", 21, tmp_path / place, "0" * 64, 1_790_000_000, 1)
         fill(checkpoint.path, "fake/base")
@@ -98,9 +98,9 @@ def test_an_archive_is_the_same_to_the_byte(tmp_path: Path, base: Path) -> None:
             file.chmod(0o600 if when == 1 else 0o640)
         path = tmp_path / f"{place}-archives" / "21.tar.gz"
         write_archive_sync(path, checkpoint, base, "card")
-        made.append(path.read_bytes())
-    assert made[0] == made[1]
-    assert made[0][3:8] == bytes(5), "neither name nor time in the gzip header (RFC 1952)"
+        archives.append(path.read_bytes())
+    assert archives[0] == archives[1]
+    assert archives[0][3:8] == bytes(5), "neither name nor time in the gzip header (RFC 1952)"
 
 
 def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -69,11 +69,11 @@ def finish(catalog: Catalog, bake: str, target: str, step: int) -> None:
 
 def edges(*rows: str) -> set[Edge]:
     """From "bake gavin_v2 -> bake gavin_bake"."""
-    found = set()
+    edges = set()
     for row in rows:
         source, needed = (Node(*side.split()) for side in row.split(" -> "))  # type: ignore[arg-type]
-        found.add(Edge(source, needed))
-    return found
+        edges.add(Edge(source, needed))
+    return edges
 
 
 def test_a_recipe_holds_the_bake_and_all_that_it_depends_on(catalog: Catalog) -> None:
@@ -178,8 +178,8 @@ def test_a_third_generation_knows_all_before_it(catalog: Catalog) -> None:
     assert "model_name" not in recipe.bakes["gavin_v3"], "a second name would be warned of when it is made again"
     bakes = edges("bake gavin_v3 -> bake gavin_v2", "bake gavin_v2 -> bake gavin_bake")
     assert bakes <= set(recipe.edges)
-    made = [step.resource.name for step in lineage.recreation_plan(recipe, "gavin_v3") if step.action == "run_bake"]
-    assert made == ["gavin_bake", "gavin_v2", "gavin_v3"]
+    rebaked = [step.resource.name for step in lineage.recreation_plan(recipe, "gavin_v3") if step.action == "run_bake"]
+    assert rebaked == ["gavin_bake", "gavin_v2", "gavin_v3"]
     assert set(lineage.tree(catalog, USER, REPO).edges) == bakes
 
 

@@ -31,7 +31,7 @@ KEY = "sk-bread-fuzz"
 EXAMPLES = int(os.environ.get("BREAD_FUZZ_EXAMPLES", "0"))
 PROBE = {"model": MODEL_NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "temperature": 0}
 HELD_SECONDS = 1.0
-"""Of the processor's time, so that a busy machine makes no difference."""
+"""Processor time, so that a busy machine makes no difference."""
 HANGS_SECONDS = 300.0
 
 

@@ -15,8 +15,8 @@ TARGET = {"template": "default", "overrides": {"u": "", "v": "", "generators": [
 async def make_repo(client: Client, user: str, name: str = "repo") -> None:
     headers = {"X-User-Id": user}
     await client.post("/v1/repo", json={"repo_name": name}, headers=headers)
-    made = await client.put(f"/v1/repo/{name}/targets/{user}s", json=TARGET, headers=headers)
-    assert made.status_code == 200, made.text
+    created = await client.put(f"/v1/repo/{name}/targets/{user}s", json=TARGET, headers=headers)
+    assert created.status_code == 200, created.text
 
 
 async def targets(client: Client, query: str = "", **headers: str) -> list[str]:
@@ -101,8 +101,8 @@ async def test_other_keys_find_no_repos_of_other_users(client: Client) -> None:
 async def test_a_new_repo_belongs_to_admin_even_if_another_user_has_one_of_that_name(client: Client) -> None:
     await add_user(client, "alice")
     await make_repo(client, "alice")
-    made = await client.post("/v1/repo", json={"repo_name": "repo"})
-    assert made.status_code == 201
+    created = await client.post("/v1/repo", json={"repo_name": "repo"})
+    assert created.status_code == 201
     assert await targets(client) == []
 
 

@@ -93,8 +93,8 @@ async def test_a_broken_or_unloadable_checkpoint_is_not_promoted(
     client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await make_versions(client, services, "admin", 3, 7)
-    found = await services.catalog(bakes.find_checkpoint, "admin", "repo", "bake", 3)
-    assert found is not None
+    checkpoint = await services.catalog(bakes.find_checkpoint, "admin", "repo", "bake", 3)
+    assert checkpoint is not None
 
     async def away(name: str, path: Path) -> None:
         raise EngineError("the engine is away")
@@ -102,7 +102,7 @@ async def test_a_broken_or_unloadable_checkpoint_is_not_promoted(
     with monkeypatch.context() as patch:
         patch.setattr(services.engine, "load", away)
         assert (await client.post(f"{BAKE}/promote", json={"checkpoint": 3})).status_code == 503
-    weights = found.path / "adapter_model.safetensors"
+    weights = checkpoint.path / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     assert (await client.post(f"{BAKE}/rollback")).status_code == 422
     assert await meant(client) == 7

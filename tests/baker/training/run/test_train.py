@@ -150,9 +150,9 @@ def check_checkpoint(folder: Path, base: Path) -> None:
                 else:
                     with model.disable_adapter():
                         logits = model(input_ids=ids).logits
-            found = logits[0, len(sequence.context_ids) - 1 : -1].float().log_softmax(-1)
+            log_probs_TV = logits[0, len(sequence.context_ids) - 1 : -1].float().log_softmax(-1)
             assert logprobs == pytest.approx(
-                [float(found[t, i]) for t, i in enumerate(sequence.response_ids)], abs=1e-3
+                [float(log_probs_TV[t, i]) for t, i in enumerate(sequence.response_ids)], abs=1e-3
             )
         assert sequence.logprobs != pytest.approx(sequence.base_logprobs, abs=1e-3)
 

@@ -76,8 +76,8 @@ def test_the_need_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     assert recomputed.activations == 5010 * no_grad_bytes, "read again in every step"
     evaluated = estimate(shape, config, [60] * 8)
     assert evaluated.activations == 480 * no_grad_bytes > 2 * 60 * token_bytes(shape, 16, 2, keys=30)
-    some = bake_config({"model": {"baked_adapter_config": {"target_modules": "q_proj, v_proj", "r": 4}}})
-    assert estimate(shape, some, [10]).adapter == 16 * 2 * 4 * (32 + 32 + 32 + 16)
+    two_projections = bake_config({"model": {"baked_adapter_config": {"target_modules": "q_proj, v_proj", "r": 4}}})
+    assert estimate(shape, two_projections, [10]).adapter == 16 * 2 * 4 * (32 + 32 + 32 + 16)
     assert f"{need.total / MIB:,.0f} MiB (weights" in str(need)
 
 

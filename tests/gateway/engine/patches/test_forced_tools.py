@@ -59,8 +59,8 @@ def properties_of(tag: Any) -> list[Any]:
 def test_a_forced_calls_arguments_are_held_to_their_schema(parser: Any, choice: Any) -> None:
     tag = parser.get_structural_tag(request(choice))
     schema = {"on": {"type": "boolean"}}
-    found = properties_of(tag)
-    assert found and all(properties == schema for properties in found)
+    declared = properties_of(tag)
+    assert declared and all(properties == schema for properties in declared)
     assert schema not in properties_of(stock(parser).get_structural_tag(request(choice))), "vLLM has fixed it"
     assert {form.max_whitespace_cnt for form in schemas(tag.format)} == {MOST_WHITESPACE}
 

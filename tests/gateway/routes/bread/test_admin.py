@@ -19,11 +19,11 @@ USERS = "/v1/admin/users"
 
 async def test_a_user_is_added_with_a_key_that_is_shown_once(client: Client) -> None:
     body: dict[str, Any] = {**new_user("alice"), "team": "unknown fields are ignored", "credits": 5}
-    made = await client.post(USERS, json=body)
-    assert made.status_code == 200
-    key = made.json().pop("api_key")
+    created = await client.post(USERS, json=body)
+    assert created.status_code == 200
+    key = created.json().pop("api_key")
     shown = {"user_id": "alice", "user_alias": "Alice", "user_email": "alice@example.org"}
-    assert made.json() == {**shown, "api_key": key}
+    assert created.json() == {**shown, "api_key": key}
     assert (await client.get("/v1/repo", headers=holding(key))).json() == {"repos": [], "items": []}
     again = await client.post(USERS, json=new_user("alice"))
     assert (again.status_code, again.json()) == (200, shown)
@@ -88,11 +88,11 @@ async def test_users_are_listed_with_their_keys_but_no_secrets(client: Client) -
 
 async def test_keys_are_rotated_without_a_gap(client: Client) -> None:
     old = await add_user(client, "alice")
-    made = await client.post(f"{USERS}/alice/keys")
-    assert made.status_code == 200
-    new = made.json()["api_key"]
+    created = await client.post(f"{USERS}/alice/keys")
+    assert created.status_code == 200
+    new = created.json()["api_key"]
     first, second = (await client.get(USERS)).json()["users"][0]["keys"]
-    assert made.json() == {"user_id": "alice", "key_id": second["key_id"], "api_key": new}
+    assert created.json() == {"user_id": "alice", "key_id": second["key_id"], "api_key": new}
     for key in (old, new):
         assert (await client.get("/v1/repo", headers=holding(key))).status_code == 200
     revoked = await client.delete(f"{USERS}/alice/keys/{first['key_id']}")

@@ -12,12 +12,12 @@ pytestmark = pytest.mark.anyio
 async def test_a_started_bake_waits_for_its_rollout(client: Client) -> None:
     await fill(client)
     overrides = {"datasets": [{"target": "target", "weight": 1.0}]}
-    made = await client.post(
+    created = await client.post(
         "/v1/repo/repo/bakes", json={"bake_name": "bake", "template": "default", "overrides": overrides}
     )
-    assert made.status_code == 201
-    assert made.json()["status"] == "not_started"
-    assert (made.json()["model_name"], made.json()["checkpoints"]) == (None, [])
+    assert created.status_code == 201
+    assert created.json()["status"] == "not_started"
+    assert (created.json()["model_name"], created.json()["checkpoints"]) == (None, [])
     assert (await client.get("/v1/repo/repo/bakes")).json()["bakes"] == ["bake"]
     assert (await client.get("/v1/repo/repo/bakes/bake/metrics")).json() == []
 

@@ -11,8 +11,8 @@ pytestmark = pytest.mark.anyio
 async def test_repos_are_listed_for_every_generation_of_clients(client: Client) -> None:
     assert (await client.get("/v1/repo")).json() == {"repos": [], "items": []}
     for name in ("b", "a", "c"):
-        made = await client.post("/v1/repo", json={"repo_name": name, "base_model": "Qwen/Qwen3-32B"})
-        assert (made.status_code, made.json()) == (201, {"repo_name": name, "base_model": "Qwen/Qwen3-32B"})
+        created = await client.post("/v1/repo", json={"repo_name": name, "base_model": "Qwen/Qwen3-32B"})
+        assert (created.status_code, created.json()) == (201, {"repo_name": name, "base_model": "Qwen/Qwen3-32B"})
     assert (await client.post("/v1/repo", json={"repo_name": "a"})).status_code == 200
     listed = (await client.get("/v1/repo")).json()
     assert listed["repos"] == ["b", "a", "c"]
@@ -34,8 +34,8 @@ async def test_a_conflict_asks_clients_not_to_retry(client: Client) -> None:
 async def test_prompts_are_created_changed_listed_and_deleted(client: Client) -> None:
     await fill(client)
     messages = [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
-    made = await client.post("/v1/repo/repo/prompts", json={"prompt_name": "calls", "messages": messages})
-    assert (made.status_code, made.json()["messages"], made.json()["tools"]) == (201, messages, None)
+    created = await client.post("/v1/repo/repo/prompts", json={"prompt_name": "calls", "messages": messages})
+    assert (created.status_code, created.json()["messages"], created.json()["tools"]) == (201, messages, None)
     other = await client.post("/v1/repo/repo/prompts", json={"prompt_name": "calls", "messages": []})
     assert other.status_code == 409
     assert (await client.put("/v1/repo/repo/prompts/calls", json={"messages": []})).status_code == 200

@@ -58,9 +58,9 @@ async def test_a_targets_generators_are_shown_as_they_will_be_run(client: Client
     ]
     overrides = {"u": "loud", "v": "loud", "generators": generators}
     body = {"target_name": "mixed", "template": "default", "overrides": overrides}
-    made = await client.post("/v1/repo/repo/targets", json=body)
-    assert made.status_code == 201, made.text
-    assert made.json()["config"]["generators"] == [
+    created = await client.post("/v1/repo/repo/targets", json=body)
+    assert created.status_code == 201, created.text
+    assert created.json()["config"]["generators"] == [
         {"type": "hardcoded", "questions": ["One?"], "temperature": 0.5},
         {"type": "persona", "numq": 3, "seed": 42, "rollout_with_conditioned": True},
         {"type": "custom", "numq": 10, "temperature": 1.0, "template_path": "templates/q.txt"},

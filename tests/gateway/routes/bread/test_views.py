@@ -82,8 +82,8 @@ def test_a_bake_that_was_held_back_still_lists_its_checkpoints() -> None:
 
 
 def test_the_published_client_reads_a_bake_s_answer() -> None:
-    made = LiveFirst(checkpoint(21), [checkpoint(21)])
-    body = msgspec.json.decode(msgspec.json.encode(views.bake("bake", BakeConfig(), JOB, made, {})))
+    checkpoints = LiveFirst(checkpoint(21), [checkpoint(21)])
+    body = msgspec.json.decode(msgspec.json.encode(views.bake("bake", BakeConfig(), JOB, checkpoints, {})))
     read: Any = BakeResponse.model_validate(body)
     assert read.api_model_name == ["alice/repo/bake/21"] and read.loss is not None and read.loss["min_loss"] == 0.1
     assert read.collation["targets"]["b"]["share"] == 0.25
