@@ -21,9 +21,9 @@ import psutil
 import pytest
 from aibread import ConflictError
 
+from tests.chat.terminal import open_chat
 from tests.service import ROOT, RunningGateway
 from tests.shape import Shape
-from tests.test_chat_with_model import open_chat
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),  # the guide's `.set` calls
