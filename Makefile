@@ -1,8 +1,10 @@
 # make serve   set up, then serve on http://127.0.0.1:8080
 # make test    set up, then run the tests
 # make lint    set up, then check style and types
+# make visits  set up, then drive a service with published clients, each in an environment of its own (about 3 GB)
 #
-# EXTRA=cpu|gpu chooses vLLM's build (default: gpu if there is an NVIDIA GPU). ARGS is passed to the service or pytest.
+# EXTRA=cpu|gpu chooses vLLM's build (default: gpu if there is an NVIDIA GPU). ARGS is passed to the service, to
+# pytest, or names visits (make visits ARGS="langchain litellm").
 
 PYTHON ?= python3
 EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
@@ -12,13 +14,16 @@ TORCH_CPU := torch==2.13.0+cpu
 SERVE_READY := $(VENV)/.serve-$(EXTRA)
 DEV_READY := $(VENV)/.dev-$(EXTRA)
 
-.PHONY: serve test lint format clean
+.PHONY: serve test visits lint format clean
 
 serve: $(SERVE_READY)
 	$(VENV)/bin/python -m gateway $(ARGS)
 
 test: $(DEV_READY)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+visits: $(DEV_READY)
+	$(VENV)/bin/python -m tests.visits $(ARGS)
 
 lint: $(DEV_READY)
 	$(VENV)/bin/ruff check .
@@ -30,7 +35,7 @@ format: $(DEV_READY)
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .visits build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
