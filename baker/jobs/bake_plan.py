@@ -4,14 +4,15 @@ from collections.abc import Mapping
 
 from baker.config import unsupported
 from baker.config.bake import BakeConfig
-from baker.errors import InvalidInputError
+from baker.errors import BakeryError, InvalidInputError
+from baker.jobs import awaited as awaited_bakes
 from baker.jobs.policy import Policy
 from baker.repos import bakes, models, targets
 from baker.repos.catalog import Catalog
 from baker.repos.models import ResolvedModel
 from baker.status import JobState
 from baker.storage.job import BakeJob, RolloutJob
-from baker.storage.job_inputs import BakeInputs, TargetSnapshot
+from baker.storage.job_inputs import AwaitedBake, BakeInputs, TargetSnapshot
 from baker.types import Checkpoint
 
 
@@ -24,7 +25,8 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
     _check_parent(name, parent, student)
     rollouts = _rollouts(catalog, user, repo, name, config)
     parent_name = None if parent.checkpoint is None else parent.checkpoint.name
-    others = [] if student is not None else [t for t, job in rollouts.items() if job.inputs.checkpoint != parent_name]
+    start = _identity(catalog, parent_name, parent.awaited)
+    others = [] if student is not None else [t for t, job in rollouts.items() if _teacher(catalog, job) != start]
     return BakeJob(
         user=user,
         repo=repo,
@@ -36,12 +38,13 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
             targets={target: _snapshot(catalog, job) for target, job in rollouts.items()},
             student=student,
             is_own_teacher=student is None and not others,
+            awaited_bake=parent.awaited,
         ),
-        depends_on=[job.id for job in rollouts.values()],
+        depends_on=[*(job.id for job in rollouts.values()), *([] if parent.awaited is None else [parent.awaited.job])],
         warnings=[
             *unsupported.warnings(config),
             *_model_warnings(catalog, parent, student),
-            *(_other_teacher_warning(catalog, config, rollouts[target], parent_name) for target in others),
+            *(_other_teacher_warning(config, rollouts[target], _shown(catalog, parent)) for target in others),
         ],
     )
 
@@ -71,10 +74,11 @@ def _check_student(policy: Policy, student: str, bake: str) -> None:
 
 
 def _check_parent(bake: str, parent: ResolvedModel, student: str | None) -> None:
-    if student is not None and parent.checkpoint is not None:
+    adapter = parent.checkpoint or parent.awaited
+    if student is not None and adapter is not None:
         raise InvalidInputError(
             f"Bake {bake!r} can't be run here: model.student_model_path names another model, which can't start from "
-            f"{parent.checkpoint.name!r}, an adapter of the served one: use that adapter as the model_name of its "
+            f"{adapter.name!r}, an adapter of the served one: use that adapter as the model_name of its "
             "targets instead"
         )
 
@@ -107,7 +111,28 @@ def _snapshot(catalog: Catalog, rollout: RolloutJob) -> TargetSnapshot:
         teacher=rollout.inputs.teacher,
         student=rollout.inputs.student,
         templates=targets.templates(catalog, *target),
+        checkpoint=rollout.inputs.checkpoint,
     )
+
+
+def _teacher(catalog: Catalog, rollout: RolloutJob) -> str | None:
+    return _identity(catalog, rollout.inputs.checkpoint, rollout.inputs.awaited_bake)
+
+
+def _identity(catalog: Catalog, checkpoint: str | None, awaited: AwaitedBake | None) -> str | None:
+    """Equal for the same model: a checkpoint's name, or that of a job whose result will be one; None: the base."""
+    if awaited is None:
+        return checkpoint
+    try:
+        result = awaited_bakes.result_of(catalog, awaited)
+    except BakeryError:  # the queue is about to fail the jobs that wait for it
+        result = None
+    return result or f"job {awaited.job}"
+
+
+def _shown(catalog: Catalog, parent: ResolvedModel) -> str:
+    adapter = parent.checkpoint or parent.awaited
+    return catalog.base.served if adapter is None else adapter.name
 
 
 def _model_warnings(catalog: Catalog, parent: ResolvedModel, student: str | None) -> list[str]:
@@ -132,7 +157,6 @@ def _is_in_training(catalog: Catalog, checkpoint: Checkpoint) -> bool:
     return state is not None and state.is_active
 
 
-def _other_teacher_warning(catalog: Catalog, config: BakeConfig, rollout: RolloutJob, parent: str | None) -> str:
-    start = parent or catalog.base.served
+def _other_teacher_warning(config: BakeConfig, rollout: RolloutJob, start: str) -> str:
     warning = f"target {rollout.name!r} was answered by {rollout.inputs.model!r}, but the bake starts from {start!r}"
     return f"{warning}, which also teaches during training" if config.data.has_other_teacher else warning

@@ -13,10 +13,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from baker.errors import BakeryError, EngineError, NotFoundError, StageError, disk_error
+from baker.errors import BakeryError, EngineError, StageError, disk_error
 from baker.jobs import plan
 from baker.jobs.policy import Policy
 from baker.jobs.stages import Stages
+from baker.jobs.waiting import sort_pending
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Progress, Stage
 from baker.storage.job import AnyJob, Job
@@ -61,9 +62,12 @@ class Jobs:
 
     async def wait(self, job: AnyJob, seconds: float) -> AnyJob:
         """The job once it has ended, or as it is after `seconds`."""
-        if not job.state.is_active:
-            return job
         ended = self._ended.setdefault(job.id, asyncio.Event())
+        # After the event exists: a job that ends from now on sets it.
+        latest = await self._catalog(_job, job.id)
+        if not latest.state.is_active:
+            self._tell_ended(job.id)
+            return latest
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), seconds)
         return await self._catalog(_job, job.id)
@@ -98,7 +102,10 @@ class Jobs:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _dispatch(self) -> None:
-        for job in await self._catalog(_runnable):
+        ready, failed = await self._catalog(sort_pending)
+        for number in failed:
+            self._tell_ended(number)
+        for job in ready:
             if job.id in self._running:
                 continue
             if sum(stage is job.stage for stage, _ in self._running.values()) >= MAX_AT_ONCE[job.stage]:
@@ -135,8 +142,11 @@ class Jobs:
             self._running.pop(job.id, None)
             self._cancelled.discard(job.id)
             self._changed.set()
-            if (ended := self._ended.pop(job.id, None)) is not None:
-                ended.set()
+            self._tell_ended(job.id)
+
+    def _tell_ended(self, job_id: int) -> None:
+        if (ended := self._ended.pop(job_id, None)) is not None:
+            ended.set()
 
     async def _requeue(self, job: Job, error: EngineError) -> None:
         """The engine failed: the job continues with its stored items when the engine is back."""
@@ -165,8 +175,7 @@ def _job(catalog: Catalog, job_id: int) -> AnyJob:
 
 
 def _fail(catalog: Catalog, job_id: int, reason: str, code: str) -> None:
-    now = int(time.time())
-    catalog.store.jobs.update(job_id, state=JobState.FAILED, error=reason, error_code=code, finished=now)
+    catalog.store.jobs.fail(job_id, reason, code)
 
 
 def _begin(catalog: Catalog, job: Job) -> bool:
@@ -195,24 +204,3 @@ def _requeue_interrupted(catalog: Catalog) -> None:
             _fail(catalog, job.id, reason, INTERRUPTED_CODE)
         else:
             catalog.store.jobs.update(job.id, state=JobState.PENDING)
-
-
-def _runnable(catalog: Catalog) -> list[AnyJob]:
-    """Pending jobs with complete inputs, oldest first. Fails those with failed or removed inputs."""
-    runnable = []
-    for job in catalog.store.jobs.in_state(JobState.PENDING):
-        try:
-            inputs = [catalog.store.jobs.find(number) for number in job.depends_on]
-        except StageError as error:  # this version can't decode one of them
-            _fail(catalog, job.id, error.message, error.code)
-            continue
-        removed = [number for number, row in zip(job.depends_on, inputs, strict=True) if row is None]
-        failed = [row for row in inputs if row is not None and row.state is JobState.FAILED]
-        if failed:
-            reason = f"the {failed[0].stage} of target {failed[0].name!r} failed: {failed[0].error}"
-            _fail(catalog, job.id, reason, StageError.code)
-        elif removed:
-            _fail(catalog, job.id, f"the jobs that it needs were removed: {removed}", NotFoundError.code)
-        elif all(row is not None and row.state is JobState.COMPLETE for row in inputs):
-            runnable.append(job)
-    return runnable

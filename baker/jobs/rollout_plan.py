@@ -31,8 +31,8 @@ def plan_rollout(catalog: Catalog, policy: Policy, user: str, repo: str, name: s
         repo=repo,
         name=name,
         config=msgspec.structs.replace(config, max_tokens=max_tokens),
-        inputs=RolloutInputs(stim_job.id, teacher, student, model, checkpoint, max_tokens),
-        depends_on=[stim_job.id],
+        inputs=RolloutInputs(stim_job.id, teacher, student, model, checkpoint, max_tokens, resolved.awaited),
+        depends_on=[stim_job.id, *([] if resolved.awaited is None else [resolved.awaited.job])],
         warnings=[] if resolved.warning is None else [f"model_name: {resolved.warning}"],
         total_expected=expected * config.num_traj_per_stimulus,
     )

@@ -31,7 +31,15 @@ def plan_stim(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
     )
     plans = [planner.plan(generator, f"generators[{index}]") for index, generator in enumerate(config.generators)]
     inputs = StimInputs(teacher, student, plans)
-    return StimJob(user=user, repo=repo, name=name, config=config, inputs=inputs, warnings=planner.warnings)
+    return StimJob(
+        user=user,
+        repo=repo,
+        name=name,
+        config=config,
+        inputs=inputs,
+        depends_on=[awaited.job for awaited in inputs.awaited],
+        warnings=planner.warnings,
+    )
 
 
 class GeneratorPlanner:
@@ -95,7 +103,8 @@ class GeneratorPlanner:
         resolved = models.resolve(self._catalog, self._user, model)
         if resolved.warning is not None:
             self.warnings.append(f"{where}: {resolved.warning}")
-        return WriterPlan("served", model, None if resolved.checkpoint is None else resolved.checkpoint.name)
+        checkpoint = None if resolved.checkpoint is None else resolved.checkpoint.name
+        return WriterPlan("served", model, checkpoint, resolved.awaited)
 
     def _replacement(self, model: str, where: str) -> WriterPlan:
         served = self._catalog.base.served

@@ -76,9 +76,11 @@ class Catalog:
         self.check_unread(user, prefix, f"a bake of user {user!r}" if repo is None else f"a bake of repo {repo!r}")
 
     def check_unread(self, user: str, prefix: str, what: str) -> None:
-        """Raises: ConflictError while a job needs a checkpoint with a name that begins with `prefix`."""
+        """Raises: ConflictError while a job needs a checkpoint with a name that begins with `prefix`, or waits for the
+        result of such a bake."""
         for job in self.active_jobs():
-            if any(name.startswith(prefix) for name in job.inputs.checkpoints):
+            needed = [*job.inputs.checkpoints, *(f"{awaited.name}/" for awaited in job.inputs.awaited)]
+            if any(name.startswith(prefix) for name in needed):
                 # The jobs of other users are none of this user's business.
                 whose = f"The {job.stage} of {job.name!r}" if job.user == user else "A job of another user"
                 raise ConflictError(f"{whose} is {job.state} and needs {what}: wait until it ends, or cancel it")

@@ -23,6 +23,8 @@ from baker.model_names import (
 from baker.names import MASTER_USER
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
+from baker.status import JobState
+from baker.storage.job_inputs import AwaitedBake
 from baker.types import Checkpoint
 
 Find = Callable[[str, str, str, int | None], Checkpoint | None]
@@ -100,19 +102,26 @@ def meaning_of(name: str, caller: str, base: BaseModelNames, lookup: Lookup) -> 
 
 class ResolvedModel(NamedTuple):
     checkpoint: Checkpoint | None
-    """None: the base model."""
+    """None: the base model, unless `awaited` is set."""
     warning: str | None
     """Set if another model replaces the named one."""
+    awaited: AwaitedBake | None = None
+    """The bake that the name means, if it is queued or in training: its result is the model."""
 
 
 def resolve(catalog: Catalog, user: str, name: str) -> ResolvedModel:
     """The model that a config of `user` means by `name`.
+
+    A bake's own name means its result. While the bake is queued or in training, that is awaited. The name of one of its
+    checkpoints means that checkpoint at any time.
 
     Raises: InvalidInputError, listing the models, if no model has the name; ConfigError if it is too long.
     """
     if len(name) > MAX_MODEL_NAME:
         raise ConfigError(f"Model {shortened(name)!r} has {len(name)} characters, at most {MAX_MODEL_NAME} are allowed")
     base = catalog.base
+    if (awaited := _awaited(catalog, user, name)) is not None:
+        return ResolvedModel(None, None, awaited)
 
     def is_replaced(name: str, ref: CheckpointRef | None) -> bool:
         return base.stands_in and (ref is None or (ref.step is None and catalog.store.repo(user, ref.repo) is None))
@@ -123,21 +132,56 @@ def resolve(catalog: Catalog, user: str, name: str) -> ResolvedModel:
         case NotABake.BASE:
             return ResolvedModel(None, None)
         case Checkpoint() as checkpoint:
-            _check_is_usable(name, meaning.bare_name, checkpoint)
+            _check_is_usable(name, meaning.bare_name, is_served=checkpoint.is_served)
             return ResolvedModel(checkpoint, None)
         case HeldBack(checkpoints):
             raise InvalidInputError(held_back_message(name, checkpoints))
         case NotABake.REPLACED:
             return ResolvedModel(None, f"{name!r} is not on this machine: {base.served!r} stands in for it")
         case NotABake.UNKNOWN:
-            own = [each.name for each in catalog.store.checkpoints.of_user(user) if each.is_served]
-            there = ", ".join(nearest(name, [base.served, *own], 5))
-            raise InvalidInputError(f"Model {name!r} is not served here; there is: {there}")
+            raise InvalidInputError(_why_unknown(catalog, user, name))
 
 
-def _check_is_usable(name: str, bare_name: str, checkpoint: Checkpoint) -> None:
+def _awaited(catalog: Catalog, user: str, name: str) -> AwaitedBake | None:
+    """The bake of this name, if it is queued or in training. Raises: see `_check_is_usable`."""
+    if catalog.base.is_served(name):
+        return None
+    bare_name, _ = split_strength(name)
+    ref = parse_model_name(bare_name)
+    owner = None if ref is None else ref.owner(user)
+    if ref is None or owner is None or ref.step is not None:
+        return None
+    job = catalog.store.jobs.latest_bake(owner, ref.repo, ref.bake)
+    if job is None or not job.state.is_active:
+        return None
+    _check_is_usable(name, bare_name, is_served=job.inputs.student is None)
+    return AwaitedBake(job.id, f"{owner}/{ref.repo}/{ref.bake}")
+
+
+def _why_unknown(catalog: Catalog, user: str, name: str) -> str:
+    """The error for a name that means no model: what the bake of that name lacks, or the names that are most similar
+    to it."""
+    ref = parse_model_name(name)
+    owner = None if ref is None else ref.owner(user)
+    if ref is not None and owner is not None and catalog.store.config("bakes", owner, ref.repo, ref.bake) is not None:
+        job = catalog.store.jobs.latest_bake(owner, ref.repo, ref.bake)
+        bake = f"{ref.repo}/{ref.bake}"
+        if job is None:
+            return f"Model {name!r} is not served here: the bake {bake!r} was never run. Run it first"
+        if job.state is JobState.FAILED:
+            return f"Model {name!r} is not served here: the bake {bake!r} failed ({job.error}). Run it again first"
+        if job.state.is_active:
+            return (
+                f"Model {name!r} is not served here yet: name {bake!r}, without a step, to wait for that bake's result"
+            )
+    own = [each.name for each in catalog.store.checkpoints.of_user(user) if each.is_served]
+    there = ", ".join(nearest(name, [catalog.base.served, *own], 5))
+    return f"Model {name!r} is not served here; there is: {there}"
+
+
+def _check_is_usable(name: str, bare_name: str, *, is_served: bool) -> None:
     """Raises: InvalidInputError if a config can't start from the checkpoint by this name."""
-    if not checkpoint.is_served:
+    if not is_served:
         raise InvalidInputError(
             f"Model {name!r} is an adapter of another model than the one that is served "
             "(model.student_model_path): it can be downloaded, but neither asked nor baked on"

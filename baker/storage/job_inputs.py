@@ -28,6 +28,15 @@ class HubSet(msgspec.Struct, frozen=True, tag="hub"):
 QuestionSet = LocalSet | HubSet
 
 
+class AwaitedBake(msgspec.Struct, frozen=True):
+    """A bake that was in training when a job that uses its result was started."""
+
+    job: int
+    """Number of the bake's job."""
+    name: str
+    """`user/repo/bake`"""
+
+
 class WriterPlan(msgspec.Struct, frozen=True):
     """The model that writes a generator's questions."""
 
@@ -35,6 +44,8 @@ class WriterPlan(msgspec.Struct, frozen=True):
     model: str
     checkpoint: str | None = None
     """Name of the checkpoint, if the served model is a baked one."""
+    awaited: AwaitedBake | None = None
+    """Bake whose result will be that checkpoint; None as soon as it is known."""
 
 
 class GeneratorPlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -58,6 +69,15 @@ class StimInputs(msgspec.Struct, frozen=True):
         """Names of the checkpoints that the job reads."""
         return [plan.writer.checkpoint for plan in self.generators if plan.writer and plan.writer.checkpoint]
 
+    @property
+    def awaited(self) -> list[AwaitedBake]:
+        """Bakes whose results the job waits for."""
+        return [plan.writer.awaited for plan in self.generators if plan.writer and plan.writer.awaited]
+
+    @property
+    def asks_model(self) -> bool:
+        return any(plan.writer is not None for plan in self.generators)
+
 
 class RolloutInputs(msgspec.Struct, frozen=True):
     stim_job: int
@@ -69,11 +89,18 @@ class RolloutInputs(msgspec.Struct, frozen=True):
     checkpoint: str | None
     """Name of that model's checkpoint; None: the base model."""
     max_tokens: int = 1024
+    awaited_bake: AwaitedBake | None = None
+    """Bake whose result will be `checkpoint`; None as soon as it is known."""
 
     @property
     def checkpoints(self) -> list[str]:
         """Names of the checkpoints that the job reads."""
         return [] if self.checkpoint is None else [self.checkpoint]
+
+    @property
+    def awaited(self) -> list[AwaitedBake]:
+        """Bakes whose results the job waits for."""
+        return [] if self.awaited_bake is None else [self.awaited_bake]
 
 
 class TargetSnapshot(msgspec.Struct, frozen=True):
@@ -84,6 +111,8 @@ class TargetSnapshot(msgspec.Struct, frozen=True):
     student: Prompt
     templates: dict[str, str] = {}
     """Path -> text of the templates that its generators name."""
+    checkpoint: str | None = None
+    """Name of the checkpoint that gave the answers; None: the base model."""
 
 
 class BakeInputs(msgspec.Struct, frozen=True):
@@ -98,8 +127,15 @@ class BakeInputs(msgspec.Struct, frozen=True):
     """Name, in the models folder, of the model that learns; None: the served model."""
     is_own_teacher: bool = False
     """Whether the model that learns also gave all answers, before the training."""
+    awaited_bake: AwaitedBake | None = None
+    """Bake whose result will be `checkpoint`; None as soon as it is known."""
 
     @property
     def checkpoints(self) -> list[str]:
         """Names of the checkpoints that the job reads."""
         return [] if self.checkpoint is None else [self.checkpoint]
+
+    @property
+    def awaited(self) -> list[AwaitedBake]:
+        """Bakes whose results the job waits for."""
+        return [] if self.awaited_bake is None else [self.awaited_bake]

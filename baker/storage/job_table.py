@@ -43,6 +43,9 @@ class JobTable:
             "jobs", job_id, {key: to_json(value) if key in JSON_COLUMNS else value for key, value in changes.items()}
         )
 
+    def fail(self, job_id: int, reason: str, code: str) -> None:
+        self.update(job_id, state=JobState.FAILED, error=reason, error_code=code, finished=int(time.time()))
+
     def find(self, job_id: int) -> AnyJob | None:
         row = self._rows.one("select * from jobs where id = ?", job_id)
         return None if row is None else _job(row)
@@ -106,13 +109,7 @@ class JobTable:
             try:
                 _job(row)
             except StageError as error:
-                self.update(
-                    row["id"],
-                    state=JobState.FAILED,
-                    error=error.message,
-                    error_code=error.code,
-                    finished=int(time.time()),
-                )
+                self.fail(row["id"], error.message, error.code)
 
     def _rows_in_state(self, *states: JobState) -> list[Row]:
         marks = ", ".join("?" for _ in states)

@@ -92,7 +92,7 @@ def test_a_bake_that_starts_from_another_model_than_its_answers_warns(
     start_both(filled)
     parent = start(filled, Stage.BAKE, "parent")
     name = add_checkpoint(filled, parent.id).name
-    put_bake(filled, model={"parent_model_name": "repo/parent"}, data=data)
+    put_bake(filled, model={"parent_model_name": "repo/parent/3"}, data=data)
     job = start(filled, Stage.BAKE, "bake")
     assert (job.inputs.checkpoint, job.inputs.is_own_teacher) == (name, False)
     assert any("that bake is still training" in text for text in job.warnings)

@@ -344,7 +344,7 @@ async def test_intermediate_checkpoints_are_served_while_the_training_continues(
         assert job is not None and job.state is JobState.RUNNING
         assert await steps_kept(service) == [4, 2]
         assert 4 <= service.jobs.training[job.id].step <= 5
-        settings = {"datasets": [{"target": "target"}], "model": {"parent_model_name": "repo/bake"}}
+        settings = {"datasets": [{"target": "target"}], "model": {"parent_model_name": "repo/bake/4"}}
         await service.catalog(bakes.put, USER, "repo", "child", "default", settings, may_change=True)
         child = await service.jobs.start(Stage.BAKE, USER, "repo", "child")
         assert any("'admin/repo/bake/4' is not its bake's last checkpoint" in warning for warning in child.warnings)
