@@ -107,8 +107,8 @@ def shortened(name: str) -> str:
     return name if len(name) <= MAX_MODEL_NAME else f"{name[:64]}..."
 
 
-def nearest(name: str, known: Iterable[str], count: int) -> list[str]:
-    """The `count` known names that are most similar to `name`, best first.
+def nearest(name: str, known: Iterable[str], count: int, cutoff: float = 0.0) -> list[str]:
+    """The `count` known names that are most similar to `name`, best first, of a similarity (0 to 1) from `cutoff` up.
 
     The cost is bounded however many are known, because it blocks all other requests: only the first 500 known names
     are read, and only the 32 that share the longest beginning with `name` go to difflib, which takes half a
@@ -120,7 +120,7 @@ def nearest(name: str, known: Iterable[str], count: int) -> list[str]:
         return len(os.path.commonprefix((name, other)))  # noqa: RUF071 - characters are what is meant
 
     candidates = heapq.nlargest(MAX_RANKED, islice(known, MAX_COMPARED), key=common_length)
-    return difflib.get_close_matches(name, candidates, n=count, cutoff=0.0)
+    return difflib.get_close_matches(name, candidates, n=count, cutoff=cutoff)
 
 
 def held_back_message(name: str, checkpoints: list[str]) -> str:

@@ -29,7 +29,7 @@ def is_name(text: str) -> bool:
 def check_name(name: str, what: str) -> str:
     """`name` itself, if it is allowed for a `what` (user, repo, prompt, target, bake, ...). Raises: ConfigError."""
     if not is_name(name):
-        raise ConfigError(f"{what} name {name!r} {_complaint(name)}")
+        raise ConfigError(f"{what} name {name!r:.140} {_complaint(name)}")
     if name in RESERVED.get(what, ()):
         raise ConfigError(f"{what} name {name!r} is reserved: choose another")
     return name

@@ -30,7 +30,7 @@ from gateway.access.signed_links import Links
 from gateway.config import Settings
 from gateway.engine import Engine, Handlers
 from gateway.engine.core.supervisor import Supervisor
-from gateway.http import openapi, request_ids
+from gateway.http import bodies, openapi, request_ids
 from gateway.http.errors import bread_error, error_event
 from gateway.inference.admission import Admission
 from gateway.inference.delivery import Patience
@@ -157,6 +157,7 @@ def build_app(
                 app_name="bread", prefix="bread_http", group_path=True, exclude=[WITH_OWN_METRICS]
             ).middleware
         ],
+        before_request=bodies.check_body,
         before_send=[request_ids.add_to_answer],
         request_max_body_size=services.settings.max_body_mib * MIB,
         openapi_config=openapi.config(),

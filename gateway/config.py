@@ -13,7 +13,7 @@ import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta
 
-from baker.config.overrides import parse_complaint
+from baker.config.mistakes import parse_complaint
 from baker.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]

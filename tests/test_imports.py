@@ -147,7 +147,17 @@ ARROWS: dict[str, tuple[str, ...]] = {
 """Room -> the rooms that it may import, besides itself and the ground floors."""
 
 GROUND_FLOORS: dict[str, tuple[str, ...]] = {
-    "baker": ("conversation", "errors", "free_memory", "model_names", "names", "ports", "status", "types"),
+    "baker": (
+        "conversation",
+        "errors",
+        "free_memory",
+        "model_names",
+        "names",
+        "ports",
+        "status",
+        "suggestions",
+        "types",
+    ),
     "gateway": ("config", "errors", "services"),
 }
 """Modules that every room may import. Those of the gateway import rooms too (`services` names the owners of things)."""

@@ -6,18 +6,20 @@ be stored but have no effect or prevent a run. The defaults are those that measu
 """
 
 import math
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from baker.config.checkpoint import STATE_SECONDS, CheckpointConfig, PublishConfig
 from baker.config.data import DataConfig
+from baker.config.mistakes import Mistake, check, find_mistakes
 from baker.config.model import LoraConfig, ModelConfig
 from baker.config.optimizer import OptimizerConfig, SchedulerConfig
-from baker.config.overrides import config_error, convert
+from baker.config.overrides import convert
 from baker.config.peft import adapter_fields
 from baker.config.ranges import NonNegative, Positive, Seed
-from baker.config.spellings import BAKERS, meaning
+from baker.config.spellings import BAKERS, misspelling
 
 
 class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +75,23 @@ def epochs_for(rows: int) -> int:
 class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a bake mixes its targets and trains."""
 
+    other_names: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("rank", "lora_r", "lora_rank"), "model.baked_adapter_config.r"),
+        **dict.fromkeys(("alpha", "lora_scale"), "model.baked_adapter_config.lora_alpha"),
+        "dropout": "model.baked_adapter_config.lora_dropout",
+        **dict.fromkeys(("lr", "peak_lr"), "optimizer.learning_rate"),
+        **dict.fromkeys(("batch_size", "per_device_train_batch_size", "train_batch_size"), "micro_batch_size"),
+        **dict.fromkeys(("num_epochs", "n_epochs", "num_train_epochs"), "epochs"),
+        **dict.fromkeys(("warmup", "num_warmup_steps"), "scheduler.warmup_steps"),
+        **dict.fromkeys(("lr_scheduler", "lr_scheduler_type"), "scheduler.type"),
+        **dict.fromkeys(("base_model", "parent", "parent_model", "parent_name"), "model.parent_model_name"),
+        **dict.fromkeys(("targets", "target_name"), "datasets[].target"),
+        **dict.fromkeys(("save_steps", "checkpoint_interval"), "checkpoint[].save_every_n_steps"),
+        **dict.fromkeys(("eval_steps", "eval_every"), "eval_interval"),
+        **dict.fromkeys(("max_seq_length", "max_seq_len", "max_tokens"), "data.max_length"),
+    }
+    """Names that other libraries use for what these fields mean, for hints."""
+
     type: str = "single_baker"
     """Must be `single_baker`."""
     datasets: list[Dataset] = []
@@ -113,9 +132,11 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How several devices share the training."""
 
     def __post_init__(self) -> None:
-        meaning("type", self.type, BAKERS)
-        if self.datasets and not sum(dataset.weight for dataset in self.datasets) > 0:
-            raise ValueError("datasets: the weights sum to 0")
+        weighs_nothing = bool(self.datasets) and not sum(dataset.weight for dataset in self.datasets) > 0
+        check(
+            misspelling("type", self.type, BAKERS),
+            Mistake(("datasets",), "the weights sum to 0") if weighs_nothing else None,
+        )
 
     @property
     def parent(self) -> str | None:
@@ -165,24 +186,26 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def bake_config(overrides: dict[str, Any], template: BakeConfig | None = None) -> BakeConfig:
-    """The effective settings of a bake. Raises: ConfigError naming the field and the value."""
-    return convert(_current(overrides), template, BakeConfig)
-
-
-def _current(overrides: dict[str, Any]) -> dict[str, Any]:
-    """`overrides` with older names replaced and with the settings of peft_config copied to where they take effect."""
+    """The effective settings of a bake. Raises: ConfigError with every mistake."""
     current: dict[str, Any] = _without_nulls(overrides)
+    old_names: dict[tuple[str, ...], str] = {}
+    mistakes: list[Mistake] = []
     if isinstance(model := current.get("model"), dict):
-        _rename(model, "name_or_path", "parent_model_name")
+        if _rename(model, "name_or_path", "parent_model_name"):
+            old_names["model", "parent_model_name"] = "name_or_path"
         if isinstance(peft := model.get("peft_config"), dict):
+            fields = adapter_fields(peft)
+            wrong = find_mistakes(fields, LoraConfig)
+            mistakes = [Mistake(("model", "peft_config", *path), text) for path, text in wrong]
             adapter = model.setdefault("baked_adapter_config", {})
             if isinstance(adapter, dict):
-                model["baked_adapter_config"] = _adapter_settings(peft) | adapter
+                right = {name: value for name, value in fields.items() if name not in {path[0] for path, _ in wrong}}
+                model["baked_adapter_config"] = right | adapter
     if isinstance(checkpoints := current.get("checkpoint"), list):
-        for checkpoint in checkpoints:
-            if isinstance(checkpoint, dict):
-                _rename(checkpoint, "save_interval", "save_every_n_steps")
-    return current
+        for index, checkpoint in enumerate(checkpoints):
+            if isinstance(checkpoint, dict) and _rename(checkpoint, "save_interval", "save_every_n_steps"):
+                old_names["checkpoint", str(index), "save_every_n_steps"] = "save_interval"
+    return convert(current, template, BakeConfig, old_names=old_names, known=mistakes)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -192,18 +215,9 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _rename(fields: dict[str, Any], old: str, new: str) -> None:
-    """Rename a key in place; if both names are given, the new one wins."""
-    if old in fields:
-        value = fields.pop(old)
-        fields.setdefault(new, value)
-
-
-def _adapter_settings(peft_config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of `baked_adapter_config` in `peft_config`. Raises: ConfigError naming the field in peft_config."""
-    fields = adapter_fields(peft_config)
-    try:
-        msgspec.convert(fields, LoraConfig)
-    except msgspec.ValidationError as error:
-        raise config_error(error, ("body", "overrides", "model", "peft_config"), fields) from error
-    return fields
+def _rename(fields: dict[str, Any], old: str, new: str) -> bool:
+    """Rename a key in place; if both are given, the new one wins. Returns: whether the old one's value counts."""
+    if old not in fields:
+        return False
+    value = fields.pop(old)
+    return fields.setdefault(new, value) is value

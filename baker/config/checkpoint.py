@@ -4,8 +4,9 @@ from typing import Annotated
 
 import msgspec
 
+from baker.config.mistakes import check
 from baker.config.ranges import NonNegative, Share
-from baker.config.spellings import CHECKPOINT_ENGINES, meaning
+from baker.config.spellings import CHECKPOINT_ENGINES, misspelling
 from baker.status import Loss
 
 STATE_SECONDS = 30
@@ -37,7 +38,7 @@ class CheckpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the training state is kept when the bake is complete."""
 
     def __post_init__(self) -> None:
-        meaning("type", self.type, CHECKPOINT_ENGINES)
+        check(misspelling("type", self.type, CHECKPOINT_ENGINES))
 
 
 class PublishConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import msgspec
 
+from baker.config.mistakes import Mistake, check
 from baker.config.ranges import NonNegative, Positive, Seed, Share
-from baker.config.spellings import BAKERS, CACHE_FILE_SYSTEMS, SOURCE_TYPES, TEACHERS, meaning
+from baker.config.spellings import BAKERS, CACHE_FILE_SYSTEMS, SOURCE_TYPES, TEACHERS, meaning, misspelling
 
 
 class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +26,7 @@ class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     process: bool = True
 
     def __post_init__(self) -> None:
-        meaning("type", self.type, SOURCE_TYPES)
+        check(misspelling("type", self.type, SOURCE_TYPES))
 
 
 class OnPolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,14 +90,15 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     use_data_cache: bool | None = None
 
     def __post_init__(self) -> None:
-        meaning("type", self.type, BAKERS)
-        if self.teacher is not None:
-            meaning("teacher", self.teacher, TEACHERS)
-        if self.cache_fs_type is not None:
-            meaning("cache_fs_type", self.cache_fs_type, CACHE_FILE_SYSTEMS)
         train, held_out = self.train_eval_split
-        if min(train, held_out) < 0 or train <= 0 or abs(train + held_out - 1.0) > 1e-6:
-            raise ValueError(f"train_eval_split must be two shares that sum to 1.0, got {[train, held_out]}")
+        are_shares = held_out >= 0 and train > 0 and abs(train + held_out - 1.0) <= 1e-6
+        wrong_split = f"must be two shares that sum to 1.0, got {[train, held_out]}"
+        check(
+            misspelling("type", self.type, BAKERS),
+            misspelling("teacher", self.teacher, TEACHERS),
+            misspelling("cache_fs_type", self.cache_fs_type, CACHE_FILE_SYSTEMS),
+            None if are_shares else Mistake(("train_eval_split",), wrong_split),
+        )
 
     @property
     def has_full_teacher(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, get_args
 import msgspec
 
 from baker.config import question_templates
+from baker.config.mistakes import check, refusal
 from baker.config.ranges import Positive, Questions, Seed, Temperature
 from baker.errors import ConfigError
 from baker.names import check_name
@@ -56,12 +57,15 @@ class GeneratorConfig(
     """Whether the rollout answers these questions under the student prompt."""
 
     def __post_init__(self) -> None:
-        if self.template_path is not None:
-            question_templates.template_name(self.template_path)
-        if self.template_content is not None:
-            question_templates.check_content(self.template_content, self.template_variables)
-        if self.dataset is not None:
-            _check_dataset(self.dataset)
+        path, content, dataset = self.template_path, self.template_content, self.dataset
+        required = self.template_variables
+        check(
+            None if path is None else refusal("template_path", lambda: question_templates.template_name(path)),
+            None
+            if content is None
+            else refusal("template_content", lambda: question_templates.check_content(content, required)),
+            None if dataset is None else refusal("dataset", lambda: _check_dataset(dataset)),
+        )
 
     @property
     def type(self) -> str:
@@ -126,24 +130,13 @@ TYPES = tuple(str(kind.__struct_config__.tag) for kind in get_args(Generator))
 
 
 def without_nulls(generators: list[Any]) -> list[Any]:
-    """The generators that a client sent, without null fields: null means absent.
-
-    Raises: ConfigError listing the known types, if a `type` is unknown.
-    """
-    cleaned = []
-    for index, generator in enumerate(generators):
-        if isinstance(generator, dict):
-            generator = {field: value for field, value in generator.items() if value is not None}
-            if generator.get("type") not in TYPES:
-                raise _type_error(index, generator.get("type"))
-        cleaned.append(generator)
-    return cleaned
-
-
-def _type_error(index: int, value: Any) -> ConfigError:
-    text = f"{value!r} is not a type of generator; allowed: {', '.join(TYPES)}"
-    loc = ["body", "overrides", "generators", str(index), "type"]
-    return ConfigError(f"{'.'.join(loc[1:])}: {text}", detail=[{"loc": loc, "msg": text, "type": "value_error"}])
+    """The generators that a client sent, without null fields: null means absent."""
+    return [
+        {field: value for field, value in generator.items() if value is not None}
+        if isinstance(generator, dict)
+        else generator
+        for generator in generators
+    ]
 
 
 def _check_dataset(dataset: str) -> None:

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from baker.config.peft import check_peft_config
+from baker.config.mistakes import Mistake, check, refusal, shown
+from baker.config.peft import peft_mistakes
 from baker.config.ranges import Positive
-from baker.config.spellings import BIASES, DTYPES, MODEL_FACTORIES, meaning
+from baker.config.spellings import BIASES, DTYPES, MODEL_FACTORIES, meaning, misspelling
 from baker.names import check_name
 
 
@@ -27,15 +28,18 @@ class LoraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     string of module names, or a regular expression that matches whole module names."""
 
     def __post_init__(self) -> None:
-        meaning("bias", self.bias, BIASES)
+        check(misspelling("bias", self.bias, BIASES), self._wrong_pattern())
+
+    def _wrong_pattern(self) -> Mistake | None:
         if isinstance(self.target_modules, str):
             try:
                 re.compile(self.target_modules)
-            except re.error as error:
-                raise ValueError(
-                    f"target_modules {self.target_modules!r} is neither a comma-separated list nor a regular "
-                    f"expression: {error}"
-                ) from error
+            except (re.error, OverflowError, RecursionError) as error:
+                text = (
+                    f"{shown(self.target_modules)} is neither a comma-separated list nor a regular expression: {error}"
+                )
+                return Mistake(("target_modules",), text)
+        return None
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,13 +71,13 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Ignored; sent by older clients."""
 
     def __post_init__(self) -> None:
-        meaning("type", self.type, MODEL_FACTORIES)
-        if self.dtype is not None:
-            meaning("dtype", self.dtype, DTYPES)
-        if self.peft_config is not None:
-            check_peft_config(self.peft_config)
-        if self.save_name is not None:
-            check_name(self.save_name, "save")
+        name = self.save_name
+        check(
+            misspelling("type", self.type, MODEL_FACTORIES),
+            misspelling("dtype", self.dtype, DTYPES),
+            *peft_mistakes(self.peft_config or {}),
+            None if name is None else refusal("save_name", lambda: check_name(name, "save")),
+        )
 
     @property
     def torch_dtype(self) -> str | None:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import msgspec
 
+from baker.config.mistakes import Mistake, check
 from baker.config.ranges import NonNegative
-from baker.config.spellings import OPTIMIZERS, SCHEDULES, Curve, meaning
+from baker.config.spellings import OPTIMIZERS, SCHEDULES, Curve, meaning, misspelling
 
 
 class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,9 +22,11 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Largest gradient norm; larger gradients are scaled down to it."""
 
     def __post_init__(self) -> None:
-        meaning("type", self.type, OPTIMIZERS)
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError(f"betas must be at least 0 and below 1, got {list(self.betas)}")
+        are_rates = all(0.0 <= beta < 1.0 for beta in self.betas)
+        check(
+            misspelling("type", self.type, OPTIMIZERS),
+            None if are_rates else Mistake(("betas",), f"must be at least 0 and below 1, got {list(self.betas)}"),
+        )
 
 
 class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,9 +38,8 @@ class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Must be absent: set optimizer.learning_rate."""
 
     def __post_init__(self) -> None:
-        meaning("type", self.type, SCHEDULES)
-        if self.lr is not None:
-            raise ValueError(f"lr is no longer supported, got {self.lr:g}: set optimizer.learning_rate")
+        replaced = f"is no longer supported, got {self.lr}: set optimizer.learning_rate"
+        check(misspelling("type", self.type, SCHEDULES), None if self.lr is None else Mistake(("lr",), replaced))
 
     @property
     def curve(self) -> Curve:

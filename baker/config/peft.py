@@ -3,7 +3,11 @@
 A whole `peft.LoraConfig(...).to_dict()` is accepted. peft itself is not imported.
 """
 
+from itertools import islice
 from typing import Any
+
+from baker.config.mistakes import MAX_KEY, MAX_LISTED, Mistake, shown
+from baker.suggestions import did_you_mean
 
 _ADAPTER_FIELDS = ("r", "lora_alpha", "lora_dropout", "bias", "target_modules")
 """Settings with the same meaning as in `baked_adapter_config`."""
@@ -46,13 +50,14 @@ _NOT_SERVED = frozenset(
     }
 )
 """Features of peft 0.21 that the engine does not serve as trained, or that our training lacks."""
+_ALL = (*_ADAPTER_FIELDS, *_FIXED, *sorted(_DESCRIPTIVE), *sorted(_NOT_SERVED))
 
 
-def check_peft_config(config: dict[str, Any]) -> None:
-    """Raises: ValueError naming each setting that is not supported."""
-    complaints = [text for key, value in sorted(config.items()) if (text := _complaint(key, value)) is not None]
-    if complaints:
-        raise ValueError(f"peft_config: {'; '.join(complaints)}")
+def peft_mistakes(config: dict[str, Any]) -> list[Mistake]:
+    """One for each setting that is not supported, as a field of `peft_config`; the first ones if there are many."""
+    complaints = ((key, _complaint(key, value)) for key, value in sorted(config.items()))
+    mistakes = (Mistake(("peft_config", key[:MAX_KEY]), text) for key, text in complaints if text is not None)
+    return [*islice(mistakes, MAX_LISTED + 1)]
 
 
 def adapter_fields(config: dict[str, Any]) -> dict[str, Any]:
@@ -64,8 +69,8 @@ def _complaint(key: str, value: Any) -> str | None:
     if key in _ADAPTER_FIELDS or key in _DESCRIPTIVE or value is None:
         return None
     if key in _FIXED:
-        return None if value == _FIXED[key] else f"{key} must be {_FIXED[key]!r}, got {value!r}"
+        return None if value == _FIXED[key] else f"must be {_FIXED[key]!r}, got {shown(value)}"
     if key in _NOT_SERVED:
         # PEFT writes its features out even if they are off: False, {} or [].
-        return f"{key} is not served here: remove it" if value else None
-    return f"{key} is not a setting of a LoRA adapter"
+        return "not served here: remove it" if value else None
+    return f"not a setting of a LoRA adapter{did_you_mean(key, _ALL)}"

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Literal, TypeVar, get_args
 
+from baker.config.mistakes import Mistake, shown
+from baker.suggestions import did_you_mean
+
 BAKERS = {"single_baker": "single_baker"}
 MODEL_FACTORIES = {"bake": "bake"}
 TEACHERS = {"top_k": "top_k", "full": "full"}
@@ -41,7 +44,22 @@ Meaning = TypeVar("Meaning", bound=str)
 
 def meaning(field: str, value: str, spellings: Mapping[str, Meaning]) -> Meaning:
     """The meaning of `value`; case does not matter, and `-` equals `_`. Raises: ValueError listing allowed values."""
-    known = spellings.get(value.strip().lower().replace("-", "_"))
+    known = spellings.get(_plain(value))
     if known is None:
-        raise ValueError(f"{field} {value!r} is not supported; allowed: {', '.join(spellings)}")
+        raise ValueError(f"{field} {_complaint(value, spellings)}")
     return known
+
+
+def misspelling(field: str, value: str | None, spellings: Mapping[str, str]) -> Mistake | None:
+    """The mistake of a field whose value has no meaning; None if it has one, or is absent."""
+    if value is None or _plain(value) in spellings:
+        return None
+    return Mistake((field,), _complaint(value, spellings))
+
+
+def _plain(value: str) -> str:
+    return value.strip().lower().replace("-", "_")
+
+
+def _complaint(value: str, spellings: Mapping[str, str]) -> str:
+    return f"{shown(value)} is not supported; allowed: {', '.join(spellings)}{did_you_mean(value, spellings)}"

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import msgspec
 
 from baker.config.bake import BakeConfig, bake_config
-from baker.errors import ConflictError, NotFoundError
-from baker.names import check_name
+from baker.errors import ConflictError
 from baker.repos import targets
-from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog, Put, check_may_change, has_output
+from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog, Put, check_may_change, has_output, read_config
 from baker.status import Stage
 from baker.storage.job import BakeJob
 from baker.storage.rows import Row
@@ -31,11 +30,14 @@ def put(catalog: Catalog, user: str, repo: str, name: str, template: str, overri
     Raises: ConfigError; NotFoundError if the repo, the template or a target is missing; ConflictError if it has
         another config.
     """
-    check_name(name, "bake")
     with catalog.store.transaction():
         catalog.repo(user, repo)
-        below = None if template == DEFAULT_TEMPLATE else get(catalog, user, repo, template)
-        config = bake_config(overrides, below)
+        config = read_config(
+            "bake",
+            name,
+            lambda: None if template == DEFAULT_TEMPLATE else get(catalog, user, repo, template),
+            lambda below: bake_config(overrides, below),
+        )
         for dataset in config.datasets:
             targets.get(catalog, user, repo, dataset.target)
         existing = _find(catalog, user, repo, name)
@@ -53,7 +55,7 @@ def get(catalog: Catalog, user: str, repo: str, name: str) -> BakeConfig:
     catalog.repo(user, repo)
     config = _find(catalog, user, repo, name)
     if config is None:
-        raise NotFoundError(f"Bake {name!r} not found in repo {repo!r}")
+        raise catalog.not_found("bakes", user, repo, name)
     return config
 
 

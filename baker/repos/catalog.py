@@ -5,19 +5,25 @@ What may be added, changed and removed of each noun is in its own module (`repos
 changes nothing. Everything blocks, like the store: async code goes through `one_thread.OneThread`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from baker.errors import ConflictError, NotFoundError
-from baker.model_names import BaseModelNames
-from baker.names import MASTER_USER
+from baker.config.mistakes import Mistake, mistakes_error, mistakes_of
+from baker.errors import ConfigError, ConflictError, NotFoundError
+from baker.model_names import BaseModelNames, shortened
+from baker.names import MASTER_USER, check_name
 from baker.status import JobState
 from baker.storage.job import AnyJob
 from baker.storage.store import NamedTable, Store
+from baker.suggestions import did_you_mean
 from baker.types import Repo
 
 DEFAULT_TEMPLATE = "default"
 """The built-in template: default settings."""
+
+
+Config = TypeVar("Config")
 
 
 class Put(NamedTuple):
@@ -25,6 +31,36 @@ class Put(NamedTuple):
 
     value: Any
     is_new: bool
+
+
+def read_config(
+    what: str, name: str, find_template: Callable[[], Config | None], read: Callable[[Config | None], Config]
+) -> Config:
+    """The config of a target or bake (`what`) that a client sent.
+
+    Args: find_template: raises NotFoundError; read: returns the config over a template, or raises ConfigError.
+    Raises: ConfigError with the mistakes of name, template and settings, all at once; NotFoundError if only the
+        template is missing.
+    """
+    mistakes: list[Mistake] = []
+    template, config, lacks_template = None, None, None
+    try:
+        check_name(name, what)
+    except ConfigError as error:
+        mistakes += mistakes_of(error, f"{what}_name")
+    try:
+        template = find_template()
+    except NotFoundError as error:
+        lacks_template = Mistake(("template",), error.message)
+    try:
+        config = read(template)
+    except ConfigError as error:
+        mistakes += mistakes_of(error, "overrides")
+    if lacks_template is not None and not mistakes:
+        raise NotFoundError(lacks_template.line, detail=mistakes_error([lacks_template]).detail)
+    if mistakes or config is None:
+        raise mistakes_error(mistakes if lacks_template is None else [lacks_template, *mistakes])
+    return config
 
 
 class Catalog:
@@ -44,13 +80,20 @@ class Catalog:
         """Raises: NotFoundError."""
         repo = self.store.repo(user, name)
         if repo is None:
-            raise NotFoundError(f"Repo {name!r} not found")
+            known = (repo.name for repo in self.store.repos(user))
+            raise NotFoundError(f"Repo {shortened(name)!r} not found{did_you_mean(name, known)}")
         return repo
 
     def names(self, table: NamedTable, user: str, repo: str) -> list[str]:
         """Names in order of creation. Raises: NotFoundError if there is no such repo."""
         self.repo(user, repo)
         return self.store.names(table, user, repo)
+
+    def not_found(self, table: NamedTable, user: str, repo: str, name: str) -> NotFoundError:
+        """The error about a name that the repo's table lacks."""
+        what = table.removesuffix("s").capitalize()
+        hint = did_you_mean(name, self.store.names(table, user, repo))
+        return NotFoundError(f"{what} {shortened(name)!r} not found in repo {repo!r}{hint}")
 
     def active_jobs(self) -> list[AnyJob]:
         """Jobs of all users that are pending or running."""

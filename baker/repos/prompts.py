@@ -2,11 +2,13 @@
 
 import msgspec
 
-from baker.errors import ConfigError, ConflictError, NotFoundError
+from baker.config.mistakes import mistakes_error, refusal
+from baker.config.prompt import prompt_mistakes
+from baker.errors import ConflictError
 from baker.names import check_name
 from baker.repos.catalog import Catalog, Put
 from baker.storage.job import BakeJob
-from baker.types import Message, Prompt
+from baker.types import Prompt
 
 
 def put(catalog: Catalog, user: str, repo: str, name: str, prompt: Prompt, *, may_change: bool) -> Put:
@@ -14,8 +16,10 @@ def put(catalog: Catalog, user: str, repo: str, name: str, prompt: Prompt, *, ma
 
     Raises: ConfigError; NotFoundError if there is no such repo; ConflictError if it has another text.
     """
-    check_name(name, "prompt")
-    _check_messages(prompt.messages)
+    wrong_name = refusal("prompt_name", lambda: check_name(name, "prompt"))
+    mistakes = [*([] if wrong_name is None else [wrong_name]), *prompt_mistakes(prompt.messages, prompt.tools)]
+    if mistakes:
+        raise mistakes_error(mistakes)
     with catalog.store.transaction():
         catalog.repo(user, repo)
         existing = catalog.store.prompt(user, repo, name)
@@ -34,7 +38,7 @@ def get(catalog: Catalog, user: str, repo: str, name: str) -> Prompt:
     catalog.repo(user, repo)
     prompt = catalog.store.prompt(user, repo, name)
     if prompt is None:
-        raise NotFoundError(f"Prompt {name!r} not found in repo {repo!r}")
+        raise catalog.not_found("prompts", user, repo, name)
     return prompt
 
 
@@ -54,21 +58,3 @@ def _same_text(one: Prompt, other: Prompt) -> bool:
     """As JSON: to Python, true is 1."""
     encode = msgspec.json.Encoder(order="sorted").encode
     return encode(one) == encode(other)
-
-
-def _check_messages(messages: list[Message]) -> None:
-    for index, message in enumerate(messages):
-        where = f"messages[{index}]"
-        role, content = message.get("role"), message.get("content")
-        if not isinstance(role, str) or not role:
-            raise _message_error(
-                index, "role", f"{where}.role must be a string such as 'system' or 'user', got {role!r}"
-            )
-        if content is not None and not isinstance(content, str | list):
-            raise _message_error(
-                index, "content", f"{where}.content must be a string, a list of parts or null, got {content!r}"
-            )
-
-
-def _message_error(index: int, field: str, text: str) -> ConfigError:
-    return ConfigError(text, detail=[{"loc": ["body", "messages", index, field], "msg": text, "type": "value_error"}])

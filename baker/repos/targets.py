@@ -5,9 +5,8 @@ import msgspec
 from baker.config.generator import detach_templates
 from baker.config.question_templates import template_name
 from baker.config.target import TargetConfig, target_config
-from baker.errors import ConflictError, NotFoundError
-from baker.names import check_name
-from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog, Put, check_may_change, has_output
+from baker.errors import ConflictError
+from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog, Put, check_may_change, has_output, read_config
 from baker.status import Stage
 from baker.storage.job import BakeJob, RolloutJob, StimJob
 from baker.storage.rows import Row
@@ -21,11 +20,14 @@ def put(catalog: Catalog, user: str, repo: str, name: str, template: str, overri
     Args: template: name of a target, or "default"; `overrides` are laid over its config.
     Raises: ConfigError; NotFoundError if the repo or the template is missing; ConflictError if it has another config.
     """
-    check_name(name, "target")
     with catalog.store.transaction():
         catalog.repo(user, repo)
-        below = None if template == DEFAULT_TEMPLATE else get(catalog, user, repo, template)
-        config = target_config(overrides, below)
+        config = read_config(
+            "target",
+            name,
+            lambda: None if template == DEFAULT_TEMPLATE else get(catalog, user, repo, template),
+            lambda below: target_config(overrides, below),
+        )
         generators, templates = detach_templates(config.generators)
         config = msgspec.structs.replace(config, generators=generators)
         existing = _find(catalog, user, repo, name)
@@ -45,7 +47,7 @@ def get(catalog: Catalog, user: str, repo: str, name: str) -> TargetConfig:
     catalog.repo(user, repo)
     config = _find(catalog, user, repo, name)
     if config is None:
-        raise NotFoundError(f"Target {name!r} not found in repo {repo!r}")
+        raise catalog.not_found("targets", user, repo, name)
     return config
 
 

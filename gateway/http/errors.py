@@ -16,7 +16,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 
-from baker.config.overrides import with_value
+from baker.config.mistakes import with_value
 from baker.errors import (
     AdapterError,
     BakeryError,

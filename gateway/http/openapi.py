@@ -14,8 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, ScalarRenderPlugin, Swagg
 from litestar.openapi.spec import Components, OpenAPI, SecurityScheme
 
 import gateway
-from baker.config.bake import BakeConfig
-from baker.config.target import TargetConfig
+from gateway.http.bodies import OVERRIDES
 
 JSON = "application/json"
 REF = "#/components/schemas/{name}"
@@ -104,9 +103,6 @@ INFERENCE_BODIES: dict[str, dict[str, Any]] = {
 }
 """Path -> required fields besides `model`. All other fields are OpenAI's, with vLLM's additions."""
 
-OVERRIDES = {"TargetSet": TargetConfig, "TargetCreate": TargetConfig, "BakeSet": BakeConfig, "BakeCreate": BakeConfig}
-"""Body -> type of its `overrides`."""
-
 
 class Config(OpenAPIConfig):
     """Litestar's configuration; its document is completed by `complete`."""
@@ -151,7 +147,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas["TargetConfig"]["properties"] |= {old: {"type": ["string", "null"]} for old in ("u", "v")}
     for body, kind in OVERRIDES.items():
         what = {"anyOf": [{"$ref": REF.format(name=kind.__name__)}, {"type": "null"}]}
-        schemas[body]["properties"]["overrides"] = what
+        schemas[body.__name__]["properties"]["overrides"] = what
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _complete_operation(path, method, operation)

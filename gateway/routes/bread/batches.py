@@ -1,18 +1,15 @@
 """Many items in one request: each is added on its own, so one that fails does not affect the others."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
-import msgspec
-
-from baker.config.overrides import config_error
-from baker.errors import BakeryError, ConfigError
+from baker.config.mistakes import Mistake, mistakes_error, shown
+from baker.errors import BakeryError
 from baker.repos import bakes, prompts, targets
 from baker.repos.catalog import Catalog, Put
 from baker.types import Prompt
+from gateway.http.bodies import read_body
 from gateway.protocol import requests, responses
-
-Body = TypeVar("Body", bound=requests.Body)
 
 
 class Item(NamedTuple):
@@ -39,14 +36,6 @@ def put_each(catalog: Catalog, user: str, repo: str, items: Iterable[Item]) -> r
     return responses.Batch(created=[name for name in created if name not in failed], failed=failed)
 
 
-def _read(body: Any, kind: type[Body]) -> Body:
-    """Raises: ConfigError if the body does not have the form of `kind`."""
-    try:
-        return msgspec.convert(body, kind)
-    except msgspec.ValidationError as error:
-        raise config_error(error, ("body",), body) from error
-
-
 def prompt_items(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
     """Args: bodies: name -> a list of messages, or an object with `messages` and `tools`."""
 
@@ -54,11 +43,11 @@ def prompt_items(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
         def put(catalog: Catalog) -> object:
             if isinstance(body, list):
                 existing = catalog.store.prompt(user, repo, name)
-                messages = _read({"messages": body}, requests.PromptSet).messages
+                messages = read_body({"messages": body}, requests.PromptSet).messages
                 # A plain list can't hold tools, so the prompt keeps those that it has.
                 value = Prompt(messages=messages, tools=None if existing is None else existing.tools)
             else:
-                given = _read(body, requests.PromptSet)
+                given = read_body(body, requests.PromptSet)
                 value = Prompt(messages=given.messages, tools=given.tools)
             return prompts.put(catalog, user, repo, name, value, may_change=True)
 
@@ -70,23 +59,25 @@ def prompt_items(user: str, repo: str, bodies: dict[str, Any]) -> list[Item]:
 def config_items(
     user: str, repo: str, what: Literal["target", "bake"], bodies: Sequence[dict[str, Any]], *, may_change: bool
 ) -> list[Item]:
-    """Targets or bakes. Raises: ConfigError for an item without a name, since its failure could not be reported."""
+    """Targets or bakes. Raises: ConfigError for items without a name, since their failure could not be reported."""
     kind, put = _CONFIGS[what]
+    names = [body.get(f"{what}_name") for body in bodies]
+    nameless = [
+        Mistake((f"{what}s", str(index), f"{what}_name"), f"must be a string, got {shown(name)}")
+        for index, name in enumerate(names)
+        if not isinstance(name, str)
+    ]
+    if nameless:
+        raise mistakes_error(nameless)
 
-    def item(index: int, body: dict[str, Any]) -> Item:
-        name = body.get(f"{what}_name")
-        if not isinstance(name, str):
-            where = ("body", f"{what}s", index, f"{what}_name")
-            text = f"{what}s[{index}].{what}_name must be a string, got {name!r}"
-            raise ConfigError(text, detail=[{"loc": list(where), "msg": text, "type": "value_error"}])
-
+    def item(name: str, body: dict[str, Any]) -> Item:
         def put_one(catalog: Catalog) -> object:
-            given = _read(body, kind)
+            given = read_body(body, kind)
             return put(catalog, user, repo, name, given.template, given.overrides or {}, may_change=may_change)
 
         return Item(name, put_one)
 
-    return [item(index, body) for index, body in enumerate(bodies)]
+    return [item(str(name), body) for name, body in zip(names, bodies, strict=True)]
 
 
 _CONFIGS: dict[str, tuple[type[requests.ConfigSet], Callable[..., Put]]] = {

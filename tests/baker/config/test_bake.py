@@ -18,12 +18,12 @@ from tests.baker.settings import settings_of
         ({"epochs": 0}, "epochs: Expected `int` >= 1"),
         ({"epochs": "three"}, "epochs: Expected `int"),
         ({"seed": 2**64}, "seed: Expected `int`"),
-        ({"type": "double_baker"}, "type 'double_baker' is not supported; allowed: single_baker"),
+        ({"type": "double_baker"}, "type: 'double_baker' is not supported; allowed: single_baker"),
         ({"datasets": [{"target": "t", "weight": -1}]}, r"datasets.0.weight: Expected `float` >= 0"),
         ({"datasets": [{"target": "t", "weight": 0}]}, "weights sum to 0"),
         ({"deepspeed": {"zero_optimization": {"stage": 4}}}, "deepspeed.zero_optimization.stage: Expected `int` <= 3"),
-        ({"deepspeed": {"fp16": {"enabled": True}}}, "deepspeed: .* unknown field `fp16`"),
-        ({"wandb": {"mode": "offline"}}, "wandb: .* unknown field `mode`"),
+        ({"deepspeed": {"fp16": {"enabled": True}}}, "deepspeed.fp16: unknown field `fp16`"),
+        ({"wandb": {"mode": "offline"}}, "wandb.mode: unknown field `mode`"),
     ],
 )
 def test_a_bad_field_is_named_with_the_allowed_values(overrides: dict[str, Any], complaint: str) -> None:

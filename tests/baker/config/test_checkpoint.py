@@ -12,7 +12,7 @@ from baker.status import Loss
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        ({"checkpoint": [{"type": "deepspeed"}]}, "checkpoint.0: type 'deepspeed' .* allowed: huggingface"),
+        ({"checkpoint": [{"type": "deepspeed"}]}, "checkpoint.0.type: 'deepspeed' .* allowed: huggingface"),
         ({"checkpoint": [{"save_every_n_steps": -1}]}, "checkpoint.0.save_every_n_steps: Expected `int` >= 0"),
     ],
 )

@@ -10,11 +10,11 @@ from baker.errors import ConfigError
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        ({"data": {"train_eval_split": [0.5, 0.6]}}, r"data: train_eval_split must be .* got \[0.5, 0.6\]"),
+        ({"data": {"train_eval_split": [0.5, 0.6]}}, r"data.train_eval_split: must be .* got \[0.5, 0.6\]"),
         ({"data": {"beta": 1.1}}, "data.beta: Expected `float` <= 1.0"),
         ({"data": {"temperature": 0}}, "data.temperature: Expected `float` > 0"),
         ({"data": {"cache_fs_type": "tape"}}, "'tape' is not supported; allowed: auto, local, shared"),
-        ({"data": {"sources": [{"type": "csv"}]}}, r"data.sources.0: type 'csv' .* allowed: bake_jsonl"),
+        ({"data": {"sources": [{"type": "csv"}]}}, r"data.sources.0.type: 'csv' .* allowed: bake_jsonl"),
         ({"data": {"sources": [{"max_samples": -2}]}}, "max_samples: Expected `int` >= -1"),
     ],
 )

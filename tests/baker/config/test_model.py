@@ -9,10 +9,10 @@ from baker.errors import ConfigError
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        ({"model": {"type": "hf"}}, "model: type 'hf' is not supported; allowed: bake"),
-        ({"model": {"dtype": "fp8"}}, "dtype 'fp8' is not supported; allowed: bf16, fp16, fp32, bfloat16"),
+        ({"model": {"type": "hf"}}, "model.type: 'hf' is not supported; allowed: bake"),
+        ({"model": {"dtype": "fp8"}}, "dtype: 'fp8' is not supported; allowed: bf16, fp16, fp32, bfloat16"),
         ({"model": {"save_name": "a/b"}}, "save name 'a/b' contains an invalid character: '/'"),
-        ({"model": {"baked_adapter_config": {"bias": "all"}}}, "bias 'all' is not supported; allowed: none"),
+        ({"model": {"baked_adapter_config": {"bias": "all"}}}, "bias: 'all' is not supported; allowed: none"),
         (
             {"model": {"baked_adapter_config": {"target_modules": "q_proj("}}},
             "neither a comma-separated list nor a regular",

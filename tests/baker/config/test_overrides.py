@@ -48,13 +48,16 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
             "overrides.inner.1.numbers.1: Expected `int`, got `str`: 'two'",
             ["inner", "1", "numbers", "1"],
         ),
-        # msgspec does not say which key of a map it means, so the map is shown.
         (
             {"inner": [{"by_name": {"a": "b"}}]},
-            "overrides.inner.0.by_name: Expected `int`, got `str`: {'a': 'b'}",
-            ["inner", "0", "by_name"],
+            "overrides.inner.0.by_name.a: Expected `int`, got `str`: 'b'",
+            ["inner", "0", "by_name", "a"],
         ),
-        ({"colour": 1}, "overrides: Object contains unknown field `colour`", []),
+        (
+            {"colour": 1},
+            "overrides.colour: unknown field `colour`; the fields here are inner, flag",
+            ["colour"],
+        ),
     ],
 )
 def test_an_error_names_the_path_of_the_field_and_shows_its_value(

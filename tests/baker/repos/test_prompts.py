@@ -15,7 +15,9 @@ __all__ = ["filled"]  # a fixture
 
 def test_a_prompt_keeps_extra_keys_and_changes_only_if_allowed(filled: Catalog) -> None:
     assert prompts.get(filled, USER, "repo", "loud") == LOUD
-    other = Prompt(messages=[{"role": "system", "content": "Be quiet"}], tools=[{"type": "function"}])
+    other = Prompt(
+        messages=[{"role": "system", "content": "Be quiet"}], tools=[{"type": "function", "function": {"name": "f"}}]
+    )
     with pytest.raises(ConflictError):
         prompts.put(filled, USER, "repo", "loud", other, may_change=False)
     assert prompts.get(filled, USER, "repo", "loud") == LOUD
@@ -26,5 +28,5 @@ def test_a_prompt_keeps_extra_keys_and_changes_only_if_allowed(filled: Catalog) 
 
 @pytest.mark.parametrize("message", [{"content": "x"}, {"role": 3, "content": "x"}, {"role": "user", "content": 5}])
 def test_a_message_without_a_role_or_with_invalid_content_is_refused(filled: Catalog, message: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"messages\[0\]"):
+    with pytest.raises(ConfigError, match=r"messages\.0\."):
         prompts.put(filled, USER, "repo", "odd", Prompt(messages=[message]), may_change=True)

@@ -46,7 +46,7 @@ def test_a_name_that_fails_once_is_not_listed_as_created(filled: Catalog) -> Non
 
 
 def test_an_item_without_a_name_refuses_the_request(filled: Catalog) -> None:
-    with pytest.raises(ConfigError, match=r"targets\[1\].target_name must be a string, got None"):
+    with pytest.raises(ConfigError, match=r"targets\.1\.target_name: must be a string, got None"):
         put_targets(filled, body("a"), {"template": "default"})
     assert "a" not in filled.names("targets", USER, "repo")
 
@@ -57,7 +57,7 @@ def test_a_missing_repo_refuses_the_request(catalog: Catalog) -> None:
 
 
 def test_a_plain_list_changes_a_prompt_s_messages_and_keeps_its_tools(filled: Catalog) -> None:
-    tools = [{"type": "function"}]
+    tools = [{"type": "function", "function": {"name": "look"}}]
     full = {"messages": LOUD.messages, "tools": tools}
     batches.put_each(filled, USER, "repo", batches.prompt_items(USER, "repo", {"tooled": full}))
     messages = [{"role": "user", "content": "Hi"}]
