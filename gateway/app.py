@@ -30,7 +30,7 @@ from gateway.access.signed_links import Links
 from gateway.config import Settings
 from gateway.engine import Engine, Handlers
 from gateway.engine.core.supervisor import Supervisor
-from gateway.http import bodies, openapi, request_ids
+from gateway.http import bodies, cors, openapi, request_ids
 from gateway.http.errors import bread_error, error_event
 from gateway.inference.admission import Admission
 from gateway.inference.delivery import Patience
@@ -130,8 +130,8 @@ def build_app(
     Args:
         on_ready: called when the engine is ready for the first time.
         on_failure: called if the first start of the engine fails.
+    Raises: ConfigError if --allowed-origins names something else than origins.
     """
-
     return Litestar(
         route_handlers=[
             repos.ROUTER,
@@ -158,7 +158,8 @@ def build_app(
             ).middleware
         ],
         before_request=bodies.check_body,
-        before_send=[request_ids.add_to_answer],
+        before_send=[request_ids.add_to_answer, cors.complete],
+        cors_config=cors.config(services.settings.allowed_origins),
         request_max_body_size=services.settings.max_body_mib * MIB,
         openapi_config=openapi.config(),
         state=State({"services": services}),

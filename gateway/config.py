@@ -34,6 +34,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(description="master key; empty: the one in HOME/master.key, generated at the first start")
     ] = ""
     base_url: Annotated[str, Meta(description="URL at which clients reach this service; empty: http://HOST:PORT")] = ""
+    allowed_origins: Annotated[
+        str,
+        Meta(description="origins of web pages that may call this service from a browser, separated by ','; *: all"),
+    ] = ""
     model: Annotated[
         str, Meta(description="base model: a folder or the name of a model on Hugging Face; empty: the embedded model")
     ] = ""

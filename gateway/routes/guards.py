@@ -19,8 +19,8 @@ Connection = ASGIConnection[Litestar, None, None, State]
 
 async def require_key(connection: Connection, handler: BaseRouteHandler) -> None:
     """Identify the caller of every route that is not public, and the user that it acts for."""
-    if handler.opt.get("public"):
-        return
+    if handler.opt.get("public") or connection.scope.get("method") == "OPTIONS":
+        return  # a browser asks with OPTIONS before it sends the key
     if (encoding := connection.headers.get("content-encoding", "identity")) != "identity":
         raise InvalidInputError(f"Content-Encoding {encoding!r} is not supported: send the body uncompressed")
     services: Services = connection.app.state.services

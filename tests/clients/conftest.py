@@ -14,6 +14,8 @@ from tests.service import RunningGateway
 
 INSTALL_SECONDS = 300
 NODE_PACKAGES = ("@aibread/sdk@0.6.2", "@aibread/bgit@0.2.7")
+PAGE_ORIGIN = "http://page.test"
+"""The origin whose pages may call the service from a browser."""
 OLD_PYTHON_CLIENT = "aibread==1.0.0"
 
 
@@ -21,7 +23,7 @@ OLD_PYTHON_CLIENT = "aibread==1.0.0"
 def gateway(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     folder = tmp_path_factory.mktemp("tiny-service")
     options = ["--model", str(tiny_model), "--model-name", MODEL_NAME, "--kv-cache-gib", "0.0625"]
-    options += ["--stream-stall-seconds", "5", "--vllm-args=--max-num-seqs 16"]
+    options += ["--stream-stall-seconds", "5", "--vllm-args=--max-num-seqs 16", "--allowed-origins", PAGE_ORIGIN]
     gateway = RunningGateway(folder, *options, VLLM_CPU_OMP_THREADS_BIND="0")
     yield gateway
     gateway.stop()
