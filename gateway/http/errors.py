@@ -41,6 +41,7 @@ from gateway.errors import (
     UnknownModelError,
     UnusableModelError,
 )
+from gateway.http import unserved
 from gateway.protocol.errors import Framing, Shape, error_body, error_events
 from gateway.protocol.replies import Reply
 
@@ -87,44 +88,18 @@ CODES = {
 }
 """Status -> machine code, for errors that Litestar raises."""
 
-OPENAI_PATHS = (
-    "/v1/chat/",
-    "/v1/completions",
-    "/v1/models",
-    "/v1/load_lora",
-    "/v1/unload_lora",
-    "/v1/responses",
-    "/v1/embeddings",
-    "/v1/audio/",
-    "/v1/images/",
-    "/v1/moderations",
-    "/v1/pooling",
-    "/v1/rerank",
-    "/v1/score",
-    "/v1/tokenize",
-    "/v1/detokenize",
-    "/tokenize",
-    "/detokenize",
-)
-ANTHROPIC_PATHS = ("/v1/messages",)
-
 NO_BODY = str(KeyError("data"))
 """Litestar's message for a missing body; only this text distinguishes it from a body of the wrong type."""
 
 
 def bread_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The error in the Bread API's shape.
-
-    Unknown paths and methods of OpenAI's and Anthropic's APIs end here too, since no route matched them; they get
-    their family's shape.
+    """The error in the Bread API's shape. Paths and methods that no route serves end here too, in the shape of the
+    clients that ask for them.
     """
     if isinstance(error, MethodNotAllowedException | NotFoundException):
-        if request.url.path.startswith(OPENAI_PATHS):
-            return openai_error(request, error)
-        if request.url.path.startswith(ANTHROPIC_PATHS):
-            return anthropic_error(request, error)
+        return _response(_no_route(request, error))
     problem = _problem(request, error)
-    body: dict[str, Any] = {"message": problem.message, "code": problem.code, "error": problem.message}
+    body = _bread_body(problem.message, problem.code)
     if problem.detail is not None:
         body["detail"] = problem.detail
     return _response(_reply(problem.status, body, error))
@@ -164,6 +139,22 @@ def status_of(error: BakeryError) -> int:
     if isinstance(error, EngineRefusedError | InferenceError):
         return error.status
     return next(status for kind, status in STATUS.items() if isinstance(error, kind))
+
+
+def _no_route(request: Request[Any, Any, Any], error: MethodNotAllowedException | NotFoundException) -> Reply:
+    allow = (error.headers or {}).get("allow")
+    status, shape, message = unserved.explain(
+        request.method,
+        request.scope["path"],
+        allowed=None if allow is None else allow.split(", "),
+        is_anthropic="anthropic-version" in request.headers,
+    )
+    body = _bread_body(message, CODES[status]) if shape is None else error_body(shape, status, message)
+    return Reply(status, msgspec.json.encode(body), {"Allow": allow} if allow is not None and status == 405 else {})
+
+
+def _bread_body(message: str, code: str) -> dict[str, Any]:
+    return {"message": message, "code": code, "error": message}
 
 
 def _shaped_body(shape: Shape, status: int, message: str, error: Exception) -> dict[str, Any]:
@@ -207,7 +198,7 @@ def _problem(request: Request[Any, Any, Any], error: Exception) -> _Problem:
         case HTTPException() if _is_client_left(error):
             return _problem(request, ClientLeftError())
         case HTTPException(status_code=status) if status < 500:
-            return _Problem(status, _reason(request, error), CODES.get(status, "INVALID_INPUT"))
+            return _Problem(status, _reason(error), CODES.get(status, "INVALID_INPUT"))
         case SerializationException() | UnicodeDecodeError() | RecursionError():
             # Raised by the JSON decoder: bytes that are not UTF-8, or endless nesting.
             return _Problem(400, f"The body is not valid JSON: {error}", "INVALID_INPUT")
@@ -223,17 +214,12 @@ def _is_client_left(error: HTTPException) -> bool:
     return isinstance(error, InternalServerException) and error.detail == "client disconnected prematurely"
 
 
-def _reason(request: Request[Any, Any, Any], error: HTTPException) -> str:
+def _reason(error: HTTPException) -> str:
     cause = error.__cause__
     if isinstance(cause, SerializationException):
         return f"The body is not valid JSON: {cause.__cause__ or cause}"
-    match error.status_code:
-        case 404:
-            return f"There is no route {request.method} {request.url.path}"
-        case 405:
-            return f"{request.url.path} does not support {request.method}"
-        case 413:
-            return "The body is larger than this service accepts (--max-body-mib)"
+    if error.status_code == 413:
+        return "The body is larger than this service accepts (--max-body-mib)"
     return error.detail
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from litestar import Request
-from litestar.exceptions import InternalServerException, NotFoundException
+from litestar.exceptions import InternalServerException
 
 from baker import errors as baker_errors
 from baker.errors import BakeryError, NotLentError
@@ -132,23 +132,6 @@ def test_a_config_error_lists_its_mistakes() -> None:
     detail = [{"loc": ["body", "rank"], "msg": "why", "type": "value_error"}]
     answer = bread_error(request(), baker_errors.ConfigError("why", detail=detail))
     assert msgspec.json.decode(answer.content)["detail"] == detail
-
-
-@pytest.mark.parametrize(
-    ("path", "shape"),
-    [("/v1/chat/nowhere", "openai"), ("/v1/messages/nowhere", "anthropic"), ("/v1/nowhere", "bread")],
-)
-def test_an_unknown_path_answers_in_the_shape_of_its_family(path: str, shape: str) -> None:
-    body = msgspec.json.decode(bread_error(request(path=path), NotFoundException()).content)
-    message = f"There is no route GET {path}"
-    assert (
-        body
-        == {
-            "openai": {"error": {"message": message, "type": "NotFoundError", "param": None, "code": 404}},
-            "anthropic": {"type": "error", "error": {"type": "not_found_error", "message": message}},
-            "bread": {"message": message, "code": "RESOURCE_NOT_FOUND", "error": message},
-        }[shape]
-    )
 
 
 def test_an_unforeseen_error_is_logged_and_keeps_its_text_to_itself(caplog: pytest.LogCaptureFixture) -> None:
