@@ -13,19 +13,35 @@ the server sends, so no model can control the terminal.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import dataclasses
 import difflib
+import html
 import io
 import json
 import os
 import re
+import signal
 import sys
+import termios
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing, closing, contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 # Edit these. Command line options take precedence, then the environment, then .env in the working folder.
 BREAD_API_KEY = "sk-your-api-key"
@@ -51,6 +67,7 @@ from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
+from wcwidth import wcswidth
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 and C1, except tab and newline
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -62,37 +79,189 @@ Ending = Literal["complete", "cut", "stopped", "broken"]
 class ChatError(Exception):
     """An error message for the user: what happened, and what to do."""
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status of the response, if the server refused the request."""
+
+
+# Text
+
 
 def clean(text: str) -> str:
     """Text without control characters, which a terminal would obey, and lone surrogates, which it can't print."""
     return CONTROL_CHARACTERS.sub("", text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def sse_data(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The data of each server-sent event. httpx's iter_lines would also split at U+2028, which JSON allows."""
+def sentence(text: str) -> str:
+    return clean(text).rstrip(". \n") + "."
+
+
+def similar(word: str, known: Iterable[str]) -> list[str]:
+    """At most three of the known names that contain the word or resemble it, or have a part that does, best first."""
+
+    def likeness(name: str) -> float:
+        parts, size = name.lower().split("/"), word.count("/") + 1
+        windows = ["/".join(parts[start : start + size]) for start in range(len(parts))]
+        return max(difflib.SequenceMatcher(None, word.lower(), window).ratio() for window in windows)
+
+    likenesses = {name: 1.0 if word.lower() in name.lower() else likeness(name) for name in known}
+    ranked = sorted(likenesses, key=lambda name: likenesses[name], reverse=True)
+    return [name for name in ranked if likenesses[name] >= 0.6][:3]
+
+
+def did_you_mean(names: Sequence[str], otherwise: str) -> str:
+    return f"Did you mean {' or '.join(names)}?" if names else otherwise
+
+
+OPENING, CLOSING = "「『（【〈《", "、。，．！？：；」』）】〉》"  # noqa: RUF001 - fullwidth, for CJK
+CJK = r"\u2e80-\ua4cf\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
+TOKEN = re.compile(
+    rf"\n|[ \t]+|[{OPENING}]*[{CJK}][{CLOSING}]*|(?:(?![{CJK} \t\n]).)+[{CLOSING}]*",  # a CJK character is a word
+    re.DOTALL,
+)
+FENCE = re.compile(r"(```+[^`]*|~~~+.*)")
+LIST_MARKER = re.compile(r"[-*+•]|\d{1,3}[.)]")
+NARROWEST, WIDEST = 20, 100
+"""Columns: in fewer, the terminal breaks lines wherever they end; more are hard to read."""
+
+
+def columns_of(text: str) -> int:
+    return max(0, wcswidth(text.expandtabs(8)))
+
+
+class Wrapper:
+    """Breaks a streamed text at words. Holds a word back until its end arrives.
+
+    Continued lines of a list are indented under its text. Lines of code and tables, and words longer than a line
+    (URLs), stay whole: the terminal breaks them on screen, but copies them as one.
+    """
+
+    def __init__(self, width: Callable[[], int], write: Callable[[str], None]) -> None:
+        """Args: width: columns of the screen now; it may change between words."""
+        self._width = width
+        self._write = write
+        self._held = ""
+        self._is_code = False
+        self._start_line()
+
+    def _start_line(self) -> None:
+        self._is_line_start, self._is_verbatim = True, False
+        self._gap = ""
+        self._column = self._indent = 0
+
+    def feed(self, text: str) -> None:
+        tokens = TOKEN.findall(self._held + text)
+        self._held = tokens.pop() if tokens and tokens[-1] != "\n" else ""
+        for token in tokens:
+            self._put(token)
+
+    def finish(self) -> None:
+        self._put(self._held)
+        self._held = ""
+
+    def _put(self, token: str) -> None:
+        if token == "\n":
+            self._write("\n")
+            self._start_line()
+        elif not token.strip(" \t"):
+            self._gap += token
+        else:
+            if self._is_line_start:
+                self._recognise(token)
+            self._place(token)
+
+    def _recognise(self, word: str) -> None:
+        """Find out from its first word what kind of line this is."""
+        self._is_line_start = False
+        is_fence, is_item = FENCE.fullmatch(word), LIST_MARKER.fullmatch(word)
+        indent = columns_of(self._gap)
+        is_indented_code = indent >= 4 and not is_item
+        self._is_verbatim = bool(is_fence) or self._is_code or is_indented_code or word.startswith("|")
+        self._is_code ^= bool(is_fence)
+        self._indent = indent + (columns_of(word) + 1 if is_item else 0)
+
+    def _place(self, word: str) -> None:
+        screen = self._width()
+        room = min(screen, WIDEST)
+        columns = columns_of(self._gap + word)
+        is_full = self._column + columns > room and self._column > self._indent
+        if is_full and not self._is_verbatim and screen >= NARROWEST:
+            self._column = self._indent if self._indent <= room // 2 else 0
+            self._gap = "\n" + " " * self._column
+            columns = columns_of(word)
+        self._write(self._gap + word)
+        self._gap = ""
+        self._column += columns
+        if 0 < screen < self._column:  # the terminal broke the line
+            self._column %= screen
+
+
+# HTTP
+
+
+async def sse_data(pieces: AsyncIterable[bytes]) -> AsyncIterator[str]:
+    """The data of each server-sent event. httpx's aiter_lines would also split at U+2028, which JSON allows."""
     rest = b""
-    for piece in pieces:
+    async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
-        yield from (line[5:].decode("utf-8", "replace").strip() for line in lines if line.startswith(b"data:"))
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].decode("utf-8", "replace").strip()
 
 
-def error_message(body: Any) -> str:
-    """The message in OpenAI's error object, or in the simpler bodies of proxies and of our admin routes."""
-    error = body.get("error") or body if isinstance(body, dict) else body
-    return clean(str(error.get("message") or error.get("detail") or error if isinstance(error, dict) else error))
+def reason(body: Any) -> str:
+    """The sentence in an error's body: OpenAI's, Anthropic's, FastAPI's, a proxy's. Empty if there is none."""
+    if isinstance(body, str):
+        return clean(body).strip()
+    if isinstance(body, list):
+        return "; ".join(filter(None, map(reason, body)))
+    if not isinstance(body, dict):
+        return ""
+    text = next(filter(None, (reason(body.get(key)) for key in ("error", "message", "detail", "msg", "title"))), "")
+    place = body.get("loc")  # FastAPI's list of mistakes names each field
+    return f"{clean('.'.join(map(str, place)))}: {text}" if isinstance(place, list) and text else text
+
+
+def page_title(page: str) -> str:
+    """What a proxy's error page says: its title, else its text."""
+    title = re.search(r"<title[^>]*>(.*?)</title>", page, re.DOTALL | re.IGNORECASE)
+    text = title[1] if title else re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return " ".join(clean(html.unescape(text)).split())[:200]
+
+
+REFUSALS = {
+    400: "The server refuses the request",
+    401: "The server refuses the key",
+    403: "The server refuses the key",
+    404: "Not found",
+    413: "The request is too long",
+    422: "The server refuses the request",
+    429: "Too many requests",
+    502: "The service behind the proxy does not answer",
+    503: "The model can't answer yet",
+    504: "The answer took too long",
+}
 
 
 def refusal(response: httpx.Response) -> ChatError:
-    """The error for a response without an answer; reads the rest of its body."""
+    """The error for a response without an answer, whose body was read."""
+    status = response.status_code
     try:
-        message = error_message(json.loads(response.read()))
-    except ValueError:
-        message = clean(response.text[:300]).strip() or "no reason given"
-    advice = {401: "the key is BREAD_API_KEY in the .env of `make serve`.", 404: "/models lists the served models."}
-    hint = advice.get(response.status_code, "")
+        message = reason(json.loads(response.content))
+    except (ValueError, RecursionError):
+        message = page_title(response.text)
+    if response.is_success or response.is_redirect:
+        moved = response.headers.get("location")
+        what = f"sends requests on to {clean(moved)}" if moved else "answers, but not as OpenAI's chat API does"
+        return ChatError(f"{response.request.url} {what}: check the base URL (BREAD_BASE_URL, without /v1).", status)
+    what = REFUSALS.get(status, "The server failed" if status >= 500 else "The server refuses the request")
+    text = sentence(f"{what} (HTTP {status}): {message or 'it gives no reason'}")
+    if status in {401, 403}:
+        text += " Set BREAD_API_KEY to the key in the .env of `make serve`, or pass --api-key."
     if (seconds := response.headers.get("retry-after", "")).isdigit():
-        hint = f"the server asks to wait {seconds} s."
-    return ChatError(f"HTTP {response.status_code}: {message}{f' - {hint}' if hint else ''}")
+        text += f" Try again in {int(seconds)} s."
+    return ChatError(text, status)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,14 +277,15 @@ class Chunk:
 def parse_chunk(data: str) -> Chunk:
     body = json.loads(data)
     if body.get("error"):
-        raise ChatError(f"The server gave up on the answer: {error_message(body)}")
+        raise ChatError(sentence(f"The server gave up on the answer: {reason(body) or 'it gives no reason'}"))
     choice = (body.get("choices") or [{}])[0]  # the chunk with the usage has no choices
     delta = choice.get("delta") or {}
+    tokens = (body.get("usage") or {}).get("completion_tokens")
     return Chunk(
         text=clean(delta.get("content") or ""),
         thought=clean(delta.get("reasoning_content") or delta.get("reasoning") or ""),
         finish_reason=choice.get("finish_reason") or "",
-        completion_tokens=(body.get("usage") or {}).get("completion_tokens"),
+        completion_tokens=tokens if isinstance(tokens, int) else None,
     )
 
 
@@ -125,51 +295,110 @@ class ChatClient:
     def __init__(self, base_url: str, api_key: str) -> None:
         self.base_url = base_url.rstrip("/").removesuffix("/v1")
         try:
-            self._http = httpx.Client(
-                base_url=self.base_url,
-                headers={"Authorization": f"Bearer {api_key}"},
-                timeout=httpx.Timeout(600, connect=10),  # a queued answer can take minutes on a CPU; Ctrl-C stops it
-                limits=httpx.Limits(max_keepalive_connections=0),  # a question on a closed connection would fail
-                trust_env=httpx.URL(base_url).host not in LOOPBACK,  # use no proxy for this machine
-            )
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise ChatError(f"Cannot use base URL {base_url!r} with this key: {error}") from error
+            self._settings: dict[str, Any] = {
+                "base_url": self.base_url,
+                "headers": {"Authorization": f"Bearer {api_key}"},
+                # A queued answer can take minutes on a CPU; Ctrl-C stops it.
+                "timeout": httpx.Timeout(600, connect=10),
+                # A question on a connection that the server has closed would fail.
+                "limits": httpx.Limits(max_keepalive_connections=0),
+                "trust_env": httpx.URL(base_url).host not in LOOPBACK,  # use no proxy for this machine
+            }
+            self._http = httpx.Client(**self._settings)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ChatError(sentence(f"Cannot use base URL {base_url!r} with this key: {error}")) from error
 
     def close(self) -> None:
         self._http.close()
 
     def models(self) -> list[str]:
-        with self._talk():
-            response = self._http.get("/v1/models", timeout=10)
-            if not response.is_success:
-                raise refusal(response)
-            return [clean(model["id"]) for model in response.json()["data"]]
+        """The names that the server lists."""
+        with self._errors():
+            return [clean(model["id"]) for model in self._get("/v1/models")["data"]]
 
-    def stream(self, body: Mapping[str, Any]) -> Generator[Chunk, None, None]:
+    def model(self, name: str) -> str:
+        """The name of the model that answers to `name`: for a bake, its version.
+
+        A server may know more names than it lists, and it may have no route for a single one.
+        Raises: ChatError with status 404 if there is no such model.
+        """
+        with self._errors():
+            try:
+                return clean(self._get(f"/v1/models/{quote(name, safe='/@')}")["id"])
+            except ChatError as error:
+                if error.status in {404, 405} and name in self.models():
+                    return name
+                raise
+
+    def training(self, name: str) -> str:
+        """What the bake of this model's name is doing, if it is unfinished. Empty if that can't be known."""
+        parts = name.partition("@")[0].split("/")
+        if len(parts) > 2 and parts[-1].isdigit():
+            parts.pop()  # the step
+        if len(parts) not in {2, 3}:
+            return ""
+        *user, repo, bake = parts
+        path = f"/v1/repo/{quote(repo, safe='')}/bakes/{quote(bake, safe='')}"
+        with suppress(ChatError), self._errors():
+            status = self._get(path, params={"user_id": user[0]} if user else {})
+            match status["status"], status.get("progress_percent"):
+                case "pending", _:
+                    return f"The bake {bake} waits for its training."
+                case "running", int() | float() as percent:
+                    return f"The bake {bake} is in training, {percent:.0f}% done."
+                case "failed", _:
+                    return sentence(f"The bake {bake} failed: {reason(status.get('error')) or 'it gives no reason'}")
+        return ""
+
+    def _get(self, path: str, **options: Any) -> Any:
+        response = self._http.get(path, timeout=10, **options)
+        if not response.is_success:
+            raise refusal(response)
+        try:
+            return response.json()
+        except ValueError:
+            raise refusal(response) from None
+
+    async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         """Chunks as they arrive. Closing the generator closes the connection, and the server then stops the answer."""
         is_finished = False
-        with self._talk(), self._http.stream("POST", "/v1/chat/completions", json=body) as response:
-            if not response.is_success or "text/event-stream" not in response.headers.get("content-type", ""):
-                raise refusal(response)
-            for data in sse_data(response.iter_bytes()):
-                if data == "[DONE]":
-                    return
-                chunk = parse_chunk(data)
-                is_finished = is_finished or chunk.finish_reason not in {"", "abort", "error"}  # the last two: vLLM's
-                yield chunk
+        with self._errors():
+            async with (
+                httpx.AsyncClient(**self._settings) as http,
+                http.stream("POST", "/v1/chat/completions", json=body) as response,
+            ):
+                if not response.is_success or "text/event-stream" not in response.headers.get("content-type", ""):
+                    await response.aread()
+                    raise refusal(response)
+                async for data in sse_data(response.aiter_bytes()):
+                    if data == "[DONE]":
+                        return
+                    chunk = parse_chunk(data)
+                    is_finished |= chunk.finish_reason not in {"", "abort", "error"}  # the last two: vLLM's
+                    yield chunk
         if not is_finished:
             raise ChatError("The server ended the answer before it was complete.")
 
     @contextmanager
-    def _talk(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, OverflowError) as error:
-            raise ChatError(f"Cannot reach {self.base_url} ({error}). Is `make serve` running there?") from error
+            cause = re.sub(r"^\[Errno -?\d+\] ", "", str(error)).rstrip(".") or "no answer in 10 s"
+            raise ChatError(f"Cannot reach {self.base_url} ({cause}). Is `make serve` running there?") from error
+        except httpx.TimeoutException as error:
+            raise ChatError(f"{self.base_url} sent nothing for a long time; it may be overloaded.") from error
+        except (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError) as error:
+            raise ChatError(f"The connection to {self.base_url} broke before the answer was complete.") from error
         except httpx.HTTPError as error:
-            raise ChatError(f"The connection to {self.base_url} broke: {error}") from error
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
-            raise ChatError(f"{self.base_url} does not speak OpenAI's chat API: {error!r}") from error
+            raise ChatError(sentence(f"The request to {self.base_url} failed: {error}")) from error
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+            raise ChatError(
+                f"{self.base_url} answers, but not as OpenAI's chat API does: check the base URL (BREAD_BASE_URL)."
+            ) from error
+
+
+# The conversation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,8 +414,9 @@ class Turn:
     tokens_per_second: float | None  # measured after the first token, so without the wait for it
 
     def summary(self) -> str:
+        endings = {"complete": "", "cut": "cut at the longest answer (--max-tokens)"}
         parts = [
-            "" if self.ending == "complete" else self.ending,
+            endings.get(self.ending, self.ending),
             f"{self.tokens} tokens" if self.tokens else "",
             f"{self.tokens_per_second:.1f} tokens/s" if self.tokens_per_second else "",
             f"first token after {self.first_token_seconds:.2f} s" if self.first_token_seconds else "no answer",
@@ -206,14 +436,24 @@ class Conversation:
         self.unanswered: str | None = None
         """The last question, if no part of an answer arrived."""
 
+    def with_model(self, model: str) -> Conversation:
+        """A copy of the conversation so far that continues with another model."""
+        copy = Conversation(self.client, model, self.system, **self.options)
+        copy.turns, copy.unanswered = list(self.turns), self.unanswered
+        return copy
+
+    def clear(self) -> None:
+        self.turns.clear()
+        self.unanswered = None
+
     def messages(self) -> list[dict[str, str]]:
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for turn in self.turns:
             messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer}]
         return messages
 
-    def ask(self, question: str, show: Callable[[Chunk], None]) -> Turn:
-        """Stream the answer into `show`. A KeyboardInterrupt stops the answer and is not raised further.
+    async def ask(self, question: str, show: Callable[[Chunk], None]) -> Turn:
+        """Stream the answer into `show`. Ctrl-C (a cancelled task) stops the answer and is not raised further.
 
         The part of the answer that arrived joins the history, with its ending. If nothing arrived, the history stays
         unchanged and the question is kept in `unanswered`.
@@ -226,8 +466,8 @@ class Conversation:
         ending: Ending = "complete"
         failure: ChatError | None = None
         try:
-            with closing(self.client.stream({**body, **self.options})) as chunks:
-                for chunk in chunks:
+            async with aclosing(self.client.stream({**body, **self.options})) as chunks:
+                async for chunk in chunks:
                     if chunk.text or chunk.thought:
                         last = time.monotonic()
                         first = first or last
@@ -235,7 +475,7 @@ class Conversation:
                         show(chunk)
                     ending = "cut" if chunk.finish_reason == "length" else ending
                     tokens = chunk.completion_tokens or tokens
-        except KeyboardInterrupt:
+        except asyncio.CancelledError:
             ending = "stopped"
         except ChatError as error:
             ending, failure = "broken", error
@@ -248,15 +488,15 @@ class Conversation:
             raise failure
         return turn
 
-    def retry(self, show: Callable[[Chunk], None]) -> Turn:
+    async def retry(self, show: Callable[[Chunk], None]) -> Turn:
         """Ask the last question again. The new answer replaces the old one, which stays if no new one arrives."""
         if self.unanswered is not None:
-            return self.ask(self.unanswered, show)
+            return await self.ask(self.unanswered, show)
         if not self.turns:
             raise ChatError("There is no question to ask again yet.")
         replaced = self.turns.pop()
         try:
-            return self.ask(replaced.question, show)
+            return await self.ask(replaced.question, show)
         finally:
             if self.unanswered is not None:
                 self.turns.append(replaced)
@@ -280,130 +520,395 @@ def is_served(name: str, served: Sequence[str]) -> bool:
     return name in served or ("/" in bake and any(f"/{bake}/" in f"/{other}/" for other in served))
 
 
-class Chat:
-    """Handles a line of input (a command, the end of the chat, or a question) and prints the result.
+# Output
 
-    Without a terminal, standard output gets only answers and lists, and notes go to standard error.
+
+class Screen:
+    """Prints for a person or for a pipe.
+
+    In a terminal, text is wrapped at words, and notes are dim. Without one, standard output gets only answers and
+    lists, exactly as they are, and notes go to standard error.
     """
 
-    def __init__(self, conversation: Conversation, is_terminal: bool, has_style: bool) -> None:
-        self.conversation = conversation
-        self._is_terminal = is_terminal
+    def __init__(self, is_terminal: bool, has_style: bool) -> None:
+        self.is_terminal = is_terminal
         self._has_style = has_style
         self._is_line_open = False
-        self._is_dim = False
-        self.commands: dict[str, tuple[str, Callable[[str], None]]] = {
-            "/help": ("show this text", self._help),
-            "/model": ("[NAME]: switch to another model (Tab completes), or show the current one", self._model),
-            "/models": ("list the served models", self._models),
-            "/system": ("[TEXT]: set the system prompt, or remove it", self._system),
-            "/reset": ("clear the conversation; model and system prompt stay", self._reset),
-            "/retry": ("ask the last question again", lambda _: self._answer(self.conversation.retry)),
-            "/save": ("FILE: write the conversation as JSON to a new file", self._save),
-        }
 
-    def handle(self, line: str) -> bool:
-        """Handle a line. Returns: whether the chat continues. Raises: ChatError, after which it can continue too."""
-        text = line.strip()
-        word, *rest = text.split(maxsplit=1) or [""]
-        if text.lower().removeprefix("/") in {"exit", "quit", "q"}:
-            return False
-        if word in self.commands:
-            self.commands[word][1](rest[0] if rest else "")
-        elif re.fullmatch("/[a-z]+", word):  # not "/etc/hosts is what?"
-            raise ChatError(f"Unknown command {word}. Commands: {', '.join(self.commands)}.")
-        elif text:
-            self._answer(lambda show: self.conversation.ask(text, show))
-        return True
-
-    def check_model(self, is_chosen: bool = True) -> None:
-        """Print a note if the server does not list the model. If the user chose none, take the first one listed."""
-        name, served = self.conversation.model, self.conversation.client.models()
-        if is_served(name, served):
-            return
-        if served and not is_chosen:
-            self.conversation.model = served[0]
-            self.note(f"{name} is not served here (not baked yet?). Using {served[0]} instead.")
-        else:  # only a note: a server may know more names than it lists
-            names = difflib.get_close_matches(name, served, n=5, cutoff=0.4) or served[:5]
-            self.note(f"{name} is not served here. /model NAME picks another: {', '.join(names) or 'none is served'}")
+    def width(self) -> int:
+        """Columns of the terminal now; 0 if it does not say."""
+        try:
+            return os.get_terminal_size(sys.stdout.fileno()).columns if self.is_terminal else 0
+        except (OSError, ValueError):
+            return 0
 
     def write(self, text: str, dim: bool = False) -> None:
         print(f"\x1b[2m{text}\x1b[0m" if dim and self._has_style else text, end="", flush=True)
         self._is_line_open = not text.endswith("\n")
-        self._is_dim = dim
 
     def end_line(self) -> None:
         if self._is_line_open:
             self.write("\n")
 
-    def note(self, text: str) -> None:
+    def paragraph(self, text: str, dim: bool = False) -> None:
+        pieces: list[str] = []
+        wrapper = Wrapper(self.width, pieces.append)
+        wrapper.feed(text)
+        wrapper.finish()
         self.end_line()
-        if self._is_terminal:
-            self.write(text, dim=True)
-            self.end_line()
+        self.write("".join(pieces), dim)
+        self.end_line()
+
+    def note(self, text: str) -> None:
+        if self.is_terminal:
+            self.paragraph(text, dim=True)
         else:
+            self.end_line()
             print(text, file=sys.stderr)
 
-    def _show(self, chunk: Chunk) -> None:
-        if chunk.thought and self._is_terminal:
-            self.write(chunk.thought, dim=True)
-        if chunk.text:
-            if self._is_dim:
-                self.end_line()
-            self.write(chunk.text)
-
-    def _answer(self, ask: Callable[[Callable[[Chunk], None]], Turn]) -> None:
-        try:
-            turn = ask(self._show)
-        except ChatError as error:
-            if self._is_terminal and (self.conversation.unanswered or self.conversation.turns):
-                raise ChatError(f"{error}\nYour question is kept: resend it with /retry or the up arrow.") from error
-            raise
-        finally:
+    def error(self, error: ChatError) -> None:
+        if self.is_terminal:
+            self.paragraph(f"error: {error}")
+        else:
             self.end_line()
-        if self._is_terminal:
-            self.note(turn.summary())
-        elif turn.ending == "stopped":
+            print(f"error: {error}", file=sys.stderr)
+
+
+class AnswerPrinter:
+    """Prints an answer as it streams, in a terminal after its thoughts, which are dim."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._is_thinking = False
+        self._wrapper = Wrapper(screen.width, screen.write)
+
+    def show(self, chunk: Chunk) -> None:
+        if chunk.thought and self._screen.is_terminal:
+            self._switch(is_thinking=True)
+            self._wrapper.feed(chunk.thought)
+        if chunk.text:
+            self._switch(is_thinking=False)
+            if self._screen.is_terminal:
+                self._wrapper.feed(chunk.text)
+            else:
+                self._screen.write(chunk.text)
+
+    def _switch(self, is_thinking: bool) -> None:
+        if is_thinking != self._is_thinking:
+            self.finish()
+            self._is_thinking = is_thinking
+            self._wrapper = Wrapper(self._screen.width, lambda piece: self._screen.write(piece, dim=is_thinking))
+
+    def finish(self) -> None:
+        self._wrapper.finish()
+        self._screen.end_line()
+
+
+class OneByOne:
+    """Shows answers one after the other: each as it streams, once the one before it has ended."""
+
+    def __init__(self, screen: Screen, names: Sequence[str]) -> None:
+        self._screen = screen
+        self._names = names if len(names) > 1 else [""]
+        self._chunks: list[list[Chunk]] = [[] for _ in names]
+        self._endings: list[str | None] = [None for _ in names]
+        self._current = 0
+        self._printer = self._open()
+
+    def _open(self) -> AnswerPrinter:
+        if name := self._names[self._current]:
+            self._screen.end_line()
+            self._screen.write(f"--- {name}\n")
+        return AnswerPrinter(self._screen)
+
+    def show(self, index: int, chunk: Chunk) -> None:
+        if index == self._current:
+            self._printer.show(chunk)
+        else:
+            self._chunks[index].append(chunk)
+
+    def end(self, index: int, ending: str) -> None:
+        """Args: ending: text below the answer."""
+        self._endings[index] = ending
+        while (ending_now := self._endings[self._current]) is not None:
+            self._printer.finish()
+            if ending_now and self._screen.is_terminal:
+                self._screen.note(ending_now)
+            if self._current + 1 == len(self._endings):
+                return
+            self._current += 1
+            self._printer = self._open()
+            for chunk in self._chunks[self._current]:
+                self._printer.show(chunk)
+
+
+class SideBySide:
+    """Shows two answers in columns, as they stream.
+
+    A row is redrawn in place until both answers are past it, so the rows of the faster answer wait for the other.
+    """
+
+    def __init__(self, screen: Screen, names: Sequence[str]) -> None:
+        self._screen = screen
+        self._columns = self.columns(screen)
+        self._rows = [[""] for _ in names]
+        self._is_thinking = [False for _ in names]
+        self._is_ended = [False for _ in names]
+        self._wrappers = [
+            Wrapper(lambda: self._columns, lambda text, index=index: self._add(index, text))  # type: ignore[misc]
+            for index in range(len(names))
+        ]
+        self._printed = 0
+        for index, name in enumerate(names):
+            self._add(index, f"{name}\n{'-' * min(self._columns, columns_of(name))}\n")
+
+    @staticmethod
+    def columns(screen: Screen) -> int:
+        """Width of each column; under NARROWEST_COLUMN there is no room for two."""
+        return min(WIDEST, (screen.width() - 4) // 2)
+
+    def show(self, index: int, chunk: Chunk) -> None:
+        if chunk.thought and not self._is_thinking[index]:
+            self._is_thinking[index] = True
+            self._add(index, "[thinking]\n")
+        self._wrappers[index].feed(chunk.text)
+        self._draw()
+
+    def end(self, index: int, ending: str) -> None:
+        """Args: ending: text below the answer."""
+        self._wrappers[index].finish()
+        self._wrappers[index].feed(f"\n{ending}\n")
+        self._is_ended[index] = True
+        self._draw()
+
+    def _add(self, index: int, text: str) -> None:
+        rows = self._rows[index]
+        for character in text.expandtabs(4):
+            if character == "\n" or columns_of(rows[-1] + character) > self._columns:
+                rows.append("")
+            rows[-1] += character.removesuffix("\n")
+
+    def _draw(self) -> None:
+        while any(len(rows) > self._printed + 1 for rows in self._rows) and all(
+            is_ended or len(rows) > self._printed + 1 for rows, is_ended in zip(self._rows, self._is_ended, strict=True)
+        ):
+            self._screen.write(f"\r{self._row()}\n")
+            self._printed += 1
+        if not all(self._is_ended) and self.columns(self._screen) >= self._columns:  # else the terminal got narrower
+            self._screen.write(f"\r{self._row()}")
+
+    def _row(self) -> str:
+        left, right = (rows[self._printed] if self._printed < len(rows) else "" for rows in self._rows)
+        return f"{left}{' ' * (self._columns - columns_of(left))} | {right}".rstrip()
+
+
+NARROWEST_COLUMN = 36
+
+
+# Commands
+
+
+class Chat:
+    """Handles a line of input: a command, the end of the chat, or a question."""
+
+    def __init__(self, conversation: Conversation, screen: Screen) -> None:
+        self.conversations = [conversation]
+        """One, or two while models are compared; each keeps its own history."""
+        self.screen = screen
+        self.commands: dict[str, tuple[str, Callable[[str], None]]] = {
+            "/help": ("show this text", self._help),
+            "/model": ("[NAME]: switch to another model, or show the current one", self._model),
+            "/models": ("list the served models", self._models),
+            "/compare": ("[NAME | off]: let a second model answer too, each with its own history", self._compare),
+            "/system": ("[TEXT | off]: set, show or remove the system prompt", self._system),
+            "/reset": ("clear the conversation; model and system prompt stay", self._reset),
+            "/retry": ("ask the last question again", self._retry),
+            "/save": ("FILE: write the conversation as JSON to a new file", self._save),
+            "/quit": ("end the chat", lambda _: None),
+        }
+
+    @property
+    def conversation(self) -> Conversation:
+        return self.conversations[0]
+
+    @property
+    def client(self) -> ChatClient:
+        return self.conversation.client
+
+    def handle(self, line: str) -> bool:
+        """Handle a line. Returns: whether the chat continues. Raises: ChatError, after which it can continue too."""
+        text = line.strip()
+        word, _, rest = text.partition(" ")
+        command = word.lower()
+        if text.lower().removeprefix("/") in {"exit", "quit", "q"}:
+            return False
+        if command in self.commands:
+            self.commands[command][1](rest.strip())
+        elif re.fullmatch("/[a-z]+", command) and not line.startswith(" "):  # not "/etc/hosts is what?"
+            advice = did_you_mean(similar(command, self.commands), "/help lists the commands.")
+            raise ChatError(f"Unknown command {word}. {advice} A line that starts with a space is always a question.")
+        elif text:
+            self._answer([partial(conversation.ask, text) for conversation in self.conversations])
+        return True
+
+    def check_model(self, name: str) -> str:
+        """Name of the model with the version that answers to it. Raises: ChatError with similar names, if none does."""
+        try:
+            answering = self.client.model(name)
+        except ChatError as error:
+            if error.status != 404:
+                raise
+            served = self.client.models()
+            if training := self.client.training(name):
+                raise ChatError(f"{name} can't answer yet. {training}", error.status) from error
+            if is_served(name, served):  # so something else is wrong: the strength, or no version is published
+                raise
+            advice = did_you_mean(similar(name.partition("@")[0], served), "/models lists the served models.")
+            raise ChatError(f"There is no model {name} here. {advice}", error.status) from error
+        if answering == name or answering.endswith(f"/{name}"):
+            return name
+        version = answering.partition("@")[0]
+        step = version.rpartition("/")[2]
+        is_version = step.isdigit() and is_served(name, [version])
+        return f"{name} ({f'version {step}' if is_version else f'answered by {answering}'})"
+
+    def replace_missing_model(self) -> None:
+        """Take the first listed model if the current one is not served."""
+        missing = self.conversation.model
+        try:
+            self.client.model(missing)
+        except ChatError as error:
+            served = self.client.models() if error.status == 404 else []
+            if not served:
+                raise
+            self.conversation.model = served[0]
+            self.screen.note(f"{missing} is not served here (not baked yet?). Using {served[0]} instead.")
+
+    def greet(self, is_chosen: bool) -> None:
+        """Say which model answers, and what to type."""
+        try:
+            if not is_chosen:
+                self.replace_missing_model()
+            name = self.conversation.model
+            self.screen.note(f"Talking to {self.check_model(name)} at {self.client.base_url}.")
+            if training := self.client.training(name):
+                self.screen.note(training)
+        except ChatError as error:
+            self.screen.error(error)
+        self.screen.note("/help lists the commands, Ctrl-D ends the chat.")
+
+    def _answer(self, asks: Sequence[Callable[[Callable[[Chunk], None]], Awaitable[Turn]]]) -> None:
+        """Send the questions at the same time and show the answers. Raises: ChatError if one failed."""
+        names = [conversation.model for conversation in self.conversations]
+        is_wide = len(names) > 1 and SideBySide.columns(self.screen) >= NARROWEST_COLUMN
+        view = SideBySide(self.screen, names) if is_wide else OneByOne(self.screen, names)
+        errors: dict[str, ChatError] = {}
+        is_stopped = False
+
+        async def answer(index: int) -> None:
+            nonlocal is_stopped
+            ending = ""
+            try:
+                turn = await asks[index](partial(view.show, index))
+                ending, is_stopped = turn.summary(), is_stopped or turn.ending == "stopped"
+            except ChatError as error:
+                errors[names[index]] = error
+            view.end(index, ending)
+
+        async def answer_all() -> None:
+            with suppress(asyncio.CancelledError):  # Ctrl-C: each answer has ended as stopped
+                await asyncio.gather(*map(answer, range(len(asks))))
+
+        asyncio.run(answer_all())
+        if errors:
+            raise self._with_advice(errors)
+        if is_stopped and not self.screen.is_terminal:
             raise KeyboardInterrupt
+
+    def _with_advice(self, errors: Mapping[str, ChatError]) -> ChatError:
+        """One error for those of the models."""
+        several = len(self.conversations) > 1
+        lines = [f"{name}: {error}" if several else str(error) for name, error in errors.items()]
+        if self.screen.is_terminal and any(each.unanswered or each.turns for each in self.conversations):
+            if any(error.status == 404 for error in errors.values()):
+                lines.append("/model NAME picks another model.")
+            if self.conversation.turns and any(error.status in {400, 413} for error in errors.values()):
+                lines.append("If the conversation has become too long, /reset clears it.")
+            lines.append("Your question is kept: resend it with /retry or the up arrow.")
+        return ChatError("\n".join(lines))
 
     def _help(self, _: str) -> None:
         for word, (text, _run) in self.commands.items():
-            self.write(f"{word:9}{text}\n")
-        self.write("Enter sends; Alt+Enter, or Esc then Enter, starts a new line. Arrows recall, Ctrl-R searches.\n")
-        self.write("Ctrl-C stops an answer or clears the line. exit, quit, q or Ctrl-D ends the chat.\n")
+            self.screen.paragraph(f"{word:9}{text}")
+        self.screen.paragraph(
+            "\nEnter sends; Alt+Enter, or Esc then Enter, starts a new line. Tab completes commands and models.\n"
+            "Arrows recall earlier lines, Ctrl-R searches them.\n"
+            "Ctrl-C stops an answer or clears the line. exit, quit, q or Ctrl-D ends the chat.\n"
+            "What you type during an answer waits for the next prompt; Ctrl-C drops it."
+        )
 
     def _model(self, name: str) -> None:
-        if name:
-            self.conversation.model = name
-            self.check_model()
-        self.write(f"Talking to {self.conversation.model}\n")
+        name = name or self.conversation.model
+        described = self.check_model(name)
+        self.conversation.model = name
+        self.screen.paragraph(f"Talking to {described}. {self.client.training(name)}".strip())
 
     def _models(self, _: str) -> None:
-        for name in self.conversation.client.models():
-            self.write(f"{'*' if name == self.conversation.model else ' '} {name}\n")
+        current = {conversation.model for conversation in self.conversations}
+        for name in self.client.models():
+            self.screen.write(f"{'*' if name in current else ' '} {name}\n")
+
+    def _compare(self, name: str) -> None:
+        first = self.conversation.model
+        if name == "off":
+            del self.conversations[1:]
+            self.screen.note(f"Only {first} answers now.")
+        elif name:
+            described = self.check_model(name)
+            self.conversations[1:] = [self.conversation.with_model(name)]
+            shared = "Both know the conversation so far; /reset clears it. " if self.conversation.turns else ""
+            self.screen.note(f"{first} and {described} both answer now. {shared}/compare off ends this.")
+        elif len(self.conversations) > 1:
+            self.screen.note(f"{first} and {self.conversations[1].model} both answer. /compare off ends this.")
+        else:
+            raise ChatError("/compare NAME lets a second model answer too. /models lists the served models.")
 
     def _system(self, text: str) -> None:
-        before, self.conversation.system = self.conversation.system, text
-        self.note("System prompt set." if text else f"System prompt removed. It was: {before or 'empty'}")
+        if not text:
+            system = self.conversation.system
+            self.screen.paragraph(f"System prompt: {system}" if system else "No system prompt. /system TEXT sets one.")
+            return
+        for conversation in self.conversations:
+            conversation.system = "" if text == "off" else text
+        self.screen.note("System prompt removed." if text == "off" else "System prompt set. /system off removes it.")
 
     def _reset(self, _: str) -> None:
-        self.conversation.turns.clear()
-        self.conversation.unanswered = None
-        self.note("Conversation cleared.")
+        for conversation in self.conversations:
+            conversation.clear()
+        self.screen.note("Conversation cleared.")
+
+    def _retry(self, _: str) -> None:
+        self._answer([conversation.retry for conversation in self.conversations])
 
     def _save(self, name: str) -> None:
-        text = json.dumps(self.conversation.transcript(), ensure_ascii=False, indent=2)
+        transcript, *others = (conversation.transcript() for conversation in self.conversations)
+        if others:
+            transcript["compared_with"] = others
+        text = json.dumps(transcript, ensure_ascii=False, indent=2)
         try:
             with Path(name or ".").expanduser().open("x", encoding="utf-8") as file:  # never overwrite a file
                 file.write(text + "\n")
-        except (OSError, RuntimeError) as error:
-            raise ChatError(f"/save FILE cannot write to {name!r}: {error}") from error
-        self.note(f"Saved to {name}")
+        except (OSError, RuntimeError, ValueError) as error:
+            cause = getattr(error, "strerror", None) or error
+            raise ChatError(f"Cannot write to {name!r} ({cause}): /save FILE needs the name of a new file.") from error
+        self.screen.note(f"Saved to {name}")
+
+
+# The terminal
 
 
 class ChatCompleter(Completer):
-    """Completes commands, and after `/model ` the model names that contain the typed text."""
+    """Completes commands, and after `/model ` and `/compare ` the model names that contain the typed text."""
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
@@ -411,12 +916,16 @@ class ChatCompleter(Completer):
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
         command, space, typed = document.text_before_cursor.partition(" ")
-        if command == "/model" and space:
+        if not space:
+            known = self._chat.commands if command.startswith("/") else ()
+            yield from (Completion(word, -len(command)) for word in known if word.startswith(command))
+            return
+        if command in {"/model", "/compare"}:
             with suppress(ChatError):
-                self._served = self._chat.conversation.client.models()  # every time, since new bakes may appear
+                self._served = self._chat.client.models()  # every time, since new bakes may appear
             yield from (Completion(name, -len(typed)) for name in self._served if typed.lower() in name.lower())
-        elif command.startswith("/") and not space:
-            yield from (Completion(word, -len(command)) for word in self._chat.commands if word.startswith(command))
+        if command in {"/compare", "/system"} and typed and "off".startswith(typed):
+            yield Completion("off", -len(typed))
 
 
 def open_history(environment: Mapping[str, str]) -> History:
@@ -430,6 +939,44 @@ def open_history(environment: Mapping[str, str]) -> History:
     except (OSError, RuntimeError):
         return InMemoryHistory()
     return FileHistory(str(path))
+
+
+@contextmanager
+def quiet_keyboard() -> Iterator[None]:
+    """Keep keys that are typed during an answer off the screen; they wait for the next prompt.
+
+    Ctrl-C still interrupts, and drops them. Ctrl-Z gives the terminal back until the chat continues.
+    """
+    before = termios.tcgetattr(sys.stdin)
+    quiet = termios.tcgetattr(sys.stdin)
+    quiet[0] &= ~termios.ICRNL  # Enter must reach the prompt as Enter
+    quiet[3] &= ~(termios.ECHO | termios.ICANON)
+
+    def suspend(*_: Any) -> None:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)  # after `fg`
+
+    handler = signal.signal(signal.SIGTSTP, suspend)
+    try:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
+        yield
+    finally:
+        with suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+        signal.signal(signal.SIGTSTP, handler)
+
+
+def end_with(signum: int, _: Any) -> None:
+    """Signal handler: end as the shell reports the signal, after the terminal is restored."""
+    sys.exit(128 + signum)
+
+
+def prompt_of(chat: Chat) -> str:
+    """The models' names, shortened to leave two thirds of the line to type in."""
+    names = [conversation.model for conversation in chat.conversations]
+    labels = (" | ".join(names), " | ".join(name.partition("/")[2] or name for name in names), "")
+    return next(label for label in labels if len(label) <= chat.screen.width() // 3) + "> "
 
 
 def run_terminal(chat: Chat, history: History) -> None:
@@ -446,26 +993,29 @@ def run_terminal(chat: Chat, history: History) -> None:
         completer=ChatCompleter(chat),
         complete_while_typing=False,
         complete_in_thread=True,  # completion calls the server
+        enable_suspend=True,
     )
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, end_with)
     is_ending = False
-    chat.note(f"Talking to {chat.conversation.model} at {chat.conversation.client.base_url}. /help lists the commands.")
     while True:
         try:
-            line = session.prompt([("bold", f"{chat.conversation.model}> ")])
+            line = session.prompt([("bold", prompt_of(chat))])
         except (EOFError, KeyboardInterrupt) as error:
             if is_ending or isinstance(error, EOFError):
                 return
             is_ending = True
-            chat.note("Press Ctrl-C again, or Ctrl-D, to end the chat.")
+            chat.screen.note("Press Ctrl-C again, or Ctrl-D, to end the chat.")
             continue
         is_ending = False
         try:
-            if not chat.handle(line):
-                return
+            with quiet_keyboard():
+                if not chat.handle(line):
+                    return
         except KeyboardInterrupt:
-            chat.note("[stopped]")
+            chat.screen.note("[stopped]")
         except ChatError as error:
-            print(f"error: {error}", file=sys.stderr)
+            chat.screen.error(error)
 
 
 def read_options(arguments: Sequence[str] | None, *sources: Mapping[str, str | None]) -> argparse.Namespace:
@@ -505,16 +1055,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with closing(ChatClient(options.base_url, options.api_key)) as client:
             fields = {"temperature": options.temperature, "max_tokens": options.max_tokens, **EXTRA_BODY}
             conversation = Conversation(client, options.model or MODEL_NAME, options.system, **fields)
-            chat = Chat(conversation, is_terminal, has_style)
+            chat = Chat(conversation, Screen(is_terminal, has_style))
             if is_terminal:
-                try:
-                    chat.check_model(is_chosen=bool(options.model))
-                except ChatError as error:
-                    print(f"error: {error}", file=sys.stderr)
+                chat.greet(is_chosen=bool(options.model))
                 run_terminal(chat, open_history(os.environ))
             else:
                 if not options.model:
-                    chat.check_model(is_chosen=False)
+                    chat.replace_missing_model()
                 all(chat.handle(line) for line in sys.stdin)
     except BrokenPipeError:  # the reader left, as `| head` does: flush nothing to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

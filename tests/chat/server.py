@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
+
+from chat_with_model import Chunk
 
 KEY = "sk-test"
 MODELS = ["base/Smol-135M", "alice/hooli/gavin_bake/21", "alice/hooli/gavin_bake/7", "alice/dagobah/yoda/3"]
-PATIENCE_SECONDS = 30  # only a hang takes this long
+PATIENCE_SECONDS = 8  # only a hang takes this long
 
 Behaviour = Callable[["Handler"], None]
 
@@ -24,6 +27,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler, bind_and_activate=False)
         self.server_bind()  # reserves a port; connections are refused until `serving`
         self.models = list(MODELS)
+        self.has_model_route = True  # many servers only have the list
+        self.bodies_by_path: dict[str, Any] = {}  # path and query of a GET -> body of its answer
         self.next: list[Behaviour] = []  # behaviour for the next chat requests; after those, a normal answer
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
@@ -49,12 +54,27 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.keys.append(self.headers["Authorization"])
-        if self.path == "/v1/models":
-            self.reply(
-                200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]}
-            )
+        if self.path in self.server.bodies_by_path:
+            self.reply(200, self.server.bodies_by_path[self.path])
+        elif self.path == "/v1/models":
+            models = [{"id": name, "object": "model"} for name in self.server.models]
+            self.reply(200, {"object": "list", "data": models})
+        elif self.path.startswith("/v1/models/") and self.server.has_model_route:
+            self.reply_model(unquote(self.path.removeprefix("/v1/models/")))
         else:
             self.reply(404, {"error": {"message": f"no route {self.path}"}})
+
+    def reply_model(self, name: str) -> None:
+        """As the gateway does: `repo/bake` means its newest version, and a strength is kept."""
+        bare, mark, strength = name.partition("@")
+        for known in self.server.models:
+            if known == bare or ("/" in bare and f"/{bare}/" in f"/{known}/"):
+                if not mark or strength in {"0", "0.5", "1.5"}:
+                    self.reply(200, {"id": known + mark + strength, "object": "model"})
+                else:
+                    self.reply(404, {"error": {"message": f"{name}: a strength is a number from 0 to 2"}})
+                return
+        self.reply(404, {"error": {"message": f"The model {name!r} does not exist"}})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -65,7 +85,9 @@ class Handler(BaseHTTPRequestHandler):
         behaviour(self)
 
     def reply(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
-        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        data = (
+            body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        )
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         for name, value in (headers or {}).items():
@@ -165,3 +187,7 @@ def serving(server: Server) -> Iterator[None]:
 
 def contents(body: Mapping[str, Any]) -> list[str]:
     return [message["content"] for message in body["messages"]]
+
+
+def ignore(chunk: Chunk) -> None:
+    """For tests that don't use the pieces of an answer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from chat_with_model import ChatClient, ChatError, Chunk, Conversation
@@ -15,20 +17,17 @@ from tests.chat.server import (
     breaks_after,
     contents,
     event,
+    ignore,
     never_ends,
     refuses,
     sends,
 )
 
 
-def ignore(chunk: Chunk) -> None:
-    """For tests that don't use the pieces of an answer."""
-
-
 def test_an_answer_is_streamed_piece_by_piece_and_measured(server: Server, conversation: Conversation) -> None:
     server.next = [answers("Tres", " Comas")]
     pieces: list[str] = []
-    turn = conversation.ask("Who are you?", lambda chunk: pieces.append(chunk.text))
+    turn = asyncio.run(conversation.ask("Who are you?", lambda chunk: pieces.append(chunk.text)))
     assert pieces == ["Tres", " Comas"]
     assert (turn.answer, turn.ending, turn.tokens) == ("Tres Comas", "complete", 42)
     assert turn.first_token_seconds is not None
@@ -45,8 +44,8 @@ def test_an_answer_is_streamed_piece_by_piece_and_measured(server: Server, conve
 
 def test_a_question_is_sent_with_the_system_prompt_and_the_history(server: Server, conversation: Conversation) -> None:
     conversation.system = "Be brief."
-    conversation.ask("one", ignore)
-    conversation.ask("two", ignore)
+    asyncio.run(conversation.ask("one", ignore))
+    asyncio.run(conversation.ask("two", ignore))
     assert server.bodies[1]["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "one"},
@@ -60,7 +59,7 @@ def test_events_may_be_cut_anywhere(server: Server, conversation: Conversation) 
     wire = b": ping\r\n\r\n" + event({"choices": [{"delta": {"content": text}}]}).replace(b"\n", b"\r\n")
     wire += b"data:" + event({"choices": [{"delta": {"content": None}, "finish_reason": "stop"}]})[6:]
     server.next = [sends(*(bytes([byte]) for byte in wire + b"data: [DONE]\n\n"))]
-    assert conversation.ask("hi", ignore).answer == text
+    assert asyncio.run(conversation.ask("hi", ignore)).answer == text
 
 
 def test_control_characters_and_lone_surrogates_never_arrive(server: Server, conversation: Conversation) -> None:
@@ -69,7 +68,7 @@ def test_control_characters_and_lone_surrogates_never_arrive(server: Server, con
     ]
     shown: list[str] = []
     with pytest.raises(ChatError, match="before it was complete"):
-        conversation.ask("hi\x1b[2J", lambda chunk: shown.append(chunk.text))
+        asyncio.run(conversation.ask("hi\x1b[2J", lambda chunk: shown.append(chunk.text)))
     assert shown == ["a]0;x31m\n\tb\ufffd"]
     assert contents(server.bodies[0]) == ["hi[2J"]
     server.models = ["evil\x1b[2J"]
@@ -79,48 +78,37 @@ def test_control_characters_and_lone_surrogates_never_arrive(server: Server, con
 def test_a_thought_is_shown_but_is_not_part_of_the_answer(server: Server, conversation: Conversation) -> None:
     server.next = [answers("Yes.", thought="Hmm.")]
     chunks: list[Chunk] = []
-    assert conversation.ask("sure?", chunks.append).answer == "Yes."
+    assert asyncio.run(conversation.ask("sure?", chunks.append)).answer == "Yes."
     assert [chunk.thought + chunk.text for chunk in chunks] == ["Hmm.", "Yes."]
 
 
 def test_an_answer_cut_by_the_token_limit_is_marked(server: Server, conversation: Conversation) -> None:
     server.next = [answers("On and", finish_reason="length")]
-    turn = conversation.ask("go", ignore)
+    turn = asyncio.run(conversation.ask("go", ignore))
     assert turn.ending == "cut"
-    assert turn.summary().startswith("[cut, ")
+    assert turn.summary().startswith("[cut at the longest answer (--max-tokens), ")
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "message"),
+    "behaviour",
     [
-        (
-            refuses(401, {"error": {"message": "bad key", "type": "auth"}}),
-            "HTTP 401: bad key - the key is BREAD_API_KEY",
-        ),
-        (refuses(404, {"error": {"message": "no model x; near: y"}}), "HTTP 404: no model x; near: y - /models lists"),
-        (refuses(503, {"error": {"message": "asleep"}}, {"Retry-After": "7"}), "HTTP 503: asleep .* wait 7 s"),
-        (refuses(422, {"message": "bad", "error": "bad field"}), "HTTP 422: bad field"),
-        (refuses(400, {"detail": "no such thing"}), "HTTP 400: no such thing"),
-        (refuses(502, "<html>\x1b[2Jproxy"), r"HTTP 502: <html>\[2Jproxy"),
-        (refuses(500, ""), "HTTP 500: no reason given"),
-        (refuses(200, "<html>hello"), "HTTP 200: <html>hello"),
-        (sends(b'data: {"error": {"message": "out of memory"}}\n\n'), "gave up on the answer: out of memory"),
-        (sends(b"data: {not json\n\n"), "does not speak OpenAI's chat API"),
-        (sends(b"data: [1]\n\n"), "does not speak OpenAI's chat API"),
-        (sends(b'data: {"choices": [{"delta": {}, "finish_reason": "abort"}]}\n\n'), "before it was complete"),
-        (breaks_after(), "connection to .* broke"),
+        refuses(503, {"error": {"message": "asleep"}}),
+        sends(b'data: {"error": {"message": "out of memory"}}\n\n'),
+        sends(b"data: {not json\n\n"),
+        breaks_after(),
     ],
+    ids=["refused", "failed", "no JSON", "broken"],
 )
 def test_a_failed_question_leaves_the_history_alone_and_can_be_retried(
-    server: Server, conversation: Conversation, behaviour: Behaviour, message: str
+    server: Server, conversation: Conversation, behaviour: Behaviour
 ) -> None:
-    conversation.ask("one", ignore)
+    asyncio.run(conversation.ask("one", ignore))
     server.next = [behaviour]
-    with pytest.raises(ChatError, match=message):
-        conversation.ask("two", ignore)
+    with pytest.raises(ChatError):
+        asyncio.run(conversation.ask("two", ignore))
     assert conversation.unanswered == "two"
     assert [turn.question for turn in conversation.turns] == ["one"]
-    assert conversation.retry(ignore).answer == "reply 3"
+    assert asyncio.run(conversation.retry(ignore)).answer == "reply 3"
     assert contents(server.bodies[2]) == ["one", "reply 1", "two"]
     assert conversation.unanswered is None
 
@@ -128,8 +116,8 @@ def test_a_failed_question_leaves_the_history_alone_and_can_be_retried(
 def test_a_failed_question_is_dropped_when_the_next_is_answered(server: Server, conversation: Conversation) -> None:
     server.next = [refuses(503, {})]
     with pytest.raises(ChatError):
-        conversation.ask("one", ignore)
-    conversation.ask("two", ignore)
+        asyncio.run(conversation.ask("one", ignore))
+    asyncio.run(conversation.ask("two", ignore))
     assert contents(server.bodies[1]) == ["two"]
     assert conversation.unanswered is None
 
@@ -142,13 +130,13 @@ def test_a_broken_answer_is_kept_as_broken_and_replaced_by_a_retry(
 ) -> None:
     server.next = [behaviour, refuses(503, {})]
     with pytest.raises(ChatError):
-        conversation.ask("one", ignore)
+        asyncio.run(conversation.ask("one", ignore))
     broken = conversation.turns
     assert [(turn.answer, turn.ending) for turn in broken] == [("half an", "broken")]
     with pytest.raises(ChatError):
-        conversation.retry(ignore)
+        asyncio.run(conversation.retry(ignore))
     assert conversation.turns == broken, "a failed retry must keep the old answer"
-    conversation.retry(ignore)
+    asyncio.run(conversation.retry(ignore))
     assert [(turn.answer, turn.ending) for turn in conversation.turns] == [("reply 3", "complete")]
     assert contents(server.bodies[2]) == ["one"]
 
@@ -159,12 +147,14 @@ def test_an_interrupt_closes_the_connection_and_keeps_the_partial_answer(
     server.next = [never_ends("I was")]
 
     def interrupt(chunk: Chunk) -> None:
-        raise KeyboardInterrupt
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()  # as asyncio does at a Ctrl-C
 
-    turn = conversation.ask("one", interrupt)
+    turn = asyncio.run(conversation.ask("one", interrupt))
     assert (turn.answer, turn.ending) == ("I was", "stopped")
     assert server.dropped.wait(PATIENCE_SECONDS)
-    conversation.ask("two", ignore)
+    asyncio.run(conversation.ask("two", ignore))
     assert contents(server.bodies[1]) == ["one", "I was", "two"]
     messages = conversation.transcript()["messages"]
     assert messages[1] == {"role": "assistant", "content": "I was", "model": "hooli/gavin_bake", "ending": "stopped"}
@@ -172,7 +162,7 @@ def test_an_interrupt_closes_the_connection_and_keeps_the_partial_answer(
 
 def test_an_empty_answer_stays_out_of_the_history(server: Server, conversation: Conversation) -> None:
     server.next = [answers()]
-    turn = conversation.ask("one", ignore)
+    turn = asyncio.run(conversation.ask("one", ignore))
     assert (turn.answer, turn.ending) == ("", "complete")
     assert "no answer" in turn.summary()
     assert conversation.turns == []
@@ -181,27 +171,7 @@ def test_an_empty_answer_stays_out_of_the_history(server: Server, conversation: 
 
 def test_there_is_nothing_to_retry_at_first(conversation: Conversation) -> None:
     with pytest.raises(ChatError, match="no question"):
-        conversation.retry(ignore)
-
-
-def test_a_server_that_is_down_is_named() -> None:
-    with Server() as down:
-        client = ChatClient(down.url, KEY)
-        with pytest.raises(ChatError, match=f"Cannot reach {down.url} "):
-            client.models()
-        client.close()
-
-
-@pytest.mark.parametrize(("url", "key"), [("http://127.0.0.1:port", KEY), ("http://127.0.0.1", "clé")])
-def test_an_impossible_url_or_key_is_refused(url: str, key: str) -> None:
-    with pytest.raises(ChatError, match="Cannot use base URL"):
-        ChatClient(url, key)
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1", "http://127.0.0.1:65537"])
-def test_the_error_names_a_url_that_can_t_be_reached(url: str) -> None:
-    with pytest.raises(ChatError, match=f"Cannot (reach|use base URL) '?{url}"):
-        ChatClient(url, KEY).models()
+        asyncio.run(conversation.retry(ignore))
 
 
 def test_a_base_url_may_end_in_v1(server: Server) -> None:

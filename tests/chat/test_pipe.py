@@ -52,7 +52,7 @@ def test_a_pipe_ends_at_an_error(server: Server, tmp_path: Path) -> None:
     server.next = [answers("fine"), refuses(503, {"error": {"message": "asleep"}}, {"Retry-After": "3"})]
     done = pipe(server, tmp_path, "one\ntwo\nthree\n", "--model", "base/Smol-135M")
     assert (done.stdout, done.returncode) == ("fine\n", 1)
-    assert done.stderr == "error: HTTP 503: asleep - the server asks to wait 3 s.\n"
+    assert done.stderr == "error: The model can't answer yet (HTTP 503): asleep. Try again in 3 s.\n"
     assert len(server.bodies) == 2
 
 
@@ -91,7 +91,7 @@ def test_commands_work_in_a_pipe_too(server: Server, tmp_path: Path) -> None:
     done = pipe(server, tmp_path, lines, "--model", MODELS[0])
     assert done.returncode == 0, done.stderr
     listed = "".join(f"{'*' if name == MODELS[0] else ' '} {name}\n" for name in MODELS)
-    assert done.stdout == f"{listed}reply 1\nTalking to alice/dagobah/yoda\nreply 2\nreply 3\n"
+    assert done.stdout == f"{listed}reply 1\nTalking to alice/dagobah/yoda (version 3).\nreply 2\nreply 3\n"
     assert [body["model"] for body in server.bodies] == [MODELS[0], "alice/dagobah/yoda", "alice/dagobah/yoda"]
     assert contents(server.bodies[2]) == ["Be brief.", "two"]
     saved = json.loads((tmp_path / "chat.json").read_text())
@@ -103,8 +103,19 @@ def test_commands_work_in_a_pipe_too(server: Server, tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("/save chat.json", "File exists"),
-        ("/save", "/save FILE cannot write"),
-        ("/nonsense", "Unknown command /nonsense. Commands: "),
+        ("/save", "/save FILE needs the name of a new file"),
+        ("/nonsense", "Unknown command /nonsense. /help lists the commands."),
+        ("/modle", "Unknown command /modle. Did you mean /model or /models?"),
+        ("/sys x", "Unknown command /sys. Did you mean /system?"),
+        ("/compare", "/compare NAME lets a second model answer too."),
+        (
+            "/model hoooli/gavin_bake",
+            "There is no model hoooli/gavin_bake here. Did you mean alice/hooli/gavin_bake/21",
+        ),
+        ("/model gavin_cake@0.5", "There is no model gavin_cake@0.5 here. Did you mean"),
+        ("/model zzz", "There is no model zzz here. /models lists the served models."),
+        ("/model hooli/gavin_bake@9", "(HTTP 404): hooli/gavin_bake@9: a strength is a number from 0 to 2."),
+        ("/compare yoda", "There is no model yoda here. Did you mean alice/dagobah/yoda/3?"),
     ],
 )
 def test_a_wrong_command_is_explained(server: Server, tmp_path: Path, line: str, message: str) -> None:
