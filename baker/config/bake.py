@@ -108,8 +108,9 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seed of the adapter's initial weights, the order of the data and the dropout."""
     train_log_iter_interval: Positive = 1
     """Number of optimizer steps between metrics rows."""
-    eval_interval: NonNegative = 0
-    """Number of optimizer steps between evaluations; 0: evaluate only before and after training."""
+    eval_interval: NonNegative | None = None
+    """Number of optimizer steps between evaluations; 0: evaluate only before and after training. Absent: about ten
+    evaluations, fewer if they would take more than 3 % of the training's time (`training/run/evaluation.py`)."""
     model_name: str | None = None
     """The same as model.parent_model_name; used if that is absent."""
     activation_checkpoint_cpu_offload: bool = False

@@ -12,6 +12,27 @@ from baker.training.run.run_context import RunContext
 from baker.training.run.step_plan import StepPlan
 from baker.types import Trajectory
 
+EVALUATIONS = 10
+"""Number of equal parts into which evaluations divide a training if the config sets no interval."""
+
+MAX_COST = 0.03
+"""Largest share of a training's time that these evaluations may take."""
+
+STEP_COST = 2.5
+"""Time to train on a token over the time to evaluate one. Measured on the embedded model with two cores."""
+
+
+def default_interval(plan: StepPlan, held_out_tokens: int) -> int:
+    """Steps between evaluations if the config sets none; 0: none on the way.
+
+    Depends on token counts only, so a training that resumes evaluates after the same steps.
+    """
+    affordable = int(MAX_COST * STEP_COST * plan.tokens / held_out_tokens)
+    if not affordable:
+        return 0
+    steps = plan.last_step - plan.first_step
+    return max(math.ceil(plan.total_steps / EVALUATIONS), math.ceil(steps / (affordable + 1)))
+
 
 class Evaluation:
     """Processes share the batches of a measurement."""
@@ -33,6 +54,10 @@ class Evaluation:
         self._student, self._context, self._plan, self._history = student, context, plan, history
         self._held_out = {target: _batches(rows) for target, rows in held_out.items()}
         self._neutral = _batches(neutral)
+        self._interval = context.config.eval_interval
+        if self._interval is None:
+            tokens = sum(length_of(row) for rows in held_out.values() for row in rows)
+            self._interval = default_interval(plan, tokens) if tokens else 0
 
     def run_due(self) -> bool:
         """Measures what is due after the history's step and not done yet. Returns: whether anything was.
@@ -47,9 +72,9 @@ class Evaluation:
         return is_held_out_due or is_drift_due
 
     def _is_held_out_due(self) -> bool:
-        step, interval = self._history.step, self._context.config.eval_interval
+        step, interval = self._history.step, self._interval
         is_at_an_end = step in (0, self._plan.first_step, self._plan.last_step)
-        is_due = is_at_an_end or (interval > 0 and step % interval == 0)
+        is_due = is_at_an_end or (interval and step % interval == 0)
         evaluations = self._history.evaluations
         is_done = bool(evaluations) and evaluations[-1].step == step
         return bool(self._held_out) and is_due and not is_done

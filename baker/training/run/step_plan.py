@@ -33,6 +33,11 @@ class StepPlan:
         """Number of steps in all rounds, if the student answers every question that it is asked."""
 
     @property
+    def tokens(self) -> int:
+        """Number of tokens that this round trains on, in all its passes."""
+        return sum(self._lengths) * self.epochs
+
+    @property
     def passes_after(self) -> int:
         """Number of passes over the data once this round is done."""
         return self.passes_before + self.epochs

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from baker.errors import StageError
+from baker.errors import StageError, TrainingError
 from baker.training import events
 from baker.training import state as training_state
 from baker.training.devices.ranks import ALONE, Ranks
@@ -65,9 +65,12 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
             emit(events.Resumed(loop.step))
             for saved in writer.written():
                 emit(saved)
-        _run(loop, spec, writer, StateWriter(spec, loop, context), emit)
-    if ranks.is_first and spec.draws_curves and (warning := curves.draw(Path(spec.metrics), spec.name)):
-        emit(events.Warned(warning))
+        try:
+            _run(loop, spec, writer, StateWriter(spec, loop, context), emit)
+        except TrainingError as error:
+            _draw_curves(spec, ranks, emit, failure=str(error))
+            raise
+    _draw_curves(spec, ranks, emit)
     emit(events.Done(loop.history.loss, time.monotonic() - begin))
 
 
@@ -125,6 +128,11 @@ def _hand_over(step: int, writer: CheckpointWriter, state_writer: StateWriter, e
             "bake again"
         )
     emit(saved)
+
+
+def _draw_curves(spec: TrainSpec, ranks: Ranks, emit: Emit, failure: str | None = None) -> None:
+    if ranks.is_first and spec.draws_curves and (warning := curves.draw(Path(spec.metrics), spec.name, failure)):
+        emit(events.Warned(warning))
 
 
 def _metrics(spec: TrainSpec, rows_before: int, ranks: Ranks, emit: Emit) -> Metrics:

@@ -123,7 +123,7 @@ async def bake_metrics(
 
 @get("/{bake:str}/metrics.png", media_type="image/png")
 async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> bytes:
-    """The metrics as curves, drawn when the training is done."""
+    """The metrics as curves, drawn when the training has ended or failed."""
     job = await services.catalog(bakes.latest_job, caller.user, repo, bake)
     picture = None if job is None else output_file(services.home, job).with_suffix(PICTURE_SUFFIX)
     if picture is None or not picture.exists():

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from baker.config.bake import bake_config
 from baker.errors import TrainingError
 from baker.storage.files import read_lines
 from baker.training import events
 from baker.training.data.batches import make_batch
 from baker.training.model.losses import forward_kl
+from baker.training.run.evaluation import default_interval
+from baker.training.run.step_plan import StepPlan
 from baker.types import Trajectory
 from tests.baker.tiny import make_model, make_trajectories, with_teacher
 from tests.baker.training.run.loops import make_loop
@@ -153,6 +156,43 @@ def test_an_evaluation_is_due_at_both_ends_and_every_interval(
     assert steps == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in emitted if isinstance(event, events.Evaluated)] == expected
     assert not trained._evaluation.run_due(), "it is done already"
+
+
+@pytest.mark.parametrize("rows", [2, 16, 53, 256, 768])
+@pytest.mark.parametrize("held_out_tokens", [50, 600, 5000])
+def test_the_default_interval_gives_ten_parts_or_as_many_as_cost_three_percent(rows: int, held_out_tokens: int) -> None:
+    lengths = [90 + index % 40 for index in range(rows)]
+    plan = StepPlan(lengths, bake_config({}))
+    tokens = sum(lengths) * plan.epochs
+
+    def evaluations(interval: int) -> int:
+        return len(range(interval, plan.total_steps, interval)) if interval else 0
+
+    def cost(interval: int) -> float:
+        """Share of the training's time, if training on a token takes as long as evaluating 2.5."""
+        return evaluations(interval) * held_out_tokens / (2.5 * tokens)
+
+    chosen = default_interval(plan, held_out_tokens)
+    assert evaluations(chosen) <= 9 and cost(chosen) <= 0.03
+    smaller = chosen - 1 if chosen else plan.total_steps - 1
+    if smaller:
+        assert evaluations(smaller) >= 9 or cost(smaller) > 0.03 * (1 - held_out_tokens / (2.5 * tokens))
+
+
+def test_evaluations_change_neither_the_steps_nor_the_adapter(tmp_path: Path) -> None:
+    results = []
+    for interval in (0, None, 1):
+        folder = tmp_path / str(interval)
+        folder.mkdir()
+        trained, emitted = make_loop(
+            folder, make_trajectories(8), {"a": make_trajectories(1)}, dropout=0.2, epochs=40, eval_interval=interval
+        )
+        list(trained.steps())
+        evaluated = [event.step for event in emitted if isinstance(event, events.Evaluated)]
+        results.append((trained.history.losses, [weight.tolist() for weight in trained.parameters], evaluated))
+    never, default, each = results
+    assert never[:2] == default[:2] == each[:2]
+    assert (len(never[2]), len(each[2])) == (2, 161) and 8 <= len(default[2]) <= 11
 
 
 def test_each_result_is_preceded_by_the_loss_that_it_changed(tmp_path: Path) -> None:

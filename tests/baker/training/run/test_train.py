@@ -288,8 +288,9 @@ def test_a_bake_that_cannot_work_fails_with_the_reason_and_publishes_nothing(
                     parameter.zero_()
             model.save_pretrained(base)
     with pytest.raises(TrainingError, match=complaint):
-        run(write_spec(tmp_path, base, rows, **settings))
+        run(msgspec.structs.replace(write_spec(tmp_path, base, rows, **settings), draws_curves=True))
     assert not (tmp_path / "out").exists()
+    assert (tmp_path / "metrics.png").exists() is (kind in ("exploding", "dead base")), "drawn once it has begun"
 
 
 def test_a_missing_base_model_is_named(tmp_path: Path) -> None:
