@@ -27,6 +27,8 @@ def default_interval(plan: StepPlan, held_out_tokens: int) -> int:
 
     Depends on token counts only, so a training that resumes evaluates after the same steps.
     """
+    if not held_out_tokens:
+        return 0
     affordable = int(MAX_COST * STEP_COST * plan.tokens / held_out_tokens)
     if not affordable:
         return 0
@@ -54,10 +56,9 @@ class Evaluation:
         self._student, self._context, self._plan, self._history = student, context, plan, history
         self._held_out = {target: _batches(rows) for target, rows in held_out.items()}
         self._neutral = _batches(neutral)
-        self._interval = context.config.eval_interval
-        if self._interval is None:
-            tokens = sum(length_of(row) for rows in held_out.values() for row in rows)
-            self._interval = default_interval(plan, tokens) if tokens else 0
+        tokens = sum(length_of(row) for rows in held_out.values() for row in rows)
+        chosen = context.config.eval_interval
+        self._interval: int = default_interval(plan, tokens) if chosen is None else chosen
 
     def run_due(self) -> bool:
         """Measures what is due after the history's step and not done yet. Returns: whether anything was.
@@ -74,7 +75,7 @@ class Evaluation:
     def _is_held_out_due(self) -> bool:
         step, interval = self._history.step, self._interval
         is_at_an_end = step in (0, self._plan.first_step, self._plan.last_step)
-        is_due = is_at_an_end or (interval and step % interval == 0)
+        is_due = is_at_an_end or (interval > 0 and step % interval == 0)
         evaluations = self._history.evaluations
         is_done = bool(evaluations) and evaluations[-1].step == step
         return bool(self._held_out) and is_due and not is_done
