@@ -22,6 +22,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import sys
 import termios
 import time
@@ -230,6 +231,16 @@ def page_title(page: str) -> str:
     return " ".join(clean(html.unescape(text)).split())[:200]
 
 
+def system_error(error: BaseException) -> str:
+    """Why no connection could be made, as the operating system says it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+            return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)  # below 0: unknown host
+        cause = cause.__cause__ or cause.__context__
+    return clean(str(error)).strip(". ") or "no answer"
+
+
 REFUSALS = {
     400: "The server refuses the request",
     401: "The server refuses the key",
@@ -258,7 +269,7 @@ def refusal(response: httpx.Response) -> ChatError:
     what = REFUSALS.get(status, "The server failed" if status >= 500 else "The server refuses the request")
     text = sentence(f"{what} (HTTP {status}): {message or 'it gives no reason'}")
     if status in {401, 403}:
-        text += " Set BREAD_API_KEY to the key in the .env of `make serve`, or pass --api-key."
+        text += " Start the chat again with BREAD_API_KEY as in the .env of `make serve`, or with --api-key."
     if (seconds := response.headers.get("retry-after", "")).isdigit():
         text += f" Try again in {int(seconds)} s."
     return ChatError(text, status)
@@ -384,8 +395,9 @@ class ChatClient:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, OverflowError) as error:
-            cause = re.sub(r"^\[Errno -?\d+\] ", "", str(error)).rstrip(".") or "no answer in 10 s"
-            raise ChatError(f"Cannot reach {self.base_url} ({cause}). Is `make serve` running there?") from error
+            raise ChatError(
+                f"Cannot reach {self.base_url} ({system_error(error)}). Is `make serve` running there?"
+            ) from error
         except httpx.TimeoutException as error:
             raise ChatError(f"{self.base_url} sent nothing for a long time; it may be overloaded.") from error
         except (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError) as error:
@@ -834,7 +846,8 @@ class Chat:
                 lines.append("/model NAME picks another model.")
             if self.conversation.turns and any(error.status in {400, 413} for error in errors.values()):
                 lines.append("If the conversation has become too long, /reset clears it.")
-            lines.append("Your question is kept: resend it with /retry or the up arrow.")
+            if not any(error.status in {401, 403} for error in errors.values()):
+                lines.append("Your question is kept: resend it with /retry or the up arrow.")
         return ChatError("\n".join(lines))
 
     def _help(self, _: str) -> None:
@@ -954,8 +967,10 @@ def quiet_keyboard() -> Iterator[None]:
 
     def suspend(*_: Any) -> None:
         termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)  # after `fg`
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # stops here until `fg`, or not at all if no shell could continue it
+        signal.signal(signal.SIGTSTP, suspend)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
 
     handler = signal.signal(signal.SIGTSTP, suspend)
     try:

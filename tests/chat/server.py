@@ -15,7 +15,7 @@ from chat_with_model import Chunk
 
 KEY = "sk-test"
 MODELS = ["base/Smol-135M", "alice/hooli/gavin_bake/21", "alice/hooli/gavin_bake/7", "alice/dagobah/yoda/3"]
-PATIENCE_SECONDS = 8  # only a hang takes this long
+PATIENCE_SECONDS = 30  # only a hang takes this long
 
 Behaviour = Callable[["Handler"], None]
 
@@ -30,6 +30,7 @@ class Server(ThreadingHTTPServer):
         self.has_model_route = True  # many servers only have the list
         self.bodies_by_path: dict[str, Any] = {}  # path and query of a GET -> body of its answer
         self.next: list[Behaviour] = []  # behaviour for the next chat requests; after those, a normal answer
+        self.by_model: dict[str, list[Behaviour]] = {}  # the same, for requests to one model
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.reached = threading.Event()  # a chat request has arrived
@@ -81,7 +82,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.keys.append(self.headers["Authorization"])
         self.server.bodies.append(body)
         self.server.reached.set()
-        behaviour = self.server.next.pop(0) if self.server.next else answers(f"reply {len(self.server.bodies)}")
+        planned = self.server.by_model.get(body["model"]) or self.server.next
+        behaviour = planned.pop(0) if planned else answers(f"reply {len(self.server.bodies)}")
         behaviour(self)
 
     def reply(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import chat_with_model
 from tests.chat.server import KEY, PATIENCE_SECONDS, Server
 
 SCRIPT = Path(chat_with_model.__file__)
+SHELLS_FLAGS = (True, True, True)
+"""`Terminal.flags` as a shell expects them."""
 UP, ALT_ENTER, PASTE, PASTE_END = "\x1b[A", "\x1b\r", "\x1b[200~", "\x1b[201~"
 
 
@@ -54,14 +57,24 @@ class Terminal:
         self.wait(expected)
         self.prompt()
 
+    def flags(self) -> tuple[bool, bool, bool]:
+        """Whether the terminal echoes, hands over whole lines, and turns Enter into a line feed, as a shell expects."""
+        input_flags, _, _, local_flags, *_ = termios.tcgetattr(self.child.child_fd)
+        return (
+            bool(local_flags & termios.ECHO),
+            bool(local_flags & termios.ICANON),
+            bool(input_flags & termios.ICRNL),
+        )
+
     def end(self, keys: str) -> None:
         self.type(keys)
         self.child.expect(pexpect.EOF)
+        assert self.flags() == SHELLS_FLAGS
         self.child.close()
         assert (self.child.exitstatus, self.child.signalstatus) == (0, None)
 
 
-def open_chat(base_url: str, folder: Path, *arguments: str, **more: str) -> Terminal:
+def open_chat(base_url: str, folder: Path, *arguments: str, columns: int = 160, **more: str) -> Terminal:
     """Start the chat in its own terminal, with `folder` as its home, and wait for its first prompt."""
     # prompt-toolkit asks the terminal for the cursor's position, and would print a warning without a reply.
     variables = environment(
@@ -74,7 +87,7 @@ def open_chat(base_url: str, folder: Path, *arguments: str, **more: str) -> Term
         cwd=str(folder),
         encoding="utf-8",
         timeout=PATIENCE_SECONDS,
-        dimensions=(40, 160),
+        dimensions=(40, columns),
         # Tests that a shell runs in the background ignore SIGINT, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

@@ -36,8 +36,8 @@ def check_sentence(text: str) -> None:
     [
         (
             refuses(401, {"error": {"message": "bad key", "type": "auth"}}),
-            "The server refuses the key (HTTP 401): bad key. Set BREAD_API_KEY to the key in the .env of `make serve`, "
-            "or pass --api-key.",
+            "The server refuses the key (HTTP 401): bad key. Start the chat again with BREAD_API_KEY as in the .env "
+            "of `make serve`, or with --api-key.",
         ),
         (refuses(404, {"error": {"message": "no model x"}}), "Not found (HTTP 404): no model x."),
         (
@@ -127,9 +127,13 @@ def test_the_reason_is_found_in_every_shape_of_error(body: Any, text: str) -> No
 def test_a_server_that_is_down_is_named() -> None:
     with Server() as down:
         client = ChatClient(down.url, KEY)
+        message = f"Cannot reach {down.url} (Connection refused). Is `make serve` running there?"
         with pytest.raises(ChatError) as failed:
             client.models()
-        assert str(failed.value) == f"Cannot reach {down.url} (Connection refused). Is `make serve` running there?"
+        assert str(failed.value) == message
+        with pytest.raises(ChatError) as failed:
+            asyncio.run(Conversation(client, "a/b").ask("hi", ignore))
+        assert str(failed.value) == message
         client.close()
 
 
@@ -139,7 +143,9 @@ def test_an_impossible_url_or_key_is_refused(url: str, key: str) -> None:
         ChatClient(url, key)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1", "http://127.0.0.1:65537"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1", "http://127.0.0.1:65537", "http://no-such-host.invalid"]
+)
 def test_the_error_names_a_url_that_can_t_be_reached(url: str) -> None:
     with pytest.raises(ChatError, match=f"Cannot (reach|use base URL) '?{url}") as failed:
         ChatClient(url, KEY).models()
