@@ -130,16 +130,9 @@ def test_answers_stream_side_by_side_row_by_row() -> None:
     view.show(1, chunk("uno dos"))
     assert screen.lines()[2:] == [f"{first} uno"]
     view.end(1, "[2 tokens]")
-    assert screen.lines()[2:] == [
-        f"{first} uno dos",
-        f"eight nine{gap[10:]} | [2 tokens]",
-    ]
+    assert screen.lines()[2:] == [f"{first} uno dos", f"eight nine ten{gap[14:]} | [2 tokens]"]
     view.end(0, "[10 tokens]")
-    assert screen.lines()[3:] == [
-        f"eight nine ten{gap[14:]} | [2 tokens]",
-        f"[10 tokens]{gap[11:]} |",
-        "",
-    ]
+    assert screen.lines()[3:] == [f"eight nine ten{gap[14:]} | [2 tokens]", f"[10 tokens]{gap[11:]} |", ""]
 
 
 def test_wide_characters_long_words_and_thoughts_stay_in_their_column() -> None:
