@@ -21,6 +21,7 @@ requests/            request bodies through vLLM's own serving code
     handlers.py        fields -> answer
     stream.py          an answer as server-sent events
     refusals.py        vLLM's errors -> ours
+    tokenizer.py       special tokens and chat template
 adapters/            LoRA adapters in the engine
     slots.py           which are in it, which are in use, which requests wait
     loader.py          loads and removes them

@@ -110,7 +110,8 @@ class Pipeline:
 
         Raises: FieldRefusedError if no model is named; UnknownModelError; AdapterError.
         """
-        model_request.requested_model = model_of(fields)
+        is_unnamed = not kind.needs_name and fields.get("model") is None
+        model_request.requested_model = self._engine.name if is_unnamed else model_of(fields)
         model = self._registry.resolve(model_request.requested_model, model_request.caller.user)
         model_request.served_model, model_request.checkpoint = model.name, model.checkpoint
         if model.checkpoint is None or not kind.needs_adapter:

@@ -253,6 +253,18 @@ class ModelList(Body, frozen=True, kw_only=True):
     data: list[Model]
 
 
+class TokenizerInfo(Body, frozen=True, kw_only=True):
+    """Names as in vLLM's /tokenizer_info."""
+
+    tokenizer_class: str
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token: str | None
+    chat_template: str | None
+    """Jinja template that makes a prompt from messages."""
+
+
 EdgeRow = list[str]
 """Type and name of a resource, then type and name of a resource that it depends on."""
 

@@ -8,6 +8,7 @@ from litestar.types import ASGIApp
 from baker.errors import InvalidInputError, NotFoundError
 from gateway.engine.requests import kinds
 from gateway.engine.requests.body import model_of, parse
+from gateway.engine.requests.tokenizer import tokenizer_info
 from gateway.http.errors import openai_error
 from gateway.protocol import responses
 from gateway.routes.dependencies import Caller, Services
@@ -56,6 +57,12 @@ async def detokenize(request: Request[None, None, State], services: Services, ca
     return services.pipeline.answer(request, caller, kinds.DETOKENIZE)
 
 
+@get(["/tokenizer_info", "/v1/tokenizer_info"])
+async def get_tokenizer_info(services: Services) -> responses.TokenizerInfo:
+    """The tokenizer's special tokens and chat template, the same for all models."""
+    return await tokenizer_info(services.engine)
+
+
 @post("/v1/embeddings", status_code=200)
 async def embeddings(request: Request[None, None, State], services: Services, caller: Caller) -> None:
     """Always 400: the served models generate text."""
@@ -97,6 +104,7 @@ ROUTER = Router(
         cancel_response,
         tokenize,
         detokenize,
+        get_tokenizer_info,
         embeddings,
         list_models,
         get_model,

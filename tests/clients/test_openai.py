@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.gateway.engines import MODEL_NAME, WINDOW
+from tests.gateway.engines import MODEL_NAME, WINDOW, make_tokenizer
 from tests.service import RunningGateway
 
 SCHEMA: dict[str, Any] = {
@@ -182,7 +182,11 @@ def test_text_becomes_tokens_and_text_again(gateway: RunningGateway, prefix: str
         tokens = client.post("/tokenize", json={"model": MODEL_NAME, "prompt": "Hi, é"}).json()["tokens"]
         text = client.post("/detokenize", json={"model": MODEL_NAME, "tokens": tokens}).json()["prompt"]
         chat = client.post("/tokenize", json={"model": MODEL_NAME, "messages": HELLO}).json()
-    assert text == "Hi, é"
+        unnamed = client.post("/tokenize", json={"prompt": "Hi, é"}).json()["tokens"]
+        info = client.get("/tokenizer_info").json()
+        end = client.post("/detokenize", json={"tokens": [make_tokenizer().eos_token_id]}).json()["prompt"]
+    assert text == "Hi, é" and unnamed == tokens
+    assert info["eos_token"] == end and info["chat_template"] == make_tokenizer().chat_template
     assert chat["count"] == len(chat["tokens"]) > len("Hi") and chat["max_model_len"] == WINDOW
 
 

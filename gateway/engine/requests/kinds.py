@@ -27,6 +27,8 @@ class Kind(NamedTuple):
     """Whether these events come before the engine has checked the request, and may still refuse it."""
     needs_adapter: bool = True
     """False if every version of the model gives the same answer."""
+    needs_name: bool = True
+    """False if a request may leave out the model's name, and the base model answers it."""
 
 
 CHAT = Kind("chat", "messages", opens_with=('"delta":{"role":"assistant","content":""',))
@@ -40,8 +42,8 @@ RESPONSES = Kind(
 )
 MESSAGES = Kind("messages", "messages", shape="anthropic", framing="anthropic", opens_with=("event: message_start\n",))
 COUNT_TOKENS = Kind("count_tokens", "messages", shape="anthropic", needs_adapter=False)
-TOKENIZE = Kind("tokenize", "prompt", needs_adapter=False)
-DETOKENIZE = Kind("detokenize", "tokens", needs_adapter=False)
+TOKENIZE = Kind("tokenize", "prompt", needs_adapter=False, needs_name=False)
+DETOKENIZE = Kind("detokenize", "tokens", needs_adapter=False, needs_name=False)
 
 PIECE = 64
 """Number of items of a response's input that are validated at once."""

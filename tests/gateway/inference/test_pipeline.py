@@ -169,6 +169,23 @@ async def test_a_client_that_does_not_read_its_refusal_holds_no_place(app_with: 
     assert counted(services) == {"unknown refused"}
 
 
+@pytest.mark.parametrize("model", [{}, {"model": None}], ids=["absent", "null"])
+async def test_only_tokens_need_no_model(
+    app_with: Callable[..., Services], scripted: Scripted, model: dict[str, None]
+) -> None:
+    """The base model's tokenizer is that of all models."""
+    bodies: dict[str, Any] = {"/tokenize": {"prompt": "Hi"}, "/v1/tokenize": CHAT, "/detokenize": {"tokens": [1]}}
+    async with client_of(app_with()) as client:
+        for path, body in bodies.items():
+            unnamed = {name: value for name, value in body.items() if name != "model"}
+            assert (await client.post(path, json={**unnamed, **model})).status_code == 200
+            assert (await client.post(path, json={**body, "model": "no/such"})).status_code == 404
+            assert (await client.post(path, json={**body, "model": ""})).status_code == 400
+        for path in ("/v1/chat/completions", "/v1/messages/count_tokens"):
+            assert (await client.post(path, json={"messages": CHAT["messages"], **model})).status_code == 400
+    assert scripted.models == ["fake/base"] * 3
+
+
 async def chat(services: Services, receive: Any, send: Any) -> None:
     """A chat request to the pipeline without a server: `receive` and `send` are the test's."""
     scope: Any = {"type": "http", "method": "POST", "path": ROUTE, "path_template": ROUTE, "headers": [], "state": {}}
