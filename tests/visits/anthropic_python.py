@@ -16,7 +16,7 @@ class Light(BaseModel):
     room: Literal["kitchen", "hall"]
 
 
-client = Anthropic(base_url=URL, api_key=KEY, max_retries=0)
+client: Any = Anthropic(base_url=URL, api_key=KEY, max_retries=0)
 HELLO: Any = [{"role": "user", "content": "Say hello."}]
 QUESTION: Any = [{"role": "user", "content": "Light the kitchen."}]
 TOOL: Any = {"name": "light", "description": "Switch a lamp", "input_schema": Light.model_json_schema()}

@@ -1,5 +1,6 @@
 """LiteLLM: its openai/ and anthropic/ routes, text completions, responses and its own exceptions."""
 
+from functools import partial
 from typing import Any, Literal
 
 import litellm
@@ -94,20 +95,20 @@ def hosted_vllm() -> None:
 @step
 def a_wrong_key() -> None:
     for route in ROUTES:
-        refusal(litellm.AuthenticationError, lambda route=route: ask(route, key="sk-wrong"), "key")
+        refusal(litellm.AuthenticationError, partial(ask, route, key="sk-wrong"), "key")
 
 
 @step
 def an_unknown_model() -> None:
     for route in ROUTES:
-        refusal(litellm.NotFoundError, lambda route=route: ask(route, model="no/such/model"), "no/such/model")
+        refusal(litellm.NotFoundError, partial(ask, route, model="no/such/model"), "no/such/model")
 
 
 @step
 def too_long_a_prompt() -> None:
     """LiteLLM reads the text of the error to tell that the window is full."""
     for route in ROUTES:
-        refusal(litellm.ContextWindowExceededError, lambda route=route: ask(route, "word " * 9000), "4096")
+        refusal(litellm.ContextWindowExceededError, partial(ask, route, "word " * 9000), "4096")
 
 
 run()

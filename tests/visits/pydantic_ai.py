@@ -1,5 +1,6 @@
 """PydanticAI: agents with text, structured output and tools, on OpenAI's chat and responses and on Anthropic's API."""
 
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -99,14 +100,14 @@ async def a_tool_may_be_called() -> None:
 @step
 def a_wrong_key() -> None:
     for model in (chat(key="sk-wrong"), claude(key="sk-wrong")):
-        error = refusal(ModelHTTPError, lambda model=model: Agent(model).run_sync("Hello"), "key")
+        error = refusal(ModelHTTPError, partial(Agent(model).run_sync, "Hello"), "key")
         assert error.status_code == 401
 
 
 @step
 def an_unknown_model() -> None:
     for model in (chat("no/such/model"), claude("no/such/model")):
-        error = refusal(ModelHTTPError, lambda model=model: Agent(model).run_sync("Hello"), "no/such/model")
+        error = refusal(ModelHTTPError, partial(Agent(model).run_sync, "Hello"), "no/such/model")
         assert error.status_code == 404
 
 
