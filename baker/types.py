@@ -126,6 +126,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     job_id: int
     is_served: bool = True
     """False for an adapter of another base model than the engine's: it is kept only for download."""
+    parent: str | None = None
+    """Name of the checkpoint that its training began from; None: the base model."""
 
     @property
     def name(self) -> str:

@@ -17,8 +17,9 @@ from baker.jobs.policy import Policy
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
 from baker.model_names import BaseModelNames
+from baker.repos import records
 from baker.repos.catalog import Catalog
-from baker.storage.home import IMPORT, IMPORT_PREFIX, jobs_folder
+from baker.storage.home import IMPORT, IMPORT_PREFIX, job_folder, jobs_folder
 from baker.storage.models_folder import StudentModels
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
@@ -172,7 +173,7 @@ async def _running(
     services: Services, on_ready: Callable[[], None], on_failure: Callable[[BaseException], None]
 ) -> AsyncIterator[None]:
     """Runs the engine's supervisor and the job queue while the application is up."""
-    await asyncio.to_thread(_sweep, services.home, await services.catalog(_job_numbers))
+    await asyncio.to_thread(_sweep, services.home, *await services.catalog(_job_numbers))
     await services.accounts.restore()
     services.registry.restore(*await services.catalog(_checkpoints))
     tasks = [
@@ -189,16 +190,20 @@ async def _running(
         services.catalog.close(Catalog.close)
 
 
-def _sweep(home: Path, job_numbers: set[int]) -> None:
-    """Remove the folders that a crash left behind: those of deleted jobs and of unfinished imports."""
+def _sweep(home: Path, job_numbers: set[int], recorded: set[int]) -> None:
+    """Remove what a crash left behind: the folders of deleted jobs and of unfinished imports, and the weights of bakes
+    of which only a record is kept."""
     folders = jobs_folder(home)
+    for number in recorded:
+        records.strip(job_folder(home, number))
     for folder in folders.iterdir() if folders.exists() else ():
         if folder.name.startswith(IMPORT_PREFIX) or (folder.name.isdigit() and int(folder.name) not in job_numbers):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _job_numbers(catalog: Catalog) -> set[int]:
-    return catalog.store.jobs.numbers()
+def _job_numbers(catalog: Catalog) -> tuple[set[int], set[int]]:
+    """Numbers of all jobs, and of those that are only records of deleted bakes."""
+    return catalog.store.jobs.numbers(), catalog.store.jobs.deleted_numbers()
 
 
 def _checkpoints(catalog: Catalog) -> tuple[list[Checkpoint], list[Checkpoint]]:

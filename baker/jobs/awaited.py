@@ -26,7 +26,7 @@ def result_of(catalog: Catalog, awaited: AwaitedBake) -> str | None:
     Raises: NotFoundError if the bake was deleted; StageError if `publish_if` holds the result back.
     """
     job = catalog.store.jobs.find_bake(awaited.job)
-    if job is None:
+    if job is None or job.deleted is not None:
         raise NotFoundError(f"bake {awaited.name!r}, whose result it waited for, was deleted")
     if job.state is not JobState.COMPLETE:
         return None

@@ -53,7 +53,7 @@ def _inputs(catalog: Catalog, job: AnyJob) -> list[AnyJob]:
     inputs = []
     for number in job.depends_on:
         row = catalog.store.jobs.find(number)
-        if row is None:
+        if row is None or row.deleted is not None:
             bake = next((awaited.name for awaited in job.inputs.awaited if awaited.job == number), None)
             raise NotFoundError(
                 f"the jobs that it needs were removed: [{number}]"

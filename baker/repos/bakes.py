@@ -6,9 +6,8 @@ import msgspec
 
 from baker.config.bake import BakeConfig, bake_config
 from baker.errors import ConflictError
-from baker.repos import targets
+from baker.repos import records, targets
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog, Put, check_may_change, has_output, read_config
-from baker.status import Stage
 from baker.storage.job import BakeJob
 from baker.storage.rows import Row
 from baker.types import Checkpoint
@@ -65,9 +64,9 @@ def _find(catalog: Catalog, user: str, repo: str, name: str) -> BakeConfig | Non
 
 
 def delete(catalog: Catalog, user: str, repo: str, name: str) -> list[int]:
-    """Remove the bake, its jobs and its checkpoints.
+    """Remove the bake, its jobs and its checkpoints. If others began from it, a record of it stays: see `records.py`.
 
-    Returns: the numbers of the removed jobs. Their folders may be removed.
+    Returns: the numbers of the jobs whose files may be removed.
     Raises: NotFoundError; ConflictError while the bake runs, or another job needs it.
     """
     with catalog.store.transaction():
@@ -76,9 +75,9 @@ def delete(catalog: Catalog, user: str, repo: str, name: str) -> list[int]:
             if isinstance(job, BakeJob) and job.name == name:
                 raise ConflictError(f"Bake {name!r} is {job.state}: wait until it ends, or cancel it")
         catalog.check_unread(user, f"{user}/{repo}/{name}/", f"bake {name!r}")
-        catalog.store.checkpoints.remove_of_bake(user, repo, name)
+        removed = records.delete_bakes(catalog, user, repo, name)
         catalog.store.remove("bakes", user, repo, name)
-        return catalog.store.jobs.remove(user, repo, name, (Stage.BAKE,))
+        return removed + [number for number in records.sweep(catalog) if number not in removed]
 
 
 def latest_job(catalog: Catalog, user: str, repo: str, name: str) -> BakeJob | None:

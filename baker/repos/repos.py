@@ -4,7 +4,7 @@ import time
 
 from baker.errors import ConflictError
 from baker.names import MASTER_USER, check_name
-from baker.repos import models
+from baker.repos import models, records
 from baker.repos.catalog import Catalog, Put
 from baker.types import Repo
 
@@ -50,12 +50,13 @@ def owner(catalog: Catalog, name: str) -> str:
 
 
 def delete(catalog: Catalog, user: str, name: str) -> list[int]:
-    """Remove the repo and all in it.
+    """Remove the repo and all in it. Of a bake that others began from, a record stays: see `records.py`.
 
-    Returns: the numbers of the removed jobs. Their folders may be removed.
+    Returns: the numbers of the jobs whose files may be removed.
     Raises: NotFoundError; ConflictError while a job of it is active, or one elsewhere needs a bake of it.
     """
     with catalog.store.transaction():
         catalog.repo(user, name)
         catalog.check_unused(user, name)
-        return catalog.store.remove_repo(user, name)
+        removed = records.delete_bakes(catalog, user, name) + catalog.store.remove_repo(user, name)
+        return removed + [number for number in records.sweep(catalog) if number not in removed]

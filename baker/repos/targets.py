@@ -6,6 +6,7 @@ from baker.config.generator import detach_templates
 from baker.config.question_templates import template_name
 from baker.config.target import TargetConfig, target_config
 from baker.errors import ConflictError
+from baker.repos import records
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog, Put, check_may_change, has_output, read_config
 from baker.status import Stage
 from baker.storage.job import BakeJob, RolloutJob, StimJob
@@ -80,7 +81,8 @@ def latest_rollout(catalog: Catalog, user: str, repo: str, name: str) -> Rollout
 def delete(catalog: Catalog, user: str, repo: str, name: str) -> list[int]:
     """Remove the target and its jobs. Bakes that used it keep a copy of their data.
 
-    Returns: the numbers of the removed jobs. Their folders may be removed.
+    Returns: the numbers of the removed jobs, with those of bakes whose records only the target's rollout needed. Their
+        folders may be removed.
     Raises: NotFoundError; ConflictError while a job of the target is active, or a bake needs it.
     """
     with catalog.store.transaction():
@@ -96,4 +98,4 @@ def delete(catalog: Catalog, user: str, repo: str, name: str) -> list[int]:
                     f"The {job.stage} of target {name!r} is {job.state}: wait until it ends, or cancel it"
                 )
         catalog.store.remove("targets", user, repo, name)
-        return catalog.store.jobs.remove(user, repo, name, STAGES)
+        return catalog.store.jobs.remove(user, repo, name, STAGES) + records.sweep(catalog)

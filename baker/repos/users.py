@@ -69,7 +69,8 @@ def remove_key(catalog: Catalog, user_id: str, key_id: str) -> None:
 
 
 def remove(catalog: Catalog, user_id: str) -> list[int]:
-    """Remove the user, its keys, its repos and all in them.
+    """Remove the user, its keys, its repos and all in them. Nothing of a removed user stays, so no records either: the
+    master key's bakes that began from the user's bakes keep only their names.
 
     Returns: the numbers of the removed jobs. Their folders may be removed.
     Raises: NotFoundError; ConflictError while a job of the user is active, or another user's job needs its bakes.
@@ -78,7 +79,8 @@ def remove(catalog: Catalog, user_id: str) -> list[int]:
         _check_known(catalog, user_id)
         catalog.check_unused(user_id)
         names = [repo.name for repo in repos.listing(catalog, user_id)]
-        removed = [job for name in names for job in catalog.store.remove_repo(user_id, name)]
+        removed = [job for name in names for job in repos.delete(catalog, user_id, name)]
+        removed += [job for job in catalog.store.remove_records(user_id) if job not in removed]
         catalog.store.users.remove(user_id)
         return removed
 

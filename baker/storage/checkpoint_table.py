@@ -1,5 +1,10 @@
-"""Rows of checkpoints, and the moves of their bakes' names. Which name moves is decided in `baker/versions`."""
+"""Rows of checkpoints, and the moves of their bakes' names. Which name moves is decided in `baker/versions`.
 
+A row that is marked as deleted stands for a checkpoint that others began from: see `repos/records.py`. Only the methods
+that say so read such rows.
+"""
+
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +12,8 @@ import msgspec
 
 from baker.storage.rows import Row, Rows
 from baker.types import Checkpoint, MovedBy
+
+KEY = "user = ? and repo = ? and bake = ? and step = ?"
 
 
 class Move(NamedTuple):
@@ -62,29 +69,55 @@ class CheckpointTable:
 
     def of_bake(self, user: str, repo: str, bake: str) -> list[Checkpoint]:
         """Newest first."""
-        return self._checkpoints("where user = ? and repo = ? and bake = ?", user, repo, bake)
+        return self._checkpoints("user = ? and repo = ? and bake = ?", user, repo, bake)
 
     def of_user(self, user: str) -> list[Checkpoint]:
         """Newest first."""
-        return self._checkpoints("where user = ?", user)
+        return self._checkpoints("user = ?", user)
 
     def all(self) -> list[Checkpoint]:
         """Newest first."""
-        return self._checkpoints("")
+        return self._checkpoints("true")
 
-    def remove_of_bake(self, user: str, repo: str, bake: str) -> None:
-        self._rows.execute("delete from checkpoints where user = ? and repo = ? and bake = ?", user, repo, bake)
+    def job_of(self, user: str, repo: str, bake: str, step: int) -> int | None:
+        """Number of the job that wrote the checkpoint of that name, deleted or not; None if no row has the name."""
+        row = self._rows.one(f"select job_id from checkpoints where {KEY}", user, repo, bake, step)
+        return None if row is None else int(row["job_id"])
 
-    def remove(self, checkpoint: Checkpoint) -> None:
-        key = [checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step]
-        self._rows.execute("delete from checkpoints where user = ? and repo = ? and bake = ? and step = ?", *key)
+    def deleted(self) -> dict[str, int]:
+        """Name of each deleted checkpoint -> number of the job that wrote it."""
+        rows = self._rows.all("select * from checkpoints where deleted is not null")
+        return {self._checkpoint(row).name: row["job_id"] for row in rows}
+
+    def deleted_steps(self, user: str, repo: str, bake: str) -> set[int]:
+        """The numbers of deleted checkpoints, which other checkpoints of a bake of that name may not get."""
+        where = "user = ? and repo = ? and bake = ? and deleted is not null"
+        return {row["step"] for row in self._rows.all(f"select step from checkpoints where {where}", user, repo, bake)}
+
+    def mark_deleted(self, user: str, repo: str, bake: str | None = None, step: int | None = None) -> None:
+        """Mark the checkpoints of the repo, or only those of one bake, or the one of that step. No name means them."""
+        self._rows.execute(
+            "update checkpoints set deleted = ?, moved = null where user = ? and repo = ? and deleted is null "
+            "and bake = coalesce(?, bake) and step = coalesce(?, step)",
+            int(time.time()),
+            user,
+            repo,
+            bake,
+            step,
+        )
+
+    def remove(self, name: str) -> None:
+        """Remove the row of the checkpoint of that full name, deleted or not."""
+        user, repo, bake, step = name.split("/")
+        self._rows.execute(f"delete from checkpoints where {KEY}", user, repo, bake, int(step))
 
     def hand_over(self, old_job: int, new_job: int) -> None:
-        """Give the checkpoints of one job to another."""
+        """Give the checkpoints of one job to another, deleted ones too."""
         self._rows.execute("update checkpoints set job_id = ? where job_id = ?", new_job, old_job)
 
     def _checkpoints(self, where: str, *parameters: str) -> list[Checkpoint]:
-        rows = self._rows.all(f"select * from checkpoints {where} order by job_id desc, step desc", *parameters)
+        where = f"{where} and deleted is null"
+        rows = self._rows.all(f"select * from checkpoints where {where} order by job_id desc, step desc", *parameters)
         return [self._checkpoint(row) for row in rows]
 
     def _checkpoint(self, row: Row) -> Checkpoint:

@@ -38,6 +38,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="stage"):
     created: int = 0
     """Unix seconds, like `finished`."""
     finished: int | None = None
+    deleted: int | None = None
+    """Unix seconds of the bake's deletion, if the row is kept as a record: see `repos/records.py`."""
 
 
 class StimJob(Job, frozen=True, kw_only=True, tag="stim"):

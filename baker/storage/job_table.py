@@ -1,6 +1,8 @@
 """Rows of jobs, decoded into one class for each stage. Which job may run is decided in `baker/jobs`.
 
 Every method that returns jobs raises StageError for a row that this version can't decode; `in_state` leaves it out.
+A row that is marked as deleted is the record of a bake that others began from: see `repos/records.py`. Only the methods
+that take a job's number, and those that say so, read such rows.
 """
 
 import logging
@@ -27,6 +29,26 @@ class JobCount(NamedTuple):
     jobs: int
     items: int
     """Number of items that the jobs finished: stimuli, trajectories, rows of metrics."""
+
+
+class Origin(NamedTuple):
+    """What a rollout or bake came from."""
+
+    job_id: int
+    is_deleted: bool
+    checkpoints: list[str]
+    """Names of the checkpoints that the bake began from, or that gave the answers."""
+
+
+class _Teacher(msgspec.Struct):
+    checkpoint: str | None = None
+
+
+class _Inputs(msgspec.Struct):
+    """The fields of `RolloutInputs` and `BakeInputs` that name checkpoints."""
+
+    checkpoint: str | None = None
+    targets: dict[str, _Teacher] = {}
 
 
 class JobTable:
@@ -77,14 +99,16 @@ class JobTable:
 
     def _latest(self, *key: str) -> Row | None:
         return self._rows.one(
-            "select * from jobs where stage = ? and user = ? and repo = ? and name = ? order by id desc limit 1", *key
+            "select * from jobs where stage = ? and user = ? and repo = ? and name = ? and deleted is null "
+            "order by id desc limit 1",
+            *key,
         )
 
     def bake_before(self, job: BakeJob) -> BakeJob | None:
         """The run of the same bake before `job`."""
         row = self._rows.one(
             "select * from jobs where stage = ? and user = ? and repo = ? and name = ? and id < ? "
-            "order by id desc limit 1",
+            "and deleted is null order by id desc limit 1",
             job.stage,
             job.user,
             job.repo,
@@ -113,12 +137,13 @@ class JobTable:
 
     def _rows_in_state(self, *states: JobState) -> list[Row]:
         marks = ", ".join("?" for _ in states)
-        return self._rows.all(f"select * from jobs where state in ({marks}) order by id", *states)
+        return self._rows.all(f"select * from jobs where state in ({marks}) and deleted is null order by id", *states)
 
     def last_completed_bake(self) -> BakeJob | None:
         """The bake that was completed last, of all users; None if there is none that this version can decode."""
         row = self._rows.one(
-            "select * from jobs where stage = ? and state = ? order by finished desc, id desc limit 1",
+            "select * from jobs where stage = ? and state = ? and deleted is null "
+            "order by finished desc, id desc limit 1",
             Stage.BAKE,
             JobState.COMPLETE,
         )
@@ -129,11 +154,43 @@ class JobTable:
             return None
 
     def numbers(self) -> set[int]:
+        """Numbers of all jobs, deleted ones too."""
         return {row["id"] for row in self._rows.all("select id from jobs")}
+
+    def deleted_numbers(self) -> set[int]:
+        return {row["id"] for row in self._rows.all("select id from jobs where deleted is not null")}
+
+    def deleted_bakes(self, user: str, repo: str) -> list[BakeJob]:
+        """The deleted bakes of a repo, oldest first."""
+        rows = self._rows.all(
+            "select * from jobs where user = ? and repo = ? and deleted is not null order by id", user, repo
+        )
+        return [_decoded(row, BakeJob) for row in rows]
+
+    def origins(self) -> list[Origin]:
+        """Of all rollouts and bakes, deleted ones too."""
+        return [
+            Origin(row["id"], row["deleted"] is not None, _checkpoints_in(row["inputs"]))
+            for row in self._rows.all("select id, deleted, inputs from jobs where stage in ('rollout', 'bake')")
+        ]
+
+    def mark_deleted(self, user: str, repo: str, bake: str | None = None) -> list[int]:
+        """Mark the jobs of the repo's bakes, or only those of one bake. Returns: their numbers."""
+        where = "user = ? and repo = ? and stage = ? and deleted is null and name = coalesce(?, name)"
+        parameters = [user, repo, Stage.BAKE, bake]
+        marked = [row["id"] for row in self._rows.all(f"select id from jobs where {where}", *parameters)]
+        self._rows.execute(f"update jobs set deleted = ? where {where}", int(time.time()), *parameters)
+        return marked
+
+    def remove_deleted(self, job_id: int) -> None:
+        self._rows.execute("delete from jobs where id = ? and deleted is not null", job_id)
 
     def counts(self) -> list[JobCount]:
         """Jobs and their items by stage and state. Combinations without a job are left out."""
-        rows = self._rows.all("select stage, state, count(*) as n, sum(lines) as items from jobs group by stage, state")
+        rows = self._rows.all(
+            "select stage, state, count(*) as n, sum(lines) as items from jobs "
+            "where deleted is null group by stage, state"
+        )
         return [JobCount(Stage(row["stage"]), JobState(row["state"]), row["n"], row["items"]) for row in rows]
 
     def remove(self, user: str, repo: str, name: str, stages: tuple[Stage, ...]) -> list[int]:
@@ -144,6 +201,13 @@ class JobTable:
         removed = [row["id"] for row in self._rows.all(f"select id from jobs where {where}", *parameters)]
         self._rows.execute(f"delete from jobs where {where}", *parameters)
         return removed
+
+
+def _checkpoints_in(inputs: str) -> list[str]:
+    named = msgspec.json.decode(inputs, type=_Inputs)
+    return [
+        name for name in (named.checkpoint, *(each.checkpoint for each in named.targets.values())) if name is not None
+    ]
 
 
 def _job_row(job: Job) -> Row:

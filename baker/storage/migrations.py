@@ -1,5 +1,7 @@
 """History of the database schema: small named steps, appended, never edited."""
 
+import json
+
 from sqlite_utils import Database, Migrations
 
 MIGRATIONS = Migrations("bread")
@@ -145,3 +147,27 @@ def memory_plans(db: Database) -> None:
 @MIGRATIONS()
 def error_codes(db: Database) -> None:
     db.table("jobs").add_column("error_code", str)
+
+
+@MIGRATIONS()
+def records_of_deleted_bakes(db: Database) -> None:
+    db.table("jobs").add_column("deleted", int)
+    checkpoints = db.table("checkpoints")
+    checkpoints.add_column("deleted", int)
+    checkpoints.add_column("parent", str)
+    db.execute(
+        "update checkpoints set parent = "
+        "(select json_extract(jobs.inputs, '$.checkpoint') from jobs where jobs.id = checkpoints.job_id)"
+    )
+    # A bake's copy of a target names the checkpoint that answered it, which only the rollout's row did before.
+    answered = dict(
+        db.execute(
+            "select id, json_extract(inputs, '$.checkpoint') from jobs "
+            "where stage = 'rollout' and json_extract(inputs, '$.checkpoint') is not null"
+        ).fetchall()
+    )
+    for job_id, text in db.execute("select id, inputs from jobs where stage = 'bake'").fetchall():
+        inputs = json.loads(text)
+        for target, snapshot in inputs.get("targets", {}).items():
+            snapshot["checkpoint"] = answered.get(inputs["rollouts"].get(target))
+        db.execute("update jobs set inputs = ? where id = ?", [json.dumps(inputs), job_id])

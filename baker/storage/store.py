@@ -25,8 +25,9 @@ from baker.types import Prompt, Repo
 ConfigTable = Literal["targets", "bakes"]
 NamedTable = Literal["prompts", "targets", "bakes", "templates"]
 
-IN_REPO = ("prompts", "templates", "targets", "bakes", "jobs", "checkpoints")
-"""Tables with rows of repos, by the columns `user` and `repo`."""
+IN_REPO = ("prompts", "templates", "targets", "bakes")
+RECORDED = ("jobs", "checkpoints")
+"""Tables with rows of repos, by the columns `user` and `repo`. Rows of RECORDED may outlive their repo as records."""
 BUSY_SECONDS = 10  # another process (a backup, a shell) may hold the file for a moment
 
 
@@ -75,12 +76,25 @@ class Store:
         return [row["user"] for row in rows]
 
     def remove_repo(self, user: str, name: str) -> list[int]:
-        """Remove the repo and all in it. Returns: the numbers of the removed jobs."""
-        rows = self._rows.all("select id from jobs where user = ? and repo = ? order by id", user, name)
-        removed = [row["id"] for row in rows]
+        """Remove the repo and all in it, except jobs and checkpoints that are marked as deleted.
+
+        Returns: the numbers of the removed jobs.
+        """
+        where = "user = ? and repo = ?"
+        rows = self._rows.all(f"select id from jobs where {where} and deleted is null order by id", user, name)
         for table in IN_REPO:
-            self._rows.execute(f"delete from {table} where user = ? and repo = ?", user, name)
+            self._rows.execute(f"delete from {table} where {where}", user, name)
+        for table in RECORDED:
+            self._rows.execute(f"delete from {table} where {where} and deleted is null", user, name)
         self._rows.execute("delete from repos where user = ? and name = ?", user, name)
+        return [row["id"] for row in rows]
+
+    def remove_records(self, user: str) -> list[int]:
+        """Remove the user's jobs and checkpoints that are marked as deleted. Returns: the numbers of the jobs."""
+        where = "user = ? and deleted is not null"
+        removed = [row["id"] for row in self._rows.all(f"select id from jobs where {where}", user)]
+        for table in RECORDED:
+            self._rows.execute(f"delete from {table} where {where}", user)
         return removed
 
     # Prompts
@@ -123,6 +137,11 @@ class Store:
             return None
         config: Row = msgspec.json.decode(row["config"])
         return config
+
+    def created(self, table: ConfigTable, user: str, repo: str, name: str) -> int | None:
+        """Unix seconds; None if there is no row of that name."""
+        row = self._rows.one(f"select created from {table} where user = ? and repo = ? and name = ?", user, repo, name)
+        return None if row is None else int(row["created"])
 
     def names(self, table: NamedTable, user: str, repo: str) -> list[str]:
         """Names in order of creation."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from baker.repos import bakes
+from baker.repos import bakes, records
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob, Job
 from baker.types import Checkpoint
@@ -29,10 +29,12 @@ def numbers(catalog: Catalog, job: Job, folders: Sequence[Path]) -> list[int]:
     """The numbers that name the run's checkpoints in these folders, normally their optimizer steps.
 
     A checkpoint of an earlier run keeps its number if the bake's name means it or another job uses it, since the new
-    one may still be refused. The new one then gets the next free number.
+    one may still be refused. Numbers of checkpoints that anything came from are never given again, not even if the bake
+    was deleted and made anew. The new one then gets the next free number.
     """
     own = {checkpoint.path: checkpoint.step for checkpoint in of_job(catalog, job)}
     taken = {checkpoint.step for checkpoint in _kept(catalog, job, moves=1)} | set(own.values())
+    taken |= records.taken_steps(catalog, job.user, job.repo, job.name)
     chosen = []
     for folder in folders:
         number = own.get(folder, int(folder.name))
@@ -109,6 +111,5 @@ def _remove_where(catalog: Catalog, job: Job, test: Callable[[Checkpoint], bool]
 
 
 def _remove(catalog: Catalog, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    for checkpoint in checkpoints:
-        catalog.store.checkpoints.remove(checkpoint)
+    records.delete_checkpoints(catalog, checkpoints)
     return checkpoints

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash, read_adapter_config
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
-from baker.repos import bakes, repos
+from baker.repos import bakes, records, repos
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.status import JobState
 from baker.storage.files import publish_folder
@@ -140,7 +140,8 @@ def keep(
                 finished=now,
             )
         )
-        step = max([job.id, *(checkpoint.step + 1 for checkpoint in known)])
+        earlier = {checkpoint.step for checkpoint in known} | records.taken_steps(catalog, user, repo, bake)
+        step = max([job.id, *(step + 1 for step in earlier)])
         folder = checkpoint_folder(job_folder(catalog.store.home, job.id), step)
         folder.parent.mkdir(parents=True)
         publish_folder(files, folder)
@@ -150,8 +151,7 @@ def keep(
 
 
 def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
-    """Remove an imported bake with all its versions. Returns: numbers of the removed jobs; the caller removes their
-    folders.
+    """Remove an imported bake with all its versions. Returns: see `bakes.delete`.
 
     Raises: NotFoundError; InvalidInputError if a version of it was baked here, since that could not be loaded again;
     ConflictError while a job needs it.

@@ -204,6 +204,7 @@ class CheckpointService:
                 created=created,
                 job_id=job.id,
                 is_served=job.inputs.student is None,
+                parent=job.inputs.checkpoint,
             )
             for number, folder, each in zip(numbers, folders, saved, strict=True)
         ]

@@ -244,7 +244,7 @@ class Model(Body, frozen=True, kw_only=True):
     root: str
     """The base model."""
     parent: str | None
-    """The base model, for an adapter."""
+    """The model that an adapter was trained on: the full name of another bake's checkpoint, or the base model."""
     max_model_len: int | None
 
 
@@ -276,6 +276,8 @@ class DependencyGraph(Body, frozen=True, kw_only=True):
     prompts: dict[str, str | None]
     """Name -> its path in a checked-out repo; null if the prompt was deleted."""
     edges: list[EdgeRow]
+    deleted: dict[str, str]
+    """Those of `bakes` that were deleted: name here -> name that the bake had."""
 
 
 class PlanStep(Body, frozen=True, kw_only=True):
@@ -290,6 +292,8 @@ class PlanStep(Body, frozen=True, kw_only=True):
     """[old] resource_type."""
     name: str
     """[old] resource_name."""
+    deleted: bool
+    """Whether the resource is a bake that was deleted."""
 
 
 class PlanBake(Body, frozen=True, kw_only=True):
@@ -300,6 +304,7 @@ class PlanBake(Body, frozen=True, kw_only=True):
     """[old] bake_name."""
     model_name: str | None
     """[old] The first of model_names."""
+    deleted: bool
 
 
 class PlanResources(Body, frozen=True, kw_only=True):
@@ -316,14 +321,20 @@ class RecreationPlan(Body, frozen=True, kw_only=True):
 
 
 class TreeBake(Body, frozen=True, kw_only=True):
+    bake_name: str
     status: str
     model_name: list[str]
     """Names of its checkpoints: the one that `repo/bake` means, then the others, newest first."""
     checkpoints: list[int]
     config: dict[str, Any]
+    parent: str | None
+    """Full name of the checkpoint that it began from; null: the base model, or it was not run yet."""
+    deleted: bool
+    """Whether the bake was deleted: its record stays as long as another one came from it."""
 
 
 class Tree(Body, frozen=True, kw_only=True):
     base_model: str
     bakes: dict[str, TreeBake]
+    """Name -> bake. A deleted bake has another name here if its own was given again: `<name>.deleted-<job>`."""
     edges: list[EdgeRow]

@@ -5,14 +5,26 @@ import shutil
 
 from litestar.background_tasks import BackgroundTask
 
+from baker.repos import records
+from baker.repos.catalog import Catalog
 from baker.storage.home import job_folder
 from baker.types import Checkpoint
 from gateway.services import Services
 
 
 async def remove_folders(services: Services, jobs: list[int]) -> None:
+    """Remove the folders of these jobs. A job that stays as the record of a deleted bake keeps its metrics."""
+    recorded = await services.catalog(_recorded)
     for number in jobs:
-        await asyncio.to_thread(shutil.rmtree, job_folder(services.home, number), ignore_errors=True)
+        folder = job_folder(services.home, number)
+        if number in recorded:
+            await asyncio.to_thread(records.strip, folder)
+        else:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _recorded(catalog: Catalog) -> set[int]:
+    return catalog.store.jobs.deleted_numbers()
 
 
 def clean_up(services: Services, withdrawn: list[Checkpoint], jobs: list[int]) -> BackgroundTask:

@@ -89,7 +89,7 @@ def _view(services: Services, model: Model) -> responses.Model:
         created=services.started if checkpoint is None else checkpoint.created,
         owned_by="bread" if checkpoint is None else checkpoint.user,
         root=base,
-        parent=None if checkpoint is None else base,
+        parent=None if checkpoint is None else checkpoint.parent or base,
         max_model_len=services.engine.max_model_len if services.engine.is_ready else None,
     )
 

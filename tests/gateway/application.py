@@ -80,13 +80,11 @@ async def add_user(client: Client, name: str) -> str:
     return key
 
 
-async def make_bake(client: Client, user: str) -> None:
-    """Create `repo` with `bake`, not run yet; nothing if they exist."""
+async def make_bake(client: Client, user: str, bake: str = "bake") -> None:
+    """Create `repo` with the bake, not run yet; nothing if they exist."""
     headers = {"X-User-Id": user}
     await client.post("/v1/repo", json={"repo_name": "repo"}, headers=headers)
-    created = await client.post(
-        "/v1/repo/repo/bakes", json={"bake_name": "bake", "template": "default"}, headers=headers
-    )
+    created = await client.post("/v1/repo/repo/bakes", json={"bake_name": bake, "template": "default"}, headers=headers)
     assert created.status_code in (200, 201), created.text
 
 
@@ -98,18 +96,19 @@ async def finish_bake(
     *,
     step: int = 3,
     state: JobState = JobState.COMPLETE,
+    parent: str | None = None,
 ) -> Path:
     """Give an existing bake a job and a checkpoint with files, and serve it. Returns: the job's folder."""
 
     def finish(catalog: Catalog) -> Checkpoint:
-        config, inputs = bakes.get(catalog, user, repo, bake), BakeInputs({}, None)
+        config, inputs = bakes.get(catalog, user, repo, bake), BakeInputs({}, parent)
         job = BakeJob(user=user, repo=repo, name=bake, state=state, config=config, inputs=inputs)
         job = catalog.store.jobs.add(job)
         folder = job_folder(services.home, job.id) / "checkpoints" / str(step)
         folder.mkdir(parents=True)
         (folder / "adapter_config.json").write_bytes(msgspec.json.encode(ADAPTER))
         (folder / "adapter_model.safetensors").write_bytes(weights(step))
-        checkpoint = Checkpoint(user, repo, bake, step, folder, "0" * 64, 0, job.id)
+        checkpoint = Checkpoint(user, repo, bake, step, folder, "0" * 64, 0, job.id, parent=parent)
         catalog.store.checkpoints.add(checkpoint)
         return checkpoint
 

@@ -27,9 +27,13 @@ pytestmark = pytest.mark.anyio
 def test_the_sweep_removes_what_a_crash_left_and_nothing_else(tmp_path: Path) -> None:
     for name in ("1", "2", "30", ".import-1", "notes"):
         (tmp_path / "jobs" / name).mkdir(parents=True)
-    _sweep(tmp_path, {1, 30})
+        (tmp_path / "jobs" / name / "trainer.log").touch()
+        (tmp_path / "jobs" / name / "metrics.jsonl").touch()
+    _sweep(tmp_path, {1, 30}, {30})
     assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == ["1", "30", "notes"]
-    _sweep(tmp_path / "new", set())
+    assert [path.name for path in (tmp_path / "jobs" / "30").iterdir()] == ["metrics.jsonl"], "a deleted bake's record"
+    assert len(list((tmp_path / "jobs" / "1").iterdir())) == 2
+    _sweep(tmp_path / "new", set(), set())
 
 
 @pytest.mark.parametrize(("stands_in", "longest"), [(True, EMBEDDED_ROLLOUT_MAX_TOKENS), (False, ROLLOUT_MAX_TOKENS)])

@@ -8,7 +8,7 @@ from litestar.params import FromPath, JSONBody
 
 from baker.config.bake import BakeConfig
 from baker.errors import NotFoundError
-from baker.repos import bakes
+from baker.repos import bakes, records
 from baker.repos.bakes import LiveFirst
 from baker.repos.catalog import Catalog
 from baker.status import Stage
@@ -117,14 +117,15 @@ async def delete_bake(
 async def bake_metrics(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
 ) -> list[dict[str, Any]]:
-    job = await services.catalog(bakes.latest_job, caller.user, repo, bake)
+    """One row per step. Also for a deleted bake that others began from, under its name in the repo's tree."""
+    job = await services.catalog(_job_with_metrics, caller.user, repo, bake)
     return [] if job is None else views.metrics(await asyncio.to_thread(read_lines, output_file(services.home, job)))
 
 
 @get("/{bake:str}/metrics.png", media_type="image/png")
 async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> bytes:
-    """The metrics as curves, drawn when the training has ended or failed."""
-    job = await services.catalog(bakes.latest_job, caller.user, repo, bake)
+    """The metrics as curves, drawn when the training has ended or failed. Also for deleted bakes."""
+    job = await services.catalog(_job_with_metrics, caller.user, repo, bake)
     picture = None if job is None else output_file(services.home, job).with_suffix(PICTURE_SUFFIX)
     if picture is None or not picture.exists():
         raise NotFoundError(f"The curves of bake {bake!r} are not drawn yet: ask again when its training is done")
@@ -134,6 +135,11 @@ async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], b
 async def _status(services: Services, caller: Caller, repo: str, bake: str) -> responses.Bake:
     config, job, checkpoints = await services.catalog(_read, caller.user, repo, bake)
     return views.bake(bake, config, job, checkpoints, services.jobs.training)
+
+
+def _job_with_metrics(catalog: Catalog, user: str, repo: str, bake: str) -> BakeJob | None:
+    """Raises: NotFoundError if there is neither such a bake nor the record of one."""
+    return records.find(catalog, user, repo, bake) or bakes.latest_job(catalog, user, repo, bake)
 
 
 def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, BakeJob | None, LiveFirst]:

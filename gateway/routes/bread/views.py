@@ -15,6 +15,7 @@ from baker.storage.credentials import Key
 from baker.storage.job import BakeJob, StimJob, TargetJob
 from baker.types import Prompt, Repo, Stimulus, User
 from baker.versions import lineage
+from baker.versions.recipe import KINDS, Edge, Recipe
 from gateway.protocol import responses
 
 
@@ -127,20 +128,19 @@ def metrics(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return shown
 
 
-def dependency_graph(value: lineage.Recipe) -> responses.DependencyGraph:
+def dependency_graph(value: Recipe) -> responses.DependencyGraph:
     return responses.DependencyGraph(
         base_model=value.base_model,
         bakes=value.bakes,
         targets={name: config for name, config in value.targets.items() if config is not None},
         prompts={name: None if text is None else f"prompts/{name}.yml" for name, text in value.prompts.items()},
         edges=[_edge(edge) for edge in value.edges],
+        deleted=value.deleted,
     )
 
 
-def recreation_plan(value: lineage.Recipe, steps: Sequence[lineage.Step]) -> responses.RecreationPlan:
-    created = {
-        kind: [step.resource.name for step in steps if step.action == f"create_{kind}"] for kind in lineage.KINDS
-    }
+def recreation_plan(value: Recipe, steps: Sequence[lineage.Step]) -> responses.RecreationPlan:
+    created = {kind: [step.resource.name for step in steps if step.action == f"create_{kind}"] for kind in KINDS}
     return responses.RecreationPlan(
         base_model=value.base_model,
         total_steps=len(steps),
@@ -154,6 +154,7 @@ def recreation_plan(value: lineage.Recipe, steps: Sequence[lineage.Step]) -> res
                 config=step.config,
                 type=step.resource.kind,
                 name=step.resource.name,
+                deleted=step.deleted,
             )
             for number, step in enumerate(steps, start=1)
         ],
@@ -166,6 +167,7 @@ def recreation_plan(value: lineage.Recipe, steps: Sequence[lineage.Step]) -> res
                     model_names=value.model_names[name],
                     name=name,
                     model_name=next(iter(value.model_names[name]), None),
+                    deleted=name in value.deleted,
                 )
                 for name in created["bake"]
             ],
@@ -182,6 +184,9 @@ def tree(value: lineage.Tree) -> responses.Tree:
                 model_name=branch.model_names,
                 checkpoints=branch.steps,
                 config=branch.config,
+                bake_name=branch.name,
+                parent=branch.parent,
+                deleted=branch.deleted,
             )
             for name, branch in value.bakes.items()
         },
@@ -189,7 +194,7 @@ def tree(value: lineage.Tree) -> responses.Tree:
     )
 
 
-def _edge(edge: lineage.Edge) -> responses.EdgeRow:
+def _edge(edge: Edge) -> responses.EdgeRow:
     return [*edge.source, *edge.needed]
 
 

@@ -117,7 +117,7 @@ def test_a_result_that_is_held_back_or_gone_is_an_error_that_names_the_bake(baki
         awaited.settled(baking, job)
     baking.store.checkpoints.move_name(result, MovedBy.PROMOTE)
     assert awaited.settled(baking, job).inputs.checkpoints == [RESULT], "promoted meanwhile"
-    baking.store.checkpoints.remove(result)
+    baking.store.checkpoints.remove(result.name)
     baking.store.jobs.update(job.inputs.awaited[0].job, held_back=None)
     with pytest.raises(NotFoundError, match=r"bake 'admin/repo/bake'.* was deleted"):
         awaited.settled(baking, job)

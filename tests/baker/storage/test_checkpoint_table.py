@@ -40,7 +40,7 @@ def test_the_name_means_the_last_checkpoint_that_it_moved_to_and_that_still_exis
     assert moves("admin", "repo", "bake") == [(second, MovedBy.BAKE), (first, MovedBy.BAKE)]
     store.checkpoints.move_name(first, MovedBy.ROLLBACK)
     assert moves("admin", "repo", "bake") == [(first, MovedBy.ROLLBACK), (second, MovedBy.BAKE)]
-    store.checkpoints.remove(first)
+    store.checkpoints.remove(first.name)
     assert moves("admin", "repo", "bake") == [(second, MovedBy.BAKE)]
     assert store.checkpoints.all_moved() == [second]
 
@@ -63,8 +63,20 @@ def test_checkpoints_of_a_job_can_be_handed_over(store: Store, tmp_path: Path) -
     assert {known.step: known.job_id for known in store.checkpoints.all()} == {1: 7, 2: 7, 3: 2}
 
 
-def test_a_bake_s_checkpoints_are_removed_together(store: Store, tmp_path: Path) -> None:
-    for bake in ("bake", "other"):
-        store.checkpoints.add(checkpoint(tmp_path, 1, bake=bake))
-    store.checkpoints.remove_of_bake("admin", "repo", "bake")
-    assert [known.bake for known in store.checkpoints.all()] == ["other"]
+def test_a_deleted_checkpoint_is_only_known_to_those_who_ask_for_records(store: Store, tmp_path: Path) -> None:
+    first, second = (checkpoint(tmp_path, step, job_id=7) for step in (1, 2))
+    other = checkpoint(tmp_path, 1, bake="other")
+    for each in (first, second, other):
+        store.checkpoints.add(each)
+    store.checkpoints.mark_deleted("admin", "repo", "bake", 2)
+    assert store.checkpoints.of_bake("admin", "repo", "bake") == [first]
+    assert [move.checkpoint for move in store.checkpoints.moves("admin", "repo", "bake")] == [first]
+    assert store.checkpoints.deleted() == {second.name: 7}
+    assert store.checkpoints.job_of("admin", "repo", "bake", 2) == 7
+    store.checkpoints.mark_deleted("admin", "repo", "bake")
+    assert store.checkpoints.all() == store.checkpoints.all_moved() == [other]
+    assert store.checkpoints.deleted_steps("admin", "repo", "bake") == {1, 2}
+    store.checkpoints.remove(second.name)
+    assert store.checkpoints.deleted() == {first.name: 7}
+    store.checkpoints.mark_deleted("admin", "repo")
+    assert store.checkpoints.all() == []

@@ -6,9 +6,11 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from baker.model_names import BaseModelNames
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.migrations import MIGRATIONS
+from baker.versions.recipe import recipe
 
 
 def test_failed_jobs_of_before_have_no_error_code_and_new_ones_keep_theirs(tmp_path: Path) -> None:
@@ -30,4 +32,53 @@ def test_failed_jobs_of_before_have_no_error_code_and_new_ones_keep_theirs(tmp_p
     catalog.store.jobs.update(pending.id, state=JobState.FAILED, error="cancelled", error_code="CANCELLED")
     failed = catalog.store.jobs.find(pending.id)
     assert failed is not None and (failed.error, failed.error_code) == ("cancelled", "CANCELLED")
+    catalog.close()
+
+
+def test_bakes_of_before_know_their_parents_and_who_answered_their_targets(tmp_path: Path) -> None:
+    db = Database(sqlite3.connect(tmp_path / "bread.db", isolation_level=None))
+    MIGRATIONS.apply(db, stop_before="records_of_deleted_bakes")
+    prompt, parent = "{}", "admin/repo/first/3"
+    target = '{"teacher_prompt": "", "student_prompt": ""}'
+    snapshot = f'{{"config": {target}, "teacher": {prompt}, "student": {prompt}}}'
+    for stage, name, config, inputs in (
+        ("rollout", "own", target, '{"stim_job": 0, "teacher": {}, "student": {}, "model": "m", "checkpoint": null}'),
+        (
+            "rollout",
+            "t",
+            target,
+            f'{{"stim_job": 0, "teacher": {{}}, "student": {{}}, "model": "m", "checkpoint": "{parent}"}}',
+        ),
+        ("bake", "first", "{}", '{"rollouts": {}, "checkpoint": null}'),
+        (
+            "bake",
+            "second",
+            "{}",
+            f'{{"rollouts": {{"own": 1, "t": 2, "gone": 9}}, "checkpoint": "{parent}", '
+            f'"targets": {{"own": {snapshot}, "t": {snapshot}, "gone": {snapshot}}}}}',
+        ),
+    ):
+        db.execute(
+            "insert into jobs (stage, user, repo, name, state, config, inputs, depends_on, lines, progress_percent, "
+            "warnings, attempts, created) values (?, 'admin', 'repo', ?, 'complete', ?, ?, '[]', 3, 100.0, '[]', 1, 0)",
+            [stage, name, config, inputs],
+        )
+    for bake, job_id in (("first", 3), ("second", 4)):
+        db.execute(
+            "insert into checkpoints (user, repo, bake, step, path, sha256, created, job_id) "
+            "values ('admin', 'repo', ?, 3, 'path', '', 0, ?)",
+            [bake, job_id],
+        )
+        db.execute("insert into bakes (user, repo, name, config, created) values ('admin', 'repo', ?, '{}', 0)", [bake])
+    db.execute("insert into repos (user, name, base_model, created) values ('admin', 'repo', 'fake/base', 0)")
+    db.close()
+    catalog = Catalog(tmp_path, BaseModelNames("fake/base", stands_in=True))
+    parents = {row.name: row.parent for row in catalog.store.checkpoints.all()}
+    assert parents == {parent: None, "admin/repo/second/3": parent}
+    second = catalog.store.jobs.latest_bake("admin", "repo", "second")
+    assert second is not None
+    answered = {target: snapshot.checkpoint for target, snapshot in second.inputs.targets.items()}
+    assert answered == {"own": None, "t": parent, "gone": None}
+    bakes.delete(catalog, "admin", "repo", "first")
+    assert list(recipe(catalog, "admin", "repo", "second").deleted) == ["first"]
     catalog.close()

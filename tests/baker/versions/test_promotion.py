@@ -67,11 +67,11 @@ def test_the_name_moves_to_a_promoted_checkpoint_and_back_once(filled: Catalog, 
 
 
 def test_when_the_live_checkpoint_is_removed_the_name_means_the_one_before(filled: Catalog) -> None:
-    filled.store.checkpoints.remove(made(filled, 4))
+    filled.store.checkpoints.remove(made(filled, 4).name)
     assert live(filled) == 2
     with pytest.raises(ConflictError, match=r"meant no other checkpoint before .* it has 5, 2"):
         roll_back(filled)
-    filled.store.checkpoints.remove(made(filled, 2))
+    filled.store.checkpoints.remove(made(filled, 2).name)
     assert live(filled) is None and bakes.find_checkpoint(filled, *BAKE, 5) is not None
 
 
@@ -86,7 +86,7 @@ def test_a_missing_checkpoint_can_t_be_promoted(filled: Catalog) -> None:
     with pytest.raises(NotFoundError, match="Bake 'other'"):
         promotion.named(filled, "admin", "repo", "other", 3)
     choice = promotion.named(filled, *BAKE, 2)
-    filled.store.checkpoints.remove(choice.checkpoint)
+    filled.store.checkpoints.remove(choice.checkpoint.name)
     with pytest.raises(NotFoundError, match="no longer exists"):
         promotion.move(filled, choice.checkpoint, MovedBy.PROMOTE)
     assert live(filled) == 4
