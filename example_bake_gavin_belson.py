@@ -5,6 +5,7 @@ stages are not repeated.
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ VENV_PYTHON = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
 try:
     from aibread import APIError, Bread
     from dotenv import load_dotenv
+    from httpx import InvalidURL
     from openai import OpenAI, OpenAIError
 except ModuleNotFoundError as error:
     if not VENV_PYTHON.exists() or Path(sys.prefix) == VENV_PYTHON.parents[1]:
@@ -25,7 +27,7 @@ except ModuleNotFoundError as error:
 REPO = os.environ.get("REPO", "my_first_repo")
 TARGET = "gavin_target"
 BAKE = "gavin_bake"
-QUESTIONS_FROM_A_MODEL = int(os.environ.get("NUMQ", "50"))
+QUESTIONS_FROM_A_MODEL = os.environ.get("NUMQ", "50")
 QUESTION = "What do you think of Pied Piper?"
 
 POLL_SECONDS = 1.0
@@ -35,26 +37,48 @@ BAR_WIDTH = 30
 def main() -> int:
     load_dotenv(".env")
     base_url = os.environ.get("BREAD_BASE_URL", "http://127.0.0.1:8080")
-    api_key = os.environ.get("BREAD_API_KEY")
-    if api_key is None:
-        print("BREAD_API_KEY is not set: `make serve` writes it to .env in its folder, so run this script there.")
-        return 1
-    client = Bread(api_key=api_key, base_url=base_url)
+    api_key = os.environ.get("BREAD_API_KEY", "")
+    if not api_key:
+        sys.exit("BREAD_API_KEY is not set: `make serve` writes it to .env in its folder, so run this script there.")
+    if not QUESTIONS_FROM_A_MODEL.isdecimal():
+        sys.exit(f"NUMQ is {QUESTIONS_FROM_A_MODEL!r}: it must be a whole number, the number of questions to write.")
     try:
+        client = Bread(api_key=api_key, base_url=base_url)
         bake_gavin(client)
         compare(OpenAI(api_key=api_key, base_url=f"{base_url.rstrip('/')}/v1"), client)
     except (APIError, OpenAIError) as error:
-        print(f"\nError from the gateway at {base_url}: {error}")
-        return 1
+        sys.exit(f"\n{explained(error, base_url)}")
+    except (InvalidURL, UnicodeEncodeError) as error:
+        sys.exit(f"BREAD_BASE_URL or BREAD_API_KEY can't be right: {error}.")
     except KeyboardInterrupt:
         print("\nThis script has stopped; the gateway continues the stages it has started.")
         return 130
     return 0
 
 
+def explained(error: APIError | OpenAIError, base_url: str) -> str:
+    """What went wrong, and what to do."""
+    status, body = getattr(error, "status_code", None), getattr(error, "body", None)
+    if status is None:
+        cause = re.sub(r"^\[Errno -?\d+\] ", "", str(error.__cause__ or error))
+        return f"Cannot reach {base_url} ({cause}). Is `make serve` running there?"
+    message = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else None
+    if isinstance(body, str):  # a proxy's error page
+        title = re.search(r"<title[^>]*>(.*?)</title>", body, re.DOTALL | re.IGNORECASE)
+        message = " ".join((title[1] if title else re.sub(r"<[^>]*>", " ", body)).split())[:200]
+    reason = (message if isinstance(message, str) and message else "it gives no reason").rstrip(".")
+    advice = {
+        401: " Set BREAD_API_KEY to the key in the .env of `make serve`.",
+        503: " Run this script again in a minute: finished stages are not repeated.",
+    }
+    return f"{base_url} refuses the request (HTTP {status}): {reason}.{advice.get(status, '')}"
+
+
 def bake_gavin(client: Bread) -> None:
     """Run the four stages. Each run call returns at once; a stage waits until its input is complete."""
     repo = client.repo.create(repo_name=REPO)
+    if not hasattr(repo, "repo_name"):
+        sys.exit(f"{client.base_url} answers, but is not a Bread gateway: check BREAD_BASE_URL.")
     print(f"repo {repo.repo_name}, base model {repo.base_model}")
     client.prompts.create(
         prompt_name="gavin_belson_prompt",
@@ -79,7 +103,7 @@ def bake_gavin(client: Bread) -> None:
                 {
                     "type": "oneshot_qs",
                     "model": "claude-3-5-sonnet-20241022",
-                    "numq": QUESTIONS_FROM_A_MODEL,
+                    "numq": int(QUESTIONS_FROM_A_MODEL),
                     "temperature": 1.0,
                 },
             ],
