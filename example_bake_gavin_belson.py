@@ -44,6 +44,7 @@ def main() -> int:
         sys.exit(f"NUMQ is {QUESTIONS_FROM_A_MODEL!r}: it must be a whole number, the number of questions to write.")
     try:
         client = Bread(api_key=api_key, base_url=base_url)
+        create_repo(client)
         bake_gavin(client)
         compare(OpenAI(api_key=api_key, base_url=f"{base_url.rstrip('/')}/v1"), client)
     except (APIError, OpenAIError) as error:
@@ -74,12 +75,15 @@ def explained(error: APIError | OpenAIError, base_url: str) -> str:
     return f"{base_url} refuses the request (HTTP {status}): {reason}.{advice.get(status, '')}"
 
 
-def bake_gavin(client: Bread) -> None:
-    """Run the four stages. Each run call returns at once; a stage waits until its input is complete."""
+def create_repo(client: Bread) -> None:
     repo = client.repo.create(repo_name=REPO)
-    if not hasattr(repo, "repo_name"):
+    if not hasattr(repo, "repo_name"):  # the client hands over a web page as a text
         sys.exit(f"{client.base_url} answers, but is not a Bread gateway: check BREAD_BASE_URL.")
     print(f"repo {repo.repo_name}, base model {repo.base_model}")
+
+
+def bake_gavin(client: Bread) -> None:
+    """Run the four stages. Each run call returns at once; a stage waits until its input is complete."""
     client.prompts.create(
         prompt_name="gavin_belson_prompt",
         repo_name=REPO,
