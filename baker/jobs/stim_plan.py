@@ -3,6 +3,8 @@
 Blocks, like the catalog that it reads: see `storage/one_thread.py`.
 """
 
+import msgspec
+
 from baker.config import question_templates
 from baker.config.generator import Asking, Custom, FromDataset, Generator, Hardcoded, Persona
 from baker.errors import ConfigError, InvalidInputError
@@ -65,6 +67,8 @@ class GeneratorPlanner:
                 if not generator.questions:
                     raise InvalidInputError(f"{where} is hardcoded and has no questions: add them")
                 return GeneratorPlan()
+            case Asking() if self._lacks_key(generator.model) and self._catalog.base.stands_in and self._stim_fallback:
+                return self._from_bank(generator, where)
             case Asking():
                 return GeneratorPlan(writer=self._writer(generator, where), template=self._template(generator, where))
             case Persona():
@@ -88,8 +92,20 @@ class GeneratorPlanner:
         # The bank's questions are better than those of a small served model, which writes only what is missing.
         return GeneratorPlan(writer=self._writer(generator, where), written=lacking) if lacking else GeneratorPlan()
 
-    def _lacks_key(self, model: str) -> bool:
-        return _is_anthropic(model) and not self._has_anthropic_key
+    def _from_bank(self, generator: Asking, where: str) -> GeneratorPlan:
+        """The embedded model is too small to write questions that bring out a prompt: the bank's do so more often
+        (benchmarks/README.md)."""
+        self._template(generator, where)  # one that is missing or broken is an error all the same
+        fields = {field: getattr(generator, field) for field in ("numq", "seed", "rollout_with_conditioned")}
+        persona = Persona(**{name: value for name, value in fields.items() if value is not None})
+        self.warnings.append(
+            f"{where}: there is no Anthropic key for {generator.model!r}, and {self._catalog.base.served!r} is too "
+            "small to write questions, so they come from the built-in bank"
+        )
+        return msgspec.structs.replace(self._persona(persona, where), replacement=persona)
+
+    def _lacks_key(self, model: str | None) -> bool:
+        return model is not None and _is_anthropic(model) and not self._has_anthropic_key
 
     def _writer(self, generator: Asking | Persona, where: str) -> WriterPlan:
         model = generator.model

@@ -59,7 +59,7 @@ class StimStage:
         dataset = planned.dataset
         read = None if dataset is None else partial(QuestionSets(self._home).read, dataset, generator.column)
         return QuestionSource(
-            generator=generator,
+            generator=planned.replacement or generator,
             prompt_text=teacher_text,
             writer=None if planned.writer is None else await self._writer(planned.writer),
             template=planned.template,

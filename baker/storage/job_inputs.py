@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from baker.config.generator import Persona
 from baker.config.target import TargetConfig
 from baker.types import Prompt
 
@@ -56,6 +57,8 @@ class GeneratorPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     written: int = 0
     """Number of a persona's questions that the model writes."""
     dataset: QuestionSet | None = None
+    replacement: Persona | None = None
+    """Generator that runs in place of the target's own."""
 
 
 class StimInputs(msgspec.Struct, frozen=True):

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from baker.config.generator import Persona
 from baker.config.target import target_config
 from baker.errors import InvalidInputError
 from baker.jobs.policy import Policy
 from baker.jobs.stim_plan import GeneratorPlanner
+from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.job_inputs import GeneratorPlan, LocalSet, WriterPlan
@@ -63,6 +65,43 @@ def test_what_is_missing_is_said(filled: Catalog, kind: str, fields: dict[str, A
         return
     with pytest.raises(InvalidInputError, match=complaint):
         planned(filled, kind, **fields)
+
+
+@pytest.mark.parametrize("kind", ["oneshot_qs", "custom"])
+def test_the_bank_replaces_a_claude_model_without_a_key_where_the_embedded_model_is_served(
+    filled: Catalog, kind: str
+) -> None:
+    fields = {"model": CLAUDE, "template_path": put(filled), "rollout_with_conditioned": True}
+    plan, warnings = planned(filled, kind, numq=7, seed=3, **fields)
+    assert plan == GeneratorPlan(replacement=Persona(numq=7, seed=3, rollout_with_conditioned=True))
+    assert len(warnings) == 1
+    assert f"no Anthropic key for '{CLAUDE}'" in warnings[0]
+    assert "built-in bank" in warnings[0]
+    assert planned(filled, kind, numq=13, **fields)[0] == GeneratorPlan(
+        SERVED, written=3, replacement=Persona(numq=13, rollout_with_conditioned=True)
+    ), "the bank of this test has 10 questions: the model writes the others"
+    with pytest.raises(InvalidInputError, match=r"'templates/gone\.txt'"):
+        planned(filled, kind, model=CLAUDE, template_path="templates/gone.txt")
+
+
+@pytest.mark.parametrize(
+    ("fields", "writer"),
+    [({"model": CLAUDE, "key": True}, WriterPlan("anthropic", CLAUDE)), ({"model": None}, SERVED)],
+)
+def test_otherwise_the_named_model_writes_the_questions(
+    filled: Catalog, fields: dict[str, Any], writer: WriterPlan
+) -> None:
+    plan, warnings = planned(filled, "oneshot_qs", **fields)
+    assert (plan.writer, plan.replacement, warnings) == (writer, None, [])
+
+
+def test_a_model_that_the_operator_chose_writes_in_place_of_a_claude_model(
+    filled: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filled, "base", BaseModelNames("fake/base", stands_in=False))
+    plan, warnings = planned(filled, "oneshot_qs", model=CLAUDE)
+    assert (plan.writer, plan.replacement) == (SERVED, None)
+    assert f"'fake/base' writes the questions in place of '{CLAUDE}'" in warnings[0]
 
 
 def test_a_template_is_copied_and_checked_again(filled: Catalog) -> None:
@@ -128,14 +167,17 @@ def test_a_dataset_is_found(filled: Catalog) -> None:
 @pytest.mark.parametrize(
     ("policy", "kind", "warned"),
     [
-        (POLICY, "served", True),
+        (POLICY, None, True),
         (Policy(has_anthropic_key=True, stim_fallback=False, max_lora_rank=32), "anthropic", False),
     ],
 )
-def test_a_claude_generator_needs_a_key_or_a_stand_in(filled: Catalog, policy: Policy, kind: str, warned: bool) -> None:
+def test_a_claude_generator_needs_a_key_or_a_stand_in(
+    filled: Catalog, policy: Policy, kind: str | None, warned: bool
+) -> None:
     put_target(filled, generators=[{"type": "oneshot_qs", "model": CLAUDE}])
     job = start(filled, Stage.STIM, "target", policy=policy)
-    assert job.inputs.generators[0].writer.kind == kind
+    writer = job.inputs.generators[0].writer
+    assert (None if writer is None else writer.kind) == kind
     assert bool(job.warnings) is warned
 
 
