@@ -184,8 +184,8 @@ def _greet(out: IO[str], url: str, key_file: Path | None, model: str) -> None:
         f"  model: {model}\n"
         f"  key:   {where}\n"
         "Try next, in another terminal:\n"
+        "  python3 examples/first_bake.py       # bakes a prompt into the model and shows the difference\n"
         f"  python3 chat_with_model.py --model {model}\n"
-        "  python3 example_bake_gavin_belson.py\n"
         f'  curl {url}/v1/models -H "Authorization: Bearer {key}"\n',
         file=out,
         flush=True,

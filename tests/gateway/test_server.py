@@ -108,8 +108,8 @@ def test_the_greeting_names_model_and_key_and_what_to_try(tmp_path: Path) -> Non
         "  model: a/model\n"
         f"  key:   {tmp_path}/master.key\n"
         "Try next, in another terminal:\n"
+        "  python3 examples/first_bake.py       # bakes a prompt into the model and shows the difference\n"
         "  python3 chat_with_model.py --model a/model\n"
-        "  python3 example_bake_gavin_belson.py\n"
         f'  curl http://127.0.0.1:8080/v1/models -H "Authorization: Bearer $(cat {tmp_path}/master.key)"\n\n'
     )
     out = io.StringIO()
