@@ -93,14 +93,14 @@ class GeneratorPlanner:
         return GeneratorPlan(writer=self._writer(generator, where), written=lacking) if lacking else GeneratorPlan()
 
     def _from_bank(self, generator: Asking, where: str) -> GeneratorPlan:
-        """The embedded model is too small to write questions that bring out a prompt: the bank's do so more often
+        """The embedded model is too small to write questions that bring out a prompt. The bank has some for any prompt
         (benchmarks/README.md)."""
         self._template(generator, where)  # one that is missing or broken is an error all the same
         fields = {field: getattr(generator, field) for field in ("numq", "seed", "rollout_with_conditioned")}
         persona = Persona(**{name: value for name, value in fields.items() if value is not None})
         self.warnings.append(
             f"{where}: there is no Anthropic key for {generator.model!r}, and {self._catalog.base.served!r} is too "
-            "small to write questions, so they come from the built-in bank"
+            "small to write questions: they come from the built-in bank, those whose answers the prompt changes most"
         )
         return msgspec.structs.replace(self._persona(persona, where), replacement=persona)
 

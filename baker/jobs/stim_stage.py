@@ -12,13 +12,14 @@ from baker.errors import StimError
 from baker.jobs.job_row import JobRow
 from baker.ports import FindCheckpoint, Sampler
 from baker.questions.datasets import QuestionSets
+from baker.questions.effect import PromptEffect
 from baker.questions.generators import QuestionSource
 from baker.questions.stim import expected_stimuli, stim
 from baker.questions.writers import AnthropicWriter, ServedWriter, Writer
 from baker.storage.files import append_lines, read_lines, repair_lines
 from baker.storage.home import output_file
 from baker.storage.job import StimJob
-from baker.storage.job_inputs import GeneratorPlan, WriterPlan
+from baker.storage.job_inputs import GeneratorPlan, StimInputs, WriterPlan
 from baker.types import Stimulus
 
 
@@ -50,13 +51,15 @@ class StimStage:
         await row.set_progress(count, total)
         teacher_text = prompt_text(job.inputs.teacher)
         sources = [
-            await self._source(generator, planned, teacher_text)
+            await self._source(generator, planned, teacher_text, job.inputs)
             for generator, planned in zip(job.config.generators, job.inputs.generators, strict=True)
         ]
         await stim(sources, keep, row.warn, done)
 
-    async def _source(self, generator: Generator, planned: GeneratorPlan, teacher_text: str) -> QuestionSource:
-        dataset = planned.dataset
+    async def _source(
+        self, generator: Generator, planned: GeneratorPlan, teacher_text: str, inputs: StimInputs
+    ) -> QuestionSource:
+        dataset, effect = planned.dataset, PromptEffect(self._sampler, inputs.teacher, inputs.student)
         read = None if dataset is None else partial(QuestionSets(self._home).read, dataset, generator.column)
         return QuestionSource(
             generator=planned.replacement or generator,
@@ -65,6 +68,8 @@ class StimStage:
             template=planned.template,
             written=planned.written,
             read_dataset=read,
+            # The replaced generator promises questions that bring the prompt out.
+            effect_of=None if planned.replacement is None else effect.of,
         )
 
     async def _writer(self, planned: WriterPlan) -> Writer:

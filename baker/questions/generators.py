@@ -7,7 +7,7 @@ an interrupted run: it gets the questions that exist already, and generates the 
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from string import Template
 from typing import NamedTuple
 
@@ -54,6 +54,10 @@ VARIATION_TEMPLATE = Template(
 """The wording of three that SmolLM2-135M followed best, with half as many examples as questions: four calls for ten
 questions gave 23 new lines about its character. Asked to change each of ten examples, it wrote about the task."""
 
+CANDIDATES_PER_QUESTION = 3
+"""Number of the bank's questions that are measured for each one chosen, as far as the bank is large enough."""
+CHOSEN_PER_BATCH = 8
+"""So that progress shows, and an interrupted run keeps what it has."""
 MAX_CONCURRENT_CALLS = 8
 MAX_FRUITLESS_CALLS = 24
 """Consecutive calls without a new question after which the model counts as exhausted."""
@@ -77,6 +81,8 @@ class QuestionSource(NamedTuple):
     """Number of a persona's questions that the writer should write."""
     read_dataset: Callable[[], list[str]] | None = None
     """Returns all questions of the dataset; blocks. Raises: StimError."""
+    effect_of: Callable[[Sequence[str]], Awaitable[list[float]]] | None = None
+    """How much the prompt changes the answer to each question. If given, the bank gives those that it changes most."""
 
 
 def generate(source: QuestionSource, existing: Sequence[str], warn: Warn) -> Batches:
@@ -121,7 +127,11 @@ async def persona_batches(generator: Persona, source: QuestionSource, existing: 
     bank_questions = bank.balanced_order(bank.bank(), generator.seed)
     bank_keys = {question_key(question) for question in bank_questions}
     known = {question_key(question) for question in existing}
-    yield _take_new(bank_questions[: generator.numq - source.written], known, generator.numq)
+    from_bank = generator.numq - source.written
+    if source.effect_of is not None:
+        async for batch in most_affected_batches(bank_questions, from_bank, source.effect_of, known):
+            yield batch
+    yield _take_new(bank_questions[:from_bank], known, from_bank)
     if source.writer is not None:
         render = _variations(source.prompt_text, bank_questions, generator.seed)
         written = [question for question in existing if question_key(question) not in bank_keys]
@@ -138,6 +148,24 @@ async def persona_batches(generator: Persona, source: QuestionSource, existing: 
             f"persona: {len(known)} distinct questions of the {generator.numq} asked for, {len(bank_questions)} from "
             "the built-in bank: lower numq, or name a stronger model"
         )
+
+
+async def most_affected_batches(
+    questions: Sequence[str], count: int, effect_of: Callable[[Sequence[str]], Awaitable[list[float]]], known: set[str]
+) -> Batches:
+    """Of each few questions in turn, those that the prompt affects most; at most `count` with those in `known`.
+
+    A resumed run measures only what is missing. Adds the keys of the questions to `known`.
+    """
+    per_question = min(CANDIDATES_PER_QUESTION, len(questions) // max(count, 1))
+    if per_question < 2:
+        return
+    for start in range(len(known), count, CHOSEN_PER_BATCH):
+        chosen = min(CHOSEN_PER_BATCH, count - start)
+        candidates = questions[start * per_question : (start + chosen) * per_question]
+        effects = await effect_of(candidates)
+        order = sorted(range(len(candidates)), key=lambda place: -effects[place])
+        yield _take_new([candidates[place] for place in sorted(order[:chosen])], known, count)
 
 
 def _variations(prompt_text: str, bank_questions: Sequence[str], seed: int) -> Callable[[int, int], str]:

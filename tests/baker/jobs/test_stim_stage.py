@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from baker.questions import bank
+from baker.questions.effect import MEASURED_TOKENS
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.home import job_folder
@@ -64,3 +66,19 @@ async def test_a_seeded_stim_asks_the_engine_the_same_again(tmp_path: Path) -> N
         sent.append(sorted((request.seed, request.temperature) for request in engine.requests))
     assert sent[0] == sent[1]
     assert [seed for seed, _ in sent[0]] == list(range(5, 5 + len(sent[0])))
+
+
+async def test_without_an_anthropic_key_the_bank_gives_the_questions_that_the_prompt_affects_most(
+    tmp_path: Path,
+) -> None:
+    engine = FakeEngine()
+    async with running(Service(tmp_path, engine)) as service:
+        await service.fill(generators=[{"type": "oneshot_qs", "model": "claude-sonnet-4-5-20250929", "numq": 4}])
+        await service.start(Stage.STIM)
+        job = await service.ended(Stage.STIM)
+    assert (job.state, job.lines) == (JobState.COMPLETE, 4)
+    assert "built-in bank" in job.warnings[0]
+    rows = read_lines(job_folder(tmp_path, job.id) / "stimuli.jsonl")
+    assert {row["generator"] for row in rows} == {"persona"}
+    assert {row["text"] for row in rows} <= {question for each in bank.bank().values() for question in each}
+    assert [request.max_tokens for request in engine.requests] == [MEASURED_TOKENS] * 12, "three candidates a question"

@@ -1,6 +1,6 @@
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import pytest
@@ -152,6 +152,33 @@ async def test_a_persona_without_a_model_draws_from_the_bank() -> None:
     assert set(questions) <= set(ALL)
     assert await drawn(1) == questions
     assert await drawn(2) != questions
+
+
+async def length_as_effect(questions: Sequence[str]) -> list[float]:
+    return [float(len(question)) for question in questions]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("existing_count", [0, 3, 8])
+async def test_the_bank_gives_those_of_each_few_questions_that_the_prompt_affects_most(existing_count: int) -> None:
+    source = QuestionSource(Persona(numq=10, seed=1), effect_of=length_as_effect)
+    questions = await flat(generate(source, [], Warnings()))
+    order = bank.balanced_order(BANK, 1)
+    expected = [sorted(order[:24], key=len)[-8:], sorted(order[24:30], key=len)[-2:]]
+    assert sum(map(len, questions)) == sum(len(question) for batch in expected for question in batch)
+    assert len(set(questions)) == 10
+    assert questions == sorted(questions, key=order.index), "the order of the bank stays, so it is still balanced"
+    more = await flat(generate(source, questions[:existing_count], Warnings()))
+    assert len(set(questions[:existing_count] + more)) == 10, "a resumed run adds the missing ones"
+
+
+@pytest.mark.anyio
+async def test_without_enough_questions_to_choose_from_nothing_is_measured() -> None:
+    async def never(questions: Sequence[str]) -> list[float]:
+        raise AssertionError(questions)
+
+    source = QuestionSource(Persona(numq=16, seed=1), effect_of=never)
+    assert await flat(generate(source, [], Warnings())) == bank.balanced_order(BANK, 1)[:16]
 
 
 @pytest.mark.anyio
