@@ -18,10 +18,13 @@ from typing import Any, NamedTuple
 
 VENV_PYTHON = Path(__file__).resolve().parents[1] / ".venv" / "bin" / "python"
 
-try:
-    from aibread import APIError, Bread
+try:  # "as" with the same name: example_bake_gavin_belson.py imports these from here
+    from aibread import APIError
+    from aibread import Bread as Bread
     from dotenv import load_dotenv
-    from openai import OpenAI, OpenAIError
+    from httpx import InvalidURL
+    from openai import OpenAI as OpenAI
+    from openai import OpenAIError
 except ModuleNotFoundError as error:
     if not VENV_PYTHON.exists() or Path(sys.prefix) == VENV_PYTHON.parents[1]:
         sys.exit(f"{error}: run `make serve` first, or `pip install aibread openai python-dotenv`")
@@ -29,7 +32,7 @@ except ModuleNotFoundError as error:
 
 REPO = os.environ.get("REPO", "first_bake")
 BAKE = "pirate"
-QUESTIONS_TO_TRAIN_ON = int(os.environ.get("NUMQ", "64"))
+QUESTIONS = 64
 
 PROMPT: list[dict[str, object]] = [
     {"role": "system", "content": "You are Captain Redbeard, a pirate. Answer every question as a pirate does."},
@@ -79,30 +82,14 @@ BAR_WIDTH = 24
 UNITS = {"stim": "questions", "rollout": "answers"}
 
 
-def main() -> int:
-    load_dotenv(".env")
-    base_url = os.environ.get("BREAD_BASE_URL", "http://127.0.0.1:8080")
-    api_key = os.environ.get("BREAD_API_KEY")
-    if api_key is None:
-        print("BREAD_API_KEY is not set: `make serve` writes it to .env in its folder, so run this script there.")
-        return 1
-    client = Bread(api_key=api_key, base_url=base_url)
-    try:
-        bake_pirate(client)
-        compare(OpenAI(api_key=api_key, base_url=f"{base_url.rstrip('/')}/v1"), client)
-    except (APIError, OpenAIError) as error:
-        print(f"\nError from the gateway at {base_url}: {error}")
-        return 1
-    except KeyboardInterrupt:
-        print("\nThis script has stopped; the gateway continues the stages it has started.")
-        return 130
-    return 0
+def main(client: Bread, openai: OpenAI) -> None:
+    base = create_repo(client, REPO).base_model
+    bake_pirate(client)
+    compare(openai, base, f"{REPO}/{BAKE}")
 
 
 def bake_pirate(client: Bread) -> None:
     """Run the four stages. Each run call returns at once; a stage waits until its input is complete."""
-    repo = client.repo.create(repo_name=REPO)
-    print(f"repo {repo.repo_name}, base model {repo.base_model}\n")
     client.prompts.create(prompt_name="captain", repo_name=REPO, messages=PROMPT)
     client.prompts.create(prompt_name="none", repo_name=REPO, messages=[{"role": "user", "content": ""}])
     client.targets.create(
@@ -111,7 +98,7 @@ def bake_pirate(client: Bread) -> None:
         template="default",
         overrides={
             # General questions that ship with the service.
-            "generators": [{"type": "persona", "numq": QUESTIONS_TO_TRAIN_ON}],
+            "generators": [{"type": "persona", "numq": number_of_questions(QUESTIONS)}],
             "u": "captain",  # the teacher's prompt: the one to bake in
             "v": "none",  # the student's prompt: what stays necessary afterwards
             "max_tokens": ANSWER_TOKENS,
@@ -136,43 +123,6 @@ def bake_pirate(client: Bread) -> None:
         print(f"\n{loss['recovered']:.0%} of the prompt's effect is in the weights, on questions it was not trained on")
 
 
-def follow(stage: str, status_of: Callable[[], Any]) -> Any:
-    """Show a progress bar until the stage ends. Exits with the stage's error if it fails."""
-    started = time.monotonic()
-    while True:
-        status = status_of()
-        is_over = status.status in ("complete", "failed")
-        if is_over or sys.stdout.isatty():
-            line = progress_line(stage, status, time.monotonic() - started)
-            print(f"\r{line}\x1b[K" if sys.stdout.isatty() else line, end="\n" if is_over else "", flush=True)
-        if is_over:
-            break
-        time.sleep(POLL_SECONDS)
-    for warning in status.warnings:
-        print(textwrap.fill(f"note: {warning}", terminal_width(), initial_indent="  ", subsequent_indent="        "))
-    if status.status == "failed":
-        sys.exit(f"{stage} failed: {status.error}")
-    return status
-
-
-def progress_line(stage: str, status: Any, elapsed_seconds: float) -> str:
-    """`rollout [######............]  33%  21 of 64 answers, 9 s, 18 s left`, cut to the terminal's width."""
-    fields = status.to_dict()
-    percent = fields.get("progress_percent") or 0.0
-    filled = round(BAR_WIDTH * percent / 100)
-    notes = [f"{elapsed_seconds:.0f} s"]
-    if fields.get("lines") and fields.get("total_expected"):
-        notes.insert(0, f"{fields['lines']} of {fields['total_expected']} {UNITS[stage]}")
-    if (training := fields.get("training")) is not None:
-        notes += [f"loss {training['loss']:.3f}", f"{training['tokens_per_second']:,.0f} tokens/s"]
-    if fields.get("waiting_for"):
-        notes.append(f"waits for {fields['waiting_for']}")
-    if fields.get("eta_seconds") is not None and status.status == "running":
-        notes.append(f"{fields['eta_seconds']:.0f} s left")
-    line = f"{stage:8}[{'#' * filled:.<{BAR_WIDTH}}] {percent:3.0f}%  {', '.join(notes)}"
-    return line[: terminal_width() - 1]
-
-
 class Asked(NamedTuple):
     """A model with or without the prompt, and its answers to NEW_QUESTIONS."""
 
@@ -186,10 +136,8 @@ class Asked(NamedTuple):
         return sum(PIRATE.search(answer) is not None for answer in self.answers)
 
 
-def compare(openai: OpenAI, client: Bread) -> None:
+def compare(openai: OpenAI, base: str, baked: str) -> None:
     """Ask the base model and the baked one the same new questions, and print a table and some answers."""
-    base = client.repo.get(repo_name=REPO).base_model
-    baked = f"{REPO}/{BAKE}"
     asked = [
         ask(openai, "base model", base, []),
         ask(openai, "base model with the prompt", base, PROMPT),
@@ -239,9 +187,101 @@ def side_by_side(columns: list[tuple[str, str]]) -> str:
     return "\n".join("  " + "  ".join(f"{cell:{width}}" for cell in row).rstrip() for row in rows)
 
 
+def run(script: Callable[[Bread, OpenAI], None]) -> int:
+    """Run a script with clients of the gateway; its errors end in a sentence. Returns: the exit status."""
+    load_dotenv(".env")
+    base_url = os.environ.get("BREAD_BASE_URL", "http://127.0.0.1:8080")
+    api_key = os.environ.get("BREAD_API_KEY", "")
+    if not api_key:
+        sys.exit("BREAD_API_KEY is not set: `make serve` writes it to .env in its folder, so run this script there.")
+    try:
+        script(
+            Bread(api_key=api_key, base_url=base_url),
+            OpenAI(api_key=api_key, base_url=f"{base_url.rstrip('/')}/v1"),
+        )
+    except (APIError, OpenAIError) as error:
+        sys.exit(f"\n{explained(error, base_url)}")
+    except (InvalidURL, UnicodeEncodeError) as error:
+        sys.exit(f"BREAD_BASE_URL or BREAD_API_KEY can't be right: {error}.")
+    except KeyboardInterrupt:
+        print("\nThis script has stopped; the gateway continues the stages it has started.")
+        return 130
+    return 0
+
+
+def explained(error: APIError | OpenAIError, base_url: str) -> str:
+    """What went wrong, and what to do."""
+    status, body = getattr(error, "status_code", None), getattr(error, "body", None)
+    if status is None:
+        cause = re.sub(r"^\[Errno -?\d+\] ", "", str(error.__cause__ or error))
+        return f"Cannot reach {base_url} ({cause}). Is `make serve` running there?"
+    message = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else None
+    if isinstance(body, str):  # a proxy's error page
+        title = re.search(r"<title[^>]*>(.*?)</title>", body, re.DOTALL | re.IGNORECASE)
+        message = " ".join((title[1] if title else re.sub(r"<[^>]*>", " ", body)).split())[:200]
+    reason = (message if isinstance(message, str) and message else "it gives no reason").rstrip(".")
+    advice = {
+        401: " Set BREAD_API_KEY to the key in the .env of `make serve`.",
+        503: " Run this script again in a minute: finished stages are not repeated.",
+    }
+    return f"{base_url} refuses the request (HTTP {status}): {reason}.{advice.get(status, '')}"
+
+
+def create_repo(client: Bread, name: str) -> Any:
+    repo = client.repo.create(repo_name=name)
+    if not hasattr(repo, "repo_name"):  # the client hands over a web page as a text
+        sys.exit(f"{client.base_url} answers, but is not a Bread gateway: check BREAD_BASE_URL.")
+    print(f"repo {repo.repo_name}, base model {repo.base_model}\n")
+    return repo
+
+
+def number_of_questions(default: int) -> int:
+    number = os.environ.get("NUMQ", str(default))
+    if not number.isdecimal():
+        sys.exit(f"NUMQ is {number!r}: it must be a whole number, the number of questions to train on.")
+    return int(number)
+
+
+def follow(stage: str, status_of: Callable[[], Any]) -> Any:
+    """Show a progress bar until the stage ends. Exits with the stage's error if it fails."""
+    started = time.monotonic()
+    while True:
+        status = status_of()
+        is_over = status.status in ("complete", "failed")
+        if is_over or sys.stdout.isatty():
+            line = progress_line(stage, status, time.monotonic() - started)
+            print(f"\r{line}\x1b[K" if sys.stdout.isatty() else line, end="\n" if is_over else "", flush=True)
+        if is_over:
+            break
+        time.sleep(POLL_SECONDS)
+    for warning in status.warnings:
+        print(textwrap.fill(f"note: {warning}", terminal_width(), initial_indent="  ", subsequent_indent="        "))
+    if status.status == "failed":
+        sys.exit(f"{stage} failed: {status.error}")
+    return status
+
+
+def progress_line(stage: str, status: Any, elapsed_seconds: float) -> str:
+    """`rollout [######............]  33%  21 of 64 answers, 9 s, 18 s left`, cut to the terminal's width."""
+    fields = status.to_dict()
+    percent = fields.get("progress_percent") or 0.0
+    filled = round(BAR_WIDTH * percent / 100)
+    notes = [f"{elapsed_seconds:.0f} s"]
+    if fields.get("lines") and fields.get("total_expected"):
+        notes.insert(0, f"{fields['lines']} of {fields['total_expected']} {UNITS[stage]}")
+    if (training := fields.get("training")) is not None:
+        notes += [f"loss {training['loss']:.3f}", f"{training['tokens_per_second']:,.0f} tokens/s"]
+    if fields.get("waiting_for"):
+        notes.append(f"waits for {fields['waiting_for']}")
+    if fields.get("eta_seconds") is not None and status.status == "running":
+        notes.append(f"{fields['eta_seconds']:.0f} s left")
+    line = f"{stage:8}[{'#' * filled:.<{BAR_WIDTH}}] {percent:3.0f}%  {', '.join(notes)}"
+    return line[: terminal_width() - 1]
+
+
 def terminal_width() -> int:
     return min(shutil.get_terminal_size((100, 24)).columns, 120)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

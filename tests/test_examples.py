@@ -1,4 +1,4 @@
-"""The example's errors. tests/behaviour/test_first_bake.py runs it against the real service."""
+"""The examples' errors. tests/behaviour/test_first_bake.py runs them against the real service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-import example_bake_gavin_belson
+from examples import first_bake
 
 
 class Replies(ThreadingHTTPServer):
@@ -59,7 +59,7 @@ def error_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as ended:
-            example_bake_gavin_belson.main()
+            first_bake.run(first_bake.main)
         return str(ended.value.code).strip()
 
     return run
@@ -110,8 +110,65 @@ def test_wrong_settings_are_explained(error_of: Callable[..., str], url: str, ke
     assert message in error_of(BREAD_BASE_URL=url, BREAD_API_KEY=key)
 
 
-def test_a_number_of_questions_that_is_none_is_explained(
-    error_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+def test_a_number_of_questions_that_is_none_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMQ", "many")
+    with pytest.raises(SystemExit, match="NUMQ is 'many': it must be a whole number"):
+        first_bake.number_of_questions(50)
+
+
+class Status(dict[str, object]):
+    """A status as the client gives it: fields of the published schema as attributes, added ones in `to_dict`."""
+
+    status = "running"
+
+    def to_dict(self) -> dict[str, object]:
+        return dict(self)
+
+
+@pytest.mark.parametrize(
+    ("stage", "fields", "line"),
+    [
+        ("stim", {}, "stim    [........................]   0%  2 s"),
+        (
+            "rollout",
+            {"progress_percent": 50.0, "lines": 8, "total_expected": 16, "eta_seconds": 7.4},
+            "rollout [############............]  50%  8 of 16 answers, 2 s, 7 s left",
+        ),
+        (
+            "bake",
+            {"progress_percent": 100.0, "training": {"loss": 0.1234, "tokens_per_second": 1234.5}},
+            "bake    [########################] 100%  2 s, loss 0.123, 1,234 tokens/s",
+        ),
+    ],
+)
+def test_a_progress_line_shows_what_the_stage_has(
+    monkeypatch: pytest.MonkeyPatch, stage: str, fields: dict[str, object], line: str
 ) -> None:
-    monkeypatch.setattr(example_bake_gavin_belson, "QUESTIONS_FROM_A_MODEL", "many")
-    assert error_of(BREAD_API_KEY="sk-test").startswith("NUMQ is 'many': it must be a whole number")
+    monkeypatch.setenv("COLUMNS", "100")
+    assert first_bake.progress_line(stage, Status(fields), 2.1) == line
+    monkeypatch.setenv("COLUMNS", "30")
+    assert first_bake.progress_line(stage, Status(fields), 2.1) == line[:29], "so that it stays on one line"
+
+
+def test_answers_stand_side_by_side_within_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text = first_bake.side_by_side([("base", "one two three " * 5), ("baked", "Arr!"), ("x" * 40, "")])
+    lines = text.split("\n")
+    assert max(map(len, lines)) <= 60
+    assert lines[0].split() == ["base", "baked", "x" * 18]
+    assert " ".join(line[2:20].strip() for line in lines[2:]) == " ".join(["one two three"] * 5)
+    assert lines[2].split()[-1] == "Arr!"
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_pirate"),
+    [
+        ("Arrr, matey!", True),
+        ("Aye.", True),
+        ("ye olde", True),
+        ("Yes, you are", False),
+        ("They may eye the rye", False),
+    ],
+)
+def test_pirate_words_are_whole_words(answer: str, is_pirate: bool) -> None:
+    assert (first_bake.PIRATE.search(answer) is not None) is is_pirate
