@@ -32,11 +32,6 @@ def context_text(prompt: Prompt, stimulus: str) -> str:
     return _lines(context_messages(prompt, stimulus))
 
 
-def first_user_text(messages: Sequence[Message]) -> str:
-    """The text of the first user message; "" if there is none."""
-    return next((_plain(message.get("content")) for message in messages if message["role"] == "user"), "")
-
-
 def _non_empty(prompt: Prompt) -> list[Message]:
     return [message for message in prompt.messages if not is_empty(message)]
 

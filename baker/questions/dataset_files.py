@@ -1,111 +1,136 @@
-"""Reads the rows of dataset files (JSON lines, JSON, CSV, Parquet), and the questions in rows.
+"""Reads the rows of dataset files: JSON lines, JSON, CSV, TSV, Parquet; all but Parquet also packed with gzip.
 
 All functions block. This is the only file that imports pyarrow, which is part of the extra `datasets`.
 """
 
-import csv
+import codecs
+import gzip
+import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from baker.conversation import first_user_text
 from baker.errors import StimError
+from baker.questions.cells import question_in
+from baker.questions.columns import Rows, questions_in
+from baker.questions.csv_files import csv_rows
 
-Rows = Iterator[tuple[str, Any]]
-"""(place, row) pairs; a place is text such as "line 3"."""
+GZIP = ".gz"
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Byte order mark -> encoding."""
 
-COLUMNS = (
-    "question",
-    "prompt",
-    "instruction",
-    "query",
-    "problem",
-    "description",
-    "input",
-    "text",
-    "content",
-    "messages",
-    "conversation",
-)
-"""Columns to look for questions in, in this order, if no column is named."""
+
+def format_of(name: str) -> str | None:
+    """The ending of a file's name that says how to read it; None if it can't be read."""
+    bare = name.removesuffix(GZIP)
+    suffix = Path(bare).suffix
+    if suffix not in READERS or (suffix == PARQUET and bare != name):
+        return None
+    return suffix
 
 
 def read_questions(path: Path, column: str | None) -> list[str]:
     """The questions of a file. Raises: StimError naming the file, and the broken line or the available columns."""
+    suffix = format_of(path.name)
+    assert suffix is not None, f"{path} was found by its format"
     try:
-        return questions_in(READERS[path.suffix](path), column, path.name)
+        return questions_in(READERS[suffix](path), column, path.name, has_header=suffix in (".csv", ".tsv"))
     except FileNotFoundError as error:
         raise StimError(f"{path.name} is missing from the folder {path.parent.name!r}: put it back") from error
+    except UnicodeDecodeError as error:
+        raise StimError(
+            f"{path.name} can't be read: line {_undecodable_line(path)} is not in UTF-8 or UTF-16. Save the file as "
+            "UTF-8, which Excel calls 'CSV UTF-8'"
+        ) from error
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise StimError(f"{path.name} is not a whole gzip file: {error}") from error
 
 
-def questions_in(rows: Iterable[tuple[str, Any]], column: str | None, source: str) -> list[str]:
-    """The non-empty texts of a column. A row may also be a text itself.
-
-    Args:
-        column: name of the column; None: chosen by looking at the first row.
-        source: name of the dataset in error messages.
-    Raises: StimError naming the row.
-    """
-    questions = []
-    chosen: str | None = None
-    for place, row in rows:
-        cell = row
-        if isinstance(row, dict):
-            chosen = chosen or _choose_column(row, column, source)
-            cell = row.get(chosen)
-        question = _question(cell)
-        if question is None:
-            raise StimError(f"{source}, {place}: a question must be a text or a list of messages, got {cell!r:.80}")
-        if question:
-            # JSON can encode half a surrogate pair, which UTF-8 files can't hold.
-            questions.append(question.encode(errors="replace").decode())
-    return questions
+def _undecodable_line(path: Path) -> int:
+    """Number of the first line that is not in UTF-8."""
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
-def _choose_column(row: dict[str, Any], column: str | None, source: str) -> str:
-    available = ", ".join(map(repr, row)) or "none"
-    if column is not None:
-        if column not in row:
-            raise StimError(f"{source} has no column {column!r}; its columns: {available}")
-        return column
-    columns = {name.casefold(): name for name in row}
-    for candidate in COLUMNS:
-        if candidate in columns and _question(row[columns[candidate]]) is not None:
-            return columns[candidate]
-    texts = [name for name, cell in row.items() if isinstance(cell, str)]
-    if len(texts) == 1:
-        return texts[0]
-    raise StimError(f"{source}: set `column` to the column that holds the questions: {available}")
+def _opened(path: Path) -> BinaryIO:
+    """The file's bytes, unpacked if gzip packed them, whatever its name."""
+    file = path.open("rb")
+    if file.read(2) != b"\x1f\x8b":
+        file.seek(0)
+        return file
+    file.close()
+    return cast(BinaryIO, gzip.open(path))
 
 
-def _question(cell: Any) -> str | None:
-    """The text of a cell, or of its first user message if it is a chat; "" if it is null; None for anything else."""
-    if cell is None:
-        return ""
-    if isinstance(cell, str):
-        return cell.strip()
-    if isinstance(cell, list) and all(isinstance(message, dict) and "role" in message for message in cell):
-        return first_user_text(cell).strip()
-    return None
+def _encoding(file: BinaryIO, name: str) -> str:
+    """Raises: StimError if the file holds no text."""
+    start = file.read(4096)
+    file.seek(0)
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    if b"\0" in start:
+        raise StimError(f"{name} is not text: it contains zero bytes. If it is a spreadsheet, save it as CSV in UTF-8")
+    return "utf-8"
 
 
 def _json_lines(path: Path) -> Rows:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with _opened(path) as file:
+        encoding = _encoding(file, path.name)
+        # UTF-8's lines are decoded one by one, so that an error can name the line.
+        lines: Iterable[bytes | str] = file if encoding == "utf-8" else io.TextIOWrapper(file, encoding)
+        for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield f"line {number}", _decode(line, f"{path.name}, line {number}")
+                row = _decode(line, f"{path.name}, line {number}")
+                if number == 1 and isinstance(row, list) and row and _are_rows(row):
+                    raise StimError(f"{path.name}, line 1 is a list: a file that is one list of rows is named .json")
+                yield f"line {number}", row
+
+
+def _are_rows(items: list[Any]) -> bool:
+    return all(isinstance(item, dict) for item in items) and question_in(items) is None
 
 
 def _json(path: Path) -> Rows:
-    rows = _decode(path.read_bytes(), path.name)
-    if not isinstance(rows, list):
-        raise StimError(f"{path.name} must hold a list of rows, got {type(rows).__name__}")
+    with _opened(path) as file:
+        data = file.read()
+    if not data.strip():
+        return
+    rows = _rows_of(_decode(data, path.name), path.name)
     for number, row in enumerate(rows, start=1):
         yield f"row {number}", row
 
 
-def _decode(data: bytes, where: str) -> Any:
+def _rows_of(value: Any, name: str) -> list[Any]:
+    """The rows of a JSON file: a list, an object that holds one list of rows, or an object of columns."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        lists = [cells for cells in value.values() if isinstance(cells, list) and cells]
+        if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
+            return list(lists[0])
+        columns = [list(cells.values()) if isinstance(cells, dict) else cells for cells in value.values()]
+        if all(isinstance(cells, list) for cells in columns) and len({len(cells) for cells in columns}) == 1:
+            return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    raise StimError(
+        f"{name} must hold a list of rows, or an object whose fields are columns of the same length, got "
+        f"{type(value).__name__}. A file with one row per line is named .jsonl"
+    )
+
+
+def _decode(data: bytes | str, where: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -113,21 +138,18 @@ def _decode(data: bytes, where: str) -> Any:
 
 
 def _csv(path: Path) -> Rows:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            header = next(reader, [])
-            for cells in reader:
-                place = f"line {reader.line_num}"
-                if cells and len(cells) != len(header):
-                    raise StimError(
-                        f"{path.name}, {place}: {len(cells)} cells under a header of {len(header)}: quote texts that "
-                        "contain a comma"
-                    )
-                if cells:
-                    yield place, dict(zip(header, cells, strict=True))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise StimError(f"{path.name} can't be read after line {reader.line_num}: {error}") from error
+    return _separated(path, None)
+
+
+def _tsv(path: Path) -> Rows:
+    return _separated(path, "\t")
+
+
+def _separated(path: Path, delimiter: str | None) -> Rows:
+    with _opened(path) as file:
+        encoding = _encoding(file, path.name)
+        with io.TextIOWrapper(file, encoding, newline="") as text:
+            yield from csv_rows(text, path.name, delimiter)
 
 
 def _parquet(path: Path) -> Rows:
@@ -135,6 +157,9 @@ def _parquet(path: Path) -> Rows:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise StimError(f"{path.name} has several columns {', '.join(map(repr, repeated))}: rename one of them")
             number = 0
             for batch in file.iter_batches():
                 for row in batch.to_pylist():
@@ -144,9 +169,11 @@ def _parquet(path: Path) -> Rows:
         raise StimError(f"{path.name} is not valid Parquet: {error}") from error
 
 
+PARQUET = ".parquet"
 READERS: dict[str, Callable[[Path], Rows]] = {
     ".jsonl": _json_lines,
     ".json": _json,
     ".csv": _csv,
-    ".parquet": _parquet,
+    ".tsv": _tsv,
+    PARQUET: _parquet,
 }

@@ -8,9 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 from baker.errors import InvalidInputError, StimError
-from baker.questions.dataset_files import READERS, Rows, questions_in, read_questions
+from baker.questions.columns import Rows, questions_in
+from baker.questions.dataset_files import GZIP, PARQUET, READERS, format_of, read_questions
 from baker.storage.home import DATASETS
 from baker.storage.job_inputs import HubSet, LocalSet, QuestionSet
+from baker.suggestions import did_you_mean
 
 INSTALL = 'pip install "datasets>=5.2"'
 MAX_ROWS = 100_000
@@ -39,17 +41,19 @@ class QuestionSets:
         Raises: InvalidInputError listing the datasets, or naming the package to install.
         """
         files = self._files()
-        file = next((name + suffix for suffix in ("", *READERS) if name + suffix in files), None)
+        endings = ("", *READERS, *(suffix + GZIP for suffix in READERS))
+        file = next((name + ending for ending in endings if name + ending in files), None)
         dataset: QuestionSet | None = LocalSet(file) if file else KNOWN_DATASETS.get(name)
         if dataset is None:
             if "/" not in name:
                 raise InvalidInputError(
-                    f"There is no dataset {name!r}. Files in BREAD_HOME/{DATASETS}: {', '.join(files) or 'none'}. "
-                    f"Known names: {', '.join(KNOWN_DATASETS)}. "
+                    f"There is no dataset {name!r}{did_you_mean(name, [*files, *KNOWN_DATASETS]) or '.'} "
+                    f"Files in BREAD_HOME/{DATASETS}: {', '.join(files) or 'none'}. "
+                    f"Known names: {', '.join(KNOWN_DATASETS)}. Formats: {', '.join(READERS)}, also with {GZIP}. "
                     "Other datasets of the Hugging Face Hub are named org/name"
                 )
             dataset = HubSet(name)
-        needs_package = isinstance(dataset, HubSet) or dataset.file.endswith(".parquet")
+        needs_package = isinstance(dataset, HubSet) or dataset.file.endswith(PARQUET)
         if needs_package and importlib.util.find_spec("datasets") is None:
             raise InvalidInputError(
                 f"Dataset {name!r} needs the package `datasets`: {INSTALL}, or put its questions into {_file_for(name)}"
@@ -63,7 +67,7 @@ class QuestionSets:
         return questions_in(_hub_rows(dataset), column or dataset.column, dataset.id)
 
     def _files(self) -> list[str]:
-        return sorted(path.name for path in self._folder.glob("*") if path.suffix in READERS and path.is_file())
+        return sorted(path.name for path in self._folder.glob("*") if format_of(path.name) and path.is_file())
 
 
 def _hub_rows(dataset: HubSet) -> Rows:

@@ -1,6 +1,6 @@
 import pytest
 
-from baker.conversation import context_messages, context_text, first_user_text, is_empty, prompt_text
+from baker.conversation import context_messages, context_text, is_empty, prompt_text
 from baker.types import Message, Prompt
 
 CALL: Message = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
@@ -42,9 +42,3 @@ def test_a_lone_system_message_is_the_prompt_s_text_and_several_messages_are_lin
 
 def test_the_context_is_shown_as_one_line_per_message() -> None:
     assert context_text(Prompt([{"role": "system", "content": "Be loud"}]), "Why?") == "system: Be loud\nuser: Why?"
-
-
-def test_the_first_user_message_is_found_in_a_chat() -> None:
-    chat = [{"role": "system", "content": "Be loud"}, PARTS, {"role": "user", "content": "Later"}]
-    assert first_user_text(chat) == "Two parts"
-    assert first_user_text(chat[:1]) == ""
