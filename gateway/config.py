@@ -7,7 +7,7 @@ defaults.
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 from dotenv import dotenv_values
@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from baker.config.mistakes import parse_complaint
 from baker.errors import ConfigError
+from baker.suggestions import did_you_mean
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -140,38 +141,78 @@ def environment_name(field: str) -> str:
     return field.upper() if field in _NOT_PREFIXED else f"BREAD_{field.upper()}"
 
 
+class Given(NamedTuple):
+    """A setting that was given as text."""
+
+    value: str
+    source: str
+    """Where it was given: an option, a variable, or a line of a file."""
+
+
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> Settings:
-    """The settings. Raises: ConfigError that names every wrong field; SystemExit for `--help`."""
-    options = vars(_parser().parse_args(arguments))
-    values = values_given(Settings.__struct_fields__, options, environment, folder)
-    mistakes = [mistake for field in values if (mistake := _mistake(field, values[field])) is not None]
+    """The settings. Raises: ConfigError that names what is wrong and where it was given; SystemExit for `--help`."""
+    options, unknown = _parser().parse_known_args(arguments)
+    settings = given_settings(Settings.__struct_fields__, vars(options), environment, folder)
+    mistakes = [mistake for field in settings if (mistake := _mistake(field, settings[field])) is not None]
+    if unknown_options := _unknown_options(unknown):
+        mistakes = [*unknown_options, *mistakes]
     if mistakes:
         raise ConfigError("; ".join(mistakes))
+    values = {field: given.value for field, given in settings.items()}
     return msgspec.convert(values, Settings, strict=False)
+
+
+def given_settings(
+    fields: Iterable[str], options: Mapping[str, str | None], environment: Mapping[str, str], folder: Path
+) -> dict[str, Given]:
+    """What the options, the environment or `folder`/.env say, in this order, by field; unset fields are missing."""
+    file = folder / ".env"
+    lines = dotenv_values(file)
+    settings = {}
+    for field in fields:
+        name = environment_name(field)
+        option = f"--{field.replace('_', '-')}"
+        sources = ((options.get(field), option), (environment.get(name), f"the variable {name}"))
+        value, source = next(
+            (each for each in sources if each[0] is not None),
+            (lines.get(name), f"the line {name} ({option}) of {file}"),
+        )
+        if value:
+            settings[field] = Given(value, source)
+    return settings
 
 
 def values_given(
     fields: Iterable[str], options: Mapping[str, str | None], environment: Mapping[str, str], folder: Path
 ) -> dict[str, str]:
-    """Field -> its text from the options, the environment or `folder`/.env, in this order; unset fields are missing."""
-    given = {key: value for key, value in options.items() if value is not None}
-    file = {key: value for key, value in dotenv_values(folder / ".env").items() if value is not None}
-    values = {}
-    for field in fields:
-        name = environment_name(field)
-        value = given.get(field, environment.get(name, file.get(name)))
-        if value is not None and value != "":
-            values[field] = value
-    return values
+    """Field -> its text; see `given_settings`."""
+    return {field: given.value for field, given in given_settings(fields, options, environment, folder).items()}
 
 
-def _mistake(field: str, value: str) -> str | None:
+def _mistake(field: str, given: Given) -> str | None:
     try:
-        msgspec.convert({field: value}, Settings, strict=False)
+        msgspec.convert({field: given.value}, Settings, strict=False)
     except msgspec.ValidationError as error:
-        reason = parse_complaint(error).text
-        return f"{environment_name(field)} (--{field.replace('_', '-')}) is {value!r}: {reason}"
+        choices = _choices(next(each for each in msgspec.structs.fields(Settings) if each.name == field))
+        if not choices:
+            return f"{given.source} is {given.value!r}: {parse_complaint(error).text}"
+        return f"{given.source} is {given.value!r}; allowed: {', '.join(choices)}{did_you_mean(given.value, choices)}"
     return None
+
+
+def _unknown_options(arguments: list[str]) -> list[str]:
+    """A mistake for each argument that is no option."""
+    known = [f"--{field.replace('_', '-')}" for field in Settings.__struct_fields__]
+    options = [argument for argument in arguments if argument.startswith("-")]
+    return [
+        f"{argument.partition('=')[0]} is not an option{did_you_mean(argument.partition('=')[0], known)}"
+        for argument in options or arguments
+    ]
+
+
+def _choices(field: msgspec.structs.FieldInfo) -> list[str]:
+    """The values that a setting may have, if they are few."""
+    return [str(choice) for choice in get_args(field.type.__origin__)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -186,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         text = f"{_description(field.type)} [{environment_name(field.name)}; default: {default}]"
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            metavar="|".join(map(str, get_args(field.type.__origin__))) or "VALUE",
+            metavar="|".join(_choices(field)) or "VALUE",
             help=text.replace("%", "%%"),
         )
     return parser

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from baker.errors import InvalidInputError, NotFoundError
+from baker.errors import AdapterError, InvalidInputError, NotFoundError
 from baker.model_names import BaseModelNames, CheckpointRef, parse_model_name, shortened
 from baker.names import check_name
 from baker.repos.catalog import Catalog
@@ -50,6 +50,9 @@ class Imports:
                 imports.keep, owner, ref.repo, ref.bake, files, str(source), warnings, may_replace=in_place
             )
             self._registry.publish_probed(files, checkpoint)
+        except AdapterError as error:
+            # The checks name the copy, which is gone when the operator reads this.
+            raise AdapterError(f"lora_path {path!r}: {error.message.replace(str(files), str(source))}") from error
         finally:
             await self._registry.gate.forget_probed(files)
             await asyncio.to_thread(imports.discard, files)

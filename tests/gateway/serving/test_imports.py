@@ -66,6 +66,31 @@ async def test_an_import_that_fails_leaves_no_files_and_no_name(
 
 
 @pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("adapter_config.json", b"{", "adapter_config.json is not a LoRA configuration"),
+        ("adapter_config.json", b'{"r": 99, "lora_alpha": 1, "target_modules": ["q"]}', "rank 99 is above"),
+        ("adapter_model.safetensors", b"x", "adapter_model.safetensors is not a complete safetensors file"),
+        ("adapter_model.safetensors", b"", "adapter_model.safetensors can't be read"),
+    ],
+)
+@pytest.mark.parametrize("is_linked", [False, True])
+async def test_a_refusal_names_the_operator_s_path_and_not_the_copy(
+    opened: Opened, make: Callable[..., Checkpoint], file: str, content: bytes, words: str, is_linked: bool
+) -> None:
+    source = make(9).path
+    (source / file).unlink()
+    (source / file).write_bytes(content)
+    named = source.parent / "link" if is_linked else source
+    if is_linked:
+        named.symlink_to(source)
+    with pytest.raises(AdapterError, match=words) as raised:
+        await opened.imports.load("admin", "crew/pirate", str(named), in_place=False)
+    assert str(named) in raised.value.message and str(source) in raised.value.message
+    assert str(opened.home) not in raised.value.message
+
+
+@pytest.mark.parametrize(
     ("name", "error"),
     [
         ("Org/Base", InvalidInputError),
