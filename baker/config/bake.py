@@ -186,11 +186,18 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return weights
 
 
-def bake_config(overrides: dict[str, Any], template: BakeConfig | None = None) -> BakeConfig:
-    """The effective settings of a bake. Raises: ConfigError with every mistake."""
+def bake_config(
+    overrides: dict[str, Any], template: BakeConfig | None = None, *, max_rank: int | None = None
+) -> BakeConfig:
+    """The effective settings of a bake.
+
+    Args: max_rank: highest rank that the service serves; None: any.
+    Raises: ConfigError with every mistake.
+    """
     current: dict[str, Any] = _without_nulls(overrides)
     old_names: dict[tuple[str, ...], str] = {}
     mistakes: list[Mistake] = []
+    rank_in = "baked_adapter_config"
     if isinstance(model := current.get("model"), dict):
         if _rename(model, "name_or_path", "parent_model_name"):
             old_names["model", "parent_model_name"] = "name_or_path"
@@ -202,11 +209,30 @@ def bake_config(overrides: dict[str, Any], template: BakeConfig | None = None) -
             if isinstance(adapter, dict):
                 right = {name: value for name, value in fields.items() if name not in {path[0] for path, _ in wrong}}
                 model["baked_adapter_config"] = right | adapter
+                rank_in = "peft_config" if "r" in right and "r" not in adapter else rank_in
     if isinstance(checkpoints := current.get("checkpoint"), list):
         for index, checkpoint in enumerate(checkpoints):
             if isinstance(checkpoint, dict) and _rename(checkpoint, "save_interval", "save_every_n_steps"):
                 old_names["checkpoint", str(index), "save_every_n_steps"] = "save_interval"
+    if max_rank is not None and (text := _wrong_rank(current, template or BakeConfig(), max_rank)) is not None:
+        mistakes.append(Mistake(("model", rank_in, "r"), text))
     return convert(current, template, BakeConfig, old_names=old_names, known=mistakes)
+
+
+def _wrong_rank(overrides: dict[str, Any], template: BakeConfig, max_rank: int) -> str | None:
+    """Why the rank can't be served; None if it can, or if another student's adapter is not served here anyway."""
+    model = overrides.get("model")
+    given = model if isinstance(model, dict) else {}
+    adapter = given.get("baked_adapter_config")
+    rank = adapter.get("r") if isinstance(adapter, dict) else None
+    effective = template.model.baked_adapter_config.r if rank is None else rank
+    is_served = given.get("student_model_path", template.model.student_model_path) is None
+    if not is_served or not isinstance(effective, int) or effective <= max_rank:
+        return None
+    return (
+        f"the rank is {effective}, but this service serves ranks up to {max_rank}: lower it, or start the service with "
+        "a higher --max-lora-rank"
+    )
 
 
 def _without_nulls(value: Any) -> Any:

@@ -25,6 +25,7 @@ from baker.jobs.training_listener import TrainingListener
 from baker.ports import LentWeights, Publisher, Sampler, ServedModel
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
+from baker.repos.rendering import IGNORED_TOOLS
 from baker.status import Progress
 from baker.storage.files import write_bytes, write_json
 from baker.storage.home import CHECKPOINTS, DATA, ENGINE_WEIGHTS, METRICS, RESULT, ROUNDS, STATE, WANDB_ID
@@ -82,6 +83,10 @@ class BakeStage:
     async def run(self, job: BakeJob, folder: Path, parent: Checkpoint | None, row: JobRow) -> None:
         """Train, prove and publish. Raises: StageError; EngineError, after which it may run again, and continues."""
         bake = Bake(job, folder, parent, row.warn)
+        if not self._sampler.renders_tools:
+            for target, snapshot in job.inputs.targets.items():
+                if snapshot.teacher.tools or snapshot.student.tools:
+                    await row.warn(f"target {target!r}: {IGNORED_TOOLS}")
         result_file = folder / RESULT
         if not result_file.exists():
             try:

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from baker.jobs.job_row import JobRow
-from baker.ports import FindCheckpoint, Sampler, ServedModel
+from baker.ports import FindCheckpoint, Sampler
+from baker.repos.rendering import IGNORED_TOOLS
 from baker.storage.files import append_line, read_lines, repair_lines
 from baker.storage.home import STIMULI, TRAJECTORIES, job_folder, output_file
 from baker.storage.job import RolloutJob
@@ -20,10 +21,8 @@ from baker.types import Stimulus
 
 
 class RolloutStage:
-    def __init__(
-        self, home: Path, sampler: Sampler, base: ServedModel, find_checkpoint: FindCheckpoint, top_logprobs: int
-    ) -> None:
-        self._home, self._sampler, self._base = home, sampler, base
+    def __init__(self, home: Path, sampler: Sampler, find_checkpoint: FindCheckpoint, top_logprobs: int) -> None:
+        self._home, self._sampler = home, sampler
         self._find_checkpoint, self._top_logprobs = find_checkpoint, top_logprobs
 
     async def run(self, job: RolloutJob, folder: Path, row: JobRow) -> None:
@@ -52,9 +51,7 @@ class RolloutStage:
         settings = await self._settings(job)
         await row.set_progress(count, total, total_expected=total)
         if (inputs.teacher.tools or inputs.student.tools) and not self._sampler.renders_tools:
-            await row.warn(
-                f"the chat template of {self._base.name!r} does not show tools: the prompts' tools have no effect"
-            )
+            await row.warn(IGNORED_TOOLS)
         await rollout(stimuli, settings, self._sampler, keep, done)
 
     async def _settings(self, job: RolloutJob) -> RolloutSettings:

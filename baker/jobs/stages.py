@@ -52,7 +52,7 @@ class Stages:
         self._stim = StimStage(
             home, sampler, self._find_checkpoint, settings.anthropic_api_key, settings.anthropic_base_url
         )
-        self._rollout = RolloutStage(home, sampler, base, self._find_checkpoint, settings.top_logprobs)
+        self._rollout = RolloutStage(home, sampler, self._find_checkpoint, settings.top_logprobs)
         bake_settings = BakeSettings(
             settings.trainer_threads, settings.trainer_devices, settings.allows_wandb, settings.top_logprobs
         )

@@ -22,10 +22,22 @@ class LiveFirst(NamedTuple):
     """The live one, then all others, newest first."""
 
 
-def put(catalog: Catalog, user: str, repo: str, name: str, template: str, overrides: Row, *, may_change: bool) -> Put:
+def put(
+    catalog: Catalog,
+    user: str,
+    repo: str,
+    name: str,
+    template: str,
+    overrides: Row,
+    *,
+    may_change: bool,
+    max_rank: int | None = None,
+) -> Put:
     """Add the bake, or change its config if `may_change` and no job has used it.
 
-    Args: template: name of a bake, or "default"; `overrides` are laid over its config.
+    Args:
+        template: name of a bake, or "default"; `overrides` are laid over its config.
+        max_rank: highest rank that the service serves; None: any.
     Raises: ConfigError; NotFoundError if the repo, the template or a target is missing; ConflictError if it has
         another config.
     """
@@ -35,7 +47,7 @@ def put(catalog: Catalog, user: str, repo: str, name: str, template: str, overri
             "bake",
             name,
             lambda: None if template == DEFAULT_TEMPLATE else get(catalog, user, repo, template),
-            lambda below: bake_config(overrides, below),
+            lambda below: bake_config(overrides, below, max_rank=max_rank),
         )
         for dataset in config.datasets:
             targets.get(catalog, user, repo, dataset.target)

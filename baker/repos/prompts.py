@@ -16,10 +16,7 @@ def put(catalog: Catalog, user: str, repo: str, name: str, prompt: Prompt, *, ma
 
     Raises: ConfigError; NotFoundError if there is no such repo; ConflictError if it has another text.
     """
-    wrong_name = refusal("prompt_name", lambda: check_name(name, "prompt"))
-    mistakes = [*([] if wrong_name is None else [wrong_name]), *prompt_mistakes(prompt.messages, prompt.tools)]
-    if mistakes:
-        raise mistakes_error(mistakes)
+    check(name, prompt)
     with catalog.store.transaction():
         catalog.repo(user, repo)
         existing = catalog.store.prompt(user, repo, name)
@@ -31,6 +28,14 @@ def put(catalog: Catalog, user: str, repo: str, name: str, prompt: Prompt, *, ma
             )
         catalog.store.put_prompt(user, repo, name, prompt)
         return Put(prompt, existing is None)
+
+
+def check(name: str, prompt: Prompt) -> None:
+    """Raises: ConfigError with every mistake of the name, the messages and the tools."""
+    wrong_name = refusal("prompt_name", lambda: check_name(name, "prompt"))
+    mistakes = [*([] if wrong_name is None else [wrong_name]), *prompt_mistakes(prompt.messages, prompt.tools)]
+    if mistakes:
+        raise mistakes_error(mistakes)
 
 
 def get(catalog: Catalog, user: str, repo: str, name: str) -> Prompt:

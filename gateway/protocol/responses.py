@@ -43,6 +43,8 @@ class Prompt(Body, frozen=True, kw_only=True):
     prompt_name: str
     messages: list[Message]
     tools: list[dict[str, Any]] | None
+    warnings: list[str] | UnsetType = UNSET
+    """What the served model's chat template does not show or know. Only in the answer to a save."""
 
 
 class PromptItem(Body, frozen=True, kw_only=True):
@@ -58,6 +60,8 @@ class PromptList(Body, frozen=True, kw_only=True):
 class Target(Body, frozen=True, kw_only=True):
     target_name: str
     config: dict[str, Any]
+    warnings: list[str]
+    """What a run would refuse as things are now, such as a prompt that is not there yet, and what has no effect."""
 
 
 class TargetItem(Body, frozen=True, kw_only=True):
@@ -79,6 +83,8 @@ class Batch(Body, frozen=True, kw_only=True):
     """Names of the items that are now as requested: added, changed, or unchanged."""
     failed: dict[str, str]
     """Name -> reason."""
+    warnings: dict[str, list[str]] | UnsetType = UNSET
+    """Name -> warnings, as in the answer to saving it alone, for the items with any."""
 
 
 class JobStatus(Body, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from litestar.params import FromPath, JSONBody
 
 from baker.config.bake import BakeConfig
 from baker.errors import NotFoundError
-from baker.repos import bakes, records
+from baker.repos import bakes, records, references
 from baker.repos.bakes import LiveFirst
 from baker.repos.catalog import Catalog
 from baker.status import Stage
@@ -33,7 +33,14 @@ async def create_bake(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeCreate]
 ) -> Response[responses.Bake]:
     result = await services.catalog(
-        bakes.put, caller.user, repo, data.bake_name, data.template, data.overrides or {}, may_change=False
+        bakes.put,
+        caller.user,
+        repo,
+        data.bake_name,
+        data.template,
+        data.overrides or {},
+        may_change=False,
+        max_rank=services.settings.max_lora_rank,
     )
     return Response(await _status(services, caller, repo, data.bake_name), status_code=201 if result.is_new else 200)
 
@@ -43,7 +50,7 @@ async def create_bakes(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
 ) -> responses.Batch:
     """Add bakes. Those that fail are listed with the reason."""
-    items = batches.config_items(caller.user, repo, "bake", data.bakes, may_change=False)
+    items = batches.bake_items(caller.user, repo, data.bakes, services.settings.max_lora_rank, may_change=False)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
@@ -52,7 +59,7 @@ async def set_bakes(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeBatch]
 ) -> responses.Batch:
     """Add bakes, or change those that were not run yet. Those that fail are listed with the reason."""
-    items = batches.config_items(caller.user, repo, "bake", data.bakes, may_change=True)
+    items = batches.bake_items(caller.user, repo, data.bakes, services.settings.max_lora_rank, may_change=True)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
@@ -60,7 +67,16 @@ async def set_bakes(
 async def set_bake(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.BakeSet]
 ) -> responses.Bake:
-    await services.catalog(bakes.put, caller.user, repo, bake, data.template, data.overrides or {}, may_change=True)
+    await services.catalog(
+        bakes.put,
+        caller.user,
+        repo,
+        bake,
+        data.template,
+        data.overrides or {},
+        may_change=True,
+        max_rank=services.settings.max_lora_rank,
+    )
     return await _status(services, caller, repo, bake)
 
 
@@ -133,8 +149,8 @@ async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], b
 
 
 async def _status(services: Services, caller: Caller, repo: str, bake: str) -> responses.Bake:
-    config, job, checkpoints = await services.catalog(_read, caller.user, repo, bake)
-    return views.bake(bake, config, job, checkpoints, services.jobs.training)
+    config, job, checkpoints, warnings = await services.catalog(_read, caller.user, repo, bake)
+    return views.bake(bake, config, job, checkpoints, services.jobs.training, warnings)
 
 
 def _job_with_metrics(catalog: Catalog, user: str, repo: str, bake: str) -> BakeJob | None:
@@ -142,9 +158,11 @@ def _job_with_metrics(catalog: Catalog, user: str, repo: str, bake: str) -> Bake
     return records.find(catalog, user, repo, bake) or bakes.latest_job(catalog, user, repo, bake)
 
 
-def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, BakeJob | None, LiveFirst]:
+def _read(catalog: Catalog, user: str, repo: str, bake: str) -> tuple[BakeConfig, BakeJob | None, LiveFirst, list[str]]:
     config = bakes.get(catalog, user, repo, bake)
-    return config, bakes.latest_job(catalog, user, repo, bake), bakes.live_first(catalog, user, repo, bake)
+    job = bakes.latest_job(catalog, user, repo, bake)
+    warnings = references.bake_warnings(catalog, user, config) if job is None else []
+    return config, job, bakes.live_first(catalog, user, repo, bake), warnings
 
 
 ROUTER = Router(

@@ -8,6 +8,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from baker import types
 from baker.repos import prompts, repos
 from baker.repos.catalog import Catalog
+from baker.repos.rendering import rendering_warnings
 from gateway.protocol import requests, responses
 from gateway.routes.bread import batches, views
 from gateway.routes.cleanup import clean_up
@@ -77,8 +78,10 @@ async def create_prompt(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptCreate]
 ) -> Response[responses.Prompt]:
     value = types.Prompt(messages=data.messages, tools=data.tools)
+    prompts.check(data.prompt_name, value)
+    warnings = await rendering_warnings(services.engine.generation, value)
     result = await services.catalog(prompts.put, caller.user, repo, data.prompt_name, value, may_change=False)
-    return Response(views.prompt(data.prompt_name, result.value), status_code=201 if result.is_new else 200)
+    return Response(views.prompt(data.prompt_name, result.value, warnings), status_code=201 if result.is_new else 200)
 
 
 @put("/{repo:str}/prompts/{prompt:str}")
@@ -86,8 +89,10 @@ async def set_prompt(
     services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str], data: JSONBody[requests.PromptSet]
 ) -> responses.Prompt:
     value = types.Prompt(messages=data.messages, tools=data.tools)
+    prompts.check(prompt, value)
+    warnings = await rendering_warnings(services.engine.generation, value)
     result = await services.catalog(prompts.put, caller.user, repo, prompt, value, may_change=True)
-    return views.prompt(prompt, result.value)
+    return views.prompt(prompt, result.value, warnings)
 
 
 @post("/{repo:str}/prompts/batch", status_code=200)
@@ -95,18 +100,16 @@ async def create_prompts(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
 ) -> responses.Batch:
     """Add prompts, or change them. Those that fail are listed with the reason."""
-    return await services.catalog(
-        batches.put_each, caller.user, repo, batches.prompt_items(caller.user, repo, data.prompts)
-    )
+    items = await batches.prompt_items(services.engine.generation, caller.user, repo, data.prompts)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
 @put("/{repo:str}/prompts/batch")
 async def set_prompts(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
 ) -> responses.Batch:
-    return await services.catalog(
-        batches.put_each, caller.user, repo, batches.prompt_items(caller.user, repo, data.prompts)
-    )
+    items = await batches.prompt_items(services.engine.generation, caller.user, repo, data.prompts)
+    return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
 @get("/{repo:str}/prompts/{prompt:str}")

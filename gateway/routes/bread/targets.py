@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
-from baker.repos import targets
+from baker.config.target import TargetConfig
+from baker.repos import references, targets
 from baker.repos.catalog import Catalog
 from baker.status import Stage
 from baker.storage.files import read_lines
@@ -45,7 +46,8 @@ async def create_target(
         data.overrides or {},
         may_change=False,
     )
-    return Response(views.target(data.target_name, result.value), status_code=201 if result.is_new else 200)
+    answer = await _view(services, caller, repo, data.target_name, result.value)
+    return Response(answer, status_code=201 if result.is_new else 200)
 
 
 @post("/batch", status_code=200)
@@ -53,7 +55,7 @@ async def create_targets(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
 ) -> responses.Batch:
     """Add targets. Those that fail are listed with the reason."""
-    items = batches.config_items(caller.user, repo, "target", data.targets, may_change=False)
+    items = batches.target_items(caller.user, repo, data.targets, may_change=False)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
@@ -62,7 +64,7 @@ async def set_targets(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetBatch]
 ) -> responses.Batch:
     """Add targets, or change those that were not run yet. Those that fail are listed with the reason."""
-    items = batches.config_items(caller.user, repo, "target", data.targets, may_change=True)
+    items = batches.target_items(caller.user, repo, data.targets, may_change=True)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
 
@@ -73,14 +75,15 @@ async def set_target(
     result = await services.catalog(
         targets.put, caller.user, repo, target, data.template, data.overrides or {}, may_change=True
     )
-    return views.target(target, result.value)
+    return await _view(services, caller, repo, target, result.value)
 
 
 @get("/{target:str}")
 async def get_target(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.Target:
-    return views.target(target, await services.catalog(targets.get, caller.user, repo, target))
+    config = await services.catalog(targets.get, caller.user, repo, target)
+    return await _view(services, caller, repo, target, config)
 
 
 @delete("/{target:str}", status_code=200)
@@ -162,6 +165,10 @@ async def rollout_output(
 ) -> responses.OutputPage:
     job = await services.catalog(targets.latest_rollout, caller.user, repo, target)
     return views.output_page(job, await _rows(services, job, offset, limit), offset, limit)
+
+
+async def _view(services: Services, caller: Caller, repo: str, target: str, config: TargetConfig) -> responses.Target:
+    return views.target(target, config, await services.catalog(references.target_warnings, caller.user, repo, config))
 
 
 async def _run(

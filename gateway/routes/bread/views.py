@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
@@ -39,12 +39,12 @@ def repo(value: Repo) -> responses.Repo:
     return responses.Repo(repo_name=value.name, base_model=value.base_model)
 
 
-def prompt(name: str, value: Prompt) -> responses.Prompt:
-    return responses.Prompt(prompt_name=name, messages=value.messages, tools=value.tools)
+def prompt(name: str, value: Prompt, warnings: list[str] | UnsetType = UNSET) -> responses.Prompt:
+    return responses.Prompt(prompt_name=name, messages=value.messages, tools=value.tools, warnings=warnings)
 
 
-def target(name: str, value: TargetConfig) -> responses.Target:
-    return responses.Target(target_name=name, config=_target_config(value))
+def target(name: str, value: TargetConfig, warnings: list[str]) -> responses.Target:
+    return responses.Target(target_name=name, config=_target_config(value), warnings=warnings)
 
 
 def job_status(job: TargetJob | None) -> responses.JobStatus:
@@ -79,8 +79,14 @@ def bake(
     job: BakeJob | None,
     finished: LiveFirst,
     training: Mapping[int, Progress],
+    warnings: Sequence[str] = (),
 ) -> responses.Bake:
-    """Args: training: number of a job -> its progress, for all bakes that train now."""
+    """A bake's status.
+
+    Args:
+        training: number of a job -> its progress, for all bakes that train now.
+        warnings: those of the settings, shown until the bake is run.
+    """
     checkpoints = finished.checkpoints
     status = JobState.NOT_STARTED if job is None else job.state
     is_complete = status is JobState.COMPLETE
@@ -93,7 +99,7 @@ def bake(
         progress_percent=None if job is None else job.progress_percent,
         error=None if job is None else job.error,
         error_code=None if job is None else job.error_code,
-        warnings=[] if job is None else job.warnings,
+        warnings=[*warnings] if job is None else job.warnings,
         config=msgspec.to_builtins(config),
         model_name=[known.name for known in checkpoints if known.is_served] if is_complete else None,
         live_checkpoint=None if finished.live is None or not finished.live.is_served else finished.live.step,

@@ -126,3 +126,28 @@ def test_of_several_checkpoint_entries_the_strictest_setting_counts_and_disabled
     defaults = bake_config({})
     assert (defaults.state_seconds, defaults.save_total_limit, defaults.resumes) == (30, None, True)
     assert not bake_config({"checkpoint": [{"auto_resume": False}, {"auto_resume": True}]}).resumes
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        ({"model": {"baked_adapter_config": {"r": 33}}}, "baked_adapter_config"),
+        ({"model": {"peft_config": {"r": 33}}}, "peft_config"),
+        ({"model": {"peft_config": {"r": 8}, "baked_adapter_config": {"r": 33}}}, "baked_adapter_config"),
+    ],
+)
+def test_a_rank_that_can_t_be_served_is_refused_with_both_numbers(overrides: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        bake_config({**overrides, "epochs": 0}, max_rank=32)
+    texts = {entry["loc"][-1]: entry["msg"] for entry in raised.value.detail or []}
+    assert set(texts) == {"r", "epochs"}, "with the other mistakes"
+    assert f"overrides.model.{field}.r: the rank is 33, but this service serves ranks up to 32" in raised.value.message
+    assert bake_config(overrides, max_rank=64) == bake_config(overrides)
+    assert bake_config({"model": {**overrides["model"], "student_model_path": "small"}}, max_rank=32)
+
+
+def test_a_template_s_or_the_default_rank_is_refused_too() -> None:
+    template = bake_config({"model": {"baked_adapter_config": {"r": 64}}})
+    for below in (template, None):
+        with pytest.raises(ConfigError, match="ranks up to 8"):
+            bake_config({}, below, max_rank=8)

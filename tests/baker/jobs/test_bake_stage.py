@@ -12,14 +12,14 @@ from baker.jobs import plan
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
 from baker.ports import LentWeights
-from baker.repos import bakes, models
+from baker.repos import bakes, models, prompts
 from baker.status import AgreementChange, JobState, KLChange, Loss, MemoryPlan, MemoryWay, Stage, TargetShare
 from baker.storage.home import job_folder
 from baker.storage.job import BakeJob
 from baker.training import events, launcher
 from baker.training.spec import TrainSpec
 from baker.trajectories.files import load_trajectory
-from baker.types import Checkpoint, MovedBy
+from baker.types import Checkpoint, MovedBy, Prompt
 from baker.versions import promotion
 from tests.baker.jobs.test_queue import POLICY, USER, Service, running
 from tests.fakes import FakeEngine
@@ -584,3 +584,23 @@ async def test_a_bake_that_finishes_again_after_a_crash_does_not_move_a_name_tha
         assert (await ended(again)).state is JobState.COMPLETE
         assert await live_step(again) == 4 and await steps_kept(again) == [5, 4]
     assert publisher.published == [4, 5] and publisher.registered == [4, 5]
+
+
+@pytest.mark.usefixtures("training")
+@pytest.mark.parametrize("renders_tools", [True, False])
+async def test_a_bake_of_a_target_whose_tools_had_no_effect_says_so(tmp_path: Path, renders_tools: bool) -> None:
+    engine = FakeEngine()
+    engine.renders_tools = renders_tools
+    async with running(make_service(tmp_path, Publisher(), engine)) as service:
+        await service.fill(v="tooled")
+        tools = [{"type": "function", "function": {"name": "look"}}]
+        await service.catalog(prompts.put, USER, "repo", "tooled", Prompt(tools=tools), may_change=True)
+        await service.catalog(
+            bakes.put, USER, "repo", "bake", "default", {"datasets": [{"target": "target"}]}, may_change=True
+        )
+        for stage in (Stage.STIM, Stage.ROLLOUT):
+            await service.start(stage)
+        await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
+        job = await ended(service)
+    named = [warning for warning in job.warnings if warning.startswith("target 'target': the chat template of")]
+    assert bool(named) is not renders_tools

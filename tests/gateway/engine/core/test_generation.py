@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from baker.errors import InvalidInputError
-from baker.types import Sample, SampleRequest, StopReason
+from baker.repos.rendering import rendering_warnings
+from baker.types import Prompt, Sample, SampleRequest, StopReason
 from gateway.engine import Engine
+from gateway.engine.core.generation import PROBE_TOOL
 from gateway.engine.requests import kinds
 from tests.gateway.engines import (
     HELLO,
@@ -40,6 +42,15 @@ async def test_tokenise_gives_what_serving_renders(engine: Engine, tools: list[d
 async def test_a_chat_that_the_template_refuses_is_invalid_input(engine: Engine) -> None:
     with pytest.raises(InvalidInputError, match="unknown role: villain"):
         await engine.generation.tokenise([{"role": "villain", "content": "Hello"}])
+
+
+async def test_a_prompt_is_judged_by_the_model_s_own_template(engine: Engine) -> None:
+    tools = [PROBE_TOOL]
+    known = Prompt(messages=[{"role": "system", "content": "Be kind"}, {"role": "user", "content": "Hi"}], tools=tools)
+    assert await rendering_warnings(engine.generation, known) == []
+    for role in ("wizard", "System"):
+        with pytest.raises(InvalidInputError, match=f"unknown role: {role}"):
+            await rendering_warnings(engine.generation, Prompt(messages=[{"role": role, "content": "Hi"}]))
 
 
 async def test_tool_calls_and_results_of_a_conversation_are_rendered(engine: Engine) -> None:

@@ -9,6 +9,7 @@ from baker.repos import prompts, targets
 from baker.repos.catalog import Catalog
 from gateway.routes.bread import batches
 from tests.baker.repos.filled import LOUD, USER, filled
+from tests.fakes import FakeEngine
 from tests.gateway.application import Client
 from tests.gateway.routes.bread.filled import fill
 
@@ -17,7 +18,7 @@ __all__ = ["filled"]  # a fixture
 
 def put_targets(catalog: Catalog, *bodies: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     """Names of the targets that were added, and the reasons of those that were not."""
-    items = batches.config_items(USER, "repo", "target", bodies, may_change=False)
+    items = batches.target_items(USER, "repo", bodies, may_change=False)
     done = batches.put_each(catalog, USER, "repo", items)
     return done.created, done.failed
 
@@ -56,12 +57,13 @@ def test_a_missing_repo_refuses_the_request(catalog: Catalog) -> None:
         put_targets(catalog, body("a"))
 
 
-def test_a_plain_list_changes_a_prompt_s_messages_and_keeps_its_tools(filled: Catalog) -> None:
+@pytest.mark.anyio
+async def test_a_plain_list_changes_a_prompt_s_messages_and_keeps_its_tools(filled: Catalog) -> None:
     tools = [{"type": "function", "function": {"name": "look"}}]
     full = {"messages": LOUD.messages, "tools": tools}
-    batches.put_each(filled, USER, "repo", batches.prompt_items(USER, "repo", {"tooled": full}))
+    batches.put_each(filled, USER, "repo", await batches.prompt_items(FakeEngine(), USER, "repo", {"tooled": full}))
     messages = [{"role": "user", "content": "Hi"}]
-    batches.put_each(filled, USER, "repo", batches.prompt_items(USER, "repo", {"tooled": messages}))
+    batches.put_each(filled, USER, "repo", await batches.prompt_items(FakeEngine(), USER, "repo", {"tooled": messages}))
     prompt = prompts.get(filled, USER, "repo", "tooled")
     assert (prompt.messages, prompt.tools) == (messages, tools)
 
@@ -104,3 +106,30 @@ async def test_a_batch_creates_the_valid_items_and_reports_the_others(client: Cl
     for method in ("post", "put", "post"):
         done = await client.request(method, f"{repo}/bakes/batch", json={"bakes": bakes})
         assert (done.json()["created"], list(done.json()["failed"])) == (["a", "c"], ["b"])
+
+
+@pytest.mark.anyio
+async def test_a_batch_has_each_item_s_warnings_and_refuses_what_can_t_be_served(client: Client) -> None:
+    await fill(client)
+    repo = "/v1/repo/repo"
+    prompts = {
+        "wizard": [{"role": "wizard", "content": "Hi"}],
+        "fine": [{"role": "system", "content": "Hi"}],
+        "odd": [{"role": "system", "content": "UNRENDERABLE"}],
+    }
+    done = (await client.post(f"{repo}/prompts/batch", json={"prompts": prompts})).json()
+    assert (done["created"], list(done["failed"]), list(done["warnings"])) == (["wizard", "fine"], ["odd"], ["wizard"])
+    targets = [
+        {"target_name": "a", "template": "default", "overrides": {"u": "lout"}},
+        {"target_name": "b", "template": "default", "overrides": {"u": "loud"}},
+    ]
+    done = (await client.put(f"{repo}/targets/batch", json={"targets": targets})).json()
+    assert done["created"] == ["a", "b"]
+    assert done["warnings"] == {"a": ["teacher_prompt: Prompt 'lout' not found in repo 'repo'; did you mean 'loud'?"]}
+    bakes = [
+        {"bake_name": "a", "template": "default", "overrides": {"model": {"parent_model_name": "repo/gone"}}},
+        {"bake_name": "b", "template": "default", "overrides": {"model": {"baked_adapter_config": {"r": 33}}}},
+    ]
+    done = (await client.post(f"{repo}/bakes/batch", json={"bakes": bakes})).json()
+    assert (done["created"], list(done["failed"]), list(done["warnings"])) == (["a"], ["b"], ["a"])
+    assert "the rank is 33, but this service serves ranks up to 32" in done["failed"]["b"]
