@@ -31,7 +31,7 @@ from gateway.access.signed_links import Links
 from gateway.config import Settings
 from gateway.engine import Engine, Handlers
 from gateway.engine.core.supervisor import Supervisor
-from gateway.http import bodies, cors, openapi, request_ids
+from gateway.http import bodies, cors, heads, openapi, request_ids
 from gateway.http.errors import bread_error, error_event
 from gateway.inference.admission import Admission
 from gateway.inference.delivery import Patience
@@ -39,7 +39,7 @@ from gateway.inference.pipeline import Pipeline
 from gateway.inference.rate_limits import Limits
 from gateway.inference.request_log import RequestLog
 from gateway.inference.request_metrics import RequestMetrics
-from gateway.routes import anthropic, guards, health, lora, openai
+from gateway.routes import anthropic, guards, health, lora, models, openai
 from gateway.routes.bread import admin, bakes, downloads, lineage, repos, targets
 from gateway.services import Services
 from gateway.serving.imports import Imports
@@ -133,7 +133,7 @@ def build_app(
         on_failure: called if the first start of the engine fails.
     Raises: ConfigError if --allowed-origins names something else than origins.
     """
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             repos.ROUTER,
             targets.ROUTER,
@@ -142,6 +142,7 @@ def build_app(
             downloads.ROUTER,
             admin.ROUTER,
             openai.ROUTER,
+            models.ROUTER,
             lora.ROUTER,
             anthropic.ROUTER,
             *health.HANDLERS,
@@ -166,6 +167,8 @@ def build_app(
         state=State({"services": services}),
         logging_config=None,
     )
+    app.asgi_handler = heads.Heads(app)
+    return app
 
 
 @asynccontextmanager

@@ -70,8 +70,7 @@ async def complete(message: Any, scope: Any) -> None:
     `Vary: Origin` must be in every answer, not only in those to an allowed origin: a cache could otherwise give a page
     an answer without the CORS headers. A preflight that asks for access to a private network needs a header for that.
     """
-    config = scope["litestar_app"].cors_config
-    if message["type"] != "http.response.start" or config is None:
+    if message["type"] != "http.response.start" or (config := scope["litestar_app"].cors_config) is None:
         return
     headers = list(message.get("headers", []))
     names = {name.lower() for name, _ in headers}

@@ -42,6 +42,7 @@ from gateway.errors import (
     UnusableModelError,
 )
 from gateway.http import unserved
+from gateway.http.heads import with_head
 from gateway.protocol.errors import Framing, Shape, error_body, error_events
 from gateway.protocol.replies import Reply
 
@@ -142,7 +143,8 @@ def status_of(error: BakeryError) -> int:
 
 
 def _no_route(request: Request[Any, Any, Any], error: MethodNotAllowedException | NotFoundException) -> Reply:
-    allow = (error.headers or {}).get("allow")
+    methods = (error.headers or {}).get("allow")
+    allow = None if methods is None else with_head(methods)
     status, shape, message = unserved.explain(
         request.method,
         request.scope["path"],

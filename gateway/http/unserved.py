@@ -113,7 +113,7 @@ def _shape(path: str, is_anthropic: bool) -> Shape | None:
 
 
 def _refusal(method: str, path: str, allowed: list[str]) -> str:
-    others = " or ".join(name for name in allowed if name != "OPTIONS")
+    others = " or ".join(name for name in allowed if name not in ("HEAD", "OPTIONS"))
     message = f"{shortened(path)} does not support {method}: use {others}"
     if method == "DELETE" and _is_under(path, "/v1/models"):
         message += ". DELETE /v1/repo/{repo}/bakes/{bake} removes a bake"

@@ -1,8 +1,12 @@
 """Sends the answer to one model request, and decides when to give it up.
 
 A stream without events for a while sends comments, so that no proxy closes the connection. The first comment, and with
-it status 200, is sent only after an interval without a result: most errors come earlier and keep their own status. The
-work in the engine ends at once if the answer takes too long, if the client leaves, or if the client stops reading.
+it status 200, is sent only after an interval without a result: most errors come earlier and keep their own status.
+
+An answer in one piece that takes long does the same with spaces, which JSON allows before a value. If it then fails, its
+connection ends without a body: with status 200, an error would be read as an answer.
+
+The work in the engine ends at once if the answer takes too long, if the client leaves, or if the client stops reading.
 
 The only code here that runs for each token is `_Pace`: two readings of the clock.
 """
@@ -36,6 +40,8 @@ class Patience(NamedTuple):
     """Longest time from a request's arrival to the end of its answer."""
     keep_alive: float = 0.0
     """Silence before a stream sends a comment; 0: it sends none."""
+    space: float = 0.0
+    """Silence before an answer in one piece sends a space; 0: it sends none."""
     stall: float = 0.0
     """Longest time that a send may wait for the client to read."""
 

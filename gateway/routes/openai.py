@@ -12,7 +12,6 @@ from gateway.engine.requests.tokenizer import tokenizer_info
 from gateway.http.errors import openai_error
 from gateway.protocol import responses
 from gateway.routes.dependencies import Caller, Services
-from gateway.serving.pointers import Model
 
 
 @post("/v1/chat/completions", status_code=200)
@@ -70,30 +69,6 @@ async def embeddings(request: Request[None, None, State], services: Services, ca
     raise InvalidInputError(f"The model {model.name!r} generates text and has no embeddings")
 
 
-@get("/v1/models")
-async def list_models(services: Services, caller: Caller) -> responses.ModelList:
-    """The base model, then the caller's bakes and finished checkpoints, newest first."""
-    return responses.ModelList(data=[_view(services, model) for model in services.registry.models(caller.user)])
-
-
-@get("/v1/models/{name:path}")
-async def get_model(services: Services, caller: Caller, name: FromPath[str]) -> responses.Model:
-    """One model, by any spelling of its name."""
-    return _view(services, services.registry.resolve(name.removeprefix("/"), caller.user))
-
-
-def _view(services: Services, model: Model) -> responses.Model:
-    base, checkpoint = services.engine.name, model.checkpoint
-    return responses.Model(
-        id=model.name,
-        created=services.started if checkpoint is None else checkpoint.created,
-        owned_by="bread" if checkpoint is None else checkpoint.user,
-        root=base,
-        parent=None if checkpoint is None else checkpoint.parent or base,
-        max_model_len=services.engine.max_model_len if services.engine.is_ready else None,
-    )
-
-
 ROUTER = Router(
     "/",
     route_handlers=[
@@ -106,8 +81,6 @@ ROUTER = Router(
         detokenize,
         get_tokenizer_info,
         embeddings,
-        list_models,
-        get_model,
     ],
     exception_handlers={Exception: openai_error},
     tags=["openai"],

