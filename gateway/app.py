@@ -108,6 +108,7 @@ def build_pipeline(settings: Settings, registry: Registry, engine: Engine, handl
         patience=Patience(
             answer=settings.request_timeout_seconds,
             keep_alive=settings.stream_keep_alive_seconds,
+            answer_keep_alive=settings.answer_keep_alive_seconds,
             stall=settings.stream_stall_seconds,
         ),
         log=RequestLog(with_prompts=settings.log_prompts == "on"),

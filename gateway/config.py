@@ -115,6 +115,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_seconds: Annotated[
         Seconds, Meta(description="longest time for one answer, including the wait; 0: no limit")
     ] = 3600.0
+    answer_keep_alive_seconds: Annotated[
+        Seconds,
+        Meta(description="seconds after which an answer that isn't streamed sends a space to stay open; 0: never"),
+    ] = 45.0
     stream_keep_alive_seconds: Annotated[
         Seconds, Meta(description="seconds of silence after which a stream sends a comment to stay open; 0: never")
     ] = 15.0

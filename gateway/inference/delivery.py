@@ -3,8 +3,8 @@
 A stream without events for a while sends comments, so that no proxy closes the connection. The first comment, and with
 it status 200, is sent only after an interval without a result: most errors come earlier and keep their own status.
 
-An answer in one piece that takes long does the same with spaces, which JSON allows before a value. If it then fails, its
-connection ends without a body: with status 200, an error would be read as an answer.
+An answer in one piece that takes long does the same with spaces, which JSON allows before a value. If it then fails,
+its connection ends without a body: with status 200, clients would read an error as an answer.
 
 The work in the engine ends at once if the answer takes too long, if the client leaves, or if the client stops reading.
 
@@ -13,6 +13,7 @@ The only code here that runs for each token is `_Pace`: two readings of the cloc
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,7 +26,10 @@ from gateway.http.asgi import EVENT_STREAM_HEADERS, encoded, send_events, send_r
 from gateway.inference.model_request import ModelRequest, Outcome
 from gateway.protocol.replies import Reply
 
-COMMENT = b": keep-alive\n\n"
+log = logging.getLogger(__name__)
+
+JSON_HEADERS = {"content-type": "application/json", "x-accel-buffering": "no"}
+COMMENT, SPACE = b": keep-alive\n\n", b" "
 FAREWELL_SECONDS = 5.0
 """Longest time that a client may take to read the last event of a stream that timed out."""
 
@@ -40,7 +44,7 @@ class Patience(NamedTuple):
     """Longest time from a request's arrival to the end of its answer."""
     keep_alive: float = 0.0
     """Silence before a stream sends a comment; 0: it sends none."""
-    space: float = 0.0
+    answer_keep_alive: float = 0.0
     """Silence before an answer in one piece sends a space; 0: it sends none."""
     stall: float = 0.0
     """Longest time that a send may wait for the client to read."""
@@ -82,16 +86,21 @@ class Delivery:
         self._errors = errors
         self._headers = headers
         self._tokens_so_far = tokens_so_far
+        self._is_stream = False
         self._given_up: Outcome | None = None
         self.outcome = Outcome.FAILED
         """How the request ended: FAILED until that is known."""
 
-    async def wait(self, *, is_stream: bool) -> None:
-        """Wait until there is something to send: a reply, an error, or for a stream its first comment.
+    async def wait(self, *, is_stream: bool | None) -> None:
+        """Wait until there is something to send: a reply, an error, or what keeps the connection open.
+
+        Args:
+            is_stream: None if only the work can tell. Nothing keeps the connection open until it does.
 
         If it is cancelled, it gives up the work.
         """
-        limits = [self._seconds_left(), self._patience.keep_alive if is_stream else 0.0]
+        self._is_stream = is_stream is not False
+        limits = [self._seconds_left(), 0.0 if is_stream is None else self._keep_alive]
         ends: set[asyncio.Future[Any]] = {self._work, self._client_left}
         try:
             await asyncio.wait(ends, timeout=_least(limits), return_when=asyncio.FIRST_COMPLETED)
@@ -126,10 +135,14 @@ class Delivery:
         self._model_request.status = reply.status
         return self._given_up or Outcome.of_status(reply.status)
 
+    @property
+    def _keep_alive(self) -> float:
+        return self._patience.keep_alive if self._is_stream else self._patience.answer_keep_alive
+
     async def _stream(self, send: Send) -> Outcome:
-        """Send the events in a separate task, and watch its progress."""
+        """Send the events, or a late answer in one piece, in a separate task, and watch its progress."""
         pace = _Pace(send)
-        sender = asyncio.create_task(self._send_events(pace))
+        sender = asyncio.create_task(self._send_events(pace) if self._is_stream else self._send_late_answer(pace))
         try:
             while True:
                 await asyncio.wait(
@@ -145,13 +158,15 @@ class Delivery:
                     return Outcome.STALLED
                 if self._is_late():
                     break
-                if not pace.is_sending and 0 < self._patience.keep_alive <= pace.seconds:
+                if not pace.is_sending and 0 < self._keep_alive <= pace.seconds:
                     await self._send_comment(pace)
         finally:
             self._note_tokens()
             await _cancel(sender)
             await _cancel(self._work)  # a sender that was still at the first comment has not taken it over
-        if not pace.is_sending:
+        if not self._is_stream:
+            self._break_off(self._errors.reply(self._late()))
+        elif not pace.is_sending:
             await self._send_timeout(pace)
         return Outcome.TIMEOUT
 
@@ -172,10 +187,29 @@ class Delivery:
         await send(_body(b"", more=False))
         return outcome
 
+    async def _send_late_answer(self, send: "_Pace") -> Outcome:
+        headers = encoded({**JSON_HEADERS, **self._headers()})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send(_body(SPACE))
+        reply = await self._reply()
+        assert isinstance(reply, Reply)
+        outcome = self._outcome(reply)
+        if reply.status >= 400:
+            self._break_off(reply)
+        else:
+            await send(_body(reply.body, more=False))
+        return outcome
+
+    def _break_off(self, reply: Reply) -> None:
+        """Leave the answer unfinished, so that the server closes the connection and no client reads a result."""
+        self._model_request.status = reply.status
+        text = reply.body.decode(errors="replace")
+        log.warning("request %s failed after its status 200 was sent: %s", self._model_request.id, text)
+
     async def _send_comment(self, pace: "_Pace") -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience.stall or None):
-                await pace(_body(COMMENT))
+                await pace(_body(COMMENT if self._is_stream else SPACE))
 
     async def _send_timeout(self, pace: "_Pace") -> None:
         with contextlib.suppress(TimeoutError):
@@ -214,7 +248,7 @@ class Delivery:
 
     def _seconds_until_due(self, pace: "_Pace") -> float | None:
         """Seconds until the stream may need a comment or its end; None: no limit."""
-        limit = self._patience.stall if pace.is_sending else self._patience.keep_alive
+        limit = self._patience.stall if pace.is_sending else self._keep_alive
         silence = max(0.001, limit - pace.seconds) if limit else 0.0
         # A send that begins meanwhile may have to end before the next comment is due.
         return _least([self._seconds_left(), silence, self._patience.stall])

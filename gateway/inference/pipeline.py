@@ -1,6 +1,7 @@
 """The path of a model request: admitted, read, resolved, served, delivered, counted and logged."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -74,7 +75,7 @@ class Pipeline:
             outcome = Outcome.OVERLOADED if isinstance(error, OverloadedError) else Outcome.of_status(reply.status)
             if place is not None:
                 place.leave(0)  # a client that reads its refusal slowly takes no place from others
-            await send_reply(reply, {} if place is None else place.headers(), send)
+            await send_reply(reply, _headers(model_request, place, kind), send)
         else:
             headers = {**request.headers, "x-request-id": model_request.id}
             work = self._handlers.serve(kind, fields, headers, model=model, usage=model_request.usage)
@@ -84,10 +85,10 @@ class Pipeline:
                 model_request,
                 self._patience,
                 errors,
-                headers=place.headers,
+                headers=partial(_headers, model_request, place, kind),
                 tokens_so_far=self._engine.tokens_so_far,
             )
-            await delivery.wait(is_stream=fields.get("stream") is True)
+            await delivery.wait(is_stream=_is_stream(fields.get("stream")))
             try:
                 await delivery.send(send)
             finally:
@@ -118,3 +119,16 @@ class Pipeline:
             return self._engine.name
         self._engine.register(model.name, model.checkpoint.path)
         return model.name
+
+
+def _headers(model_request: ModelRequest, place: Pass | None, kind: Kind) -> dict[str, str]:
+    """Response headers: what is left of the key's limits, and for OpenAI's clients the time that it took so far."""
+    headers = {} if place is None else place.headers()
+    if kind.shape == "openai":
+        headers["openai-processing-ms"] = str(round(model_request.seconds * 1000))
+    return headers
+
+
+def _is_stream(field: object) -> bool | None:
+    """What a body's `stream` means; None if only vLLM can tell: it also accepts 1 and "true"."""
+    return bool(field) if field is None or isinstance(field, bool) else None

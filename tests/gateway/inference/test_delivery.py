@@ -2,7 +2,12 @@
 
 import asyncio
 import json
+import logging
+import os
+import shutil
+import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -22,7 +27,7 @@ from gateway.inference.model_request import ModelRequest, Outcome
 from gateway.services import Services
 from tests.asgi_server import served
 from tests.gateway.application import KEY
-from tests.gateway.inference.scripted import CHAT, WORDS, Scripted, chunk, new_model_request, post
+from tests.gateway.inference.scripted import CHAT, WORDS, Scripted, chunk, logged_fields, new_model_request, post
 
 pytestmark = pytest.mark.anyio
 
@@ -119,6 +124,108 @@ def test_the_anthropic_client_reads_past_comments_and_sees_a_late_error() -> Non
         is_broken = True
         with pytest.raises(anthropic.APIStatusError, match="asleep"), client.messages.stream(**ask) as stream:
             list(stream.text_stream)
+
+
+def late(scripted: Scripted, error: Exception | None = None) -> None:
+    """Let the next answer of the application come after some keep-alives."""
+    scripted.first.clear()
+    scripted.error = error
+
+    def answer() -> None:
+        while not scripted.running:
+            time.sleep(SOON)
+        time.sleep(10 * SOON)
+        scripted.first.set()
+
+    threading.Thread(target=answer, daemon=True).start()
+
+
+def in_node(url: str) -> str:
+    """What node's own fetch reads as the answer to a chat request, or the error that it raises."""
+    if (node := shutil.which("node")) is None:
+        assert "CI" not in os.environ, "CI needs node"
+        pytest.skip("node is not installed: late answers are tested with Python's clients only")
+    options = json.dumps({"method": "POST", "headers": {"Authorization": f"Bearer {KEY}"}, "body": json.dumps(CHAT)})
+    script = f"""
+        fetch("{url}/v1/chat/completions", {options}).then((answer) => answer.json())
+            .then((body) => console.log(JSON.stringify(body)), (error) => console.log(String(error)))"""
+    return subprocess.run([node, "-e", script], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+def test_a_late_answer_in_one_piece_is_kept_open_by_spaces(
+    app_with: Callable[..., Services], scripted: Scripted
+) -> None:
+    with served(build_app(app_with(answer_keep_alive_seconds=SOON))) as url, openai_client(url) as client:
+        late(scripted)
+        with client.chat.completions.with_streaming_response.create(**CHAT) as raw:  # type: ignore[call-overload]
+            assert (raw.status_code, raw.headers["content-type"]) == (200, "application/json")
+            assert "content-length" not in raw.headers
+            body = raw.read()
+        assert body.startswith(b"  ") and json.loads(body) == {"choices": []}
+        late(scripted)
+        assert client.chat.completions.create(**CHAT).choices == []  # type: ignore[call-overload]
+        late(scripted)
+        with anthropic.Anthropic(base_url=url, api_key=KEY, max_retries=0) as other:
+            assert other.messages.create(**CHAT, max_tokens=9).model_extra == {"choices": []}  # type: ignore[call-overload]
+        late(scripted)
+        assert in_node(url) == '{"choices":[]}'
+
+
+def test_a_late_answer_that_fails_is_never_read_as_a_result(
+    app_with: Callable[..., Services], scripted: Scripted, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with served(build_app(app_with(answer_keep_alive_seconds=SOON))) as url, openai_client(url) as client:
+        late(scripted, EngineError("asleep"))
+        with pytest.raises(openai.APIConnectionError):
+            client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+        late(scripted, EngineError("asleep"))
+        with (
+            anthropic.Anthropic(base_url=url, api_key=KEY, max_retries=0) as other,
+            pytest.raises(anthropic.APIConnectionError),
+        ):
+            other.messages.create(**CHAT, max_tokens=9)  # type: ignore[call-overload]
+        late(scripted, EngineError("asleep"))
+        assert in_node(url) == "TypeError: terminated"
+    assert [(fields["outcome"], fields["status"]) for fields in logged_fields(caplog)] == [("failed", 503)] * 3
+    assert caplog.text.count("asleep") >= 3, "the log has what no client could be told"
+
+
+def test_a_late_answer_that_takes_too_long_breaks_off_too(
+    app_with: Callable[..., Services], scripted: Scripted, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    scripted.first.clear()
+    services = app_with(answer_keep_alive_seconds=SOON, request_timeout_seconds=20 * SOON)
+    with (
+        served(build_app(services)) as url,
+        openai_client(url) as client,
+        pytest.raises(openai.APIConnectionError),
+    ):
+        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+    assert [(fields["outcome"], fields["status"]) for fields in logged_fields(caplog)] == [("timeout", 504)]
+    assert (scripted.running, services.pipeline.admission.in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+async def test_an_answer_in_one_piece_keeps_its_status_and_length_until_then(
+    app_with: Callable[..., Services], scripted: Scripted, seconds: float
+) -> None:
+    late(scripted)
+    answer = await post(app_with(answer_keep_alive_seconds=seconds), CHAT)
+    assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(answer.content)))
+    late(scripted, EngineError("asleep"))
+    assert (await post(app_with(answer_keep_alive_seconds=seconds), CHAT)).status_code == 503
+
+
+@pytest.mark.parametrize("stream", [1, "true"])
+async def test_a_stream_by_another_spelling_gets_no_spaces(
+    app_with: Callable[..., Services], scripted: Scripted, stream: Any
+) -> None:
+    late(scripted)
+    answer = await post(app_with(answer_keep_alive_seconds=SOON), CHAT | {"stream": stream})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.text.startswith("data: {") and answer.text.endswith("data: [DONE]\n\n")
 
 
 async def test_an_answer_that_takes_too_long_is_504_and_its_work_ends(

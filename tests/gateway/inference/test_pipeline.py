@@ -16,7 +16,7 @@ from gateway.engine.requests import kinds
 from gateway.errors import EngineRefusedError, UnusableModelError
 from gateway.services import Services
 from tests.gateway.application import client_of
-from tests.gateway.inference.scripted import CHAT, Scripted
+from tests.gateway.inference.scripted import CHAT, Scripted, post
 
 pytestmark = pytest.mark.anyio
 
@@ -193,3 +193,11 @@ async def chat(services: Services, receive: Any, send: Any) -> None:
     caller = Caller("admin", is_master=True)
     answer: Any = services.pipeline.answer(Request(scope, receive), caller, kinds.CHAT)
     await answer(scope, receive, send)
+
+
+async def test_openais_clients_read_how_long_it_took(app_with: Callable[..., Services], scripted: Scripted) -> None:
+    name = "openai-processing-ms"
+    for body in (CHAT, CHAT | {"stream": True}, CHAT | {"model": "none"}):
+        assert 0 <= int((await post(app_with(), body)).headers[name]) < 60_000
+    async with client_of(app_with()) as client:
+        assert name not in (await client.post("/v1/messages", json=CHAT | {"max_tokens": 1})).headers
