@@ -4,9 +4,9 @@
     echo "Who are you?" | python chat_with_model.py            # one answer per line, then it ends
 
 It stays one file because the guide has users run it from the top level and edit its constants. It uses only HTTP.
-`ChatClient` makes the requests, `Conversation` keeps the history, and `Chat` runs commands and prints; only
-`ChatCompleter`, `run_terminal` and `main` deal with the terminal. Control characters are removed from everything that
-the server sends, so no model can control the terminal.
+From top to bottom: text (`Wrapper` breaks lines), HTTP (`ChatClient` makes the requests), the `Conversation` with its
+history, output (`Screen` and two ways to show answers), the commands (`Chat`), and the terminal's own loop and keys.
+Control characters are removed from everything that the server sends, so no model can control the terminal.
 """
 
 # ruff: noqa: E402 - the right interpreter must be found before the imports that need it
@@ -125,6 +125,8 @@ FENCE = re.compile(r"(```+[^`]*|~~~+.*)")
 LIST_MARKER = re.compile(r"[-*+•]|\d{1,3}[.)]")
 NARROWEST, WIDEST = 20, 100
 """Columns: in fewer, the terminal breaks lines wherever they end; more are hard to read."""
+NARROWEST_COLUMN = 36
+"""Columns of each of two answers side by side; an 80-column terminal has room for 38."""
 
 
 def columns_of(text: str) -> int:
@@ -714,9 +716,6 @@ class SideBySide:
         return f"{left}{' ' * (self._columns - columns_of(left))} | {right}".rstrip()
 
 
-NARROWEST_COLUMN = 36
-
-
 # Commands
 
 
@@ -750,15 +749,15 @@ class Chat:
     def handle(self, line: str) -> bool:
         """Handle a line. Returns: whether the chat continues. Raises: ChatError, after which it can continue too."""
         text = line.strip()
-        word, _, rest = text.partition(" ")
+        word, *rest = text.split(maxsplit=1) or [""]
         command = word.lower()
         if text.lower().removeprefix("/") in {"exit", "quit", "q"}:
             return False
         if command in self.commands:
-            self.commands[command][1](rest.strip())
+            self.commands[command][1](rest[0] if rest else "")
         elif re.fullmatch("/[a-z]+", command) and not line.startswith(" "):  # not "/etc/hosts is what?"
             advice = did_you_mean(similar(command, self.commands), "/help lists the commands.")
-            raise ChatError(f"Unknown command {word}. {advice} A line that starts with a space is always a question.")
+            raise ChatError(f"Unknown command {word}. {advice} To ask it as a question, start the line with a space.")
         elif text:
             self._answer([partial(conversation.ask, text) for conversation in self.conversations])
         return True
@@ -794,7 +793,9 @@ class Chat:
             if not served:
                 raise
             self.conversation.model = served[0]
-            self.screen.note(f"{missing} is not served here (not baked yet?). Using {served[0]} instead.")
+            training = self.client.training(missing)
+            why = f"can't answer yet. {training}" if training else "is not served here (not baked yet?)."
+            self.screen.note(f"{missing} {why} Using {served[0]} instead.")
 
     def greet(self, is_chosen: bool) -> None:
         """Say which model answers, and what to type."""
@@ -814,7 +815,7 @@ class Chat:
         names = [conversation.model for conversation in self.conversations]
         is_wide = len(names) > 1 and SideBySide.columns(self.screen) >= NARROWEST_COLUMN
         view = SideBySide(self.screen, names) if is_wide else OneByOne(self.screen, names)
-        errors: dict[str, ChatError] = {}
+        errors: list[tuple[str, ChatError]] = []
         is_stopped = False
 
         async def answer(index: int) -> None:
@@ -824,7 +825,7 @@ class Chat:
                 turn = await asks[index](partial(view.show, index))
                 ending, is_stopped = turn.summary(), is_stopped or turn.ending == "stopped"
             except ChatError as error:
-                errors[names[index]] = error
+                errors.append((names[index], error))
             view.end(index, ending)
 
         async def answer_all() -> None:
@@ -837,16 +838,17 @@ class Chat:
         if is_stopped and not self.screen.is_terminal:
             raise KeyboardInterrupt
 
-    def _with_advice(self, errors: Mapping[str, ChatError]) -> ChatError:
+    def _with_advice(self, errors: Sequence[tuple[str, ChatError]]) -> ChatError:
         """One error for those of the models."""
         several = len(self.conversations) > 1
-        lines = [f"{name}: {error}" if several else str(error) for name, error in errors.items()]
+        lines = [f"{name}: {error}" if several else str(error) for name, error in errors]
+        statuses = {error.status for _, error in errors}
         if self.screen.is_terminal and any(each.unanswered or each.turns for each in self.conversations):
-            if any(error.status == 404 for error in errors.values()):
+            if 404 in statuses:
                 lines.append("/model NAME picks another model.")
-            if self.conversation.turns and any(error.status in {400, 413} for error in errors.values()):
+            if self.conversation.turns and statuses & {400, 413}:
                 lines.append("If the conversation has become too long, /reset clears it.")
-            if not any(error.status in {401, 403} for error in errors.values()):
+            if not statuses & {401, 403}:
                 lines.append("Your question is kept: resend it with /retry or the up arrow.")
         return ChatError("\n".join(lines))
 

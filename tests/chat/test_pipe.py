@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import chat_with_model
+from chat_with_model import Conversation, Screen
 from tests.chat.server import KEY, MODELS, PATIENCE_SECONDS, Server, answers, contents, refuses
 from tests.chat.terminal import SCRIPT, environment, pipe
 
@@ -97,6 +98,21 @@ def test_commands_work_in_a_pipe_too(server: Server, tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "chat.json").read_text())
     assert [message["role"] for message in saved["messages"]] == ["system", "user", "assistant", "user", "assistant"]
     assert [message.get("model") for message in saved["messages"][2::2]] == [MODELS[0], "alice/dagobah/yoda"]
+
+
+@pytest.mark.parametrize("line", ["/system Be brief.", " /SYSTEM   Be brief. \n", "/system\nBe brief."])
+def test_a_command_may_be_written_in_several_ways(conversation: Conversation, line: str) -> None:
+    assert chat_with_model.Chat(conversation, Screen(is_terminal=False, has_style=False)).handle(line)
+    assert conversation.system == "Be brief."
+
+
+def test_the_system_prompt_is_shown_and_removed(server: Server, tmp_path: Path) -> None:
+    lines = "/system\n/system Be brief.\n/system\n/system off\none\n /usr is what?\n"
+    done = pipe(server, tmp_path, lines, "--model", MODELS[0])
+    shown, *answers = done.stdout.partition("System prompt: Be brief.\n")
+    assert (shown, answers[1]) == ("No system prompt. /system TEXT sets one.\n", "reply 1\nreply 2\n")
+    assert [contents(body)[-1] for body in server.bodies] == ["one", "/usr is what?"]
+    assert "Be brief." not in str(server.bodies)
 
 
 @pytest.mark.parametrize(

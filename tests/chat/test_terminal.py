@@ -113,7 +113,7 @@ def test_a_model_that_is_not_served_is_named_with_similar_ones(server: Server, t
     terminal.type("hi\r")
     terminal.wait("error: Not found (HTTP 404): unknown model.")
     terminal.ask("", "/model NAME picks another model.")
-    terminal.ask("/model hoooli/gavin_bake", "or alice/hooli/gavin_bake/7?")
+    terminal.ask("/model hoooli/gavin_bake", "gavin_bake/7?")
     terminal.ask("/model hooli/gavin_bake", "Talking to hooli/gavin_bake (version 21).")
     terminal.ask("hi", "reply 2")
     terminal.end("q\r")
