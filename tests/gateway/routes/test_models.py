@@ -45,6 +45,14 @@ async def test_a_bakes_models_name_the_base_model_as_their_parent(client: Client
         assert (model["owned_by"], model["created"]) == ("admin", 1234)
 
 
+async def test_a_model_that_was_trained_on_another_bake_names_that_as_its_parent(
+    client: Client, services: Services
+) -> None:
+    child = Checkpoint("admin", "repo", "child", 5, services.home, "0" * 64, 1234, 2, parent=LATEST)
+    services.registry.publish(child)
+    assert (await client.get("/v1/models/repo/child")).json()["parent"] == LATEST
+
+
 @pytest.mark.parametrize(
     ("name", "served"),
     [
