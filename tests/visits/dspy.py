@@ -30,7 +30,7 @@ def usage_is_tracked() -> None:
 @step
 def a_signature() -> None:
     """A small model seldom keeps to the format of a signature; then DSPy says so, or falls back to JSON."""
-    with dspy.context(lm=model(max_tokens=150)):
+    with dspy.context(lm=model(max_tokens=60)):
         try:
             assert isinstance(dspy.Predict("question -> lit: bool")(question="Is a lit lamp lit?").lit, bool)
         except dspy.utils.exceptions.AdapterParseError as error:
