@@ -39,7 +39,7 @@ from gateway.inference.pipeline import Pipeline
 from gateway.inference.rate_limits import Limits
 from gateway.inference.request_log import RequestLog
 from gateway.inference.request_metrics import RequestMetrics
-from gateway.routes import anthropic, guards, health, lora, models, openai
+from gateway.routes import anthropic, front, guards, health, lora, models, openai
 from gateway.routes.bread import admin, bakes, downloads, lineage, repos, targets
 from gateway.services import Services
 from gateway.serving.imports import Imports
@@ -147,6 +147,7 @@ def build_app(
             lora.ROUTER,
             anthropic.ROUTER,
             *health.HANDLERS,
+            front.front,
         ],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),

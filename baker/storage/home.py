@@ -16,7 +16,7 @@ jobs/<number>/                      the files of one job:
     rounds/<round>/                 bake: round.json and trajectories/ with the student's own answers
     state/<step>/                   bake: training state to resume from; removed when the training is done
     checkpoints/<step>/             bake: adapters
-    archives/<step>.tar.gz          bake: checkpoints packed for download
+    archives/<step>.tar.gz          bake: checkpoints packed for download; <step>.prompts.tar.gz: with the prompts
     spec.json, trainer.log          bake: what the training process reads and prints
     engine-weights.pickle           bake: handles of the engine's weights, while a training uses them
     wandb-id                        bake: id of its run at Weights & Biases
@@ -76,5 +76,5 @@ def checkpoint_folder(job_folder: Path, step: int) -> Path:
     return job_folder / CHECKPOINTS / str(step)
 
 
-def archive_file(job_folder: Path, step: int) -> Path:
-    return job_folder / ARCHIVES / f"{step}.tar.gz"
+def archive_file(job_folder: Path, step: int, with_prompts: bool = False) -> Path:
+    return job_folder / ARCHIVES / (f"{step}.prompts.tar.gz" if with_prompts else f"{step}.tar.gz")

