@@ -56,6 +56,8 @@ PARAMETERS = {
     "prompts": "Whether the archive's model card quotes the bake's prompts. Part of the link's signature.",
     "offset": "Number of rows to skip.",
     "limit": "Largest number of rows to return.",
+    "before_id": "In Anthropic's pages: return the rows just before this id.",
+    "after_id": "In Anthropic's pages: return the rows just after this id.",
     "include_metadata": "Whether each repo comes with its metadata, not only its name.",
     "Idempotency-Key": "A text of the client's choice: a failed job is not started again for a repeated one.",
 }
@@ -205,7 +207,8 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     tags = set(operation.get("tags", ()))
     operation["summary"] = _in_words(operation["summary"])
     for parameter in operation.get("parameters", ()):
-        parameter["description"] = PARAMETERS[parameter["name"]]
+        if described := PARAMETERS.get(parameter["name"]):
+            parameter["description"] = described
     family = next((name for name in ("openai", "anthropic") if name in tags), None)
     responses = operation["responses"]
     if (body := INFERENCE_BODIES.get(path)) is not None:
