@@ -376,6 +376,10 @@ def test_the_terminal_chat_talks_to_the_baked_model(story: Story, tmp_path: Path
     chat.wait(story.baked_answer.split()[0])
     chat.wait("tokens/s")
     chat.prompt()
+    chat.ask("/model my_first_repo/gavin_bak", "There is no model my_first_repo/gavin_bak here.")
+    chat.ask("/model my_first_repo/gavin_bake@0.5", "Talking to my_first_repo/gavin_bake@0.5 (version ")
+    chat.ask(f"/compare {BASE}", "both answer now.")
+    chat.ask(story.question, f"| {BASE}")
     chat.end("q\r")
 
 
