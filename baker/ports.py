@@ -10,6 +10,10 @@ Warn = Callable[[str], Awaitable[None]]
 """Adds a warning to the job's status."""
 
 
+OnText = Callable[[str], None]
+"""Hears an answer's text so far, each time that it has grown."""
+
+
 FindCheckpoint = Callable[[str | None], Awaitable[Checkpoint | None]]
 """Checkpoint of that full name; None for None, the base model. Raises: StageError if it was deleted."""
 
@@ -29,7 +33,7 @@ class Sampler(Protocol):
         """
         ...
 
-    async def sample(self, request: SampleRequest) -> Sample:
+    async def sample(self, request: SampleRequest, on_text: OnText | None = None) -> Sample:
         """Continue `request.context_ids`.
 
         Raises: InvalidInputError if the context does not fit the window or a setting is refused; AdapterError;

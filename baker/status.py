@@ -1,5 +1,7 @@
 """Stages and states of jobs, and the numbers that a job's status shows."""
 
+import time
+from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
@@ -21,6 +23,59 @@ class JobState(StrEnum):
     @property
     def is_active(self) -> bool:
         return self in (JobState.PENDING, JobState.RUNNING)
+
+
+class WaitingFor(msgspec.Struct, frozen=True):
+    """One thing that a pending job waits for."""
+
+    kind: str
+    """`stim`, `rollout` or `bake`: that stage of `name` must end first; `turn`: other jobs run now; `engine`: it is not
+    ready."""
+    name: str | None
+    """`repo/name` of the target or bake; null for `turn` and `engine`."""
+    text: str
+    """The same as a sentence for people."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a job stands in the queue, and how fast it is. Times are in seconds."""
+
+    waiting_for: list[WaitingFor] = []
+    """Empty unless the job is pending."""
+    queue_position: int | None = None
+    """Place among the pending jobs of its kind with complete inputs, 1 is the next to run; null for all others."""
+    queued_seconds: float | None = None
+    """Time since the job was started during which it did not run. Null for jobs of older versions."""
+    running_seconds: float | None = None
+    """Time during which it ran. The time before a crash of the service counts as queued."""
+    eta_seconds: float | None = None
+    """Time until its last item or step, at the speed so far; null if unknown, or if it does not run."""
+    lines: int = 0
+    """Number of items: those on disk, and in a running stim those of unfinished answers."""
+    progress_percent: float = 0.0
+
+
+class Pace:
+    """How many items a running job has, and how fast they come."""
+
+    def __init__(self, items: int, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args: items: number that was there when the job began to run."""
+        self._first, self._began, self._clock = items, clock(), clock
+        self.items, self._total = items, total
+
+    def update(self, items: int, total: int) -> None:
+        self.items, self._total = items, total
+
+    @property
+    def percent(self) -> float:
+        return round(100.0 * self.items / self._total, 1) if self._total else 0.0
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """None before the first new item. While no item comes, it grows."""
+        new = self.items - self._first
+        missing = max(0, self._total - self.items)
+        return round((self._clock() - self._began) * missing / new, 1) if new > 0 else None
 
 
 NEGLIGIBLE_KL = 2e-3
@@ -91,21 +146,22 @@ class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
         agreement: float | None = None,
         agreement_by_target: dict[str, float] | None = None,
     ) -> "Loss":
-        """The summary after one more evaluation; the first one measures the state before training."""
+        """The summary after one more evaluation. The first one measures the state before training, and sets only the
+        values of before."""
         is_first = self.eval_kl_before is None
         before = eval_kl if self.eval_kl_before is None else self.eval_kl_before
         kl_so_far, agreement_so_far = self.eval_kl_by_target, self.agreement_by_target
         return msgspec.structs.replace(
             self,
             eval_kl_before=before,
-            eval_kl=eval_kl,
+            eval_kl=None if is_first else eval_kl,
             recovered=None if is_first or before < NEGLIGIBLE_KL else 1.0 - eval_kl / before,
             eval_kl_by_target={
                 target: KLChange(kl_so_far[target].before if target in kl_so_far else kl, kl)
                 for target, kl in by_target.items()
             },
             agreement_before=agreement if is_first else self.agreement_before,
-            agreement=agreement,
+            agreement=None if is_first else agreement,
             agreement_by_target={
                 target: AgreementChange(agreement_so_far[target].before if target in agreement_so_far else share, share)
                 for target, share in (agreement_by_target or {}).items()
@@ -114,7 +170,9 @@ class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def after_drift(self, step: int, drift: float) -> "Loss":
         """The summary after a measurement of the drift; step 0 is the state before training."""
-        return msgspec.structs.replace(self, drift_before=drift if step == 0 else self.drift_before, drift=drift)
+        if step == 0:
+            return msgspec.structs.replace(self, drift_before=drift)
+        return msgspec.structs.replace(self, drift=drift)
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -43,7 +43,34 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.failures:
             status, kind = self.server.failures.pop(0)
             return self._answer(status, error(kind, f"a planned {kind}"))
-        return self._answer(200, self._message(body))
+        message = self._message(body)
+        return self._stream(message) if body.get("stream") else self._answer(200, message)
+
+    def _stream(self, message: dict[str, Any]) -> None:
+        """The message as server-sent events, its text in pieces of seven characters."""
+        text = message["content"][0]["text"]
+        pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
+        events: list[dict[str, Any]] = [
+            {"type": "message_start", "message": {**message, "content": [], "stop_reason": None}},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            *(
+                {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+                for piece in pieces
+            ),
+            {"type": "content_block_stop", "index": 0},
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": message["stop_reason"], "stop_sequence": None},
+                "usage": message["usage"],
+            },
+            {"type": "message_stop"},
+        ]
+        data = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def _message(self, body: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from baker.errors import EngineError, InvalidInputError, NotLentError
-from baker.ports import LentWeights
+from baker.ports import LentWeights, OnText
 from baker.types import Checkpoint, Distribution, Message, ParsedAnswer, Sample, SampleRequest, StopReason
 from gateway.engine.adapters.slots import AdapterCounts
 
@@ -76,7 +76,10 @@ class FakeEngine:
             raise InvalidInputError("the chat template refuses this")
         return encode(text)
 
-    async def sample(self, request: SampleRequest) -> Sample:
+    async def sample(self, request: SampleRequest, on_text: OnText | None = None) -> Sample:
+        """It streams by lines: while `gate` is cleared, all but the last one are known."""
+        if on_text is not None:
+            on_text(self.reply(decode(request.context_ids)).rpartition("\n")[0] + "\n")
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:

@@ -5,17 +5,28 @@ import sqlite3
 from typing import Any
 
 from baker.repos.catalog import Catalog
+from baker.status import Pace
 from baker.storage.one_thread import OneThread
 
 log = logging.getLogger(__name__)
 
 
 class JobRow:
-    def __init__(self, catalog: OneThread[Catalog], job_id: int) -> None:
+    def __init__(self, catalog: OneThread[Catalog], job_id: int, paces: dict[int, Pace] | None = None) -> None:
+        """Args: paces: number of each running job -> its pace; the job's own is added."""
         self._catalog, self._job_id = catalog, job_id
+        self._paces = {} if paces is None else paces
+
+    def show(self, count: int, total: int) -> None:
+        """Show this number of items, which need not be on disk yet."""
+        if (pace := self._paces.get(self._job_id)) is None:
+            self._paces[self._job_id] = Pace(count, total)
+        else:
+            pace.update(count, total)
 
     async def set_progress(self, count: int, total: int, **changes: Any) -> None:
         """Args: count: number of items that are finished and on disk. changes: other columns."""
+        self.show(count, total)
         percent = round(100.0 * count / total, 1) if total else 0.0
         await self._catalog(Catalog.update_job, self._job_id, lines=count, progress_percent=percent, **changes)
 

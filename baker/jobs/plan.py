@@ -36,7 +36,11 @@ def start(catalog: Catalog, policy: Policy, stage: Stage, user: str, repo: str, 
             if not may_run_again or (key is not None and existing.idempotency_key == key):
                 return existing
         planned = _PLANNERS[stage](catalog, policy, user, repo, name)
-        return catalog.store.jobs.add(msgspec.structs.replace(planned, idempotency_key=key, created=int(time.time())))
+        return catalog.store.jobs.add(_new(planned, key))
+
+
+def _new(job: AnyJob, key: str | None) -> AnyJob:
+    return msgspec.structs.replace(job, idempotency_key=key, created=int(time.time()), worked_seconds=0.0)
 
 
 def latest_job(catalog: Catalog, stage: Stage, user: str, repo: str, name: str) -> AnyJob | None:

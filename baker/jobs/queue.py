@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,16 +18,18 @@ from baker.errors import BakeryError, EngineError, StageError, disk_error
 from baker.jobs import plan
 from baker.jobs.policy import Policy
 from baker.jobs.stages import Stages
-from baker.jobs.waiting import sort_pending
+from baker.jobs.waiting import clocks, sort_pending, waiting_for
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Progress, Stage
+from baker.status import JobState, Progress, Stage, Standing, WaitingFor
 from baker.storage.job import AnyJob, Job
 from baker.storage.one_thread import OneThread
 
 log = logging.getLogger(__name__)
 
-MAX_AT_ONCE = {Stage.STIM: 2, Stage.ROLLOUT: 2, Stage.BAKE: 1}
-"""Number of jobs that run at once. Rollouts limit their own requests; a training uses the whole device."""
+BESIDE = "stim without a model"
+MAX_AT_ONCE: dict[str, int] = {Stage.STIM: 2, Stage.ROLLOUT: 2, Stage.BAKE: 1, BESIDE: 4}
+"""Number of jobs of each kind that run at once. Rollouts limit their own requests; a training uses the whole device. A
+stim that asks no model only copies questions, so it does not wait for those that do."""
 MAX_ATTEMPTS = 5
 """Number of times that a job is started: one that crashes the service must not do so forever. The count starts again
 when a bake makes progress."""
@@ -43,7 +46,9 @@ class Jobs:
         self._catalog = catalog
         self._stages = stages
         self._policy = policy
-        self._running: dict[int, tuple[Stage, asyncio.Task[None]]] = {}
+        self._running: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._positions: dict[int, int] = {}
+        """Number of each job that waits for its turn -> its place among those of its kind, from 1."""
         self._changed = asyncio.Event()
         self._ended: dict[int, asyncio.Event] = {}
         self._cancelled: set[int] = set()
@@ -53,6 +58,32 @@ class Jobs:
     def training(self) -> Mapping[int, Progress]:
         """Job number of each bake in training -> its latest step."""
         return self._stages.training
+
+    async def standing(self, job: AnyJob) -> Standing:
+        """How the job stands now: what it waits for, or how fast it runs."""
+        pace, training = self._stages.pace(job.id), self.training.get(job.id)
+        position = self._positions.get(job.id)
+        reasons: list[WaitingFor] = []
+        if job.state is JobState.PENDING:
+            reasons = await self._catalog(waiting_for, job)
+            if not reasons and job.id in self._running and job.asks_model:
+                reasons = [WaitingFor("engine", None, "It waits for the engine, which is not ready.")]
+            elif not reasons and position is not None:
+                reasons = [WaitingFor("turn", None, f"It waits for its turn: it is number {position} in the queue.")]
+        queued, running = clocks(job)
+        is_running = job.state is JobState.RUNNING
+        eta = pace.eta_seconds if pace is not None else None if training is None else training.eta_seconds
+        return Standing(
+            waiting_for=reasons,
+            queue_position=position if job.state is JobState.PENDING else None,
+            queued_seconds=queued,
+            running_seconds=running,
+            eta_seconds=eta if is_running else None,
+            lines=max(job.lines, pace.items) if is_running and pace is not None else job.lines,
+            progress_percent=max(job.progress_percent, pace.percent)
+            if is_running and pace is not None
+            else job.progress_percent,
+        )
 
     async def start(self, stage: Stage, user: str, repo: str, name: str, key: str | None = None) -> AnyJob:
         """The stage's job; starts one if needed. See `plan.start`."""
@@ -105,26 +136,32 @@ class Jobs:
         ready, failed = await self._catalog(sort_pending)
         for number in failed:
             self._tell_ended(number)
+        waiting = Counter[str]()
+        positions: dict[int, int] = {}
         for job in ready:
             if job.id in self._running:
                 continue
-            if sum(stage is job.stage for stage, _ in self._running.values()) >= MAX_AT_ONCE[job.stage]:
+            kind = job.stage if job.asks_model else BESIDE
+            if sum(running == kind for running, _ in self._running.values()) >= MAX_AT_ONCE[kind]:
+                waiting[kind] += 1
+                positions[job.id] = waiting[kind]
                 continue
             task = asyncio.create_task(self._run(job), name=f"{job.stage} {job.id}")
-            self._running[job.id] = (job.stage, task)
+            self._running[job.id] = (kind, task)
+        self._positions = positions
 
     async def _run(self, job: AnyJob) -> None:
         try:
-            await self._stages.wait_ready()
+            await self._stages.wait_ready(job)
             if not await self._catalog(_begin, job):
                 return
             await self._stages.run(job)
-            await self._update(job.id, state=JobState.COMPLETE, progress_percent=100.0, finished=int(time.time()))
+            await self._leave(job.id, state=JobState.COMPLETE, progress_percent=100.0, finished=int(time.time()))
         except asyncio.CancelledError:
             if job.id in self._cancelled:
                 await self._fail(job, CANCELLED, CANCELLED_CODE)
                 return
-            await self._update(job.id, state=JobState.PENDING, attempts=job.attempts)
+            await self._leave(job.id, state=JobState.PENDING, attempts=job.attempts)
             raise
         except EngineError as error:
             await self._requeue(job, error)
@@ -155,7 +192,7 @@ class Jobs:
             return
         log.warning("job %d waits for the engine: %s", job.id, error)
         await asyncio.sleep(RETRY_SECONDS)
-        await self._update(job.id, state=JobState.PENDING)
+        await self._leave(job.id, state=JobState.PENDING)
 
     async def _fail(self, job: Job, reason: str, code: str) -> None:
         log.warning("%s of %s/%s failed: %s", job.stage, job.repo, job.name, reason)
@@ -163,8 +200,8 @@ class Jobs:
         with contextlib.suppress(Exception):
             await self._catalog(_fail, job.id, reason, code)
 
-    async def _update(self, job_id: int, **changes: Any) -> None:
-        await self._catalog(Catalog.update_job, job_id, **changes)
+    async def _leave(self, job_id: int, **changes: Any) -> None:
+        await self._catalog(_stop, job_id, **changes)
 
 
 def _job(catalog: Catalog, job_id: int) -> AnyJob:
@@ -172,6 +209,13 @@ def _job(catalog: Catalog, job_id: int) -> AnyJob:
     if job is None:
         raise StageError(f"job {job_id} was removed")
     return job
+
+
+def _stop(catalog: Catalog, job_id: int, /, **changes: Any) -> None:
+    """Set columns of a job that no longer runs."""
+    with catalog.store.transaction():
+        catalog.store.jobs.stop_clock(job_id)
+        catalog.store.jobs.update(job_id, **changes)
 
 
 def _fail(catalog: Catalog, job_id: int, reason: str, code: str) -> None:
@@ -183,7 +227,7 @@ def _begin(catalog: Catalog, job: Job) -> bool:
     with catalog.store.transaction():
         if _job(catalog, job.id).state is not JobState.PENDING:
             return False
-        catalog.store.jobs.update(job.id, state=JobState.RUNNING, attempts=job.attempts + 1)
+        catalog.store.jobs.update(job.id, state=JobState.RUNNING, attempts=job.attempts + 1, started=time.time())
         return True
 
 
@@ -203,4 +247,4 @@ def _requeue_interrupted(catalog: Catalog) -> None:
             reason = f"the service ended during each of its {job.attempts} attempts: run it again"
             _fail(catalog, job.id, reason, INTERRUPTED_CODE)
         else:
-            catalog.store.jobs.update(job.id, state=JobState.PENDING)
+            catalog.store.jobs.update(job.id, state=JobState.PENDING, started=None)

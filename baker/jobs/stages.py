@@ -17,7 +17,7 @@ from baker.jobs.stim_stage import StimStage
 from baker.ports import Publisher, Sampler, ServedModel
 from baker.repos import models
 from baker.repos.catalog import Catalog
-from baker.status import Progress
+from baker.status import Pace, Progress
 from baker.storage.home import job_folder
 from baker.storage.job import AnyJob, BakeJob, RolloutJob, StimJob
 from baker.storage.one_thread import OneThread
@@ -60,22 +60,32 @@ class Stages:
         self._bakes = BakeStage(home, catalog, sampler, base, publisher, neutral, bake_settings)
         self.training: Mapping[int, Progress] = self._bakes.training
         """Job number of each bake in training -> its latest step."""
+        self._paces: dict[int, Pace] = {}
 
-    async def wait_ready(self) -> None:
-        await self._base.wait_ready()
+    async def wait_ready(self, job: AnyJob) -> None:
+        """Return when the engine answers, or at once if the job asks no model."""
+        if job.asks_model:
+            await self._base.wait_ready()
 
     async def run(self, job: AnyJob) -> None:
         """Run the job's stage to its end. Raises: StageError; EngineError, after which it may run again."""
         folder = job_folder(self._home, job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        row = JobRow(self._catalog, job.id)
-        match job:
-            case StimJob():
-                await self._stim.run(job, row)
-            case RolloutJob():
-                await self._rollout.run(job, folder, row)
-            case BakeJob():
-                await self._bakes.run(job, folder, await self._find_checkpoint(job.inputs.checkpoint), row)
+        row = JobRow(self._catalog, job.id, self._paces)
+        try:
+            match job:
+                case StimJob():
+                    await self._stim.run(job, row)
+                case RolloutJob():
+                    await self._rollout.run(job, folder, row)
+                case BakeJob():
+                    await self._bakes.run(job, folder, await self._find_checkpoint(job.inputs.checkpoint), row)
+        finally:
+            self._paces.pop(job.id, None)
+
+    def pace(self, job_id: int) -> Pace | None:
+        """Of a stim or rollout that runs."""
+        return self._paces.get(job_id)
 
     async def _find_checkpoint(self, name: str | None) -> Checkpoint | None:
         if name is None:

@@ -48,10 +48,13 @@ class StimStage:
             count += len(stimuli)
             await row.set_progress(count, total)
 
+        def show_waiting(written: int) -> None:
+            row.show(count + written, total)
+
         await row.set_progress(count, total)
         teacher_text = prompt_text(job.inputs.teacher)
         sources = [
-            await self._source(generator, planned, teacher_text, job.inputs)
+            (await self._source(generator, planned, teacher_text, job.inputs))._replace(show_waiting=show_waiting)
             for generator, planned in zip(job.config.generators, job.inputs.generators, strict=True)
         ]
         await stim(sources, keep, row.warn, done)

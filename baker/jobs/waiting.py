@@ -5,12 +5,13 @@ Blocks, like the catalog that it reads: see `storage/one_thread.py`.
 
 import logging
 import sqlite3
+import time
 from typing import NamedTuple
 
 from baker.errors import BakeryError, NotFoundError, StageError
 from baker.jobs.awaited import settled
 from baker.repos.catalog import Catalog
-from baker.status import JobState
+from baker.status import JobState, WaitingFor
 from baker.storage.job import AnyJob, BakeJob
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,30 @@ def sort_pending(catalog: Catalog) -> Sorted:
         if all(row.state is JobState.COMPLETE for row in inputs):
             result.ready.append(known)
     return result
+
+
+def waiting_for(catalog: Catalog, job: AnyJob) -> list[WaitingFor]:
+    """The jobs that must end before this one can run."""
+    reasons = []
+    for number in job.depends_on:
+        row = catalog.store.jobs.find(number)
+        if row is None or not row.state.is_active:
+            continue
+        owner = "" if row.user == job.user else f"{row.user}/"
+        what = f"{owner}{row.repo}/{row.name}"
+        state = f"running, at {row.progress_percent:.0f} %" if row.state is JobState.RUNNING else "pending itself"
+        reasons.append(WaitingFor(row.stage, what, f"It waits for the {row.stage} of {what!r}, which is {state}."))
+    return reasons
+
+
+def clocks(job: AnyJob) -> tuple[float | None, float | None]:
+    """Seconds for which the job has not run since it was started, and for which it ran; None: by an older version."""
+    if job.worked_seconds is None:
+        return None, None
+    now = time.time()
+    running = job.worked_seconds + (0.0 if job.started is None else max(0.0, now - job.started))
+    since_start = (now if job.finished is None else job.finished) - job.created
+    return round(max(0.0, since_start - running), 1), round(running, 1)
 
 
 def _inputs(catalog: Catalog, job: AnyJob) -> list[AnyJob]:

@@ -7,7 +7,9 @@ an interrupted run: it gets the questions that exist already, and generates the 
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
+from functools import partial
 from string import Template
 from typing import NamedTuple
 
@@ -16,10 +18,11 @@ from baker.config.generator import Asking, FromDataset, Generator, Hardcoded, Pe
 from baker.errors import StimError
 from baker.ports import Warn
 from baker.questions import bank
-from baker.questions.parsing import parse_questions, question_key
+from baker.questions.calls import in_order, run_calls
+from baker.questions.parsing import question_key
 from baker.questions.writers import Writer
 
-Batches = AsyncIterator[list[str]]
+Batches = AsyncGenerator[list[str], None]
 
 QUESTION_TEMPLATE = Template(
     '"${prompt_u}"\n\n'
@@ -83,6 +86,8 @@ class QuestionSource(NamedTuple):
     """Returns all questions of the dataset; blocks. Raises: StimError."""
     effect_of: Callable[[Sequence[str]], Awaitable[list[float]]] | None = None
     """How much the prompt changes the answer to each question. If given, the bank gives those that it changes most."""
+    show_waiting: Callable[[int], None] = lambda count: None
+    """Shows the number of questions that the model has written and that come in a later batch."""
 
 
 def generate(source: QuestionSource, existing: Sequence[str], warn: Warn) -> Batches:
@@ -92,7 +97,9 @@ def generate(source: QuestionSource, existing: Sequence[str], warn: Warn) -> Bat
             return hardcoded_batches(generator, existing)
         case Asking() as generator:
             assert source.writer is not None
-            return asked_batches(generator, source.writer, source.prompt_text, source.template, existing)
+            return asked_batches(
+                generator, source.writer, source.prompt_text, source.template, existing, source.show_waiting
+            )
         case Persona() as generator:
             return persona_batches(generator, source, existing, warn)
         case FromDataset() as generator:
@@ -109,7 +116,12 @@ async def hardcoded_batches(generator: Hardcoded, existing: Sequence[str]) -> Ba
 
 
 def asked_batches(
-    generator: Asking, writer: Writer, prompt_text: str, template: str | None, existing: Sequence[str]
+    generator: Asking,
+    writer: Writer,
+    prompt_text: str,
+    template: str | None,
+    existing: Sequence[str],
+    show_waiting: Callable[[int], None] = lambda count: None,
 ) -> Batches:
     """Questions written by a model, until there are exactly `generator.numq` distinct ones."""
 
@@ -119,7 +131,7 @@ def asked_batches(
         topic = TOPICS[call % len(TOPICS)]
         return QUESTION_TEMPLATE.substitute(prompt_u=prompt_text or "(none)", numq=count, topic=topic)
 
-    return written_batches(generator, writer, render, generator.numq, existing)
+    return written_batches(generator, writer, render, generator.numq, existing, show_waiting=show_waiting)
 
 
 async def persona_batches(generator: Persona, source: QuestionSource, existing: Sequence[str], warn: Warn) -> Batches:
@@ -137,9 +149,13 @@ async def persona_batches(generator: Persona, source: QuestionSource, existing: 
         written = [question for question in existing if question_key(question) not in bank_keys]
         count = generator.numq - len(known) + len(written)
         try:
-            async for batch in written_batches(generator, source.writer, render, count, written, bank_keys):
-                known.update(map(question_key, batch))
-                yield batch
+            batches = written_batches(
+                generator, source.writer, render, count, written, bank_keys, show_waiting=source.show_waiting
+            )
+            async with aclosing(batches):
+                async for batch in batches:
+                    known.update(map(question_key, batch))
+                    yield batch
         except StimError as error:
             await warn(f"{error}; the built-in bank gives the rest")
     yield _take_new(bank_questions, known, generator.numq)
@@ -219,12 +235,17 @@ async def written_batches(
     count: int,
     existing: Sequence[str],
     excluded: Collection[str] = (),
+    show_waiting: Callable[[int], None] = lambda count: None,
 ) -> Batches:
     """Questions written by a model, until there are `count` distinct ones, `existing` included.
+
+    Calls run together, and their questions come in the order of the calls, each as soon as those before it are known.
+    So the same answers give the same questions, however fast each one is written.
 
     Args:
         render: (number of the call, number of questions to ask for) -> the request's text.
         excluded: keys of questions that do not count.
+        show_waiting: see `QuestionSource`.
     Raises: StimError with the number of questions so far, if MAX_FRUITLESS_CALLS calls in a row bring nothing new.
     """
     known = {question_key(question) for question in existing}
@@ -234,24 +255,29 @@ async def written_batches(
         missing = count - len(known)
         per_call = min(writer.questions_per_call, missing)
         concurrent = min(MAX_CONCURRENT_CALLS, math.ceil(missing / writer.questions_per_call) * writer.calls_per_need)
-        answers = await asyncio.gather(
-            *(
-                writer.ask(
-                    render(call, per_call),
-                    temperature=DEFAULT_TEMPERATURE if generator.temperature is None else generator.temperature,
-                    max_tokens=generator.max_tokens or TOKENS_PER_QUESTION * (per_call + 2),
-                    # A single seed for all calls would give similar answers.
-                    seed=None if generator.seed is None else (generator.seed + call) % SEEDS,
-                )
-                for call in range(calls, calls + concurrent)
+        asks = [
+            partial(
+                writer.ask,
+                render(call, per_call),
+                temperature=DEFAULT_TEMPERATURE if generator.temperature is None else generator.temperature,
+                max_tokens=generator.max_tokens or TOKENS_PER_QUESTION * (per_call + 2),
+                # A single seed for all calls would give similar answers.
+                seed=None if generator.seed is None else (generator.seed + call) % SEEDS,
             )
-        )
-        calls += concurrent
-        written = [question for answer in answers for question in parse_questions(answer)]
-        batch = _take_new([question for question in written if question_key(question) not in excluded], known, count)
-        if batch:
-            yield batch
-        fruitless_calls = 0 if batch else fruitless_calls + concurrent
+            for call in range(calls, calls + concurrent)
+        ]
+        calls, before = calls + concurrent, len(known)
+        async with aclosing(run_calls(asks)) as under_way:
+            async for written in under_way:
+                settled = [question for question in in_order(written) if question_key(question) not in excluded]
+                batch = _take_new(settled, known, count)
+                keys = {question_key(question) for call in written for question in call.questions}
+                show_waiting(min(len(keys - known - set(excluded)), count - len(known)))
+                if batch:
+                    yield batch
+                if len(known) == count:
+                    break  # whatever the other calls still write is not needed
+        fruitless_calls = 0 if len(known) > before else fruitless_calls + concurrent
         if fruitless_calls >= MAX_FRUITLESS_CALLS:
             raise StimError(
                 f"{generator.type}: {writer.name!r} wrote {len(known)} distinct questions of the {count} asked for "

@@ -1,6 +1,7 @@
 """The first stage: turns a target's generators into stimuli."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 from baker.config.generator import Generator, Hardcoded
 from baker.ports import Warn
@@ -37,18 +38,19 @@ async def stim(
         async def warn_of_generator(message: str, index: int = index) -> None:
             await warn(f"generators[{index}]: {message}")
 
-        async for texts in generate(source, existing, warn_of_generator):
-            batch = [
-                Stimulus(
-                    id=len(stimuli) + i,
-                    text=text,
-                    generator=source.generator.type,
-                    source=index,
-                    is_conditioned=source.generator.rollout_with_conditioned,
-                )
-                for i, text in enumerate(texts)
-            ]
-            if batch:
-                await keep(batch)
-            stimuli += batch
+        async with aclosing(generate(source, existing, warn_of_generator)) as batches:
+            async for texts in batches:
+                batch = [
+                    Stimulus(
+                        id=len(stimuli) + i,
+                        text=text,
+                        generator=source.generator.type,
+                        source=index,
+                        is_conditioned=source.generator.rollout_with_conditioned,
+                    )
+                    for i, text in enumerate(texts)
+                ]
+                if batch:
+                    await keep(batch)
+                stimuli += batch
     return stimuli

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 import anthropic
 
 from baker.errors import InvalidInputError, StimError
-from baker.ports import Sampler
+from baker.ports import OnText, Sampler
 from baker.types import Checkpoint, SampleRequest, StopReason
 
 ANTHROPIC_MAX_TEMPERATURE = 1.0
@@ -36,7 +36,9 @@ class Writer(Protocol):
         """Factor on the number of concurrent calls, to make up for lines that are not new questions."""
         ...
 
-    async def ask(self, text: str, *, temperature: float, max_tokens: int, seed: int | None) -> Answer:
+    async def ask(
+        self, text: str, on_text: OnText | None = None, *, temperature: float, max_tokens: int, seed: int | None
+    ) -> Answer:
         """The model's answer to `text`. Raises: StimError with the error of the model's server; EngineError."""
         ...
 
@@ -54,7 +56,9 @@ class ServedWriter:
         self._sampler = sampler
         self._checkpoint = checkpoint
 
-    async def ask(self, text: str, *, temperature: float, max_tokens: int, seed: int | None) -> Answer:
+    async def ask(
+        self, text: str, on_text: OnText | None = None, *, temperature: float, max_tokens: int, seed: int | None
+    ) -> Answer:
         try:
             sample = await self._sampler.sample(
                 SampleRequest(
@@ -64,7 +68,8 @@ class ServedWriter:
                     temperature=temperature,
                     seed=seed,
                     extra={"top_p": SERVED_TOP_P},
-                )
+                ),
+                on_text,
             )
         except InvalidInputError as error:
             raise StimError(f"model {self.name!r} refused the request for questions: {error}") from error
@@ -81,21 +86,31 @@ class AnthropicWriter:
         self.name = model
         self._client = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=4)
 
-    async def ask(self, text: str, *, temperature: float, max_tokens: int, seed: int | None) -> Answer:
+    async def ask(
+        self, text: str, on_text: OnText | None = None, *, temperature: float, max_tokens: int, seed: int | None
+    ) -> Answer:
         is_default = temperature >= ANTHROPIC_MAX_TEMPERATURE
         try:
-            message = await self._client.messages.create(
+            async with self._client.messages.stream(
                 model=self.name,
                 max_tokens=max_tokens,
                 messages=[{"role": "user", "content": text}],
                 extra_body=None if is_default else {"temperature": temperature},
-            )
+            ) as stream:
+                message = None
+                async for event in stream:
+                    if event.type == "text" and on_text is not None:
+                        on_text(event.snapshot)
+                    elif event.type == "message_stop":
+                        message = event.message
         except anthropic.APIStatusError as error:
             raise StimError(
                 f"Anthropic answered {error.status_code} for model {self.name!r}: {_reason(error)}"
             ) from error
         except anthropic.APIError as error:
             raise StimError(f"no answer from Anthropic for model {self.name!r}: {error.message}") from error
+        if message is None:
+            raise StimError(f"the answer for model {self.name!r} ended early, or its server does not stream answers")
         text = "".join(block.text for block in message.content if block.type == "text")
         return Answer(text, message.stop_reason == "max_tokens")
 

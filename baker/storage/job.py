@@ -38,8 +38,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="stage"):
     created: int = 0
     """Unix seconds, like `finished`."""
     finished: int | None = None
+    started: float | None = None
+    """Unix seconds since when it runs; None unless it runs."""
+    worked_seconds: float | None = None
+    """Time for which it ran before that; None for jobs of older versions."""
     deleted: int | None = None
     """Unix seconds of the bake's deletion, if the row is kept as a record: see `repos/records.py`."""
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether the stage needs a model."""
+        return True
 
 
 class StimJob(Job, frozen=True, kw_only=True, tag="stim"):
@@ -48,6 +57,10 @@ class StimJob(Job, frozen=True, kw_only=True, tag="stim"):
     config: TargetConfig
     """Effective settings of the target, as clients see them."""
     inputs: StimInputs
+
+    @property
+    def asks_model(self) -> bool:
+        return self.inputs.asks_model
 
 
 class RolloutJob(Job, frozen=True, kw_only=True, tag="rollout"):

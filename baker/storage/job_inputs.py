@@ -79,7 +79,7 @@ class StimInputs(msgspec.Struct, frozen=True):
 
     @property
     def asks_model(self) -> bool:
-        return any(plan.writer is not None for plan in self.generators)
+        return any(plan.writer is not None or plan.replacement is not None for plan in self.generators)
 
 
 class RolloutInputs(msgspec.Struct, frozen=True):

@@ -65,7 +65,17 @@ class JobTable:
             "jobs", job_id, {key: to_json(value) if key in JSON_COLUMNS else value for key, value in changes.items()}
         )
 
+    def stop_clock(self, job_id: int) -> None:
+        """Count the time since `started` as worked: the job no longer runs."""
+        self._rows.execute(
+            "update jobs set worked_seconds = worked_seconds + max(0, ? - started), started = null "
+            "where id = ? and started is not null",
+            time.time(),
+            job_id,
+        )
+
     def fail(self, job_id: int, reason: str, code: str) -> None:
+        self.stop_clock(job_id)
         self.update(job_id, state=JobState.FAILED, error=reason, error_code=code, finished=int(time.time()))
 
     def find(self, job_id: int) -> AnyJob | None:

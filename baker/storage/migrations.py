@@ -171,3 +171,10 @@ def records_of_deleted_bakes(db: Database) -> None:
         for target, snapshot in inputs.get("targets", {}).items():
             snapshot["checkpoint"] = answered.get(inputs["rollouts"].get(target))
         db.execute("update jobs set inputs = ? where id = ?", [json.dumps(inputs), job_id])
+
+
+@MIGRATIONS()
+def clocks(db: Database) -> None:
+    # Jobs of before have none: how long they waited and ran is unknown.
+    db.table("jobs").add_column("started", float)
+    db.table("jobs").add_column("worked_seconds", float)

@@ -73,6 +73,13 @@ def prune(catalog: Catalog, job: Job, limit: int) -> list[Checkpoint]:
         return _remove(catalog, [known for known in older if known != live and known.name not in in_use])
 
 
+def discard_run(catalog: Catalog, job: Job) -> list[Checkpoint]:
+    """Remove the checkpoints of this run of the bake, and set its progress to 0."""
+    with catalog.store.transaction():
+        catalog.store.jobs.update(job.id, progress_percent=0.0)
+        return remove_of_job(catalog, job)
+
+
 def remove_of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
     return _remove_where(catalog, job, lambda known: known.job_id == job.id)
 

@@ -171,8 +171,11 @@ class CheckpointService:
             self._retire_soon(await self._catalog(checkpoints.prune, job, config.save_total_limit))
 
     async def discard(self, job: BakeJob, folder: Path) -> None:
-        """Stop serving this run's checkpoints; remove them, its training states and its rounds."""
-        await self._retire(await self._catalog(checkpoints.remove_of_job, job))
+        """Stop serving this run's checkpoints; remove them, its training states and its rounds.
+
+        Nothing of the run is left, so its progress is 0 again.
+        """
+        await self._retire(await self._catalog(checkpoints.discard_run, job))
         for name in (STATE, ROUNDS, CHECKPOINTS):
             await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from baker.status import AgreementChange, Collation, JobState, KLChange, MemoryPlan, Progress
+from baker.status import AgreementChange, Collation, JobState, KLChange, MemoryPlan, Progress, WaitingFor
 from baker.types import Message
 
 
@@ -88,12 +88,27 @@ class Batch(Body, frozen=True, kw_only=True):
     """Name -> warnings, as in the answer to saving it alone, for the items with any."""
 
 
-class JobStatus(Body, frozen=True, kw_only=True):
+class Stands(Body, frozen=True, kw_only=True):
+    """How a job stands; see docs/api.md, "While a job waits or runs"."""
+
+    waiting_for: list[WaitingFor]
+    """What a pending job waits for. Empty otherwise, and just before it runs."""
+    queue_position: int | None
+    """Place in the queue of its kind: 1 is the next to run. Null unless it waits only for its turn."""
+    queued_seconds: float | None
+    """Time since it was started during which it did not run. Null if it never was, or by an older version."""
+    running_seconds: float | None
+    """Time during which it ran; null as above."""
+    eta_seconds: float | None
+    """Seconds until the last item or step, estimated from the speed so far. Null if unknown, or if it does not run."""
+
+
+class JobStatus(Stands, frozen=True, kw_only=True):
     """A stim or a rollout."""
 
     status: JobState
     lines: int
-    """Rows finished so far."""
+    """Rows finished so far. In a running stim, the last of them may not be in its output yet."""
     job_id: int | None
     id: int | None
     """[old] job_id."""
@@ -125,7 +140,7 @@ class Loss(Body, frozen=True, kw_only=True, omit_defaults=True):
     max_loss: float | None = None
     eval_kl_before: float | None = None
     eval_kl: float | None = None
-    """Latest forward KL on held-out stimuli."""
+    """Latest forward KL on held-out stimuli; absent until one was measured after training began."""
     recovered: float | None = None
     """1 - eval_kl / eval_kl_before."""
     agreement_before: float | None = None
@@ -136,7 +151,7 @@ class Loss(Body, frozen=True, kw_only=True, omit_defaults=True):
     """KL(base || baked) on neutral questions. Known when the training is done."""
 
 
-class Bake(Body, frozen=True, kw_only=True):
+class Bake(Stands, frozen=True, kw_only=True):
     bake_name: str
     status: JobState
     message: str
@@ -166,7 +181,7 @@ class Bake(Body, frozen=True, kw_only=True):
     """Training steps of all served checkpoints, in the order of `model_name`; while the bake runs, those so far."""
     loss: Loss | None
     eval_kl_by_target: dict[str, KLChange]
-    """Target -> KL on its own held-out stimuli; empty until the first evaluation."""
+    """Target -> KL on its own held-out stimuli; empty until the first one after training began."""
     agreement_by_target: dict[str, AgreementChange]
     """Target -> agreement on its own held-out stimuli."""
     training: Progress | None

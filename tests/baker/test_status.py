@@ -3,7 +3,7 @@ import math
 import msgspec
 import pytest
 
-from baker.status import NEGLIGIBLE_KL, AgreementChange, KLChange, Loss
+from baker.status import NEGLIGIBLE_KL, AgreementChange, KLChange, Loss, Pace
 
 
 def test_steps_give_the_latest_lowest_and_highest_loss() -> None:
@@ -15,7 +15,7 @@ def test_steps_give_the_latest_lowest_and_highest_loss() -> None:
 
 def test_the_first_evaluation_is_before_training_and_the_last_is_after() -> None:
     loss = Loss().after_evaluation(0.5, {"a": 0.8, "b": 0.2})
-    assert (loss.eval_kl_before, loss.eval_kl, loss.recovered) == (0.5, 0.5, None)
+    assert (loss.eval_kl_before, loss.eval_kl, loss.recovered) == (0.5, None, None), "nothing is measured yet"
     loss = loss.after_step(0.3).after_evaluation(0.3, {"a": 0.4, "b": 0.2}).after_evaluation(0.1, {"a": 0.1, "b": 0.1})
     assert (loss.eval_kl_before, loss.eval_kl, loss.latest_loss) == (0.5, 0.1, 0.3)
     assert loss.recovered == pytest.approx(0.8)
@@ -24,6 +24,7 @@ def test_the_first_evaluation_is_before_training_and_the_last_is_after() -> None
 
 def test_agreement_and_drift_have_a_before_and_an_after() -> None:
     loss = Loss().after_drift(0, 0.0).after_evaluation(0.5, {"a": 0.5}, 0.25, {"a": 0.25})
+    assert (loss.drift_before, loss.drift, loss.agreement_before, loss.agreement) == (0.0, None, 0.25, None)
     loss = loss.after_evaluation(0.3, {"a": 0.3}, 0.5, {"a": 0.5}).after_evaluation(0.1, {"a": 0.1}, 0.75, {"a": 0.75})
     loss = loss.after_drift(9, 0.125)
     assert (loss.agreement_before, loss.agreement) == (0.25, 0.75)
@@ -50,3 +51,17 @@ def test_a_negligible_effect_has_no_recovered_share(before: float) -> None:
         "eval_kl_by_target": {"pinned": {"before": before, "after": 0.01}},
     }
     assert all(map(math.isfinite, (decoded["eval_kl"], decoded["eval_kl_before"])))
+
+
+def test_a_pace_tells_the_time_left_from_the_items_since_the_job_began() -> None:
+    now = 100.0
+    pace = Pace(items=4, total=10, clock=lambda: now)
+    assert (pace.eta_seconds, pace.percent) == (None, 40.0)
+    now = 106.0
+    pace.update(6, 10)
+    assert (pace.eta_seconds, pace.percent) == (6 / 2 * 4, 60.0), "three seconds for each of four"
+    now = 112.0
+    assert pace.eta_seconds == 12 / 2 * 4, "it grows while nothing comes"
+    pace.update(10, 10)
+    assert (pace.eta_seconds, pace.percent) == (0.0, 100.0)
+    assert Pace(0, 0).percent == 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from baker.errors import EngineError, InvalidInputError
+from baker.ports import OnText
 from baker.types import Checkpoint, Distribution, Message, ParsedAnswer, Sample, SampleRequest, StopReason
 from gateway.engine.adapters.loader import lora_request
 from gateway.engine.adapters.slots import BASE, Lease
@@ -86,9 +87,10 @@ class Generation:
             raise InvalidInputError(f"the chat template refuses the messages: {reply.error.message}")
         return list(reply.tokens)
 
-    async def sample(self, request: SampleRequest) -> Sample:
+    async def sample(self, request: SampleRequest, on_text: OnText | None = None) -> Sample:
         """Continue `request.context_ids`; loads the adapter if needed. Cancelling this ends the work in the engine.
 
+        Args: on_text: hears the text so far whenever the engine has written more of it.
         Raises: InvalidInputError if the context does not fit the window or a setting is refused; AdapterError;
         EngineError.
         """
@@ -100,11 +102,12 @@ class Generation:
             window=self._engine.max_model_len,
             max_logprobs=self._engine.settings.max_logprobs,
             defaults=self._engine.serving.openai_serving_chat.default_sampling_params,
+            streams=on_text is not None,
         )
         if request.adapter is not None:
             self._engine.register(request.adapter.name, request.adapter.path)
         with await self._engine.lease(request.adapter.name if request.adapter else None) as lease:
-            output = await self._generate(request.context_ids, params, lease)
+            output = await self._generate(request.context_ids, params, lease, on_text)
         if params.structured_outputs is not None and output.outputs[0].finish_reason == "error":
             raise InvalidInputError("the engine could not compile the grammar, or no text fits it: simplify it")
         text = None if params.detokenize else _text(llm, output)
@@ -183,7 +186,9 @@ class Generation:
         with await self._engine.lease(adapter) as lease:
             return await self._generate(ids, sampling.scoring_params(top_logprobs), lease)
 
-    async def _generate(self, ids: Sequence[int], params: "SamplingParams", lease: Lease) -> "RequestOutput":
+    async def _generate(
+        self, ids: Sequence[int], params: "SamplingParams", lease: Lease, on_text: OnText | None = None
+    ) -> "RequestOutput":
         from vllm.exceptions import VLLMClientError, VLLMError
         from vllm.inputs import tokens_input
 
@@ -200,6 +205,8 @@ class Generation:
         try:
             async for output in outputs:
                 final = output
+                if on_text is not None:
+                    on_text(output.outputs[0].text)
         except VLLMClientError as error:
             raise refusal(error) from error
         except VLLMError as error:

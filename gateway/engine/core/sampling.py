@@ -49,13 +49,14 @@ the prompt (`chat_template_kwargs`) or on the reply (`stream`), neither of which
 
 
 def sampling_params(
-    request: SampleRequest, *, window: int, max_logprobs: int, defaults: dict[str, Any]
+    request: SampleRequest, *, window: int, max_logprobs: int, defaults: dict[str, Any], streams: bool = False
 ) -> SamplingParams:
     """vLLM's parameters for `request`.
 
     Args:
         window: length of the context window in tokens.
         defaults: the model's generation_config, which serving uses for settings that a client omits.
+        streams: whether each output holds the text so far, instead of one output at the end.
     Raises: InvalidInputError naming the field.
     """
     room = window - len(request.context_ids)
@@ -75,11 +76,11 @@ def sampling_params(
         raise refusal(error) from error
     if params.n != 1:
         raise InvalidInputError(f"n is {params.n}, and one request returns one answer: send more requests")
-    params.output_kind = RequestOutputKind.FINAL_ONLY
+    params.output_kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
     params.logprobs = request.top_logprobs or None
     params.flat_logprobs = True
     # Turning 64 candidates a token into text is the front end's largest cost; only stop strings need text.
-    params.detokenize = bool(params.stop)
+    params.detokenize = streams or bool(params.stop)
     return params
 
 

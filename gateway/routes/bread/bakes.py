@@ -11,7 +11,7 @@ from baker.errors import NotFoundError
 from baker.repos import bakes, records, references
 from baker.repos.bakes import LiveFirst
 from baker.repos.catalog import Catalog
-from baker.status import Stage
+from baker.status import Stage, Standing
 from baker.storage.files import read_lines
 from baker.storage.home import PICTURE_SUFFIX, output_file
 from baker.storage.job import BakeJob
@@ -155,7 +155,8 @@ async def bake_curves(services: Services, caller: Caller, repo: FromPath[str], b
 
 async def _status(services: Services, caller: Caller, repo: str, bake: str) -> responses.Bake:
     config, job, checkpoints, warnings = await services.catalog(_read, caller.user, repo, bake)
-    return views.bake(bake, config, job, checkpoints, services.jobs.training, warnings)
+    standing = Standing() if job is None else await services.jobs.standing(job)
+    return views.bake(bake, config, job, checkpoints, services.jobs.training, standing, warnings)
 
 
 def _job_with_metrics(catalog: Catalog, user: str, repo: str, bake: str) -> BakeJob | None:

@@ -9,7 +9,7 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from baker.config.target import TargetConfig
 from baker.repos import references, targets
 from baker.repos.catalog import Catalog
-from baker.status import Stage
+from baker.status import Stage, Standing
 from baker.storage.files import read_lines
 from baker.storage.home import output_file
 from baker.storage.job import TargetJob
@@ -136,7 +136,8 @@ async def stim_output(
     """The questions, in pages; while stim runs, those that are finished."""
     job = await services.catalog(targets.latest_stim, caller.user, repo, target)
     stimuli = await _rows(services, job, offset, limit)
-    return views.output_page(job, [] if job is None else views.stimuli(job, stimuli), offset, limit)
+    rows = [] if job is None else views.stimuli(job, stimuli)
+    return views.output_page(job, await _standing(services, job), rows, offset, limit)
 
 
 @post("/{target:str}/rollout", status_code=200)
@@ -175,7 +176,8 @@ async def rollout_output(
 ) -> responses.OutputPage:
     """The answers, in pages; while rollout runs, those that are finished."""
     job = await services.catalog(targets.latest_rollout, caller.user, repo, target)
-    return views.output_page(job, await _rows(services, job, offset, limit), offset, limit)
+    rows = await _rows(services, job, offset, limit)
+    return views.output_page(job, await _standing(services, job), rows, offset, limit)
 
 
 async def _view(services: Services, caller: Caller, repo: str, target: str, config: TargetConfig) -> responses.Target:
@@ -194,7 +196,12 @@ async def _status(
     services: Services, caller: Caller, stage: TargetStage, repo: str, target: str
 ) -> responses.JobStatus:
     method = targets.latest_stim if stage is Stage.STIM else targets.latest_rollout
-    return views.job_status(await services.catalog(method, caller.user, repo, target))
+    job = await services.catalog(method, caller.user, repo, target)
+    return views.job_status(job, await _standing(services, job))
+
+
+async def _standing(services: Services, job: TargetJob | None) -> Standing:
+    return Standing() if job is None else await services.jobs.standing(job)
 
 
 async def _rows(services: Services, job: TargetJob | None, offset: int, limit: int) -> list[dict[str, Any]]:

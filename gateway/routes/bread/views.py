@@ -10,7 +10,7 @@ from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.conversation import context_text
 from baker.repos.bakes import LiveFirst
-from baker.status import JobState, Loss, Progress
+from baker.status import JobState, Loss, Progress, Standing
 from baker.storage.credentials import Key
 from baker.storage.job import BakeJob, StimJob, TargetJob
 from baker.types import Prompt, Repo, Stimulus, User
@@ -47,13 +47,21 @@ def target(name: str, value: TargetConfig, warnings: list[str]) -> responses.Tar
     return responses.Target(target_name=name, config=_target_config(value), warnings=warnings)
 
 
-def job_status(job: TargetJob | None) -> responses.JobStatus:
-    return responses.JobStatus(**_job_fields(job))
+def job_status(job: TargetJob | None, standing: Standing) -> responses.JobStatus:
+    fields = _job_fields(job, standing)
+    if job is not None:
+        fields |= {"lines": standing.lines, "progress_percent": standing.progress_percent}
+    return responses.JobStatus(**fields)
 
 
-def output_page(job: TargetJob | None, rows: list[dict[str, Any]], offset: int, limit: int) -> responses.OutputPage:
+def output_page(
+    job: TargetJob | None, standing: Standing, rows: list[dict[str, Any]], offset: int, limit: int
+) -> responses.OutputPage:
+    """Its `lines` are those on disk, so that they agree with `has_more`."""
     has_more = job is not None and offset + len(rows) < job.lines
-    return responses.OutputPage(**_job_fields(job), offset=offset, limit=limit, has_more=has_more, output=rows)
+    return responses.OutputPage(
+        **_job_fields(job, standing), offset=offset, limit=limit, has_more=has_more, output=rows
+    )
 
 
 def stimuli(job: StimJob, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -79,6 +87,7 @@ def bake(
     job: BakeJob | None,
     finished: LiveFirst,
     training: Mapping[int, Progress],
+    standing: Standing,
     warnings: Sequence[str] = (),
 ) -> responses.Bake:
     """A bake's status.
@@ -90,7 +99,9 @@ def bake(
     checkpoints = finished.checkpoints
     status = JobState.NOT_STARTED if job is None else job.state
     is_complete = status is JobState.COMPLETE
+    loss = None if job is None else job.loss
     return responses.Bake(
+        **_standing(standing),
         bake_name=name,
         status=status,
         message=str(status),
@@ -106,9 +117,9 @@ def bake(
         held_back=None if job is None else job.held_back,
         checkpoint=checkpoints[0].step if checkpoints else None,
         checkpoints=[checkpoint.step for checkpoint in checkpoints],
-        loss=None if job is None or job.loss is None else _loss(job.loss),
-        eval_kl_by_target={} if job is None or job.loss is None else job.loss.eval_kl_by_target,
-        agreement_by_target={} if job is None or job.loss is None else job.loss.agreement_by_target,
+        loss=None if loss is None else _loss(loss),
+        eval_kl_by_target={} if loss is None or loss.eval_kl is None else loss.eval_kl_by_target,
+        agreement_by_target={} if loss is None or loss.agreement is None else loss.agreement_by_target,
         training=None if job is None else training.get(job.id),
         collation=None if job is None else job.collation,
         memory=None if job is None else job.memory,
@@ -204,11 +215,15 @@ def _edge(edge: Edge) -> responses.EdgeRow:
     return [*edge.source, *edge.needed]
 
 
-def _job_fields(job: TargetJob | None) -> dict[str, Any]:
+def _standing(value: Standing) -> dict[str, Any]:
+    return {field: getattr(value, field) for field in responses.Stands.__struct_fields__}
+
+
+def _job_fields(job: TargetJob | None, standing: Standing) -> dict[str, Any]:
     if job is None:
         fields = "job_id", "id", "progress_percent", "total_expected", "error", "error_code", "config", "parameters"
         nothing = dict.fromkeys(fields)
-        return {"status": JobState.NOT_STARTED, "lines": 0, "warnings": [], **nothing}
+        return {"status": JobState.NOT_STARTED, "lines": 0, "warnings": [], **nothing, **_standing(standing)}
     config = _target_config(job.config)
     return {
         "status": job.state,
@@ -222,6 +237,7 @@ def _job_fields(job: TargetJob | None) -> dict[str, Any]:
         "warnings": job.warnings,
         "config": config,
         "parameters": config,
+        **_standing(standing),
     }
 
 

@@ -253,6 +253,7 @@ async def test_a_last_checkpoint_that_is_not_proved_fails_the_bake_and_none_is_s
         job = await bake(service)
         assert job.state is JobState.FAILED and "checkpoint 5 was written, but" in (job.error or "")
         assert (await steps_kept(service), publisher.retired) == ([], [4, 2])
+        assert job.progress_percent == 0.0, "nothing of it is left"
 
 
 async def test_the_status_shows_the_mix_of_the_targets_and_the_result_of_each(

@@ -20,7 +20,7 @@ from baker.jobs.stages import Stages, StageSettings
 from baker.model_names import BaseModelNames
 from baker.repos import prompts, repos, targets
 from baker.repos.catalog import Catalog
-from baker.status import JobState, Stage
+from baker.status import JobState, Stage, Standing
 from baker.storage.files import read_lines
 from baker.storage.home import job_folder
 from baker.storage.job import AnyJob
@@ -127,7 +127,8 @@ async def test_a_job_that_waits_can_be_cancelled_and_fails_what_waits_for_it(tmp
     engine = FakeEngine()
     engine.ready.clear()
     async with running(Service(tmp_path, engine)) as service:
-        await service.fill()
+        await service.fill(generators=[{"type": "oneshot_qs", "numq": 1, "max_tokens": 64}])
+        engine.reply = lambda _: "1. Is it one?"
         assert await service.jobs.cancel(Stage.STIM, USER, "repo", "target") is None, "it was never started"
         await service.start(Stage.STIM)
         await service.start(Stage.ROLLOUT)
@@ -232,6 +233,50 @@ async def test_a_bake_keeps_its_data_and_its_mix_does_not_depend_on_who_finished
     assert [Path(item).name for item in first.train] == [Path(item).name for item in second.train]
     await service.catalog(targets.delete, USER, "repo", "target")
     assert all(load_trajectory(Path(item)) for item in first.train + first.held_out["target"])
+
+
+async def test_a_stim_that_asks_no_model_waits_neither_for_the_engine_nor_for_stims_that_do(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.ready.clear()
+    async with running(Service(tmp_path, engine)) as service:
+        await service.fill()
+        asking = {"u": "loud", "v": "", "generators": [{"type": "oneshot_qs", "numq": 2}]}
+        slow = []
+        for name in ("first", "second", "third", "fourth"):
+            await service.catalog(targets.put, USER, "repo", name, "default", asking, may_change=True)
+            slow.append(await service.jobs.start(Stage.STIM, USER, "repo", name))
+        stim = await service.start(Stage.STIM)
+        assert (await service.jobs.wait(stim, 60)).state is JobState.COMPLETE
+        standings = [await service.jobs.standing(job) for job in slow]
+        kinds = [[reason.kind for reason in standing.waiting_for] for standing in standings]
+        assert kinds == [["engine"], ["engine"], ["turn"], ["turn"]]
+        assert [standing.queue_position for standing in standings] == [None, None, 1, 2]
+
+
+async def test_questions_count_as_they_stream_in_and_are_kept_once_complete(tmp_path: Path) -> None:
+    def unfinished(text: str) -> str:
+        return f"1. Is it item {len(text)}?\n2. Why is it {len(text)}?\n3. What"
+
+    engine = FakeEngine(reply=unfinished)
+    engine.gate.clear()
+    async with running(Service(tmp_path, engine)) as service:
+        await service.fill(generators=[{"type": "oneshot_qs", "numq": 6}])
+        job = await service.start(Stage.STIM)
+        seen = Standing()
+        async with asyncio.timeout(60):
+            while seen.lines < 4:
+                await asyncio.sleep(0.01)
+                seen = await service.jobs.standing(await service.until(Stage.STIM, lambda _: True))
+        assert len(read_lines(job_folder(tmp_path, job.id) / "stimuli.jsonl")) == 2, "the second call's come after all"
+        assert (seen.lines, seen.progress_percent, seen.waiting_for) == (4, 66.7, [])
+        assert seen.eta_seconds is not None and seen.running_seconds is not None
+        engine.reply = lambda text: f"{unfinished(text)} is it {len(text)}?"
+        engine.gate.set()
+        done = await service.ended(Stage.STIM)
+        assert (done.state, done.lines) == (JobState.COMPLETE, 6)
+        rows = read_lines(job_folder(tmp_path, job.id) / "stimuli.jsonl")
+        assert [row["text"].split()[0] for row in rows] == ["Is", "Why", "What", "Is", "Why", "What"]
+        assert (await service.jobs.standing(done)).eta_seconds is None
 
 
 def set_state(catalog: Catalog, job_id: int, state: JobState, **changes: Any) -> None:

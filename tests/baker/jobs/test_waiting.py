@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from baker.jobs.waiting import sort_pending
+from baker.jobs.waiting import clocks, sort_pending, waiting_for
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from tests.baker.jobs.planning import put_bake, start_both
@@ -66,3 +66,48 @@ def test_a_full_disk_leaves_the_job_pending(filled: Catalog, monkeypatch: pytest
     monkeypatch.setattr(filled.store.jobs, "update", full)
     assert sort_pending(filled) == ([], [])
     assert state(filled, rollout.id)[0] == "pending"
+
+
+def test_a_pending_job_says_what_it_waits_for(filled: Catalog) -> None:
+    put_bake(filled)
+    rollout = start_both(filled)
+    bake = start(filled, Stage.BAKE, "bake")
+    filled.store.jobs.update(rollout.depends_on[0], state=JobState.RUNNING, progress_percent=41.6)
+    (stim,) = waiting_for(filled, rollout)
+    assert (stim.kind, stim.name) == ("stim", "repo/target")
+    assert stim.text == "It waits for the stim of 'repo/target', which is running, at 42 %."
+    put_target(filled, "later", model_name="repo/bake")
+    later = start_both(filled, "later")
+    assert [(each.kind, each.name) for each in waiting_for(filled, later)] == [
+        ("stim", "repo/later"),
+        ("bake", "repo/bake"),
+    ]
+    finish(filled, bake)
+    assert [each.kind for each in waiting_for(filled, later)] == ["stim"]
+
+
+def test_time_in_the_queue_and_time_at_work_are_apart(filled: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    job = start(filled, Stage.STIM, "target")
+
+    def seen() -> tuple[float | None, float | None]:
+        row = filled.store.jobs.find(job.id)
+        assert row is not None
+        return clocks(row)
+
+    assert seen() == (0.0, 0.0)
+    now = 1010.0
+    filled.store.jobs.update(job.id, state=JobState.RUNNING, started=now)
+    now = 1015.0
+    assert seen() == (10.0, 5.0)
+    filled.store.jobs.stop_clock(job.id)
+    now = 1035.0
+    assert seen() == (30.0, 5.0), "it waits again"
+    filled.store.jobs.update(job.id, started=now)
+    now = 1036.0
+    filled.store.jobs.fail(job.id, "broken", "STIM_FAILED")
+    now = 2000.0
+    assert seen() == (30.0, 6.0)
+    filled.store.jobs.update(job.id, worked_seconds=None)
+    assert seen() == (None, None), "a job of an older version"

@@ -7,6 +7,7 @@ import pytest
 
 from baker.config.generator import Custom, FromDataset, Hardcoded, OneshotQs, Persona
 from baker.errors import StimError
+from baker.ports import OnText
 from baker.questions import bank
 from baker.questions.generators import SEEDS, Batches, QuestionSource, generate, hardcoded_questions
 from baker.questions.parsing import question_key
@@ -34,7 +35,9 @@ class FakeWriter:
         self.settings: list[tuple[float, int]] = []
         self.seeds: list[int | None] = []
 
-    async def ask(self, text: str, *, temperature: float, max_tokens: int, seed: int | None) -> Answer:
+    async def ask(
+        self, text: str, on_text: OnText | None = None, *, temperature: float, max_tokens: int, seed: int | None
+    ) -> Answer:
         self.texts.append(text)
         self.settings.append((temperature, max_tokens))
         self.seeds.append(seed)

@@ -201,9 +201,11 @@ def test_each_result_is_preceded_by_the_loss_that_it_changed(tmp_path: Path) -> 
     list(trained.steps())
     for before, event in pairwise(emitted):
         if isinstance(event, events.Evaluated):
-            assert isinstance(before, events.LossUpdated) and before.loss.eval_kl == event.eval_kl
+            assert isinstance(before, events.LossUpdated)
+            assert (before.loss.eval_kl_before if event.step == 0 else before.loss.eval_kl) == event.eval_kl
         if isinstance(event, events.Drifted):
-            assert isinstance(before, events.LossUpdated) and before.loss.drift == event.drift
+            assert isinstance(before, events.LossUpdated)
+            assert (before.loss.drift_before if event.step == 0 else before.loss.drift) == event.drift
 
 
 def test_a_result_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the baker asks of the engine, on a tiny model in a real vLLM."""
 
 import asyncio
+import itertools
 import random
 import re
 from pathlib import Path
@@ -130,6 +131,19 @@ async def test_a_seed_makes_answers_repeat_even_if_the_prompt_is_split(engine: E
     text = "word " * 60  # 300 tokens, in chunks of 128
     first, second, other = [await greedy(engine, text=text, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
     assert first.response_ids == second.response_ids != other.response_ids
+
+
+async def test_an_answer_is_heard_while_it_is_written_and_is_the_same(engine: Engine) -> None:
+    ids = await engine.generation.tokenise(HELLO)
+    request = SampleRequest(context_ids=ids, max_tokens=12, temperature=1.0, seed=5, extra={"ignore_eos": True})
+    heard: list[str] = []
+    streamed = await engine.generation.sample(request, heard.append)
+    assert (streamed.response_ids, streamed.text) == (
+        (whole := await engine.generation.sample(request)).response_ids,
+        whole.text,
+    )
+    assert len(set(heard)) > 3 and heard[-1] == streamed.text
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(heard))
 
 
 async def test_a_cancelled_sample_leaves_nothing_running(engine: Engine) -> None:
