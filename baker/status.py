@@ -64,7 +64,8 @@ class Pace:
         self.items, self._total = items, total
 
     def update(self, items: int, total: int) -> None:
-        self.items, self._total = items, total
+        """Items never become fewer while a job runs."""
+        self.items, self._total = max(self.items, items), total
 
     @property
     def percent(self) -> float:

@@ -271,10 +271,10 @@ async def written_batches(
             async for written in under_way:
                 settled = [question for question in in_order(written) if question_key(question) not in excluded]
                 batch = _take_new(settled, known, count)
-                keys = {question_key(question) for call in written for question in call.questions}
-                show_waiting(min(len(keys - known - set(excluded)), count - len(known)))
                 if batch:
                     yield batch
+                keys = {question_key(question) for call in written for question in call.questions}
+                show_waiting(min(len(keys - known - set(excluded)), count - len(known)))
                 if len(known) == count:
                     break  # whatever the other calls still write is not needed
         fruitless_calls = 0 if len(known) > before else fruitless_calls + concurrent
