@@ -50,7 +50,7 @@ def test_a_wrong_setting_ends_the_process_with_its_own_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert server.serve(["--port", "many"]) == server.EXIT_CONFIG
-    assert capsys.readouterr().err.startswith("gateway: BREAD_PORT (--port) is 'many'")
+    assert capsys.readouterr().err.startswith("gateway: --port is 'many'")
     assert list(tmp_path.iterdir()) == [], "nothing was created"
 
 
