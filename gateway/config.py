@@ -89,6 +89,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tool_call_parser: Annotated[
         str, Meta(description="vLLM's parser for tool calls; empty: chosen from the chat template")
     ] = ""
+    tokenizer_info: Annotated[
+        Literal["on", "off"],
+        Meta(description="serve /tokenizer_info: special tokens and the chat template, with any key"),
+    ] = "off"
     reasoning_parser: Annotated[
         str, Meta(description="vLLM's parser for reasoning, or none; empty: chosen from the chat template")
     ] = ""

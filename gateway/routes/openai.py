@@ -58,7 +58,9 @@ async def detokenize(request: Request[None, None, State], services: Services, ca
 
 @get(["/tokenizer_info", "/v1/tokenizer_info"])
 async def get_tokenizer_info(services: Services) -> responses.TokenizerInfo:
-    """The tokenizer's special tokens and chat template, the same for all models."""
+    """The tokenizer's special tokens and chat template, the same for all models; 404 without `--tokenizer-info on`."""
+    if services.settings.tokenizer_info == "off":
+        raise NotFoundError("/tokenizer_info is not served: start the service with --tokenizer-info on")
     return await tokenizer_info(services.engine)
 
 

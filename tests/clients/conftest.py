@@ -24,6 +24,7 @@ def gateway(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("tiny-service")
     options = ["--model", str(tiny_model), "--model-name", MODEL_NAME, "--kv-cache-gib", "0.0625"]
     options += ["--stream-stall-seconds", "5", "--vllm-args=--max-num-seqs 16", "--allowed-origins", PAGE_ORIGIN]
+    options += ["--tokenizer-info", "on"]
     gateway = RunningGateway(folder, *options, VLLM_CPU_OMP_THREADS_BIND="0")
     yield gateway
     gateway.stop()

@@ -108,7 +108,9 @@ def main() -> int:
         environment.build()
     steps: list[Step] = []
     with tempfile.TemporaryDirectory() as folder:
-        gateway = RunningGateway(Path(folder), "--port", str(options.port), "--kv-cache-gib", "1")
+        gateway = RunningGateway(
+            Path(folder), "--port", str(options.port), "--kv-cache-gib", "1", "--tokenizer-info=on"
+        )
         try:
             for environment in environments:
                 latest = run_visit(environment, gateway)

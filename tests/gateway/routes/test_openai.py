@@ -20,3 +20,10 @@ async def test_routes_that_are_not_offered_say_why(client: Client) -> None:
     assert unknown.status_code == 404
     for answer in (await client.get("/v1/responses/resp_1"), await client.post("/v1/responses/resp_1/cancel")):
         assert (answer.status_code, "'resp_1'" in answer.json()["error"]["message"]) == (404, True)
+
+
+@pytest.mark.parametrize("path", ["/tokenizer_info", "/v1/tokenizer_info"])
+async def test_the_tokenizers_info_is_served_only_if_the_operator_wants_it(client: Client, path: str) -> None:
+    answer = await client.get(path)
+    assert answer.status_code == 404
+    assert "--tokenizer-info on" in answer.json()["error"]["message"]
