@@ -110,7 +110,8 @@ class Generation:
             output = await self._generate(request.context_ids, params, lease, on_text)
         if params.structured_outputs is not None and output.outputs[0].finish_reason == "error":
             raise InvalidInputError("the engine could not compile the grammar, or no text fits it: simplify it")
-        text = None if params.detokenize else _text(llm, output)
+        # Not the streamed text: it lacks a character that the last tokens only begin.
+        text = None if params.stop else _text(llm, output)
         return sampling.sample_of(output, request.top_logprobs, text)
 
     async def score(
