@@ -48,6 +48,7 @@ from urllib.parse import quote
 BREAD_API_KEY = "sk-your-api-key"
 BASE_URL = "http://127.0.0.1:8080"  # without /v1; BREAD_BASE_URL in the environment
 MODEL_NAME = "my_first_repo/gavin_bake"  # repo_name/bake_name
+FIRST_BAKE = "first_bake/pirate"  # of examples/first_bake.py
 TEMPERATURE = 0.7
 MAX_TOKENS = 1024
 EXTRA_BODY: dict[str, Any] = {}  # extra fields of each request: {"chat_template_kwargs": {"enable_thinking": False}}
@@ -784,7 +785,7 @@ class Chat:
         return f"{name} ({f'version {step}' if is_version else f'answered by {answering}'})"
 
     def replace_missing_model(self) -> None:
-        """Take the first listed model if the current one is not served."""
+        """Take the first bake, or else the first listed model, if the current one is not served."""
         missing = self.conversation.model
         try:
             self.client.model(missing)
@@ -792,10 +793,10 @@ class Chat:
             served = self.client.models() if error.status == 404 else []
             if not served:
                 raise
-            self.conversation.model = served[0]
+            self.conversation.model = FIRST_BAKE if is_served(FIRST_BAKE, served) else served[0]
             training = self.client.training(missing)
             why = f"can't answer yet. {training}" if training else "is not served here (not baked yet?)."
-            self.screen.note(f"{missing} {why} Using {served[0]} instead.")
+            self.screen.note(f"{missing} {why} Using {self.conversation.model} instead.")
 
     def greet(self, is_chosen: bool) -> None:
         """Say which model answers, and what to type."""

@@ -272,7 +272,7 @@ def progress_line(stage: str, status: Any, elapsed_seconds: float) -> str:
         notes.insert(0, f"{fields['lines']} of {fields['total_expected']} {UNITS[stage]}")
     if (training := fields.get("training")) is not None:
         notes += [f"loss {training['loss']:.3f}", f"{training['tokens_per_second']:,.0f} tokens/s"]
-    notes += [reason["text"] for reason in fields.get("waiting_for") or []]
+    notes += [reason["text"].removeprefix("It ").rstrip(".") for reason in fields.get("waiting_for") or []]
     if fields.get("eta_seconds") is not None and status.status == "running":
         notes.append(f"{fields['eta_seconds']:.0f} s left")
     line = f"{stage:8}[{'#' * filled:.<{BAR_WIDTH}}] {percent:3.0f}%  {', '.join(notes)}"

@@ -134,7 +134,11 @@ class Status(dict[str, object]):
             {"progress_percent": 50.0, "lines": 8, "total_expected": 16, "eta_seconds": 7.4},
             "rollout [############............]  50%  8 of 16 answers, 2 s, 7 s left",
         ),
-        ("bake", {"waiting_for": [{"text": "other jobs run"}]}, f"bake    [{'.' * 24}]   0%  2 s, other jobs run"),
+        (
+            "bake",
+            {"waiting_for": [{"text": "It waits for its turn."}]},
+            f"bake    [{'.' * 24}]   0%  2 s, waits for its turn",
+        ),
         (
             "bake",
             {"progress_percent": 100.0, "training": {"loss": 0.1234, "tokens_per_second": 1234.5}},

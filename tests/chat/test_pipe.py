@@ -64,6 +64,13 @@ def test_the_first_served_model_replaces_the_default_if_it_is_not_served(server:
     assert f"my_first_repo/gavin_bake is not served here (not baked yet?). Using {MODELS[0]} instead." in done.stderr
 
 
+def test_the_first_bake_replaces_the_default_where_it_is_served(server: Server, tmp_path: Path) -> None:
+    server.models.append("alice/first_bake/pirate/112")
+    done = pipe(server, tmp_path, "hi")
+    assert server.bodies[0]["model"] == "first_bake/pirate"
+    assert "Using first_bake/pirate instead." in done.stderr
+
+
 def test_a_chosen_model_is_never_replaced(server: Server, tmp_path: Path) -> None:
     server.next = [refuses(404, {"error": {"message": "no such model"}})]
     done = pipe(server, tmp_path, "hi", MODEL_NAME="my_first_repo/gavin_bake")
