@@ -139,19 +139,20 @@ class Asked(NamedTuple):
 
 def compare(openai: OpenAI, base: str, baked: str) -> None:
     """Ask the base model and the baked one the same new questions, and print a table and some answers."""
-    asked = [
-        ask(openai, "base model", base, []),
-        ask(openai, "base model with the prompt", base, PROMPT),
-        ask(openai, f"{baked}@0.5", f"{baked}@0.5", []),
-        ask(openai, baked, baked, []),
-        ask(openai, f"{baked}@1.5", f"{baked}@1.5", []),
-    ]
     count = len(NEW_QUESTIONS)
     print(f"\nAnswers with pirate words to {count} new questions, and the tokens that a question takes:\n")
-    for row in asked:
-        print(
-            f"  {row.label:28}{'#' * row.pirates:.<{count}} {row.pirates:2} of {count}   {row.prompt_tokens:3} tokens"
-        )
+    asked = []
+    for label, model, prompt in (
+        ("base model", base, []),
+        ("base model with the prompt", base, PROMPT),
+        (f"{baked}@0.5", f"{baked}@0.5", []),
+        (baked, baked, []),
+        (f"{baked}@1.5", f"{baked}@1.5", []),
+    ):
+        row = ask(openai, label, model, prompt)
+        bar = "#" * row.pirates + "." * (count - row.pirates)
+        print(f"  {label:28}{bar} {row.pirates:2} of {count}   {row.prompt_tokens:3} tokens")
+        asked.append(row)
     shown = [row for row in asked if "@" not in row.label]
     for question in SHOWN_SIDE_BY_SIDE:
         place = NEW_QUESTIONS.index(question)
