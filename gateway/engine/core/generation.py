@@ -78,11 +78,12 @@ class Generation:
         from gateway.engine.core.sampling import complaint
 
         handler = self._engine.serving.serving_tokenization
+        fields = {"messages": list(messages), "tools": tools or None, "add_generation_prompt": True}
         try:
-            request = TokenizeChatRequest(messages=list(messages), tools=tools or None, add_generation_prompt=True)
+            request = TokenizeChatRequest.model_validate(fields)
             reply = await handler.create_tokenize(request, None)
         except Exception as error:  # templates raise anything: jinja errors, TypeError, KeyError
-            raise InvalidInputError(f"the chat template refuses the messages: {complaint(error)[1]}") from error
+            raise InvalidInputError(f"the chat template refuses the messages: {complaint(error, fields)[1]}") from error
         if isinstance(reply, ErrorResponse):
             raise InvalidInputError(f"the chat template refuses the messages: {reply.error.message}")
         return list(reply.tokens)

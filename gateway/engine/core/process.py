@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from baker.errors import EngineError
 from gateway.engine.core.settings import EngineSettings, arguments, read_config
+from gateway.engine.patches import json_whitespace
+from gateway.engine.patches.aborts import refuse_aborted
 from gateway.engine.patches.death import explain_death, gone_error
 from gateway.engine.patches.step_stats import Pulse, prometheus_logger
 from gateway.engine.patches.turns import take_turns
@@ -61,6 +63,8 @@ class EngineProcess:
         """As vLLM parsed its command line."""
         self.pulse = pulse
         explain_death(llm)
+        refuse_aborted(llm)
+        json_whitespace.install()
         take_turns(llm.engine_core)
 
     @property

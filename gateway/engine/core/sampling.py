@@ -17,6 +17,7 @@ from vllm.sampling_params import RequestOutputKind
 from baker.errors import EngineError, InvalidInputError
 from baker.types import Distribution, Sample, SampleRequest, StopReason
 from gateway.engine.core import canary
+from gateway.engine.core.mistakes import mistake
 
 EXTRA_SETTINGS = frozenset(
     {
@@ -73,7 +74,7 @@ def sampling_params(
     try:
         params = chat.to_sampling_params(min(request.max_tokens, room), defaults)
     except (VLLMClientError, ValueError, TypeError) as error:
-        raise refusal(error) from error
+        raise refusal(error, request.extra) from error
     if params.n != 1:
         raise InvalidInputError(f"n is {params.n}, and one request returns one answer: send more requests")
     params.output_kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
@@ -131,27 +132,24 @@ def _chat_request(request: SampleRequest) -> ChatCompletionRequest:
     try:
         return ChatCompletionRequest.model_validate(fields)
     except (pydantic.ValidationError, VLLMClientError) as error:
-        raise refusal(error) from error
+        raise refusal(error, fields) from error
 
 
-def refusal(error: Exception) -> InvalidInputError:
-    """vLLM's error about a request as ours, with the field's name in front."""
-    field, message = complaint(error)
-    return InvalidInputError(f"{field}: {message}" if field else message)
+def refusal(error: Exception, fields: Any = None) -> InvalidInputError:
+    """vLLM's error about a request as ours, with the field's name in the message."""
+    field, message = complaint(error, fields)
+    return InvalidInputError(message if field is None or field in message else f"{field}: {message}")
 
 
-def complaint(error: Exception) -> tuple[str | None, str]:
-    """The field that `error` is about, or None if it names none, and its message."""
+def complaint(error: Exception, fields: Any) -> tuple[str | None, str]:
+    """The field that `error` is about, or None if it names none, and its message.
+
+    Args:
+        fields: of the request.
+    """
     if isinstance(error, pydantic.ValidationError):
-        first = error.errors(include_url=False)[0]
-        cause = first.get("ctx", {}).get("error")
-        if isinstance(cause, VLLMClientError):
-            return complaint(cause)
-        # Members of a union come after the field's own path and mean nothing to a client: `stop.str`. Nor do validators
-        # that pydantic reports as `response_format.function-wrap[__log_extra_fields__()].type`.
-        where = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
-        place = f" (at {'.'.join(where)})" if len(where) > 1 else ""
-        return (where[0] if where else None), f"{first['msg']}{place}"
+        cause = error.errors(include_url=False)[0].get("ctx", {}).get("error")
+        return complaint(cause, fields) if isinstance(cause, VLLMClientError) else mistake(error, fields)
     message = str(error.args[0]) if error.args else str(error)
     return getattr(error, "parameter", None), message
 

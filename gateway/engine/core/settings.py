@@ -133,6 +133,7 @@ def arguments(settings: EngineSettings, *, is_cpu: bool) -> list[str]:
     flags = [
         "--enable-lora",
         "--enable-auto-tool-choice",
+        "--enable-prompt-tokens-details",
         "--no-use-tqdm-on-load",
         *(["--enforce-eager"] if is_cpu else []),
     ]

@@ -95,6 +95,16 @@ def read_answer(parser: str, tokenizer: "TokenizerLike", ids: list[int], tools: 
     request = ChatCompletionRequest.model_validate({"messages": [], "tools": tools})
     reader = ToolParserManager.get_tool_parser(parser)(tokenizer, request.tools)
     parsed = reader.extract_tool_calls(text, request)
-    if not parsed.tools_called:
+    # An answer that was cut may end within a call, which no chat template could render again.
+    calls = [call.model_dump(exclude_none=True) for call in parsed.tool_calls if _is_json(call.function.arguments)]
+    if not calls:
         return ParsedAnswer(tokenizer.decode(ids, skip_special_tokens=True), [])
-    return ParsedAnswer(parsed.content or None, [call.model_dump(exclude_none=True) for call in parsed.tool_calls])
+    return ParsedAnswer(parsed.content or None, calls)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

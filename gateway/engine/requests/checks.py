@@ -5,6 +5,7 @@ vLLM checks everything else about a request. Imports no vLLM.
 
 from typing import Any
 
+from gateway.engine.requests.conversation import check_anthropic, check_chat, check_media, not_a
 from gateway.errors import FieldRefusedError
 
 MAX_CHOICES = 4096
@@ -27,6 +28,10 @@ MAX_TOKENIZED = 1 << 20
 MAX_DETOKENIZED = 1 << 18
 """Most tokens to turn into text: a million blocked the event loop for a second."""
 
+GREEDY = 1e-5
+"""vLLM takes the likeliest token at temperatures below this."""
+CONSTRAINTS = ("json", "json_object", "regex", "choice", "grammar", "structural_tag")
+
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """Names of the field that limits an answer's length."""
 TEXTS = frozenset(
@@ -36,25 +41,32 @@ TEXTS = frozenset(
 """Fields with conversations and schemas, whose numbers reach the engine only as text."""
 
 
-def check(kind: str, fields: dict[str, Any], *, max_n: int) -> None:
+def check(kind: str, fields: dict[str, Any], *, max_n: int, reads_only_text: bool = False) -> None:
     """Check the fields of a request.
 
     Args:
         kind: name of a `kinds.Kind`.
         max_n: most answers to one request.
+        reads_only_text: whether the model was made for text alone.
     Raises: FieldRefusedError.
     """
     match kind:
         case "chat":
-            _check_messages(fields.get("messages"))
+            check_chat(fields.get("messages"))
+        case "messages" | "count_tokens":
+            check_anthropic(fields)
         case "completion":
             _check_prompt(fields.get("prompt"))
         case "responses":
             _check_response(fields)
         case "tokenize":
+            if "messages" in fields:
+                check_chat(fields["messages"])
             _check_size("prompt", fields.get("prompt"))
         case "detokenize":
             _check_tokens(fields.get("tokens"))
+    if reads_only_text:
+        check_media(fields)
     for field, value in fields.items():
         if field not in TEXTS and _is_beyond_64_bits(value):
             raise FieldRefusedError(field, f"{field} holds a number of more than 64 bits")
@@ -62,7 +74,7 @@ def check(kind: str, fields: dict[str, Any], *, max_n: int) -> None:
         _check_count(field, fields.get(field))
     _check_stop(fields.get("stop"))
     _check_tools(fields.get("tools"))
-    _check_n(fields.get("n"), max_n)
+    _check_n(fields, max_n)
     if kind == "completion":
         _check_answers(fields.get("prompt"), fields.get("n"))
     for field in ("prompt_logprobs", *(("logprobs", "top_logprobs") if fields.get("echo") else ())):
@@ -96,24 +108,6 @@ def _forces_tools(fields: dict[str, Any]) -> bool:
     return any(isinstance(function, dict) and function.get("strict") for function in functions)
 
 
-def _check_messages(messages: Any) -> None:
-    if not isinstance(messages, list):
-        raise _not_a("list of messages", "messages", "", messages)
-    for place, message in enumerate(messages):
-        where = f"[{place}]"
-        if not isinstance(message, dict):
-            raise _not_a("object", "messages", where, message)
-        if not isinstance(message.get("role"), str):
-            raise _not_a("string", "messages", f"{where}.role", message.get("role"))
-        if not isinstance(content := message.get("content"), str | list | None):
-            raise _not_a("string, a list of parts or null", "messages", f"{where}.content", content)
-        for number, part in enumerate(content if isinstance(content, list) else ()):
-            if isinstance(part, dict) and part.get("type") == "text" and not isinstance(part.get("text"), str):
-                raise _not_a("string", "messages", f"{where}.content[{number}].text", part.get("text"))
-        if not isinstance(message.get("tool_calls"), list | None):
-            raise _not_a("list", "messages", f"{where}.tool_calls", message["tool_calls"])
-
-
 def _check_prompt(prompt: Any) -> None:
     if not isinstance(prompt, list) or not prompt:
         return
@@ -128,6 +122,8 @@ def _check_prompt(prompt: Any) -> None:
 
 
 def _check_response(fields: dict[str, Any]) -> None:
+    if fields.get("input") == []:
+        raise FieldRefusedError("input", "input must be a text or a list of at least one item, got an empty list")
     if fields.get("background"):
         raise FieldRefusedError("background", "background is not supported: wait for the answer, or stream it")
     if fields.get("previous_response_id") is not None:
@@ -180,9 +176,15 @@ def _check_tools(tools: Any) -> None:
         raise FieldRefusedError("tools", f"there are {len(tools)} tools; at most {MAX_TOOLS} are allowed")
 
 
-def _check_n(n: Any, max_n: int) -> None:
+def _check_n(fields: dict[str, Any], max_n: int) -> None:
+    n, temperature = fields.get("n"), fields.get("temperature")
     if _number(n) > max_n:
         raise FieldRefusedError("n", f"n is {n}; at most {max_n} answers to one request are allowed")
+    is_greedy = temperature is not None and abs(_number(temperature)) < GREEDY and not fields.get("use_beam_search")
+    if _number(n) > 1 and is_greedy and not isinstance(temperature, str):
+        raise FieldRefusedError(
+            "n", f"n is {n}, and at temperature {temperature} all answers are the same: set n to 1, or a temperature"
+        )
 
 
 def _check_answers(prompt: Any, n: Any) -> None:
@@ -212,7 +214,13 @@ def _check_structured_outputs(outputs: Any) -> None:
     if outputs is None:
         return
     if not isinstance(outputs, dict):
-        raise _not_a("object", "structured_outputs", "", outputs)
+        raise not_a("object", "structured_outputs", "", outputs)
+    given = [name for name in CONSTRAINTS if outputs.get(name) is not None]
+    if len(given) != 1:
+        raise FieldRefusedError(
+            "structured_outputs",
+            f"structured_outputs must have one of {', '.join(CONSTRAINTS)}, got {' and '.join(given) or 'none'}",
+        )
     choices = outputs.get("choice")
     if isinstance(choices, list) and len(choices) > MAX_CHOICES:
         raise FieldRefusedError(
@@ -255,9 +263,3 @@ def _extent(form: Any) -> tuple[int, int]:
 def _is_description(name: str, value: Any) -> bool:
     """Whether the model reads the text, but no grammar is made of it."""
     return name in ("description", "title") and isinstance(value, str)
-
-
-def _not_a(wanted: str, param: str, place: str, value: Any) -> FieldRefusedError:
-    shown = "nothing" if value is None else f"{value!r:.80}"
-    article = "an" if wanted.startswith("object") else "a"
-    return FieldRefusedError(param, f"{param}{place} must be {article} {wanted}, got {shown}")

@@ -16,6 +16,7 @@ from gateway.engine.adapters.slots import Lease
 from gateway.engine.core.engine import Engine
 from gateway.engine.core.usage import Usage
 from gateway.engine.requests import checks, kinds
+from gateway.engine.requests.conversation import continued
 from gateway.engine.requests.kinds import Kind
 from gateway.engine.requests.refusals import Refusals
 from gateway.engine.requests.stream import StreamReply
@@ -85,8 +86,11 @@ class Handlers:
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
         _, kind, fields = refusals
+        if kind in (kinds.CHAT, kinds.TOKENIZE):
+            fields = continued(fields)
         serving = self._engine.serving
-        checks.check(kind.name, fields, max_n=self._engine.settings.max_n)
+        reads_only_text = not self._engine.running().model_config.is_multimodal_model
+        checks.check(kind.name, fields, max_n=self._engine.settings.max_n, reads_only_text=reads_only_text)
         shim = SimpleNamespace(headers=_kept(headers), state=usage)
         result = await kinds.answer(kind, serving, await kinds.read(kind, fields), shim)
         if (task := asyncio.current_task()) is not None and task.cancelling():

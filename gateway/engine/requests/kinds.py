@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.engine.core.usage import Usage
+from gateway.errors import FieldRefusedError
 from gateway.protocol.errors import Framing, Shape
 
 
@@ -53,13 +54,24 @@ to match: OpenAI's format (`create_streaming_error_response`), Anthropic's and t
 
 
 async def read(kind: Kind, fields: dict[str, Any]) -> Any:
-    """vLLM's model of the request. Raises: pydantic.ValidationError, and the errors of vLLM's validators."""
+    """vLLM's model of the request.
+
+    Raises: pydantic.ValidationError; FieldRefusedError; the errors of vLLM's validators.
+    """
+    from pydantic import ValidationError
+
+    from gateway.engine.core.mistakes import mistake
+
     model = form(kind, fields)
     items = fields.get("input")
     if kind is RESPONSES and isinstance(items, list):
         # A wrong item takes 3 ms, since it is compared with thirty types: stop at the first piece that has one.
         for start in range(0, len(items) - PIECE, PIECE):
-            model.model_validate({"input": items[start : start + PIECE]})
+            piece = {"input": items[start : start + PIECE]}
+            try:
+                model.model_validate(piece)
+            except ValidationError as error:
+                raise FieldRefusedError(*mistake(error, piece, first_item=start)) from error
             await asyncio.sleep(0)
     if kind is RESPONSES:  # null means the default, but vLLM's answers repeat the fields and can't hold null in all
         fields = {name: value for name, value in fields.items() if value is not None}

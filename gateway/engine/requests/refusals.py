@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from baker.errors import BakeryError, EngineError
 from gateway.engine.core.engine import Engine
 from gateway.engine.patches.death import GONE
-from gateway.engine.requests import checks
+from gateway.engine.requests import checks, kinds
 from gateway.engine.requests.kinds import Kind
 from gateway.errors import EngineRefusedError, FieldRefusedError, InferenceError
 
@@ -33,8 +33,7 @@ class Refusals(NamedTuple):
         if isinstance(error, BakeryError):
             return error
         if isinstance(error, pydantic.ValidationError):
-            field, message = complaint(error)
-            return FieldRefusedError(field, f"{field}: {message}" if field else message)
+            return FieldRefusedError(*complaint(error, self.fields))
         return self.of_info(create_error_response(error).error, error)
 
     def of_broken_stream(self, error: Exception) -> BakeryError:
@@ -63,10 +62,26 @@ class Refusals(NamedTuple):
 
     def _refused(self, info: Any) -> EngineRefusedError:
         """vLLM blames the client: its message, about a field that the client's request has."""
+        message = _without_extras(info.message, info.param)
+        if info.param == "structured_outputs":  # vLLM's name for every constraint
+            field = checks.grammar_field(self.fields) or info.param
+            return EngineRefusedError(info.code, field, message if message.startswith(field) else f"{field}: {message}")
         if info.param == "input_tokens":  # vLLM's name for a prompt that does not fit; no request has such a field
-            return EngineRefusedError(info.code, self.kind.prompt, info.message)
+            return EngineRefusedError(info.code, self.kind.prompt, message)
         if info.param == "max_tokens" and all(self.fields.get(name) is None for name in checks.LENGTHS):
             window = self.engine.max_model_len
             message = f"{self.kind.prompt} leaves no room in the window of {window} tokens for an answer: shorten it"
             return EngineRefusedError(info.code, self.kind.prompt, message)
-        return EngineRefusedError(info.code, info.param, info.message)
+        param = info.param
+        if (
+            param is not None
+            and param not in self.fields
+            and param not in kinds.form(self.kind, self.fields).model_fields
+        ):
+            param = self.kind.prompt  # a field of a part of a message
+        return EngineRefusedError(info.code, param, message)
+
+
+def _without_extras(message: str, param: str | None) -> str:
+    """The message without `(parameter=..., value=...)`, which vLLM appends to it; the reply has `param`."""
+    return message if param is None else message.partition(f" (parameter={param}")[0]

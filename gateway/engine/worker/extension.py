@@ -7,7 +7,7 @@ import this module.
 
 from vllm.platforms import current_platform
 
-from gateway.engine.worker import grammars, lending, logits, owner, strength, weights
+from gateway.engine.worker import grammar_backends, grammars, lending, logits, owner, strength, weights
 
 
 class WorkerExtension:
@@ -22,6 +22,7 @@ strength.scale_by_name()
 weights.refuse_non_finite()
 logits.leave_logits_alone()
 grammars.compile_beside_the_engine()
+grammar_backends.compile_with_chosen_backend()
 if current_platform.is_cpu():
     from gateway.engine.worker import cpu_logprobs, cpu_lora, cpu_norms
 

@@ -42,7 +42,7 @@ def process(engine: Engine) -> EngineProcess:
         resources=SimpleNamespace(engine_dead=False), get_output_async=None, utility_results={}, ensure_alive=None
     )
     processor = SimpleNamespace(request_states={}, propagate_error=None)
-    llm: Any = SimpleNamespace(errored=False, engine_core=core, output_processor=processor)
+    llm: Any = SimpleNamespace(errored=False, engine_core=core, output_processor=processor, generate=None)
     return EngineProcess(llm, None, Pulse())
 
 

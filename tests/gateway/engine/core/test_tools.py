@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.engine import Engine
-from gateway.engine.core.tools import DEFAULT_PARSER, MARKS, parser_for, reasoning_parser_for
+from gateway.engine.core.tools import DEFAULT_PARSER, MARKS, parser_for, read_answer, reasoning_parser_for
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,15 @@ async def test_vllm_knows_every_parser_that_a_template_may_choose(engine: Engine
     from vllm.tool_parsers import ToolParserManager
 
     assert {*MARKS.values(), DEFAULT_PARSER} <= set(ToolParserManager.list_registered())
+
+
+@pytest.mark.parametrize(
+    ("before", "calls"), [("", 0), ('<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>', 1)]
+)
+async def test_an_answer_of_the_baker_keeps_only_complete_calls(engine: Engine, before: str, calls: int) -> None:
+    text = before + '<tool_call>{"name": "f", "arguments": {"a": '
+    tokenizer = engine.running().get_tokenizer()
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    answer = read_answer(DEFAULT_PARSER, tokenizer, tokenizer.encode(text, add_special_tokens=False), [tool])
+    assert [call["function"]["arguments"] for call in answer.tool_calls] == ['{"a": 1}'] * calls
+    assert answer.content == (None if calls else text)

@@ -1,7 +1,6 @@
 """The stricter parser of tool calls. What clients get by it: tests/clients."""
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from gateway.engine import Engine
 from gateway.engine.core.tools import DEFAULT_PARSER
 
-MOST_WHITESPACE = 1
 CALL = '<tool_call>{"name": "light", "arguments": {"on": true}}</tool_call>'
 
 
@@ -62,22 +60,34 @@ def test_a_forced_calls_arguments_are_held_to_their_schema(parser: Any, choice: 
     declared = properties_of(tag)
     assert declared and all(properties == schema for properties in declared)
     assert schema not in properties_of(stock(parser).get_structural_tag(request(choice))), "vLLM has fixed it"
-    assert {form.max_whitespace_cnt for form in schemas(tag.format)} == {MOST_WHITESPACE}
 
 
-def test_a_strict_tool_may_have_little_whitespace_too(parser: Any) -> None:
-    tag = parser.get_structural_tag(request("auto", strict=True))
-    assert {form.max_whitespace_cnt for form in schemas(tag.format)} == {MOST_WHITESPACE}
+@pytest.mark.parametrize(
+    ("end", "calls"),
+    [
+        ("<tool_call>", []),
+        ('<tool_call>\n{"name": "li', []),
+        ('<tool_call>\n{"name": "light", ', [("light", "")]),
+        ('<tool_call>\n{"name": "light", "arguments": {"on": t', [("light", '{"on": t')]),
+        ('<tool_call>\n{"name": "light", "arguments": {"on": true}', [("light", '{"on": true}')]),
+        ('<tool_call>\n{"name": "light", "arguments": {"on": true}}', [("light", '{"on": true}')]),
+        ('<tool_call>\n{"name": "light", "arguments": {"on": true}}\n</tool_c', [("light", '{"on": true}')]),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "Hello ", CALL, f"Hello {CALL}{CALL}"])
+def test_an_answer_that_ends_within_a_call_has_the_calls_as_far_as_they_came(
+    parser: Any, before: str, end: str, calls: list[tuple[str, str]]
+) -> None:
+    parsed = parser.extract_tool_calls(before + end, request("auto"))
+    expected = [("light", '{"on": true}')] * before.count(CALL) + calls
+    assert [(call.function.name, call.function.arguments) for call in parsed.tool_calls] == expected
+    assert parsed.tools_called, "otherwise vLLM returns the markup as text"
+    assert parsed.content == ("Hello " if before.startswith("Hello") else None)
+    ids = [call.id for call in parsed.tool_calls]
+    assert all(ids) and len(set(ids)) == len(ids)
 
 
-def test_an_answer_that_ends_within_a_call_keeps_the_complete_ones(parser: Any) -> None:
-    text = f'{CALL}<tool_call>{{"name": "li'
-    calls = parser.extract_tool_calls(text, request("auto")).tool_calls
-    assert [call.function.name for call in calls] == ["light"]
-    assert not stock(parser).extract_tool_calls(text, request("auto")).tools_called, "vLLM has fixed it"
-
-
-@pytest.mark.parametrize("text", ["Hello", CALL, f"{CALL}{CALL}", '<tool_call>{"name": "li'])
+@pytest.mark.parametrize("text", ["Hello", CALL, f"{CALL}{CALL}", "<tool_call>[1, 2]</tool_call>", "x </tool_call>"])
 def test_other_answers_are_read_as_vllm_reads_them(parser: Any, text: str) -> None:
     ours, theirs = (each.extract_tool_calls(text, request("auto")) for each in (parser, stock(parser)))
     assert (ours.tools_called, ours.content) == (theirs.tools_called, theirs.content)
@@ -92,14 +102,3 @@ def test_a_second_install_changes_nothing_and_unknown_names_are_left_to_vllm(par
     forced_tools.install(DEFAULT_PARSER)
     assert ToolParserManager.get_tool_parser(DEFAULT_PARSER) is type(parser)
     forced_tools.install("no such parser")
-
-
-def test_whitespace_is_bounded_at_any_depth(engine: Engine) -> None:
-    from xgrammar.structural_tag import JSONSchemaFormat, SequenceFormat
-
-    from gateway.engine.patches import forced_tools
-
-    inner = JSONSchemaFormat(json_schema={})
-    forced_tools._bound_whitespace(SequenceFormat(elements=[SequenceFormat(elements=[inner])]))
-    forced_tools._bound_whitespace(SimpleNamespace())
-    assert inner.max_whitespace_cnt == MOST_WHITESPACE

@@ -109,7 +109,7 @@ async def test_a_completion_is_answered_and_streamed(handlers: Handlers) -> None
 
 @pytest.mark.parametrize(
     "outputs",
-    [{"regex": r"[^\s\S]"}, {"json": {"$ref": "#"}}, {"grammar": "root ::= root"}, {"regex": r"\p{L}"}],
+    [{"regex": r"[^\s\S]"}, {"json": {"$ref": "#"}}, {"grammar": "root ::= root"}, {"regex": r"\p{No}\p{Such}"}],
     ids=["no text fits", "circular schema", "endless grammar", "unknown class"],
 )
 async def test_a_grammar_that_the_engine_cannot_compile_is_400(
@@ -290,3 +290,53 @@ async def test_a_cancelled_request_stays_cancelled(handlers: Handlers, engine: E
     with pytest.raises(asyncio.CancelledError):
         await task
     assert engine.running().get_num_unfinished_requests() == 0
+
+
+BLOCK = 128
+"""Tokens in a block of the cache on a CPU."""
+CACHED = {
+    kinds.CHAT: ("prompt_tokens_details", "cached_tokens"),
+    kinds.COMPLETION: ("prompt_tokens_details", "cached_tokens"),
+    kinds.RESPONSES: ("input_tokens_details", "cached_tokens"),
+    kinds.MESSAGES: ("cache_read_input_tokens",),
+}
+
+
+@KINDS
+async def test_tokens_from_the_cache_are_counted_for_each_adapter(
+    handlers: Handlers, engine: Engine, tmp_path: Path, kind: Kind
+) -> None:
+    """Only an equal prompt of the same model may be read from the cache, in whole blocks."""
+    checkpoint = make_checkpoint(tmp_path, 1)
+    await engine.load(checkpoint.name, checkpoint.path)
+    prompt = f"{kind.name} {checkpoint.name} " + "word " * 40
+    fields = {**ANSWERING[kind], "prompt": prompt, "input": prompt, "messages": [{"role": "user", "content": prompt}]}
+    if kind is kinds.RESPONSES:
+        del fields["messages"], fields["prompt"]
+
+    async def usage(model: str) -> tuple[int, int]:
+        """Tokens of the prompt, and those of them that came from the cache."""
+        counts = (await ask(handlers, fields, kind=kind, model=model))[1]["usage"]
+        cached = counts
+        for name in CACHED[kind]:
+            cached = cached[name]
+        if kind is kinds.MESSAGES:  # its input_tokens leave out those from the cache
+            return counts["input_tokens"] + cached, cached
+        return counts.get("prompt_tokens") or counts["input_tokens"], cached
+
+    first = [await usage(model) for model in (MODEL_NAME, checkpoint.name)]
+    again = [await usage(model) for model in (MODEL_NAME, checkpoint.name)]
+    total = first[0][0]
+    assert first == [(total, 0)] * 2
+    assert again == [(total, (total - 1) // BLOCK * BLOCK)] * 2 and total > BLOCK
+
+
+@pytest.mark.parametrize("kind", [kinds.CHAT, kinds.TOKENIZE, kinds.MESSAGES, kinds.COUNT_TOKENS], ids=lambda k: k.name)
+async def test_an_image_for_a_text_model_is_refused_by_its_place(handlers: Handlers, kind: Kind) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}
+    if kind.shape == "anthropic":
+        image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aaaa"}}  # type: ignore[dict-item]
+    fields = {**CHAT, "messages": [{"role": "user", "content": [{"type": "text", "text": "What?"}, image]}]}
+    status, answer = await ask(handlers, fields, kind=kind)
+    assert status == 400 and answer["error"].get("param", "messages") == "messages"
+    assert answer["error"]["message"].startswith(f"messages[0].content[1] is of type '{image['type']}'")

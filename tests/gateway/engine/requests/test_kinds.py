@@ -12,6 +12,7 @@ from gateway.engine import Engine
 from gateway.engine.core.usage import Usage
 from gateway.engine.requests import kinds
 from gateway.engine.requests.kinds import Kind
+from gateway.errors import FieldRefusedError
 from gateway.protocol.errors import error_body, error_events
 
 pytestmark = pytest.mark.anyio
@@ -40,10 +41,13 @@ async def test_a_wrong_item_of_a_response_ends_the_check(engine: Engine, monkeyp
     monkeypatch.setattr(kinds, "PIECE", 2)
     items = [{"role": "user", "content": "Hi"}] * 5
     assert len((await kinds.read(kinds.RESPONSES, {"input": items})).input) == 5
-    with pytest.raises(pydantic.ValidationError) as refused:
+    with pytest.raises(FieldRefusedError) as refused:
         await kinds.read(kinds.RESPONSES, {"input": [*items[:2], {"role": "user", "content": 5}, *items]})
-    places = {error["loc"][:3] for error in refused.value.errors() if len(error["loc"]) > 2}
+    cause = refused.value.__cause__
+    assert isinstance(cause, pydantic.ValidationError)
+    places = {error["loc"][:3] for error in cause.errors() if len(error["loc"]) > 2}
     assert {place[-1] for place in places} == {0}, "the third item is the first of its piece"
+    assert refused.value.message == "input[2].content must be a string or a list, got 5"
 
 
 class Event(SimpleNamespace):

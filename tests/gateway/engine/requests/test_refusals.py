@@ -58,6 +58,27 @@ def test_a_failure_with_a_grammar_is_about_the_grammar(caplog: pytest.LogCapture
     assert error.param == "structured_outputs" and not caplog.records
 
 
+def test_a_part_of_a_message_is_about_the_field_that_holds_it() -> None:
+    error = refusals_of({"messages": []}).of_info(info(400, "Missing 'type' (parameter=type)", param="type"))
+    assert isinstance(error, EngineRefusedError) and (error.param, error.message) == ("messages", "Missing 'type'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "param"),
+    [
+        (kinds.CHAT, {"structured_outputs": {"json": {}}}, "structured_outputs"),
+        (kinds.CHAT, {"response_format": {"type": "json_object"}}, "response_format"),
+        (kinds.RESPONSES, {"text": {"format": {"type": "json_schema"}}}, "text"),
+        (kinds.CHAT, {"tools": [{}], "tool_choice": "required"}, "tools"),
+    ],
+)
+def test_a_constraint_is_named_as_the_client_sent_it(kind: kinds.Kind, fields: dict[str, Any], param: str) -> None:
+    refused = info(400, "no such key (parameter=structured_outputs)", param="structured_outputs")
+    error = refusals_of(fields, kind=kind).of_info(refused)
+    assert isinstance(error, EngineRefusedError)
+    assert (error.param, error.message) == (param, f"{param}: no such key")
+
+
 @pytest.mark.parametrize("code", [400, 500])
 def test_errors_of_a_dead_engine_are_its_death(code: int) -> None:
     error = refusals_of({}, is_dead=True).of_info(info(code))
@@ -74,7 +95,8 @@ def test_exceptions_mean_what_vllm_says_about_them(engine: Engine) -> None:
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
     from vllm.exceptions import VLLMValidationError
 
-    refusals = refusals_of({})
+    fields = {"messages": [], "temperature": "hot"}
+    refusals = refusals_of(fields)
     ours = BakeryError("ours")
     assert refusals.of_exception(ours) is ours
     refused = refusals.of_exception(VLLMValidationError("too high", parameter="top_p", value=3))
@@ -82,9 +104,9 @@ def test_exceptions_mean_what_vllm_says_about_them(engine: Engine) -> None:
     failed = refusals.of_exception(RuntimeError("broken"))
     assert isinstance(failed, InferenceError) and failed.status == 500
     with pytest.raises(pydantic.ValidationError) as invalid:
-        ChatCompletionRequest.model_validate({"messages": [], "temperature": "hot"})
+        ChatCompletionRequest.model_validate(fields)
     field = refusals.of_exception(invalid.value)
     assert isinstance(field, FieldRefusedError) and field.param == "temperature"
-    assert field.message.startswith("temperature: ")
+    assert field.message == "temperature must be a number, got 'hot'"
     broken = refusals.of_broken_stream(invalid.value)
     assert isinstance(broken, InferenceError) and (broken.status, broken.message) == (500, INTERNAL)
