@@ -100,7 +100,8 @@ class GeneratorPlanner:
         persona = Persona(**{name: value for name, value in fields.items() if value is not None})
         self.warnings.append(
             f"{where}: there is no Anthropic key for {generator.model!r}, and {self._catalog.base.served!r} is too "
-            "small to write questions: they come from the built-in bank, those whose answers the prompt changes most"
+            "small to write good questions: these are from the built-in bank, chosen by how much the prompt changes "
+            "their answers"
         )
         return msgspec.structs.replace(self._persona(persona, where), replacement=persona)
 
