@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,6 +107,7 @@ def main() -> int:
     environments = [Environment(visit) for visit in options.visit]
     for environment in environments:
         environment.build()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # otherwise the service would outlive this process
     steps: list[Step] = []
     with tempfile.TemporaryDirectory() as folder:
         gateway = RunningGateway(
