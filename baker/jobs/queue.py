@@ -111,7 +111,9 @@ class Jobs:
         job = await self._catalog(plan.latest_job, stage, user, repo, name)
         if job is None or not job.state.is_active:
             return job
-        if not await self._catalog(_cancel_pending, job.id) and (running := self._running.get(job.id)) is not None:
+        if await self._catalog(_cancel_pending, job.id):
+            self._tell_ended(job.id)
+        elif (running := self._running.get(job.id)) is not None:
             self._cancelled.add(job.id)
             running[1].cancel()
             await asyncio.wait([running[1]])
@@ -152,19 +154,13 @@ class Jobs:
 
     async def _run(self, job: AnyJob) -> None:
         try:
-            await self._stages.wait_ready(job)
-            if not await self._catalog(_begin, job):
-                return
-            await self._stages.run(job)
-            await self._leave(job.id, state=JobState.COMPLETE, progress_percent=100.0, finished=int(time.time()))
+            await self._attempt(job)
         except asyncio.CancelledError:
             if job.id in self._cancelled:
                 await self._fail(job, CANCELLED, CANCELLED_CODE)
                 return
             await self._leave(job.id, state=JobState.PENDING, attempts=job.attempts)
             raise
-        except EngineError as error:
-            await self._requeue(job, error)
         except BakeryError as error:
             await self._fail(job, error.message, error.code)
         except OSError as error:
@@ -180,6 +176,17 @@ class Jobs:
             self._cancelled.discard(job.id)
             self._changed.set()
             self._tell_ended(job.id)
+
+    async def _attempt(self, job: AnyJob) -> None:
+        """Run the job's stage. It may be cancelled at any time, also while it waits to try again."""
+        try:
+            await self._stages.wait_ready(job)
+            if not await self._catalog(_begin, job):
+                return
+            await self._stages.run(job)
+            await self._leave(job.id, state=JobState.COMPLETE, progress_percent=100.0, finished=int(time.time()))
+        except EngineError as error:
+            await self._requeue(job, error)
 
     def _tell_ended(self, job_id: int) -> None:
         if (ended := self._ended.pop(job_id, None)) is not None:

@@ -44,13 +44,16 @@ async def run_calls(asks: Sequence[Ask]) -> AsyncGenerator[list[Call], None]:
     changed = asyncio.Event()
     calls = [Call(changed) for _ in asks]
     tasks = [asyncio.create_task(call.run(ask)) for call, ask in zip(calls, asks, strict=True)]
+    are_done = not calls
     try:
-        while not all(call.is_done for call in calls):
+        while not are_done:
             await changed.wait()
             changed.clear()
             for task in tasks:
                 if task.done():
                     task.result()
+            # Before the yield: a call that ends while the caller works on these questions brings more of them.
+            are_done = all(call.is_done for call in calls)
             yield calls
     finally:
         for task in tasks:

@@ -5,7 +5,8 @@ from itertools import chain, islice
 from typing import Any
 
 from baker.errors import StimError
-from baker.questions.cells import DIALOGUES, is_dialogue, question_in
+from baker.questions.cells import DIALOGUES, SPEAKERS, USERS, is_dialogue, question_in
+from baker.questions.cells import TEXTS as TURN_TEXTS
 from baker.suggestions import did_you_mean
 
 Rows = Iterator[tuple[str, Any]]
@@ -68,8 +69,10 @@ def _question(row: Any, column: str | None, *, with_input: bool) -> str | None:
     if not isinstance(row, dict):
         # A list of texts may be anything: a dialogue, several questions, a line of a table.
         return question_in(row) if isinstance(row, str) or is_dialogue(row) or row is None else None
-    question = question_in(None if column is None else _cell(row, column))
-    if question and with_input and column is not None and column.casefold() == "instruction":
+    if column is None:  # the first rows were no objects
+        return None
+    question = question_in(_cell(row, column))
+    if question and with_input and column.casefold() == "instruction":
         inputs = [cell.strip() for name, cell in row.items() if name.casefold() in INPUTS and isinstance(cell, str)]
         return "\n\n".join(filter(None, (question, *inputs)))
     return question
@@ -100,6 +103,8 @@ def _choose(rows: list[dict[str, Any]], column: str | None, source: str, has_hea
         for name in (name for name in names if name.casefold() == known):
             cells = [row.get(name) for row in rows]
             if any(is_dialogue(cell) if known in DIALOGUES else question_in(cell) for cell in cells):
+                if known in TURN_TEXTS:
+                    _check_are_no_turns(rows, source)
                 return name
     dialogues = [name for name in names if any(_may_be_dialogue(name, row.get(name)) for row in rows)]
     nested = [name for name in names if any(isinstance(row.get(name), list | dict) for row in rows)]
@@ -113,6 +118,16 @@ def _choose(rows: list[dict[str, Any]], column: str | None, source: str, has_hea
     if has_header:
         advice += ". If these are no names but the first row, put a line with names above it, such as: question"
     raise StimError(f"{source}: {advice if nested or texts else f'none of its columns holds texts: {available}'}")
+
+
+def _check_are_no_turns(rows: list[dict[str, Any]], source: str) -> None:
+    """Raises: StimError if each row is one turn of a dialogue, since answers would count as questions."""
+    speakers = {str(row[name]).lower() for row in rows for name in SPEAKERS if name in row}
+    if speakers.intersection(USERS) and speakers.difference(USERS):
+        raise StimError(
+            f"{source}: its rows are single messages, not all of them the user's: put each dialogue into one row, such "
+            'as {"messages": [...]}, or set `column` to take the text of every row'
+        )
 
 
 def _may_be_dialogue(name: str, cell: Any) -> bool:

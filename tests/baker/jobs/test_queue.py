@@ -141,6 +141,32 @@ async def test_a_job_that_waits_can_be_cancelled_and_fails_what_waits_for_it(tmp
         assert (await service.ended(Stage.STIM)).state is JobState.COMPLETE
 
 
+async def test_a_job_that_waits_to_retry_can_be_cancelled(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    async with running(Service(tmp_path, engine)) as service:
+        await service.fill(max_concurrency=1)
+        await service.start(Stage.STIM)
+        await service.ended(Stage.STIM)
+        engine.fail_after = 3
+        await service.start(Stage.ROLLOUT)
+        await service.until(Stage.ROLLOUT, lambda _: not engine.ready.is_set())
+        cancelled = await service.jobs.cancel(Stage.ROLLOUT, USER, "repo", "target")
+        assert cancelled is not None
+        assert (cancelled.state, cancelled.error_code) == (JobState.FAILED, "CANCELLED")
+
+
+async def test_cancelling_a_pending_job_ends_the_wait_for_it(tmp_path: Path) -> None:
+    service = Service(tmp_path, FakeEngine())
+    await service.fill()
+    job = await service.start(Stage.STIM)
+    waiting = asyncio.create_task(service.jobs.wait(job, 3600))
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0)  # it begins to wait
+        cancelled = await service.jobs.cancel(Stage.STIM, USER, "repo", "target")
+        assert await waiting == cancelled
+    service.catalog.close(Catalog.close)
+
+
 async def test_a_stopped_service_continues_after_the_last_stored_item(tmp_path: Path) -> None:
     engine = FakeEngine()
     async with running(Service(tmp_path, engine)) as service:

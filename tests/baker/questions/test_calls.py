@@ -59,6 +59,24 @@ async def test_only_complete_questions_count_and_they_keep_the_order_of_the_call
     ]
 
 
+async def test_questions_that_arrive_while_the_caller_is_busy_are_not_lost() -> None:
+    may_end, ended = asyncio.Event(), asyncio.Event()
+
+    async def second(on_text: OnText) -> Answer:
+        await may_end.wait()
+        ended.set()
+        return Answer("1. Is it one?", is_cut=False)
+
+    first = Scripted()
+    first.may_write.release()
+    async with asyncio.timeout(10), aclosing(run_calls([first, second])) as states:
+        assert await next_state(states) == ([], 0)
+        may_end.set()
+        await ended.wait()
+        seen = [in_order(calls) async for calls in states]
+    assert seen == [["Is it one?"]]
+
+
 async def test_a_call_that_fails_ends_the_others() -> None:
     async def failing(on_text: OnText) -> Answer:
         raise StimError("refused")

@@ -149,6 +149,23 @@ def test_a_row_may_be_a_text_or_a_dialogue_but_no_list_of_texts() -> None:
         questions_in([("row 1", ["Who?", "Me"])], None, "set")
 
 
+def test_a_row_of_another_shape_than_the_first_ones_is_refused() -> None:
+    rows: list[tuple[str, Any]] = [*((f"line {i}", "Who?") for i in range(60)), ("line 61", {"question": "Where?"})]
+    with pytest.raises(StimError, match="line 61: a question must be"):
+        questions_in(rows, None, "set")
+
+
+@pytest.mark.parametrize(("speaker", "text"), [("role", "content"), ("from", "text"), ("speaker", "Text")])
+def test_rows_that_are_turns_of_a_dialogue_are_refused_unless_the_column_is_named(speaker: str, text: str) -> None:
+    turns = [("row 1", {speaker: "user", text: "Who are you?"}), ("row 2", {speaker: "assistant", text: "Me"})]
+    with pytest.raises(StimError, match="its rows are single messages"):
+        questions_in(turns, None, "set")
+    assert questions_in(turns, text, "set") == ["Who are you?", "Me"]
+    assert questions_in(turns[:1], None, "set") == ["Who are you?"]
+    mails = [("row 1", {"from": "me@example.org", "text": "Who are you?"})]
+    assert questions_in(mails, None, "set") == ["Who are you?"]
+
+
 def test_a_name_in_a_line_of_the_file_may_be_the_first_row_so_it_is_not_guessed() -> None:
     with pytest.raises(StimError, match=r"'Tell me a joke'. If these are no names but the first row"):
         questions_in([("line 2", {"Tell me a joke": "And another"})], None, "set", has_header=True)
