@@ -1,10 +1,12 @@
 """What a prompt may hold: messages and tools in OpenAI's format."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from baker.config.mistakes import Mistake, find_mistakes, shown
+from baker.config.mistakes import MAX_LISTED, Mistake, find_mistakes, shown
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -27,17 +29,19 @@ TOOL_FORM = '{"type": "function", "function": {"name": ..., "description": ..., 
 
 
 def prompt_mistakes(messages: list[Any], tools: list[Any] | None) -> list[Mistake]:
-    """All mistakes of a prompt's messages and tools. Items that are no objects are not judged."""
-    mistakes = [
-        Mistake(("messages", str(index), *mistake.path), mistake.text)
-        for index, message in enumerate(messages)
-        if isinstance(message, dict)
-        for mistake in _message_mistakes(message)
-    ]
-    for index, tool in enumerate(tools or []):
-        if isinstance(tool, dict) and (wrong := find_mistakes(tool, Tool)):
-            mistakes += [Mistake(("tools", str(index), *path), f"{text}{_form(tool)}") for path, text in wrong]
-    return mistakes
+    """The first `MAX_LISTED` + 1 mistakes of messages and tools. Items that are no objects are not judged."""
+    return list(islice(_mistakes(messages, tools or []), MAX_LISTED + 1))
+
+
+def _mistakes(messages: list[Any], tools: list[Any]) -> Iterator[Mistake]:
+    for index, message in enumerate(messages):
+        if isinstance(message, dict):
+            for path, text in _message_mistakes(message):
+                yield Mistake(("messages", str(index), *path), text)
+    for index, tool in enumerate(tools):
+        if isinstance(tool, dict):
+            for path, text in find_mistakes(tool, Tool):
+                yield Mistake(("tools", str(index), *path), f"{text}{_form(tool)}")
 
 
 def _message_mistakes(message: dict[str, Any]) -> list[Mistake]:

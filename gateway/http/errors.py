@@ -204,7 +204,7 @@ def _problem(request: Request[Any, Any, Any], error: Exception) -> _Problem:
         case SerializationException() | UnicodeDecodeError() | RecursionError():
             # Raised by the JSON decoder: bytes that are not UTF-8, or endless nesting.
             return _Problem(400, f"The body is not valid JSON: {error}", "INVALID_INPUT")
-    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    log.error("%s %s", request.method, request.scope["path"], exc_info=error)
     return _Problem(500, "Internal error of the service; its log has the details", "INTERNAL_ERROR")
 
 

@@ -20,7 +20,7 @@ WHAT = (
 )
 REFRESH_SECONDS = 5
 """Seconds after which a browser asks again while the engine is not ready."""
-HEADERS = {"cache-control": "no-store", "vary": "accept, authorization, x-api-key"}
+HEADERS = {"cache-control": "no-store"}
 
 BODY = """<h1>{title}</h1>
 <p class="soft">{what}</p>

@@ -45,7 +45,7 @@ async def version() -> responses.Version:
     return responses.Version(version=versions["vllm"], gateway=versions["version"])
 
 
-@get("/metrics", opt=PUBLIC, tags=["health"], media_type="text/plain; version=0.0.4; charset=utf-8")
+@get("/metrics", opt=PUBLIC, tags=["health"], media_type="text/plain; version=0.0.4")
 async def prometheus(services: Services, request: Request[None, None, State]) -> bytes:
     """Metrics in Prometheus' format. Names of users, repos and bakes need the master key."""
     return await metrics.render(services, with_names=_has_master_key(services, request))

@@ -1,5 +1,6 @@
 """Many items in one request: each is added on its own, so one that fails does not affect the others."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -46,6 +47,7 @@ async def prompt_items(sampler: Sampler, user: str, repo: str, bodies: dict[str,
     """Args: bodies: name -> a list of messages, or an object with `messages` and `tools`."""
 
     async def item(name: str, body: Any) -> Item:
+        await asyncio.sleep(0)  # other requests run between the items of a large batch
         try:
             given = read_body({"messages": body} if isinstance(body, list) else body, requests.PromptSet)
             prompt = Prompt(messages=given.messages, tools=given.tools)

@@ -1,7 +1,9 @@
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from baker.config.mistakes import MAX_LISTED
 from baker.config.prompt import prompt_mistakes
 
 LOOK = {"name": "look", "description": "Looks", "parameters": {"type": "object", "properties": {}}, "strict": True}
@@ -61,3 +63,17 @@ def test_all_mistakes_of_messages_and_tools_are_found() -> None:
         "tools.2.type",
         "tools.2.function.name",
     ]
+
+
+def test_the_mistakes_of_a_huge_prompt_are_not_all_looked_for() -> None:
+    class Counted(list[Any]):
+        read = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            for item in super().__iter__():
+                self.read += 1
+                yield item
+
+    for messages, tools in ((Counted([{"role": 1}] * 1000), Counted()), (Counted(), Counted([{}] * 1000))):
+        assert len(prompt_mistakes(messages, tools)) == MAX_LISTED + 1
+        assert messages.read + tools.read <= MAX_LISTED + 1

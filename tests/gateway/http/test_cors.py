@@ -44,6 +44,7 @@ ANSWERS: dict[str, tuple[int, Send]] = {
         lambda client, headers: client.post("/v1/chat/completions", json=CHAT | {"stream": True}, headers=headers),
     ),
     "repos": (200, lambda client, headers: client.get("/v1/repo", headers=headers)),
+    "front page": (200, lambda client, headers: client.get("/", headers=headers)),
     "public": (200, lambda client, headers: client.get("/health", headers=headers)),
     "document": (200, lambda client, headers: client.get("/schema/openapi.json", headers=headers)),
     "wrong key": (401, lambda client, headers: client.get("/v1/models", headers={**headers, **holding("wrong")})),

@@ -1,5 +1,6 @@
 """Many items in one request: one that fails does not affect the others."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -66,6 +67,23 @@ async def test_a_plain_list_changes_a_prompt_s_messages_and_keeps_its_tools(fill
     batches.put_each(filled, USER, "repo", await batches.prompt_items(FakeEngine(), USER, "repo", {"tooled": messages}))
     prompt = prompts.get(filled, USER, "repo", "tooled")
     assert (prompt.messages, prompt.tools) == (messages, tools)
+
+
+@pytest.mark.anyio
+async def test_other_requests_run_between_the_prompts_of_a_batch() -> None:
+    bodies = {f"p{index}": 5 if index % 2 else [{"role": "user", "content": "Hi"}] for index in range(50)}
+    turns = 0
+
+    async def other_request() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(other_request())
+    await batches.prompt_items(FakeEngine(), USER, "repo", bodies)
+    other.cancel()
+    assert turns >= len(bodies)
 
 
 @pytest.mark.anyio
