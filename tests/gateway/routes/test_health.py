@@ -25,7 +25,6 @@ async def test_health_needs_no_key_but_refuses_an_unknown_one(client: Client) ->
     metrics = await client.get("/metrics")
     assert 'bread_jobs{stage="bake",state="complete"} 0.0' in metrics.text
     assert "bread_engine_ready 1.0" in metrics.text
-    # Prometheus refuses a type with a repeated parameter.
     assert metrics.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
