@@ -338,7 +338,8 @@ class ChatClient:
         """
         with self._errors():
             try:
-                return clean(self._get(f"/v1/models/{quote(name, safe='/@')}")["id"])
+                model = self._get(f"/v1/models/{quote(name, safe='/@')}")
+                return clean(model.get("served") or model["id"])  # only the gateway has `served`
             except ChatError as error:
                 if error.status in {404, 405} and name in self.models():
                     return name

@@ -71,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         for known in self.server.models:
             if known == bare or ("/" in bare and f"/{bare}/" in f"/{known}/"):
                 if not mark or strength in {"0", "0.5", "1.5"}:
-                    self.reply(200, {"id": known + mark + strength, "object": "model"})
+                    self.reply(200, {"id": name, "object": "model", "served": known + mark + strength})
                 else:
                     self.reply(404, {"error": {"message": f"{name}: a strength is a number from 0 to 2"}})
                 return

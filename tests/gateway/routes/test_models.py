@@ -1,5 +1,6 @@
 """The list of models and single models, in both shapes, with a fake engine."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import anthropic
 import pytest
 
 from baker.types import Checkpoint
+from chat_with_model import Chat, ChatClient, Conversation, Screen
 from gateway.app import build_app
 from gateway.services import Services
 from tests.asgi_server import served
@@ -160,6 +162,16 @@ async def test_other_errors_have_anthropics_shape_too(client: Client) -> None:
     for path in ("/v1/models", "/v1/models/fake/base"):
         refused = await client.get(path, headers={**VERSION, **holding("wrong")})
         assert (refused.status_code, refused.json()["error"]["type"]) == (401, "authentication_error")
+
+
+def test_the_chat_reads_which_version_answers(services: Services) -> None:
+    publish(services, 2, 3)
+    with served(build_app(services)) as url, closing(ChatClient(url, KEY)) as client:
+        chat = Chat(Conversation(client, "repo/bake", ""), Screen(is_terminal=False, has_style=False))
+        for name in ("repo/bake", "admin/repo/bake"):
+            assert chat.check_model(name) == f"{name} (version 3)"
+        assert chat.check_model("repo/bake/2") == "repo/bake/2"
+        assert chat.check_model("Qwen/Qwen3-32B") == "Qwen/Qwen3-32B (answered by fake/base)"
 
 
 def test_anthropics_client_reads_all_pages(tmp_path: Path) -> None:
