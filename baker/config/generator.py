@@ -46,7 +46,7 @@ class GeneratorConfig(
     dataset: str | None = None
     """Name of a file in the service's `datasets` folder, a known name such as `squad`, or a Hugging Face Hub id."""
     column: str | None = None
-    """Name of the dataset's column that holds the questions; absent: guessed from the first row."""
+    """Name of the dataset's column that holds the questions; absent: chosen by the first rows."""
     seed: Seed | None = None
     """Seed of random draws and of the model that writes questions."""
     template_path: str | None = None

@@ -250,8 +250,10 @@ def _cancel_pending(catalog: Catalog, job_id: int) -> bool:
 def _requeue_interrupted(catalog: Catalog) -> None:
     catalog.store.jobs.fail_undecodable()
     for job in catalog.store.jobs.in_state(JobState.RUNNING):
+        # Not counted as worked: nobody knows when the service ended.
+        catalog.store.jobs.update(job.id, started=None)
         if job.attempts >= MAX_ATTEMPTS:
             reason = f"the service ended during each of its {job.attempts} attempts: run it again"
             _fail(catalog, job.id, reason, INTERRUPTED_CODE)
         else:
-            catalog.store.jobs.update(job.id, state=JobState.PENDING, started=None)
+            catalog.store.jobs.update(job.id, state=JobState.PENDING)

@@ -84,7 +84,7 @@ class Stages:
             self._paces.pop(job.id, None)
 
     def pace(self, job_id: int) -> Pace | None:
-        """Of a stim or rollout that runs."""
+        """The pace of a running stim or rollout; None for all other jobs."""
         return self._paces.get(job_id)
 
     async def _find_checkpoint(self, name: str | None) -> Checkpoint | None:

@@ -169,14 +169,15 @@ async def persona_batches(generator: Persona, source: QuestionSource, existing: 
 async def most_affected_batches(
     questions: Sequence[str], count: int, effect_of: Callable[[Sequence[str]], Awaitable[list[float]]], known: set[str]
 ) -> Batches:
-    """Of each few questions in turn, those that the prompt affects most; at most `count` with those in `known`.
+    """The questions that the prompt affects most, chosen from each few in turn; at most `count` with those in `known`.
 
-    A resumed run measures only what is missing. Adds the keys of the questions to `known`.
+    A resumed run repeats no whole batch, and chooses the same questions. Adds the keys of the questions to `known`.
     """
     per_question = min(CANDIDATES_PER_QUESTION, len(questions) // max(count, 1))
     if per_question < 2:
         return
-    for start in range(len(known), count, CHOSEN_PER_BATCH):
+    # An incomplete batch is measured again: other candidates would give other questions.
+    for start in range(len(known) // CHOSEN_PER_BATCH * CHOSEN_PER_BATCH, count, CHOSEN_PER_BATCH):
         chosen = min(CHOSEN_PER_BATCH, count - start)
         candidates = questions[start * per_question : (start + chosen) * per_question]
         effects = await effect_of(candidates)

@@ -50,7 +50,7 @@ def owner(catalog: Catalog, name: str) -> str:
 
 
 def delete(catalog: Catalog, user: str, name: str) -> list[int]:
-    """Remove the repo and all in it. Of a bake that others began from, a record stays: see `records.py`.
+    """Remove the repo and all in it. A bake that others began from leaves a record: see `records.py`.
 
     Returns: the numbers of the jobs whose files may be removed.
     Raises: NotFoundError; ConflictError while a job of it is active, or one elsewhere needs a bake of it.

@@ -23,7 +23,7 @@ class HubSet(msgspec.Struct, frozen=True, tag="hub"):
     split: str | None = None
     """None: `train` if the dataset has it, else its first split."""
     column: str | None = None
-    """Field of the rows that holds the question. None: chosen by the first row."""
+    """Field of the rows that holds the question. None: chosen by the first rows."""
 
 
 QuestionSet = LocalSet | HubSet

@@ -178,7 +178,7 @@ class JobTable:
         return [_decoded(row, BakeJob) for row in rows]
 
     def origins(self) -> list[Origin]:
-        """Of all rollouts and bakes, deleted ones too."""
+        """Origins of all rollouts and bakes, deleted ones too."""
         return [
             Origin(row["id"], row["deleted"] is not None, _checkpoints_in(row["inputs"]))
             for row in self._rows.all("select id, deleted, inputs from jobs where stage in ('rollout', 'bake')")

@@ -61,7 +61,7 @@ class Source(NamedTuple):
     job: BakeJob | None
     """Its latest job; None if it was never run."""
     config: Row
-    """Effective settings, with the parent's full name."""
+    """Effective settings, with the full name of the parent's checkpoint; the bake's name while the job waits for it."""
     parent: str | None
     """The bake that it began from, if that is one of the repo."""
 
@@ -135,7 +135,8 @@ class Reader:
         if config.parent is None and checkpoint is None:
             return Source(job, row, None)
         parent = self._bake_of_repo(config.parent) if checkpoint is None else self._origin(checkpoint, job)
-        if checkpoint is None and parent is not None:
+        is_awaited = job is not None and job.inputs.awaited_bake is not None
+        if checkpoint is None and parent is not None and not is_awaited:
             checkpoint = next(iter(self._model_names(parent)), None)
         row["model"]["parent_model_name"] = checkpoint or config.parent
         row.pop("model_name", None)  # repeats the parent, or has no effect

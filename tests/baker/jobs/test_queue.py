@@ -224,11 +224,12 @@ async def test_a_job_that_crashes_the_service_each_time_is_given_up(tmp_path: Pa
     service = Service(tmp_path, FakeEngine())
     await service.fill()
     job = await service.start(Stage.STIM)
-    await service.catalog(set_state, job.id, JobState.RUNNING, attempts=5)
+    await service.catalog(set_state, job.id, JobState.RUNNING, attempts=5, started=1.0)
     async with running(service):
         failed = await service.ended(Stage.STIM)
         assert failed.state is JobState.FAILED
         assert "each of its 5 attempts" in (failed.error or "") and failed.error_code == "INTERRUPTED"
+        assert failed.worked_seconds == 0.0, "the time since the service ended is no work"
 
 
 async def test_jobs_that_this_version_can_t_decode_fail_and_the_others_run(tmp_path: Path) -> None:

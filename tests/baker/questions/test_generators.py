@@ -1,5 +1,6 @@
 import random
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from itertools import count
 
@@ -172,7 +173,19 @@ async def test_the_bank_gives_those_of_each_few_questions_that_the_prompt_affect
     assert len(set(questions)) == 10
     assert questions == sorted(questions, key=order.index), "the order of the bank stays, so it is still balanced"
     more = await flat(generate(source, questions[:existing_count], Warnings()))
-    assert len(set(questions[:existing_count] + more)) == 10, "a resumed run adds the missing ones"
+    assert questions[:existing_count] + more == questions, "a resumed run adds the missing ones"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("existing_count", range(1, 10))
+async def test_a_run_resumed_in_the_middle_of_a_batch_chooses_the_same_questions(existing_count: int) -> None:
+    async def checksum_as_effect(questions: Sequence[str]) -> list[float]:
+        return [float(zlib.crc32(question.encode())) for question in questions]
+
+    source = QuestionSource(Persona(numq=10, seed=1), effect_of=checksum_as_effect)
+    questions = await flat(generate(source, [], Warnings()))
+    more = await flat(generate(source, questions[:existing_count], Warnings()))
+    assert questions[:existing_count] + more == questions
 
 
 @pytest.mark.anyio

@@ -1,11 +1,14 @@
 """What a bake is made of, and what stays of that when its parts are changed or deleted."""
 
+from baker.jobs import plan
 from baker.repos import bakes, prompts, repos, targets
 from baker.repos.catalog import Catalog
+from baker.status import Stage
 from baker.versions import lineage
 from baker.versions.recipe import recipe
 from tests.baker.versions.test_lineage import (
     FIRST,
+    POLICY,
     REPO,
     USER,
     catalog,
@@ -38,6 +41,23 @@ def test_a_recipe_holds_the_bake_and_all_that_it_depends_on(catalog: Catalog) ->
     assert made_of.model_names == {"gavin_v2": [], "gavin_bake": [FIRST]}
     assert made_of.bakes["gavin_v2"]["model"]["parent_model_name"] == FIRST, "a pointer is written as what it meant"
     assert made_of.bakes["gavin_bake"]["epochs"] == 3
+
+
+def test_a_bake_that_waits_for_its_parent_does_not_name_the_parent_s_earlier_result(catalog: Catalog) -> None:
+    before = catalog.store.jobs.latest_bake(USER, REPO, "gavin_bake")
+    assert before is not None
+    catalog.store.jobs.fail(before.id, "broken", "STAGE_FAILED")
+    for stage, name in (
+        (Stage.BAKE, "gavin_bake"),
+        (Stage.STIM, "humble_target"),
+        (Stage.ROLLOUT, "humble_target"),
+        (Stage.BAKE, "gavin_v2"),
+    ):
+        plan.start(catalog, POLICY, stage, USER, REPO, name, None)
+    made_of = recipe(catalog, USER, REPO, "gavin_v2")
+    assert made_of.model_names["gavin_bake"] == [FIRST], "it is still served"
+    assert made_of.bakes["gavin_v2"]["model"]["parent_model_name"] == "hooli/gavin_bake"
+    assert edges("bake gavin_v2 -> bake gavin_bake") <= set(made_of.edges)
 
 
 def test_a_recipe_stays_true_when_its_parts_change(catalog: Catalog) -> None:
