@@ -492,6 +492,28 @@ def test_the_example_runs_as_it_stands_and_again(story: Story) -> None:
     assert len(jobs) == 1, "the second run repeats nothing"
 
 
+def test_the_first_bake_shows_a_pirate(story: Story) -> None:
+    """With a quarter of its questions. The numbers are rows of its table: answers with pirate words, of 20."""
+    env = {**os.environ, "NUMQ": "16", "BREAD_BASE_URL": story.gateway.url}
+    env.pop("BREAD_API_KEY", None)
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "first_bake.py"],
+        cwd=story.folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = dict(re.findall(r"^  (\S.*\S) +[#.]{20} +(\d+) of 20 ", done.stdout, re.MULTILINE))
+    pirates = {label: int(count) for label, count in table.items()}
+    assert list(pirates)[:2] == ["base model", "base model with the prompt"]
+    assert pirates["base model"] <= 3
+    assert pirates["base model with the prompt"] >= 10
+    assert pirates["first_bake/pirate"] >= 8
+    assert pirates["first_bake/pirate@0.5"] <= pirates["first_bake/pirate@1.5"]
+
+
 def test_a_deleted_bake_is_no_longer_served(story: Story) -> None:
     jobs = story.folder / ".bread" / "jobs"
     bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="my_first_repo")
