@@ -156,11 +156,15 @@ def test_a_late_answer_in_one_piece_is_kept_open_by_spaces(
     app_with: Callable[..., Services], scripted: Scripted
 ) -> None:
     with served(build_app(app_with(answer_keep_alive_seconds=SOON))) as url, openai_client(url) as client:
-        late(scripted)
+        scripted.first.clear()
         with client.chat.completions.with_streaming_response.create(**CHAT) as raw:  # type: ignore[call-overload]
             assert (raw.status_code, raw.headers["content-type"]) == (200, "application/json")
             assert "content-length" not in raw.headers
-            body = raw.read()
+            body, pieces = b"", raw.iter_bytes()
+            while len(body) < 2:
+                body += next(pieces)
+            scripted.first.set()
+            body += b"".join(pieces)
         assert body.startswith(b"  ") and json.loads(body) == {"choices": []}
         late(scripted)
         assert client.chat.completions.create(**CHAT).choices == []  # type: ignore[call-overload]
