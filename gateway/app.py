@@ -31,7 +31,7 @@ from gateway.access.signed_links import Links
 from gateway.config import Settings
 from gateway.engine import Engine, Handlers
 from gateway.engine.core.supervisor import Supervisor
-from gateway.http import bodies, cors, heads, openapi, request_ids
+from gateway.http import bodies, cors, heads, hosts, openapi, request_ids
 from gateway.http.errors import bread_error, error_event
 from gateway.inference.admission import Admission
 from gateway.inference.delivery import Patience
@@ -169,7 +169,7 @@ def build_app(
         state=State({"services": services}),
         logging_config=None,
     )
-    app.asgi_handler = heads.Heads(app)
+    app.asgi_handler = hosts.Hosts(heads.Heads(app))
     return app
 
 

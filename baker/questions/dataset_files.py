@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -49,7 +50,7 @@ def read_questions(path: Path, column: str | None) -> list[str]:
             f"{path.name} can't be read: line {_undecodable_line(path)} is not in UTF-8 or UTF-16. Save the file as "
             "UTF-8, which Excel calls 'CSV UTF-8'"
         ) from error
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise StimError(f"{path.name} is not a whole gzip file: {error}") from error
 
 

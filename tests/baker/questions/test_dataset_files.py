@@ -166,6 +166,7 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, name: str) -> None:
         ("set.json", "é".encode("latin-1"), "set.json .*valid JSON|line 1 is not in UTF-8"),
         ("set.jsonl", b'[{"question": "Who?"}]', "line 1 is a list: .* named .json"),
         ("set.csv.gz", gzip.compress(b"question\nWho?\n" * 1000, mtime=0)[:40], "not a whole gzip file"),
+        ("set.jsonl.gz", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20, "set.jsonl.gz is not a whole gzip file"),
     ],
 )
 def test_content_of_another_kind_is_refused_with_the_reason(

@@ -32,7 +32,6 @@ from gateway.http.errors import (
     openai_error,
     reply_to,
 )
-from tests.gateway.application import Client
 
 pytestmark = pytest.mark.anyio
 
@@ -140,16 +139,6 @@ def test_an_unforeseen_error_is_logged_and_keeps_its_text_to_itself(caplog: pyte
     answer = bread_error(request(), RuntimeError("a secret"))
     assert answer.status_code == 500 and b"a secret" not in answer.content
     assert "a secret" in caplog.text
-
-
-@pytest.mark.parametrize("host", ["a:b", "a:99999"])
-async def test_a_host_header_without_a_valid_port_is_answered_too(
-    client: Client, caplog: pytest.LogCaptureFixture, host: str
-) -> None:
-    for path in ("/v1/models", "/v1/health"):
-        answer = await client.get(path, headers={"Host": host})
-        assert (answer.status_code, answer.headers["content-type"]) == (500, "application/json")
-        assert f"GET {path}" in caplog.text
 
 
 async def test_a_client_that_leaves_while_sending_its_body_is_not_our_error(

@@ -62,6 +62,13 @@ async def test_allow_names_head_where_get_is_allowed(client: Client) -> None:
     for answer in (await client.options("/v1/models"), await client.delete("/v1/models")):
         assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
     assert (await client.options("/v1/completions")).headers["allow"] == "OPTIONS, POST"
+
+
+@pytest.mark.parametrize("path", ["/v1/admin/users", "/v1/admin/done_job", "/v1/load_lora_adapter"])
+async def test_options_needs_no_key_where_the_route_needs_the_master_key(client: Client, path: str) -> None:
+    for headers in ({}, holding("wrong"), {"Origin": "http://page.test"}):
+        answer = await client.options(path, headers=headers)
+        assert (answer.status_code, "POST" in answer.headers["allow"]) == (204, True)
     assert with_head("POST,GET") == "GET, HEAD, POST"
 
 
