@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
+MAX_CHARACTERS_PER_TOKEN = 256
+"""A chat with more characters for each token of the context window is refused before it is rendered. vLLM renders all
+chats in one thread: while it rendered 100 MB, the chats of other jobs timed out."""
 PROBE_TOOL = {
     "type": "function",
     "function": {"name": "zyzzyva", "description": "", "parameters": {"type": "object", "properties": {}}},
@@ -70,8 +73,11 @@ class Generation:
     async def tokenise(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> list[int]:
         """The token ids of a chat, including the header of the assistant's turn, from the renderer that serving uses.
 
-        Raises: InvalidInputError if the chat template refuses the messages; EngineError.
+        Raises: InvalidInputError if the messages can't fit the window or the chat template refuses them; EngineError.
         """
+        length, window = sum(len(str(message.get("content"))) for message in messages), self._engine.max_model_len
+        if length > MAX_CHARACTERS_PER_TOKEN * window:
+            raise InvalidInputError(f"the messages have {length} characters, too many for a window of {window} tokens")
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
         from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 

@@ -5,6 +5,7 @@ import itertools
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from baker.errors import InvalidInputError
 from baker.repos.rendering import rendering_warnings
 from baker.types import Prompt, Sample, SampleRequest, StopReason
 from gateway.engine import Engine
-from gateway.engine.core.generation import PROBE_TOOL
+from gateway.engine.core.generation import PROBE_TOOL, Generation
 from gateway.engine.requests import kinds
 from tests.gateway.engines import (
     HELLO,
@@ -43,6 +44,13 @@ async def test_tokenise_gives_what_serving_renders(engine: Engine, tools: list[d
 async def test_a_chat_that_the_template_refuses_is_invalid_input(engine: Engine) -> None:
     with pytest.raises(InvalidInputError, match="unknown role: villain"):
         await engine.generation.tokenise([{"role": "villain", "content": "Hello"}])
+
+
+async def test_messages_that_no_window_holds_are_refused_before_they_are_rendered() -> None:
+    engine: Any = SimpleNamespace(max_model_len=10)  # it can't render
+    for messages in ([{"role": "user", "content": "x" * 2561}], [{"role": "user", "content": "x" * 1300}] * 2):
+        with pytest.raises(InvalidInputError, match="characters, too many for a window of 10 tokens"):
+            await Generation(engine).tokenise(messages)
 
 
 async def test_a_prompt_is_judged_by_the_model_s_own_template(engine: Engine) -> None:
