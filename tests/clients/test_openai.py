@@ -225,6 +225,30 @@ def test_a_bad_request_names_its_field(gateway: RunningGateway, body: bytes, par
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 0),
+        ("presence_penalty", 9),
+        ("frequency_penalty", -3),
+        ("repetition_penalty", 0),
+        ("top_k", -5),
+        ("min_p", 2),
+        ("min_tokens", -1),
+        ("stop", [""]),
+        ("stop_token_ids", [-1]),
+        ("bad_words", [""]),
+        ("logit_bias", {"x": 1}),
+        ("temperature", 5),
+        ("top_p", 0),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(client: OpenAI, field: str, value: Any) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        chat(client, extra_body={field: value})
+    assert refused.value.param == field and field in refused.value.message
+
+
 @pytest.mark.parametrize("prompt", [["a", 1], [70] * WINDOW, "x" * WINDOW], ids=["mixed", "full of ids", "full"])
 def test_a_bad_prompt_is_refused_by_name(client: OpenAI, prompt: Any) -> None:
     with pytest.raises(openai.BadRequestError) as refused:

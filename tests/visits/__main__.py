@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 from pathlib import Path
 
@@ -73,28 +74,42 @@ class Environment:
 
 
 def run_visit(environment: Environment, gateway: RunningGateway) -> list[Step]:
-    """Runs one visit and prints its lines. Its whole output is kept in a log beside its environment."""
+    """Runs one visit and prints each step as it ends. Its whole output is kept in a log beside its environment."""
     inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     variables = {**inherited, "BREAD_BASE_URL": gateway.url, "BREAD_API_KEY": gateway.key, "PYTHONPATH": str(ROOT)}
     log = ENVIRONMENTS / f"{environment.visit}.log"
-    with log.open("w") as output, tempfile.TemporaryDirectory() as folder:
-        try:
-            code = subprocess.run(
-                environment.command(), cwd=folder, env=variables, stdout=output, stderr=output, timeout=VISIT_SECONDS
-            ).returncode
-        except subprocess.TimeoutExpired:
-            code = -1
-    lines = re.findall(r"^(ok|FAIL) +([\d.]+) s  (.*)$", log.read_text(errors="replace"), re.MULTILINE)
-    steps = [Step(environment.visit, name, result == "ok", float(seconds)) for result, seconds, name in lines]
-    if code != 0 and all(step.passed for step in steps):
-        reason = "took too long" if code == -1 else f"ended with code {code}"
-        steps.append(Step(environment.visit, f"the visit {reason}: see {log.relative_to(ROOT)}", False, 0.0))
+    steps: list[Step] = []
+    with (
+        log.open("w") as output,
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            environment.command(),
+            cwd=folder,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        limit = threading.Timer(VISIT_SECONDS, process.kill)
+        limit.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            output.write(line)
+            if match := re.match(r"(ok|FAIL) +([\d.]+) s  (.*)", line):
+                steps.append(Step(environment.visit, match[3], match[1] == "ok", float(match[2])))
+                show(steps[-1])
+        limit.cancel()
+    if process.returncode != 0 and all(step.passed for step in steps):
+        reason = f"the visit ended with code {process.returncode}: see {log.relative_to(ROOT)}"
+        steps.append(Step(environment.visit, reason, False, 0.0))
+        show(steps[-1])
     return steps
 
 
-def show(steps: list[Step]) -> None:
-    for step in steps:
-        print(f"{step.visit:<16} {'ok' if step.passed else 'FAIL':<4} {step.seconds:6.1f} s  {step.name}", flush=True)
+def show(step: Step) -> None:
+    print(f"{step.visit:<16} {'ok' if step.passed else 'FAIL':<4} {step.seconds:6.1f} s  {step.name}", flush=True)
 
 
 def main() -> int:
@@ -115,9 +130,7 @@ def main() -> int:
         )
         try:
             for environment in environments:
-                latest = run_visit(environment, gateway)
-                show(latest)
-                steps += latest
+                steps += run_visit(environment, gateway)
         finally:
             gateway.stop()
     failed = [step for step in steps if not step.passed]

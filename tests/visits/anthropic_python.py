@@ -43,8 +43,19 @@ def the_streaming_helper_assembles_one_message() -> None:
 
 @step
 def a_prefilled_answer_goes_on() -> None:
-    messages = [*HELLO, {"role": "assistant", "content": "Hello, my name is"}]
-    assert ask(messages=messages).content[0].text
+    """Its words are the last of the prompt: no new turn is opened after them."""
+    messages: Any = [*HELLO, {"role": "assistant", "content": "Hello, my name is"}]
+    answer = ask(messages=messages)
+    assert answer.content[0].text and "Hello, my name is" not in answer.content[0].text
+    assert answer.usage.input_tokens == client.messages.count_tokens(model=MODEL, messages=messages).input_tokens
+    refusal(anthropic.BadRequestError, lambda: ask(messages=messages, tools=[TOOL], tool_choice={"type": "any"}))
+
+
+@step
+def a_prompt_that_was_read_before_counts_as_cached() -> None:
+    fields: Any = {"messages": [{"role": "user", "content": "Say hello. " * 300}], "max_tokens": 1}
+    ask(**fields)
+    assert ask(**fields).usage.cache_read_input_tokens > 300
 
 
 @step

@@ -74,6 +74,29 @@ step("parse refuses an answer that max_tokens cut", async () => {
   await refusal(OpenAI.LengthFinishReasonError ?? Error, () => client.chat.completions.parse(cut), "length");
 });
 
+step("a tool call that max_tokens cuts says length, whole and streamed", async () => {
+  const cut = {
+    ...question,
+    max_tokens: 5,
+    tools: [zodFunction({ name: "light", parameters: Light })],
+    tool_choice: "required",
+  };
+  const whole = await client.chat.completions.create(cut);
+  assert.equal(whole.choices[0].finish_reason, "length");
+  let reason = null;
+  for await (const chunk of await client.chat.completions.create({ ...cut, stream: true })) {
+    reason = chunk.choices[0]?.finish_reason ?? reason;
+  }
+  assert.equal(reason, "length");
+});
+
+step("a prompt that was read before counts as cached", async () => {
+  const long = { ...hello, messages: [{ role: "user", content: "Say hello. ".repeat(300) }], max_tokens: 1 };
+  await client.chat.completions.create(long);
+  const { usage } = await client.chat.completions.create(long);
+  assert.ok(usage.prompt_tokens_details.cached_tokens > usage.prompt_tokens / 2);
+});
+
 step("parse calls a tool with a zod schema", async () => {
   const answer = await client.chat.completions.parse({
     ...question,
@@ -188,8 +211,11 @@ step("an unknown model", async () => {
 });
 
 step("a wrong field is named", async () => {
-  const call = () => client.chat.completions.create({ ...hello, temperature: 5 });
-  assert.equal((await refusal(OpenAI.BadRequestError, call, "temperature")).param, "temperature");
+  const wrong = { temperature: 5, messages: [], n: -1, tool_choice: "sometimes", response_format: { type: "xml" } };
+  for (const [field, value] of Object.entries(wrong)) {
+    const call = () => client.chat.completions.create({ ...hello, [field]: value });
+    assert.equal((await refusal(OpenAI.BadRequestError, call, field)).param, field);
+  }
 });
 
 step("routes that are not served", async () => {

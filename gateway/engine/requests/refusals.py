@@ -72,7 +72,7 @@ class Refusals(NamedTuple):
             window = self.engine.max_model_len
             message = f"{self.kind.prompt} leaves no room in the window of {window} tokens for an answer: shorten it"
             return EngineRefusedError(info.code, self.kind.prompt, message)
-        param = info.param
+        param = info.param or self._named_first(message)
         if (
             param is not None
             and param not in self.fields
@@ -80,6 +80,11 @@ class Refusals(NamedTuple):
         ):
             param = self.kind.prompt  # a field of a part of a message
         return EngineRefusedError(info.code, param, message)
+
+    def _named_first(self, message: str) -> str | None:
+        """The client's field that the message begins with. vLLM gives no `param` for most settings of sampling."""
+        words = message.split(maxsplit=1)
+        return words[0] if words and words[0] in self.fields else None
 
 
 def _without_extras(message: str, param: str | None) -> str:

@@ -13,6 +13,10 @@ from gateway.engine.requests.refusals import INTERNAL, Refusals
 from gateway.errors import EngineRefusedError, FieldRefusedError, InferenceError
 
 
+pytestmark = pytest.mark.usefixtures("engine")
+"""vLLM is imported as a started engine does it, whichever test comes first."""
+
+
 def refusals_of(fields: dict[str, Any], *, is_dead: bool = False, kind: kinds.Kind = kinds.CHAT) -> Refusals:
     engine: Any = SimpleNamespace(is_dead=is_dead, max_model_len=512)
     return Refusals(engine, kind, fields)
@@ -61,6 +65,21 @@ def test_a_failure_with_a_grammar_is_about_the_grammar(caplog: pytest.LogCapture
 def test_a_part_of_a_message_is_about_the_field_that_holds_it() -> None:
     error = refusals_of({"messages": []}).of_info(info(400, "Missing 'type' (parameter=type)", param="type"))
     assert isinstance(error, EngineRefusedError) and (error.param, error.message) == ("messages", "Missing 'type'")
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("n must be at least 1, got 0.", "n"),
+        ("stop cannot contain an empty string.", "stop"),
+        ("min_p must be in [0, 1], got 3.", None),  # the client sent none
+        ("The prompt is odd: n", None),
+        ("", None),
+    ],
+)
+def test_a_message_without_a_field_is_about_the_sent_field_that_it_begins_with(message: str, param: str | None) -> None:
+    error = refusals_of({"n": 0, "stop": [""]}).of_info(info(400, message))
+    assert isinstance(error, EngineRefusedError) and (error.param, error.message) == (param, message)
 
 
 @pytest.mark.parametrize(
