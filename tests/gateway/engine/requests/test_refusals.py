@@ -12,7 +12,6 @@ from gateway.engine.requests import kinds
 from gateway.engine.requests.refusals import INTERNAL, Refusals
 from gateway.errors import EngineRefusedError, FieldRefusedError, InferenceError
 
-
 pytestmark = pytest.mark.usefixtures("engine")
 """vLLM is imported as a started engine does it, whichever test comes first."""
 
