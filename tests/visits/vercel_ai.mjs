@@ -79,6 +79,7 @@ for (const [provider, model] of Object.entries(models(KEY, MODEL))) {
     const whole = await generateObject(fields);
     assert.ok(Light.safeParse(whole.object).success);
     const stream = streamObject(fields);
+    for await (const part of stream.partialObjectStream) assert.equal(typeof part, "object");
     assert.ok(Light.safeParse(await stream.object).success);
   });
 
