@@ -986,6 +986,17 @@ def quiet_keyboard() -> Iterator[None]:
         signal.signal(signal.SIGTSTP, handler)
 
 
+@contextmanager
+def restored_terminal() -> Iterator[None]:
+    """Leave the terminal as it was, wherever a signal ends the chat."""
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+
+
 def end_with(signum: int, _: Any) -> None:
     """Signal handler: end as the shell reports the signal, after the terminal is restored."""
     sys.exit(128 + signum)
@@ -1077,7 +1088,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chat = Chat(conversation, Screen(is_terminal, has_style))
             if is_terminal:
                 chat.greet(is_chosen=bool(options.model))
-                run_terminal(chat, open_history(os.environ))
+                with restored_terminal():
+                    run_terminal(chat, open_history(os.environ))
             else:
                 if not options.model:
                     chat.replace_missing_model()

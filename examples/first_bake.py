@@ -257,7 +257,8 @@ def follow(stage: str, status_of: Callable[[], Any]) -> Any:
             break
         time.sleep(POLL_SECONDS)
     for warning in status.warnings:
-        print(textwrap.fill(f"note: {warning}", terminal_width(), initial_indent="  ", subsequent_indent="        "))
+        note = textwrap.wrap(f"note: {warning}", terminal_width() - 8, break_on_hyphens=False)
+        print("  " + "\n        ".join(note))
     if status.status == "failed":
         sys.exit(f"{stage} failed: {status.error}")
     return status

@@ -204,5 +204,5 @@ def test_the_teacher_reads_each_row_once_in_a_bake(tmp_path: Path, base: Path, m
 
 
 def test_other_names_of_teachers_are_refused() -> None:
-    with pytest.raises(ValueError, match="teacher 'all' is not supported; allowed: top_k, full"):
+    with pytest.raises(ValueError, match="teacher: 'all' is not supported; allowed: top_k, full"):
         bake_config({"data": {"teacher": "all"}})

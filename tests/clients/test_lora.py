@@ -88,10 +88,10 @@ def test_a_bake_answers_at_half_its_strength_on_every_route(gateway: RunningGate
     with httpx.Client(base_url=gateway.url, headers={"x-api-key": gateway.key}, timeout=120) as client:
         loaded = client.post("/v1/load_lora_adapter", json={"lora_name": "imports/strong", "lora_path": "strong"})
         assert loaded.status_code == 200, loaded.text
-        step = client.get("/v1/models/imports/strong").json()["id"].rpartition("/")[2]
+        step = client.get("/v1/models/imports/strong").json()["served"].rpartition("/")[2]
         served = f"admin/imports/strong/{step}@0.5"
-        assert client.get(f"/v1/models/{half}").json()["id"] == served
-        assert client.get("/v1/models/imports/strong%401.0").json()["id"] == served.removesuffix("@0.5")
+        assert client.get(f"/v1/models/{half}").json()["served"] == served
+        assert client.get("/v1/models/imports/strong%401.0").json()["served"] == served.removesuffix("@0.5")
         for path, body in bodies.items():
             answer = client.post(path, json={**body, "model": half}, headers={"x-request-id": f"half{path}"})
             assert answer.status_code == 200, answer.text

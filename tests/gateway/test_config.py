@@ -51,6 +51,7 @@ CHOICES = {
     "max_lora_rank": ("33", "8, 16, 32, 64, 128, 256, 320, 512"),
     "stim_fallback": ("yes", "on, off"),
     "share_weights": ("true", "on, off"),
+    "tokenizer_info": ("1", "on, off"),
     "wandb": ("1", "on, off"),
     "log_level": ("warn", "debug, info, warning, error; did you mean 'warning'?"),
     "log_format": ("jsonl", "text, json; did you mean 'json'?"),

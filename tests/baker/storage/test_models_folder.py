@@ -18,7 +18,7 @@ from baker.training import events, launcher
 from baker.training.data.batches import make_batch
 from baker.training.model.losses import forward_kl
 from baker.versions import promotion
-from baker.versions.model_card import model_card
+from baker.versions.model_card import Contents, model_card
 from tests.baker.jobs.test_bake_stage import Publisher, Training, bake, ended, make_service, steps_kept
 from tests.baker.jobs.test_queue import POLICY, USER, Service, running
 from tests.baker.tiny import make_model, make_trajectories
@@ -109,7 +109,7 @@ async def test_the_student_s_adapter_is_kept_for_download_and_never_served(
         assert spec.neutral == []
         kept = await service.catalog(bakes.find_checkpoint, USER, "repo", "bake", None)
         assert kept is not None and kept.step == 5 and not kept.is_served
-        card = await service.catalog(model_card, kept, "small")
+        card = await service.catalog(model_card, kept, Contents("small", "small_bake", 16))
         assert card.startswith('---\nbase_model: "small"\n') and "Its teacher was `fake/base`" in card
         for model in ("repo/bake", "repo/bake/2"):
             with pytest.raises(InvalidInputError, match="an adapter of another model than the one that is served"):
