@@ -1078,9 +1078,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = read_options(arguments, os.environ, dotenv_values(".env", interpolate=False))
         if options.api_key == "sk-your-api-key":
             raise ChatError(
-                "No API key. `make serve` writes it as BREAD_API_KEY into .env: start the chat in that folder, or set "
-                "the key in the environment, with --api-key or at the top of this file. A server without keys takes "
-                "any."
+                "No API key. When the engine is ready, `make serve` writes it as BREAD_API_KEY into .env: start the "
+                "chat in that folder, or set the key in the environment, with --api-key or at the top of this file. A "
+                "server without keys takes any."
             )
         with closing(ChatClient(options.base_url, options.api_key)) as client:
             fields = {"temperature": options.temperature, "max_tokens": options.max_tokens, **EXTRA_BODY}

@@ -195,7 +195,10 @@ def run(script: Callable[[Bread, OpenAI], None]) -> int:
     base_url = os.environ.get("BREAD_BASE_URL", "http://127.0.0.1:8080")
     api_key = os.environ.get("BREAD_API_KEY", "")
     if not api_key:
-        sys.exit("BREAD_API_KEY is not set: `make serve` writes it to .env in its folder, so run this script there.")
+        sys.exit(
+            "BREAD_API_KEY is not set. `make serve` writes it to .env in its folder when the engine is ready: run this "
+            "script there, after its greeting."
+        )
     try:
         script(
             Bread(api_key=api_key, base_url=base_url),

@@ -90,7 +90,7 @@ def test_dotenv_of_the_working_folder_is_read(server: Server, tmp_path: Path) ->
 def test_a_missing_key_says_where_to_find_it(server: Server, tmp_path: Path) -> None:
     done = pipe(server, tmp_path, "hi", BREAD_API_KEY="")
     assert done.returncode == 1
-    assert "No API key. `make serve` writes it as BREAD_API_KEY into .env" in done.stderr
+    assert "`make serve` writes it as BREAD_API_KEY into .env" in done.stderr
 
 
 def test_commands_work_in_a_pipe_too(server: Server, tmp_path: Path) -> None:
