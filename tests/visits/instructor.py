@@ -6,7 +6,7 @@ from typing import Any, Literal
 import anthropic
 import instructor
 import openai
-from instructor.core import InstructorRetryException
+from instructor.core import IncompleteOutputException, InstructorRetryException
 from pydantic import BaseModel
 
 from tests.visits.steps import KEY, MODEL, OPENAI_URL, URL, refusal, run, step
@@ -69,6 +69,8 @@ def parallel_tools() -> None:
     """This mode leaves it to the model whether to call a tool."""
     try:
         lights = list(light(MODE.PARALLEL_TOOLS, response_model=Iterable[Light]))
+    except IncompleteOutputException as error:
+        assert "max_tokens" in str(error), error
     except InstructorRetryException as error:
         assert "No tool calls" in str(error) or "validation error" in str(error), error
     else:
