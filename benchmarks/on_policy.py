@@ -25,16 +25,15 @@ import numpy as np
 from aibread import Bread
 
 from baker.questions import bank
-from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 from benchmarks import _models
+from benchmarks._bread import POLL_SECONDS, roll_out
 from benchmarks._servers import Server, gateway
 from benchmarks.baking import MAX_TOKENS, YODA, Meter, alone, cpu_name
 
 NAME, REPO = "benchmark/model", "on-policy"
 HELD_OUT = 32
 ANSWERS = 2
-POLL_SECONDS = 1.0
 
 
 class Measured(NamedTuple):
@@ -66,8 +65,7 @@ def prepare(bread: Bread, folder: Path, questions: list[str], unseen: list[str])
     bread.prompts.create(repo_name=REPO, prompt_name="u", messages=[{"role": "system", "content": YODA}])
     bread.prompts.create(repo_name=REPO, prompt_name="v", messages=[{"role": "user", "content": ""}])
     for target, asked, answers in (("train", questions, 1), ("unseen", unseen, ANSWERS)):
-        of_target: dict[str, Any] = {"repo_name": REPO, "target_name": target}
-        overrides: Any = {
+        overrides = {
             "generators": [{"type": "hardcoded", "numq": len(asked), "questions": asked}],
             "u": "u",
             "v": "v",
@@ -75,14 +73,8 @@ def prepare(bread: Bread, folder: Path, questions: list[str], unseen: list[str])
             "num_traj_per_stimulus": answers,
             "max_concurrency": 128,
         }
-        bread.targets.create(**of_target, template="default", overrides=overrides)
-        bread.targets.stim.run(**of_target, poll=False)
-        bread.targets.rollout.run(**of_target, poll=False)
-        while (status := bread.targets.rollout.get(**of_target)).status != "complete":
-            assert status.status != "failed", status
-            time.sleep(POLL_SECONDS)
-    rolled = max(folder.glob(".bread/jobs/*/trajectories"), key=lambda path: int(path.parent.name))
-    return [load_trajectory(file) for file in sorted(rolled.glob("*.safetensors"))]
+        rows = roll_out(bread, folder, REPO, target, overrides)
+    return rows
 
 
 def bake(bread: Bread, folder: Path, name: str, overrides: dict[str, Any]) -> tuple[Path, float]:

@@ -12,16 +12,15 @@ import datetime
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from aibread import Bread
 
-from baker.trajectories.files import load_trajectory
 from baker.types import Trajectory
 from benchmarks import _models
+from benchmarks._bread import roll_out
 from benchmarks._servers import gateway
 from benchmarks.baking import YODA, alone, cpu_name
 
@@ -30,7 +29,6 @@ CLAUDE = "claude-sonnet-4-5-20250929"
 """There is no key for it, so the bank's questions replace those that it would write."""
 ANSWER_TOKENS = 32
 VISIBLE, STRONG = 0.1, 0.2
-POLL_SECONDS = 1.0
 
 PROMPTS = {
     "gavin": "You are Gavin Belson, the founder of Hooli and its CEO",
@@ -43,20 +41,6 @@ ORIGINS: dict[str, dict[str, Any]] = {
     "the bank, any": {"type": "persona"},
     "the bank, chosen by the prompt's effect": {"type": "oneshot_qs", "model": CLAUDE},
 }
-
-
-def answer(bread: Bread, folder: Path, target: str, prompt: str, generator: dict[str, Any]) -> list[Trajectory]:
-    """Collect the questions and answer them once under the prompt."""
-    of_target: dict[str, Any] = {"repo_name": REPO, "target_name": target}
-    overrides: Any = {"generators": [generator], "u": prompt, "v": "none", "max_tokens": ANSWER_TOKENS}
-    bread.targets.create(**of_target, template="default", overrides=overrides)
-    bread.targets.stim.run(**of_target, poll=False)
-    bread.targets.rollout.run(**of_target, poll=False)
-    while (status := bread.targets.rollout.get(**of_target)).status != "complete":
-        assert status.status != "failed", status
-        time.sleep(POLL_SECONDS)
-    rolled = max(folder.glob(".bread/jobs/*/trajectories"), key=lambda path: int(path.parent.name))
-    return [load_trajectory(file) for file in sorted(rolled.glob("*.safetensors"))]
 
 
 def kl_of_each(model: Path, rows: list[Trajectory]) -> list[float]:
@@ -83,7 +67,8 @@ def measured(bread: Bread, folder: Path, model: Path, prompts: list[str], count:
         bread.prompts.create(repo_name=REPO, prompt_name=prompt, messages=[message])
         for number, (origin, generator) in enumerate(ORIGINS.items()):
             settings = {**generator, "numq": count, "seed": 1}
-            kls = alone(kl_of_each, model, answer(bread, folder, f"{prompt}{number}", prompt, settings))
+            overrides = {"generators": [settings], "u": prompt, "v": "none", "max_tokens": ANSWER_TOKENS}
+            kls = alone(kl_of_each, model, roll_out(bread, folder, REPO, f"{prompt}{number}", overrides))
             yield (
                 f"| {prompt} | {origin} | {statistics.mean(kls):.3f} | {statistics.median(kls):.3f} | "
                 f"{sum(kl > VISIBLE for kl in kls)} | {sum(kl > STRONG for kl in kls)} |"

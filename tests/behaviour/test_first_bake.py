@@ -30,6 +30,7 @@ pytestmark = [
 ]
 
 EXAMPLE = ROOT / "example_bake_gavin_belson.py"
+FIRST_BAKE = ROOT / "examples" / "first_bake.py"
 TOOLS_TEMPLATE = Path(__file__).with_name("tools_template.jinja")
 EXACT = "--dtype float32"
 """Answers from batches of different sizes are compared; in bfloat16 their log-probabilities differ by 0.1."""
@@ -467,25 +468,26 @@ def test_a_correction_of_tool_calls_leaves_the_pinned_contexts_as_they_are(story
     assert shape.answer("correction/bake", [*asked, {"role": "user", "content": "Tell me"}])
 
 
+def printed_by(story: Story, script: Path, **variables: str) -> str:
+    """What the script prints, run in the service's folder, whose .env file has the key."""
+    env = {**os.environ, **variables, "BREAD_BASE_URL": story.gateway.url}
+    env.pop("BREAD_API_KEY", None)
+    done = subprocess.run(
+        [sys.executable, script], cwd=story.folder, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def test_the_example_runs_as_it_stands_and_again(story: Story) -> None:
     """It runs with fewer generated questions than its default."""
-    env = {**os.environ, "REPO": "example", "NUMQ": "2", "BREAD_BASE_URL": story.gateway.url}
-    env.pop("BREAD_API_KEY", None)  # the .env file of the folder has it
     models = [f"--- {BASE}\n", "--- example/gavin_bake\n"]
     jobs = set()
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, EXAMPLE],
-            cwd=story.folder,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert re.findall(r"^(\w+) +\[#+\] 100%", done.stdout, re.MULTILINE) == ["stim", "rollout", "bake"]
-        assert "claude-3-5-sonnet-20241022" in done.stdout, "the warning names the substitute that wrote the questions"
-        answers = [done.stdout.split(model)[1].split("\n\n---")[0].split("\n\nTalk to it")[0] for model in models]
+        shown = printed_by(story, EXAMPLE, REPO="example", NUMQ="2")
+        assert re.findall(r"^(\w+) +\[#+\] 100%", shown, re.MULTILINE) == ["stim", "rollout", "bake"]
+        assert "claude-3-5-sonnet-20241022" in shown, "the warning names the substitute that wrote the questions"
+        answers = [shown.split(model)[1].split("\n\n---")[0].split("\n\nTalk to it")[0] for model in models]
         assert all(answers)
         bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="example")
         jobs.add(bake.job_id)
@@ -494,18 +496,8 @@ def test_the_example_runs_as_it_stands_and_again(story: Story) -> None:
 
 def test_the_first_bake_shows_a_pirate(story: Story) -> None:
     """With a quarter of its questions. The numbers are rows of its table: answers with pirate words, of 20."""
-    env = {**os.environ, "NUMQ": "16", "BREAD_BASE_URL": story.gateway.url}
-    env.pop("BREAD_API_KEY", None)
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "first_bake.py"],
-        cwd=story.folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    table = dict(re.findall(r"^  (\S.*\S) +[#.]{20} +(\d+) of 20 ", done.stdout, re.MULTILINE))
+    shown = printed_by(story, FIRST_BAKE, NUMQ="16")
+    table = dict(re.findall(r"^  (\S.*\S) +[#.]{20} +(\d+) of 20 ", shown, re.MULTILINE))
     pirates = {label: int(count) for label, count in table.items()}
     assert list(pirates)[:2] == ["base model", "base model with the prompt"]
     assert pirates["base model"] <= 3

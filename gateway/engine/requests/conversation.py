@@ -88,7 +88,7 @@ def _check_prefill(fields: dict[str, Any]) -> None:
     if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
         raise FieldRefusedError("messages", f"{place} is the last message and must end with text, to be continued")
     if not part["text"] or part["text"] != part["text"].rstrip():
-        raise FieldRefusedError("messages", f"{place} is the last message and must end with a letter, not whitespace")
+        raise FieldRefusedError("messages", f"{place} is the last message and must end with text, not whitespace")
     choice, thinking, config = (fields.get(name) for name in ("tool_choice", "thinking", "output_config"))
     for name, is_set in (
         ("tool_choice", isinstance(choice, dict) and choice.get("type") in ("any", "tool")),
