@@ -219,14 +219,19 @@ def _job(catalog: Catalog, job_id: int) -> AnyJob:
 
 
 def _stop(catalog: Catalog, job_id: int, /, **changes: Any) -> None:
-    """Set columns of a job that no longer runs."""
+    """Set columns of a job that no longer runs. Its end stays as it is: a cancellation may come while it is written."""
     with catalog.store.transaction():
+        if catalog.store.jobs.is_complete(job_id):
+            return
         catalog.store.jobs.stop_clock(job_id)
         catalog.store.jobs.update(job_id, **changes)
 
 
 def _fail(catalog: Catalog, job_id: int, reason: str, code: str) -> None:
-    catalog.store.jobs.fail(job_id, reason, code)
+    """Mark the job as failed, unless it is complete (see `_stop`)."""
+    with catalog.store.transaction():
+        if not catalog.store.jobs.is_complete(job_id):
+            catalog.store.jobs.fail(job_id, reason, code)
 
 
 def _begin(catalog: Catalog, job: Job) -> bool:

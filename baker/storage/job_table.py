@@ -65,6 +65,10 @@ class JobTable:
             "jobs", job_id, {key: to_json(value) if key in JSON_COLUMNS else value for key, value in changes.items()}
         )
 
+    def is_complete(self, job_id: int) -> bool:
+        """Whether the job is complete; also for rows that this version can't decode."""
+        return bool(self._rows.all("select 1 from jobs where id = ? and state = ?", job_id, JobState.COMPLETE))
+
     def stop_clock(self, job_id: int) -> None:
         """Count the time since `started` as worked: the job no longer runs."""
         self._rows.execute(

@@ -95,6 +95,33 @@ async def running(service: Service) -> AsyncIterator[Service]:
         service.catalog.close(Catalog.close)
 
 
+@pytest.mark.parametrize("is_shutdown", [False, True])
+async def test_a_job_that_is_cancelled_while_its_end_is_written_stays_complete(
+    service: Service, monkeypatch: pytest.MonkeyPatch, is_shutdown: bool
+) -> None:
+    written, leave, ends = asyncio.Event(), service.jobs._leave, []
+
+    async def slow_leave(job_id: int, **changes: Any) -> None:
+        await leave(job_id, **changes)
+        if changes["state"] is JobState.COMPLETE:
+            ends.append(job_id)
+            written.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(service.jobs, "_leave", slow_leave)
+    await service.fill()
+    await service.start(Stage.STIM)
+    await written.wait()
+    ((number, (_, task)),) = service.jobs._running.items()
+    if not is_shutdown:  # a client that saw it running
+        service.jobs._cancelled.add(number)
+    task.cancel()
+    await asyncio.wait([task])
+    job = await service.ended(Stage.STIM)
+    assert (job.state, job.error, job.progress_percent) == (JobState.COMPLETE, None, 100.0)
+    assert ends == [job.id], "it is not run again"
+
+
 async def test_stim_and_rollout_started_in_a_row_both_end_complete(service: Service) -> None:
     await service.start(Stage.STIM)
     rollout = await service.start(Stage.ROLLOUT)
