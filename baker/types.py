@@ -128,6 +128,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """False for an adapter of another base model than the engine's: it is kept only for download."""
     parent: str | None = None
     """Name of the checkpoint that its training began from; None: the base model."""
+    commit_id: str | None = None
+    """Id of its commit; None until it has a row."""
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.plugins.prometheus import PrometheusConfig
 
+from baker.adapters.base_fingerprint import base_fingerprint
 from baker.jobs.policy import Policy
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
@@ -23,6 +24,7 @@ from baker.storage.home import IMPORT, IMPORT_PREFIX, job_folder, jobs_folder
 from baker.storage.models_folder import StudentModels
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
+from baker.versions import commits
 from baker.versions.archive import Archives
 from baker.versions.imports import ImportFolders
 from gateway.access.accounts import Accounts
@@ -55,7 +57,8 @@ ROLLOUT_MAX_TOKENS, EMBEDDED_ROLLOUT_MAX_TOKENS = 1024, 192
 
 def build_services(settings: Settings, home: Path, key: str, engine: Engine, base: BaseModelNames) -> Services:
     """Open the store and build the objects that routes work with; nothing runs yet."""
-    catalog = OneThread(lambda: Catalog(home, base), "store")
+    fingerprint = base_fingerprint(engine.path)
+    catalog = OneThread(lambda: Catalog(home, base, fingerprint), "store")
     registry = Registry(engine, base)
     stage_settings = StageSettings(
         top_logprobs=settings.top_logprobs,
@@ -180,6 +183,7 @@ async def _running(
     """Runs the engine's supervisor and the job queue while the application is up."""
     await asyncio.to_thread(_sweep, services.home, *await services.catalog(_job_numbers))
     await services.accounts.restore()
+    await services.catalog(commits.backfill)
     services.registry.restore(*await services.catalog(_checkpoints))
     tasks = [
         asyncio.create_task(services.supervisor.run(on_ready, on_failure)),

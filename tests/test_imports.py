@@ -22,7 +22,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     # A job's row holds settings, which are decoded where rows are read.
     "baker.storage": ("baker.config",),
     "baker.adapters": (),
-    "baker.repos": ("baker.config", "baker.storage"),
+    "baker.history": ("baker.storage",),
+    "baker.repos": ("baker.history", "baker.config", "baker.storage"),
     "baker.questions": ("baker.config", "baker.storage"),
     "baker.trajectories": ("baker.config", "baker.storage"),
     "baker.training": (
@@ -53,7 +54,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "baker.config",
         "baker.storage",
     ),
-    "baker.versions": ("baker.repos", "baker.adapters", "baker.config", "baker.storage"),
+    "baker.versions": ("baker.repos", "baker.history", "baker.adapters", "baker.config", "baker.storage"),
     "baker.jobs": (
         "baker.questions",
         "baker.trajectories",
@@ -76,6 +77,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "gateway.engine.core",
         # `config` takes msgspec's messages apart with the function that bakes' settings use.
         "baker.config",
+        "baker.adapters",
         "baker.jobs",
         "baker.repos",
         "baker.storage",

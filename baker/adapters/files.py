@@ -67,7 +67,7 @@ def _match_pattern(patterns: dict[str, Any] | None, module: str, default: float)
     return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module)), default)
 
 
-class _Tensor(msgspec.Struct, frozen=True):
+class Tensor(msgspec.Struct, frozen=True):
     dtype: str
     shape: list[int]
     data_offsets: tuple[int, int]
@@ -99,8 +99,8 @@ def check_adapter(folder: Path, *, max_rank: int, base: Path | None = None) -> N
     if rank > max_rank:
         raise AdapterError(f"{folder}: rank {rank} is above the engine's maximum of {max_rank}")
     path = folder / ADAPTER_WEIGHTS
-    tensors, data = _open_weights(path)
-    sides: dict[str, dict[str, _Tensor]] = {}
+    tensors, data = open_weights(path)
+    sides: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         match = _KEY.match(name)
         if match is None:
@@ -175,12 +175,12 @@ def _base_shapes(folder: Path) -> dict[str, list[int]]:
     """Shapes of the base model's tensors by name."""
     shapes: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        tensors, _ = _open_weights(path, any_type=True)
+        tensors, _ = open_weights(path, any_type=True)
         shapes |= {name: tensor.shape for name, tensor in tensors.items()}
     return shapes
 
 
-def _check_fits(path: Path, sides: dict[str, dict[str, _Tensor]], base: dict[str, list[int]]) -> None:
+def _check_fits(path: Path, sides: dict[str, dict[str, Tensor]], base: dict[str, list[int]]) -> None:
     """Raises: AdapterError unless every adapted module is a layer of the base model, with the same shape."""
     layers = {name.rpartition(".")[0] for name in base}
     if layers.isdisjoint(sides):
@@ -196,7 +196,7 @@ def _check_fits(path: Path, sides: dict[str, dict[str, _Tensor]], base: dict[str
             raise AdapterError(f"{path}: {module} is for a layer of shape {shape}, the base model's has {base_shape}")
 
 
-def _check_pair(path: Path, module: str, pair: dict[str, _Tensor], rank: int) -> None:
+def _check_pair(path: Path, module: str, pair: dict[str, Tensor], rank: int) -> None:
     if set(pair) != {"A", "B"}:
         raise AdapterError(f"{path}: {module} has only lora_{min(pair)}")
     shape_a, shape_b = pair["A"].shape, pair["B"].shape
@@ -204,7 +204,7 @@ def _check_pair(path: Path, module: str, pair: dict[str, _Tensor], rank: int) ->
         raise AdapterError(f"{path}: {module} has A of shape {shape_a} and B of shape {shape_b}, but r is {rank}")
 
 
-def _open_weights(path: Path, *, any_type: bool = False) -> tuple[dict[str, _Tensor], NDArray[np.uint8]]:
+def open_weights(path: Path, *, any_type: bool = False) -> tuple[dict[str, Tensor], NDArray[np.uint8]]:
     """The tensors of a safetensors file, and its data as a memory map. Parsed here, since numpy has no bfloat16.
 
     Raises: AdapterError if the file is missing or broken, or, unless `any_type`, for a type that adapters can't have.
@@ -222,7 +222,7 @@ def _open_weights(path: Path, *, any_type: bool = False) -> tuple[dict[str, _Ten
     try:
         header: dict[str, Any] = msgspec.json.decode(file[8 : 8 + size].tobytes(), type=dict[str, Any])
         header.pop("__metadata__", None)
-        tensors = msgspec.convert(header, dict[str, _Tensor])
+        tensors = msgspec.convert(header, dict[str, Tensor])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AdapterError(f"{path} is not a safetensors file: {error}") from error
     for name, tensor in tensors.items():
@@ -237,7 +237,7 @@ def _open_weights(path: Path, *, any_type: bool = False) -> tuple[dict[str, _Ten
     return tensors, data
 
 
-def _is_finite(data: NDArray[np.uint8], tensor: _Tensor) -> bool:
+def _is_finite(data: NDArray[np.uint8], tensor: Tensor) -> bool:
     values = np.frombuffer(data[slice(*tensor.data_offsets)].tobytes(), dtype=_DTYPES[tensor.dtype])
     if tensor.dtype == "BF16":
         return bool(((values & _BF16_EXPONENT) != _BF16_EXPONENT).all())

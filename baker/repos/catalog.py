@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from baker.config.mistakes import Mistake, mistakes_error, mistakes_of
 from baker.errors import ConfigError, ConflictError, NotFoundError
+from baker.history.history import History
 from baker.model_names import BaseModelNames, shortened
 from baker.names import MASTER_USER, check_name
 from baker.status import JobState
@@ -64,9 +65,12 @@ def read_config(
 
 
 class Catalog:
-    def __init__(self, home: Path, base: BaseModelNames) -> None:
+    def __init__(self, home: Path, base: BaseModelNames, fingerprint: str = "") -> None:
+        """Args: fingerprint: of the served base model; commits of its adapters name it."""
         self.store = Store(home)
+        self.history = History(self.store.rows)
         self.base = base
+        self.fingerprint = fingerprint
 
     def close(self) -> None:
         self.store.close()

@@ -84,6 +84,22 @@ class CheckpointTable:
         row = self._rows.one(f"select job_id from checkpoints where {KEY}", user, repo, bake, step)
         return None if row is None else int(row["job_id"])
 
+    def commit_of(self, name: str) -> str | None:
+        """Id of the commit of the checkpoint of that full name, deleted or not."""
+        user, repo, bake, step = name.split("/")
+        row = self._rows.one(f"select commit_id from checkpoints where {KEY}", user, repo, bake, int(step))
+        return None if row is None else row["commit_id"]
+
+    def without_commit(self) -> list[Checkpoint]:
+        """Checkpoints of older versions, deleted or not, oldest first."""
+        rows = self._rows.all("select * from checkpoints where commit_id is null order by job_id, step")
+        return [self._checkpoint(row) for row in rows]
+
+    def set_commit(self, checkpoint: Checkpoint) -> None:
+        """Store the checkpoint's `commit_id`."""
+        key = checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step
+        self._rows.execute(f"update checkpoints set commit_id = ? where {KEY}", checkpoint.commit_id, *key)
+
     def deleted(self) -> dict[str, int]:
         """Name of each deleted checkpoint -> number of the job that wrote it."""
         rows = self._rows.all("select * from checkpoints where deleted is not null")

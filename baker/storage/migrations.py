@@ -178,3 +178,64 @@ def clocks(db: Database) -> None:
     # Jobs of before have none: how long they waited and ran is unknown.
     db.table("jobs").add_column("started", float)
     db.table("jobs").add_column("worked_seconds", float)
+
+
+@MIGRATIONS()
+def history(db: Database) -> None:
+    # Commits of checkpoints that are there are added when the service starts: their ids need the base model's files.
+    db.table("checkpoints").add_column("commit_id", str)
+    db.execute(
+        """
+        create table commits (
+            number integer primary key autoincrement,
+            user text not null,
+            repo text not null,
+            id text not null,
+            kind text not null,
+            adapter text not null,
+            recipe text,
+            base text not null,
+            message text not null,
+            author text not null,
+            created integer not null,
+            parents text not null,
+            unique (user, repo, id)
+        )
+        """
+    )
+    db.table("notes").create(
+        {"user": str, "repo": str, "commit_id": str, "key": str, "value": str},
+        pk=("user", "repo", "commit_id", "key"),
+        not_null={"value"},
+    )
+    db.table("refs").create(
+        {
+            "user": str,
+            "repo": str,
+            "name": str,
+            "kind": str,
+            "target": str,
+            "message": str,
+            "created": int,
+            "updated": int,
+        },
+        pk=("user", "repo", "name"),
+        not_null={"kind", "target", "message", "created", "updated"},
+    )
+    # AUTOINCREMENT: clients name operations by number, so a number must never be used twice.
+    db.execute(
+        """
+        create table operations (
+            id integer primary key autoincrement,
+            user text not null,
+            repo text not null,
+            verb text not null,
+            changes text not null,
+            by text not null,
+            created integer not null,
+            target integer,
+            is_undoable integer not null
+        )
+        """
+    )
+    db.table("operations").create_index(["user", "repo"])

@@ -25,7 +25,7 @@ from baker.types import Prompt, Repo
 ConfigTable = Literal["targets", "bakes"]
 NamedTable = Literal["prompts", "targets", "bakes", "templates"]
 
-IN_REPO = ("prompts", "templates", "targets", "bakes")
+IN_REPO = ("prompts", "templates", "targets", "bakes", "commits", "notes", "refs", "operations")
 RECORDED = ("jobs", "checkpoints")
 """Tables with rows of repos, by the columns `user` and `repo`. Rows of RECORDED may outlive their repo as records."""
 BUSY_SECONDS = 10  # another process (a backup, a shell) may hold the file for a moment
@@ -44,10 +44,10 @@ class Store:
         self._db.enable_wal()
         self._db.execute("pragma synchronous = normal")
         MIGRATIONS.apply(self._db)
-        self._rows = Rows(self._db)
-        self.users = UserTable(self._rows)
-        self.jobs = JobTable(self._rows)
-        self.checkpoints = CheckpointTable(self._rows, home)
+        self.rows = Rows(self._db)
+        self.users = UserTable(self.rows)
+        self.jobs = JobTable(self.rows)
+        self.checkpoints = CheckpointTable(self.rows, home)
 
     def close(self) -> None:
         self._db.close()
@@ -61,18 +61,18 @@ class Store:
     # Repos
 
     def add_repo(self, user: str, repo: Repo) -> None:
-        self._rows.insert("repos", {"user": user, **msgspec.structs.asdict(repo)})
+        self.rows.insert("repos", {"user": user, **msgspec.structs.asdict(repo)})
 
     def repo(self, user: str, name: str) -> Repo | None:
-        row = self._rows.one("select * from repos where user = ? and name = ?", user, name)
+        row = self.rows.one("select * from repos where user = ? and name = ?", user, name)
         return None if row is None else _repo(row)
 
     def repos(self, user: str) -> list[Repo]:
-        return [_repo(row) for row in self._rows.all("select * from repos where user = ? order by rowid", user)]
+        return [_repo(row) for row in self.rows.all("select * from repos where user = ? order by rowid", user)]
 
     def owners(self, name: str, first: str) -> list[str]:
         """Users that have a repo of that name, at most two. If `first` is one of them, it comes first."""
-        rows = self._rows.all("select user from repos where name = ? order by user = ? desc limit 2", name, first)
+        rows = self.rows.all("select user from repos where name = ? order by user = ? desc limit 2", name, first)
         return [row["user"] for row in rows]
 
     def remove_repo(self, user: str, name: str) -> list[int]:
@@ -81,26 +81,26 @@ class Store:
         Returns: the numbers of the removed jobs.
         """
         where = "user = ? and repo = ?"
-        rows = self._rows.all(f"select id from jobs where {where} and deleted is null order by id", user, name)
+        rows = self.rows.all(f"select id from jobs where {where} and deleted is null order by id", user, name)
         for table in IN_REPO:
-            self._rows.execute(f"delete from {table} where {where}", user, name)
+            self.rows.execute(f"delete from {table} where {where}", user, name)
         for table in RECORDED:
-            self._rows.execute(f"delete from {table} where {where} and deleted is null", user, name)
-        self._rows.execute("delete from repos where user = ? and name = ?", user, name)
+            self.rows.execute(f"delete from {table} where {where} and deleted is null", user, name)
+        self.rows.execute("delete from repos where user = ? and name = ?", user, name)
         return [row["id"] for row in rows]
 
     def remove_records(self, user: str) -> list[int]:
         """Remove the user's jobs and checkpoints that are marked as deleted. Returns: the numbers of the jobs."""
         where = "user = ? and deleted is not null"
-        removed = [row["id"] for row in self._rows.all(f"select id from jobs where {where}", user)]
+        removed = [row["id"] for row in self.rows.all(f"select id from jobs where {where}", user)]
         for table in RECORDED:
-            self._rows.execute(f"delete from {table} where {where}", user)
+            self.rows.execute(f"delete from {table} where {where}", user)
         return removed
 
     # Prompts
 
     def put_prompt(self, user: str, repo: str, name: str, prompt: Prompt) -> None:
-        self._rows.put(
+        self.rows.put(
             "prompts",
             (user, repo, name),
             messages=to_json(prompt.messages),
@@ -108,7 +108,7 @@ class Store:
         )
 
     def prompt(self, user: str, repo: str, name: str) -> Prompt | None:
-        row = self._rows.one("select * from prompts where user = ? and repo = ? and name = ?", user, repo, name)
+        row = self.rows.one("select * from prompts where user = ? and repo = ? and name = ?", user, repo, name)
         if row is None:
             return None
         tools = row["tools"]
@@ -120,19 +120,19 @@ class Store:
     # Templates: texts that ask a model for questions
 
     def put_template(self, user: str, repo: str, name: str, content: str) -> None:
-        self._rows.put("templates", (user, repo, name), content=content)
+        self.rows.put("templates", (user, repo, name), content=content)
 
     def template(self, user: str, repo: str, name: str) -> str | None:
-        row = self._rows.one("select content from templates where user = ? and repo = ? and name = ?", user, repo, name)
+        row = self.rows.one("select content from templates where user = ? and repo = ? and name = ?", user, repo, name)
         return None if row is None else str(row["content"])
 
     # Targets and bakes: a name and a config
 
     def put_config(self, table: ConfigTable, user: str, repo: str, name: str, config: Row) -> None:
-        self._rows.put(table, (user, repo, name), config=to_json(config))
+        self.rows.put(table, (user, repo, name), config=to_json(config))
 
     def config(self, table: ConfigTable, user: str, repo: str, name: str) -> Row | None:
-        row = self._rows.one(f"select config from {table} where user = ? and repo = ? and name = ?", user, repo, name)
+        row = self.rows.one(f"select config from {table} where user = ? and repo = ? and name = ?", user, repo, name)
         if row is None:
             return None
         config: Row = msgspec.json.decode(row["config"])
@@ -140,16 +140,16 @@ class Store:
 
     def created(self, table: ConfigTable, user: str, repo: str, name: str) -> int | None:
         """Unix seconds; None if there is no row of that name."""
-        row = self._rows.one(f"select created from {table} where user = ? and repo = ? and name = ?", user, repo, name)
+        row = self.rows.one(f"select created from {table} where user = ? and repo = ? and name = ?", user, repo, name)
         return None if row is None else int(row["created"])
 
     def names(self, table: NamedTable, user: str, repo: str) -> list[str]:
         """Names in order of creation."""
-        rows = self._rows.all(f"select name from {table} where user = ? and repo = ? order by rowid", user, repo)
+        rows = self.rows.all(f"select name from {table} where user = ? and repo = ? order by rowid", user, repo)
         return [row["name"] for row in rows]
 
     def remove(self, table: Literal["prompts", "targets", "bakes"], user: str, repo: str, name: str) -> bool:
-        return self._rows.execute(f"delete from {table} where user = ? and repo = ? and name = ?", user, repo, name) > 0
+        return self.rows.execute(f"delete from {table} where user = ? and repo = ? and name = ?", user, repo, name) > 0
 
 
 def _repo(row: Row) -> Repo:

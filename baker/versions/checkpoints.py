@@ -6,12 +6,13 @@ return the removed checkpoints: requests may still use them, so the caller remov
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from baker.repos import bakes, records
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob, Job
 from baker.types import Checkpoint
+from baker.versions import commits
 
 
 def of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
@@ -45,23 +46,38 @@ def numbers(catalog: Catalog, job: Job, folders: Sequence[Path]) -> list[int]:
     return chosen
 
 
+class Kept(NamedTuple):
+    """Checkpoints as their rows have them."""
+
+    checkpoints: list[Checkpoint]
+    moved: list[Checkpoint]
+    """Those that the bake's name moved to, in this order."""
+
+
 def keep(
     catalog: Catalog, job: Job, checkpoints: list[Checkpoint], moving: list[Checkpoint], /, **changes: Any
-) -> list[Checkpoint]:
-    """Add the checkpoints, and set the job's columns in the same transaction.
+) -> Kept:
+    """Add the checkpoints and their commits, and set the job's columns in the same transaction.
+
+    The bake's name does not move to checkpoints that were added before an interruption, since a client may have moved
+    it since.
 
     Args: moving: checkpoints that the bake's name is to move to, in this order.
-    Returns: the ones that it moved to. Checkpoints that were added before an interruption are left out, since a client
-        may have moved the name since.
     """
     with catalog.store.transaction():
-        known = {checkpoint.path for checkpoint in of_job(catalog, job)}
-        new = [checkpoint for checkpoint in checkpoints if checkpoint.path not in known]
-        for checkpoint in new:
-            catalog.store.checkpoints.add(checkpoint, moves_name=checkpoint in moving)
         if changes:
             catalog.store.jobs.update(job.id, **changes)
-        return [checkpoint for checkpoint in new if checkpoint in moving]
+        known = {checkpoint.path: checkpoint for checkpoint in of_job(catalog, job)}
+        kept, moved = [], []
+        for checkpoint in checkpoints:
+            if checkpoint.path in known:
+                kept.append(known[checkpoint.path])
+                continue
+            kept.append(commits.committed(catalog, checkpoint))
+            catalog.store.checkpoints.add(kept[-1], moves_name=checkpoint in moving)
+            if checkpoint in moving:
+                moved.append(kept[-1])
+        return Kept(kept, moved)
 
 
 def prune(catalog: Catalog, job: Job, limit: int) -> list[Checkpoint]:

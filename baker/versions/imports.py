@@ -19,6 +19,7 @@ from baker.storage.home import IMPORT_PREFIX, checkpoint_folder, job_folder, job
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
+from baker.versions import commits
 
 
 class ImportFolders:
@@ -145,7 +146,7 @@ def keep(
         folder = checkpoint_folder(job_folder(catalog.store.home, job.id), step)
         folder.parent.mkdir(parents=True)
         publish_folder(files, folder)
-        checkpoint = Checkpoint(user, repo, bake, step, folder, sha256, now, job.id)
+        checkpoint = commits.committed(catalog, Checkpoint(user, repo, bake, step, folder, sha256, now, job.id))
         catalog.store.checkpoints.add(checkpoint)
     return checkpoint
 

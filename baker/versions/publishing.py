@@ -22,6 +22,7 @@ from baker.storage.job import BakeJob
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint, SavedCheckpoint
 from baker.versions import checkpoints
+from baker.versions.checkpoints import Kept
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -105,8 +106,7 @@ class CheckpointService:
         """Publish an intermediate checkpoint that was proved."""
         # With `publish_if`, the bake's name only moves to the result.
         moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.is_set else []
-        moved = await self._catalog(checkpoints.keep, bake.job, [checkpoint], moving)
-        self._publish([checkpoint], moved)
+        self._publish(await self._catalog(checkpoints.keep, bake.job, [checkpoint], moving))
         await self._prune(bake.job, bake.config)
 
     async def finish(self, bake: Bake, result: Result) -> None:
@@ -132,7 +132,7 @@ class CheckpointService:
         held_back = config.publish_if.complaint(result.loss)
         moving = [] if held_back is not None else [last] if config.publish_if.is_set else proved
         # The rows change before the served names: after a crash in between, the next start serves what they say.
-        moved = await self._catalog(
+        kept = await self._catalog(
             checkpoints.keep,
             job,
             proved,
@@ -141,17 +141,16 @@ class CheckpointService:
             progress_percent=100.0,
             held_back=held_back,
         )
-        self._publish(proved, moved)
+        self._publish(kept)
         if held_back is None:
             self._retire_soon(await self._catalog(checkpoints.remove_of_other_jobs, job, last))
         else:
             await bake.warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
         await self._prune(job, config)
 
-    def _publish(self, checkpoints: list[Checkpoint], moved: list[Checkpoint]) -> None:
-        """Args: moved: those of them that the bake's name moved to, in this order."""
-        for checkpoint in checkpoints:
-            if checkpoint in moved:
+    def _publish(self, kept: Kept) -> None:
+        for checkpoint in kept.checkpoints:
+            if checkpoint in kept.moved:
                 self._publisher_of(checkpoint).publish(checkpoint)
             else:
                 self._publisher_of(checkpoint).register(checkpoint)

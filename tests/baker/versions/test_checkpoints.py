@@ -62,7 +62,8 @@ def test_a_checkpoint_that_is_known_is_not_added_again_and_moves_no_name(
 ) -> None:
     catalog, first, _ = two_runs
     row = checkpoint(catalog, first, 4)
-    assert checkpoints.keep(catalog, first, [row], [row], progress_percent=100.0) == []
+    kept = checkpoints.keep(catalog, first, [row], [row], progress_percent=100.0)
+    assert ([each.name for each in kept.checkpoints], kept.moved) == ([row.name], [])
     job = catalog.store.jobs.find(first.id)
     assert job is not None and job.progress_percent == 100.0
     assert steps(checkpoints.of_job(catalog, first)) == [4, 2]

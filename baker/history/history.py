@@ -1,0 +1,13 @@
+"""The tables of the history, over the same open file as the store: one transaction may write to both."""
+
+from baker.history.commit_table import CommitTable
+from baker.history.operation_table import OperationTable
+from baker.history.ref_table import RefTable
+from baker.storage.rows import Rows
+
+
+class History:
+    def __init__(self, rows: Rows) -> None:
+        self.commits = CommitTable(rows)
+        self.refs = RefTable(rows)
+        self.operations = OperationTable(rows)

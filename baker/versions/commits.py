@@ -1,0 +1,58 @@
+"""Describes checkpoints as commits. Functions over the catalog; they block (see `storage/one_thread.py`)."""
+
+from typing import Any
+
+import msgspec
+
+from baker.history.commit import Commit, Kind, Parent, content_id
+from baker.repos.catalog import Catalog
+from baker.storage.job import BakeJob
+from baker.types import Checkpoint
+
+
+def recipe_of(job: BakeJob) -> dict[str, Any] | None:
+    """What made the bake, as JSON: its settings, and its targets with their prompts; None for an import."""
+    if job.inputs.imported is not None:
+        return None
+    targets = {name: msgspec.to_builtins(snapshot) for name, snapshot in job.inputs.targets.items()}
+    return {"config": msgspec.to_builtins(job.config), "targets": targets}
+
+
+def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:
+    """Add the commit that describes the checkpoint. Returns: the checkpoint with its commit's id.
+
+    Its parent's commit must be there: see `backfill` for those of older versions.
+    """
+    job = catalog.store.jobs.find_bake(checkpoint.job_id)
+    recipe = None if job is None else recipe_of(job)
+    parent = None if checkpoint.parent is None else catalog.store.checkpoints.commit_of(checkpoint.parent)
+    commit = Commit(
+        kind=Kind.BAKE if job is None or job.inputs.imported is None else Kind.IMPORT,
+        adapter=checkpoint.sha256,
+        recipe=None if recipe is None else content_id(recipe),
+        base=catalog.fingerprint,
+        message=f"{checkpoint.bake} step {checkpoint.step}",
+        author=checkpoint.user,
+        created=checkpoint.created,
+        parents=() if parent is None else (Parent(parent),),
+    )
+    return msgspec.structs.replace(
+        checkpoint, commit_id=catalog.history.commits.add(checkpoint.user, checkpoint.repo, commit)
+    )
+
+
+def backfill(catalog: Catalog) -> int:
+    """Add commits for the checkpoints of older versions, parents first. Returns: their number.
+
+    One transaction: after a crash, the next start does it again.
+    """
+    with catalog.store.transaction():
+        without = {each.name: each for each in catalog.store.checkpoints.without_commit()}
+        total = len(without)
+        while without:
+            ready = [each for each in without.values() if each.parent not in without]
+            # A circle can't come from training; if a row was edited by hand, break it anywhere.
+            for checkpoint in ready or [next(iter(without.values()))]:
+                done = committed(catalog, without.pop(checkpoint.name))
+                catalog.store.checkpoints.set_commit(done)
+        return total
