@@ -24,6 +24,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "baker.adapters": (),
     "baker.history": ("baker.storage",),
     "baker.repos": ("baker.history", "baker.config", "baker.storage"),
+    "baker.comparison": ("baker.repos", "baker.history"),
     "baker.questions": ("baker.config", "baker.storage"),
     "baker.trajectories": ("baker.config", "baker.storage"),
     "baker.training": (
@@ -151,6 +152,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
 GROUND_FLOORS: dict[str, tuple[str, ...]] = {
     "baker": (
         "conversation",
+        "divergence",
         "errors",
         "free_memory",
         "model_names",

@@ -24,7 +24,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 TESTED_ELSEWHERE = {
     "baker/config/ranges.py": "constants",
     "baker/errors.py": "tests/gateway/http/test_errors.py walks the tree",
-    "baker/history/history.py": "three tables by name; the tests of the tables",
+    "baker/history/history.py": "tables by name; the tests of the tables",
     "baker/jobs/policy.py": "one struct",
     "baker/ports.py": "protocols",
     "baker/storage/job_inputs.py": "structs; tests/baker/storage/test_job.py stores and reads them",

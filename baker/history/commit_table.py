@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from baker.history.commit import Commit
+from baker.history.comparison_table import ComparisonTable
 from baker.storage.rows import Row, Rows, to_json
 
 
@@ -30,9 +31,10 @@ class CommitTable:
         return {row["id"]: _commit(row) for row in rows}
 
     def remove(self, user: str, repo: str, commit_id: str) -> None:
-        """Remove the commit and its notes."""
+        """Remove the commit, its notes, and what was compared with it."""
         self._rows.execute("delete from commits where user = ? and repo = ? and id = ?", user, repo, commit_id)
         self._rows.execute("delete from notes where user = ? and repo = ? and commit_id = ?", user, repo, commit_id)
+        ComparisonTable(self._rows).remove_of(user, repo, commit_id)
 
     # Notes
 

@@ -1,7 +1,9 @@
 """The tables of the history, over the same open file as the store: one transaction may write to both."""
 
 from baker.history.commit_table import CommitTable
+from baker.history.comparison_table import ComparisonTable
 from baker.history.operation_table import OperationTable
+from baker.history.probe_table import ProbeTable
 from baker.history.ref_table import RefTable
 from baker.storage.rows import Rows
 
@@ -11,3 +13,5 @@ class History:
         self.commits = CommitTable(rows)
         self.refs = RefTable(rows)
         self.operations = OperationTable(rows)
+        self.probes = ProbeTable(rows)
+        self.comparisons = ComparisonTable(rows)

@@ -239,3 +239,17 @@ def history(db: Database) -> None:
         """
     )
     db.table("operations").create_index(["user", "repo"])
+
+
+@MIGRATIONS()
+def comparisons(db: Database) -> None:
+    db.table("probes").create(
+        {"user": str, "repo": str, "name": str, "conversations": str, "sha256": str, "created": int},
+        pk=("user", "repo", "name"),
+        not_null={"conversations", "sha256", "created"},
+    )
+    db.table("comparisons").create(
+        {"user": str, "repo": str, "key": str, "a": str, "b": str, "result": str, "created": int},
+        pk=("user", "repo", "key"),
+        not_null={"a", "b", "result", "created"},
+    )

@@ -25,7 +25,18 @@ from baker.types import Prompt, Repo
 ConfigTable = Literal["targets", "bakes"]
 NamedTable = Literal["prompts", "targets", "bakes", "templates"]
 
-IN_REPO = ("prompts", "templates", "targets", "bakes", "commits", "notes", "refs", "operations")
+IN_REPO = (
+    "prompts",
+    "templates",
+    "targets",
+    "bakes",
+    "commits",
+    "notes",
+    "refs",
+    "operations",
+    "probes",
+    "comparisons",
+)
 RECORDED = ("jobs", "checkpoints")
 """Tables with rows of repos, by the columns `user` and `repo`. Rows of RECORDED may outlive their repo as records."""
 BUSY_SECONDS = 10  # another process (a backup, a shell) may hold the file for a moment
