@@ -4,8 +4,7 @@ from typing import Any
 
 import msgspec
 
-from baker.history.commit import Commit
-from baker.history.comparison_table import ComparisonTable
+from baker.history.commit import Commit, Parent
 from baker.storage.rows import Row, Rows, to_json
 
 
@@ -29,6 +28,12 @@ class CommitTable:
         """Id -> commit, in the order in which they were added: parents before children."""
         rows = self._rows.all("select * from commits where user = ? and repo = ? order by number", user, repo)
         return {row["id"]: _commit(row) for row in rows}
+
+    def parents(self, user: str, repo: str) -> dict[str, tuple[str, ...]]:
+        """Id -> ids of its parents, in the order in which the commits were added: parents before children."""
+        rows = self._rows.all("select id, parents from commits where user = ? and repo = ? order by number", user, repo)
+        decoder = msgspec.json.Decoder(list[Parent])
+        return {row["id"]: tuple(parent.id for parent in decoder.decode(row["parents"])) for row in rows}
 
     def remove(self, user: str, repo: str, commit_id: str) -> None:
         """Remove the commit, its notes, and what was compared with it."""

@@ -64,6 +64,17 @@ class OperationTable:
         }
         return self._rows.insert("operations", row)
 
+    def moves(self, user: str, repo: str) -> list[Change]:
+        """The changes of pointers (bakes, branches, tags, HEAD) in all operations, oldest first."""
+        rows = self._rows.all(
+            "select change.value as value from operations, json_each(operations.changes) as change "
+            "where user = ? and repo = ? and change.value ->> 'kind' in ('bake', 'branch', 'tag', 'head') "
+            "order by operations.id, change.key",
+            user,
+            repo,
+        )
+        return [msgspec.json.decode(row["value"], type=Change) for row in rows]
+
     def of_repo(self, user: str, repo: str) -> list[Operation]:
         """Oldest first."""
         rows = self._rows.all("select * from operations where user = ? and repo = ? order by id", user, repo)

@@ -62,6 +62,12 @@ class CheckpointTable:
         )
         return [Move(self._checkpoint(row), MovedBy(row["moved_by"])) for row in rows]
 
+    def moves_in_repo(self, user: str, repo: str) -> list[Checkpoint]:
+        """Checkpoints of all bakes of the repo that a name was moved to, latest move first."""
+        where = "user = ? and repo = ? and moved is not null"
+        rows = self._rows.all(f"select * from checkpoints where {where} order by moved desc", user, repo)
+        return [self._checkpoint(row) for row in rows]
+
     def all_moved(self) -> list[Checkpoint]:
         """Checkpoints of all bakes that a name was moved to, latest move first."""
         rows = self._rows.all("select * from checkpoints where moved is not null order by moved desc")
@@ -70,6 +76,10 @@ class CheckpointTable:
     def of_bake(self, user: str, repo: str, bake: str) -> list[Checkpoint]:
         """Newest first."""
         return self._checkpoints("user = ? and repo = ? and bake = ?", user, repo, bake)
+
+    def of_repo(self, user: str, repo: str) -> list[Checkpoint]:
+        """Newest first."""
+        return self._checkpoints("user = ? and repo = ?", user, repo)
 
     def of_user(self, user: str) -> list[Checkpoint]:
         """Newest first."""
