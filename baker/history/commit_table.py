@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from baker.history.commit import Commit, Parent
+from baker.history.comparison_table import ComparisonTable
 from baker.storage.rows import Row, Rows, to_json
 
 
