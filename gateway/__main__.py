@@ -3,9 +3,11 @@
 vLLM's processes import this module again, so importing it must do nothing.
 """
 
+import atexit
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 
 def main() -> None:
@@ -16,7 +18,16 @@ def main() -> None:
         sys.exit(run(arguments[1:], os.environ, Path.cwd()))
     from gateway.server import serve
 
-    sys.exit(serve(arguments))
+    _end(serve(arguments))
+
+
+def _end(exit_code: int) -> NoReturn:
+    """End the process without destroying the interpreter: nanobind (in triton, which vLLM imports) would print forty
+    lines about leaks of its own at every stop."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 if __name__ == "__main__":

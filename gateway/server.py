@@ -128,6 +128,7 @@ async def _serve(
     await server.serve()
     for failure in failures:
         print(f"gateway: {failure}", file=sys.stderr)
+    print("Stopped.", flush=True)
     return 1 if failures or not server.started else 0
 
 

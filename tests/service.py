@@ -81,10 +81,19 @@ class RunningGateway:
         self._listener.join()
         self._clients.close()
 
+    def interrupt(self) -> int:
+        """Ctrl-C in its terminal, which reaches all its processes. Returns: the exit code."""
+        for process in self.processes():
+            process.send_signal(signal.SIGINT)
+        return self._ended()
+
     def stop(self) -> int:
         """SIGTERM. Returns: the exit code."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+        return self._ended()
+
+    def _ended(self) -> int:
         code = self._process.wait(timeout=90)
         self._listener.join()
         self._clients.close()

@@ -517,8 +517,13 @@ def test_a_deleted_bake_is_no_longer_served(story: Story) -> None:
     assert story.greedy(BASE) == story.base_answer
 
 
-def test_a_stopped_service_leaves_no_process(story: Story) -> None:
+def test_ctrl_c_stops_the_service_quietly_and_leaves_no_process(story: Story) -> None:
     processes = story.gateway.processes()
-    assert story.gateway.stop() == 0
+    log = story.gateway.folder / "gateway.log"
+    logged = log.stat().st_size
+    assert story.gateway.interrupt() == 0
+    last_words = log.read_bytes()[logged:].decode()
+    assert story.gateway.said().endswith("\nStopped.\n")
+    assert not re.search("error|traceback|leaked", last_words, re.IGNORECASE), last_words
     _, alive = psutil.wait_procs(processes, timeout=30)
     assert not alive

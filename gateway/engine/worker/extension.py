@@ -18,6 +18,7 @@ class WorkerExtension:
 
 
 owner.end_with_owner()
+owner.leave_interrupts_to_owner()
 strength.scale_by_name()
 weights.refuse_non_finite()
 logits.leave_logits_alone()

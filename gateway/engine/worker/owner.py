@@ -1,8 +1,12 @@
-"""The engine's processes end with the server that owns them. Installed in vLLM's worker; imports no vLLM.
+"""The engine's processes end with the server that owns them, and not before. Installed in vLLM's worker; imports no
+vLLM.
 
 In vLLM 0.32 the engine core waits on its socket forever if the server is killed with -9, and keeps weights and cache
 (1.8 GB for the embedded model). A worker process watches only its parent, the engine core. Remove this when vLLM's
 engine core watches its front end.
+
+Ctrl-C in a terminal reaches the server and its engine at the same time. vLLM's processes then end at once, so requests
+that the server still has time for would fail, and the log would end with the death of the engine.
 """
 
 import os
@@ -13,6 +17,12 @@ from pathlib import Path
 
 OWNER_VARIABLE = "BREAD_ENGINE_OWNER"
 """Name of the environment variable with the process id of the server that owns the engine."""
+
+
+def leave_interrupts_to_owner() -> None:
+    """Ignore SIGINT in this process, after vLLM has set its own handler. The owner ends the engine when it stops."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def end_with_owner() -> None:

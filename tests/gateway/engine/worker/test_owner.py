@@ -1,5 +1,6 @@
-"""The engine's processes end with their server."""
+"""The engine's processes end with their server, and not before."""
 
+import signal
 import subprocess
 import sys
 
@@ -47,3 +48,26 @@ def test_only_a_process_that_was_started_for_the_owner_may_be_killed() -> None:
     finally:
         child.communicate("\n")
     assert not _was_started_by("12", child.pid), "it has ended"
+
+
+def test_ctrl_c_reaches_only_the_server() -> None:
+    """vLLM's own handler, which ends the process, no longer runs; SIGTERM still does."""
+    code = (
+        "import signal, sys\n"
+        "from gateway.engine.worker.owner import leave_interrupts_to_owner\n"
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(3))\n"
+        "leave_interrupts_to_owner()\n"
+        "print('ready', flush=True)\n"
+        "for line in sys.stdin: print(line, end='', flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        process.stdin.write("still here\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "still here\n"
+        process.terminate()
+        assert process.wait() == -signal.SIGTERM
