@@ -3,6 +3,7 @@
     BakeryError                     the root; every leaf has a machine code
       ConfigError (ValueError)      a field is unknown, missing, out of range or contradictory
       InvalidInputError (ValueError)  well formed but impossible: a stage out of order, a missing prompt
+        TooLargeError               more bytes than the service takes
       NotFoundError (LookupError)   no repo, prompt, target, bake, checkpoint or model of that name
       ConflictError                 the name is taken by something else, or it is in use
       AdapterError (ValueError)     adapter files do not fit: base model, rank, tensors, values
@@ -45,6 +46,10 @@ class ConfigError(BakeryError, ValueError):
 
 class InvalidInputError(BakeryError, ValueError):
     code = "INVALID_INPUT"
+
+
+class TooLargeError(InvalidInputError):
+    code = "BODY_TOO_LARGE"
 
 
 class NotFoundError(BakeryError, LookupError):

@@ -23,6 +23,8 @@ from baker.repos.catalog import Catalog
 from baker.storage.home import IMPORT, IMPORT_PREFIX, job_folder, jobs_folder
 from baker.storage.models_folder import StudentModels
 from baker.storage.one_thread import OneThread
+from baker.transfer.blobs import largest_blob, vocabulary
+from baker.transfer.uploads import Uploads
 from baker.types import Checkpoint
 from baker.versions import commits
 from baker.versions.archive import Archives
@@ -43,9 +45,11 @@ from gateway.inference.request_log import RequestLog
 from gateway.inference.request_metrics import RequestMetrics
 from gateway.routes import anthropic, front, guards, health, lora, models, openai
 from gateway.routes.bread import admin, bakes, downloads, lineage, repos, targets
+from gateway.routes.history import remotes, transfer
 from gateway.services import Services
 from gateway.serving.imports import Imports
 from gateway.serving.promotion import Promotion
+from gateway.serving.receiving import Receiving
 from gateway.serving.registry import Registry
 
 MIB = 1 << 20
@@ -60,6 +64,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
     fingerprint = base_fingerprint(engine.path)
     catalog = OneThread(lambda: Catalog(home, base, fingerprint), "store")
     registry = Registry(engine, base)
+    uploads = Uploads(home, largest_blob(engine.path, settings.max_lora_rank))
     stage_settings = StageSettings(
         top_logprobs=settings.top_logprobs,
         anthropic_api_key=settings.anthropic_api_key or None,
@@ -86,6 +91,8 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         jobs=Jobs(catalog, stages, policy),
         registry=registry,
         imports=Imports(home, catalog, registry, base, ImportFolders(_import_folders(settings, home))),
+        uploads=uploads,
+        receiving=Receiving(home, catalog, registry, uploads, vocabulary(engine.path)),
         promotion=Promotion(catalog, registry),
         archives=Archives(home, catalog, engine),
         links=Links(home),
@@ -144,6 +151,8 @@ def build_app(
             bakes.ROUTER,
             lineage.ROUTER,
             downloads.ROUTER,
+            transfer.ROUTER,
+            remotes.ROUTER,
             admin.ROUTER,
             openai.ROUTER,
             models.ROUTER,
@@ -182,6 +191,7 @@ async def _running(
 ) -> AsyncIterator[None]:
     """Runs the engine's supervisor and the job queue while the application is up."""
     await asyncio.to_thread(_sweep, services.home, *await services.catalog(_job_numbers))
+    await asyncio.to_thread(services.uploads.sweep)
     await services.accounts.restore()
     await services.catalog(commits.backfill)
     services.registry.restore(*await services.catalog(_checkpoints))

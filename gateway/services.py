@@ -6,6 +6,7 @@ from typing import NamedTuple
 from baker.jobs.queue import Jobs
 from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
+from baker.transfer.uploads import Uploads
 from baker.versions.archive import Archives
 from gateway.access.accounts import Accounts
 from gateway.access.auth import Keys
@@ -16,6 +17,7 @@ from gateway.engine.core.supervisor import Supervisor
 from gateway.inference.pipeline import Pipeline
 from gateway.serving.imports import Imports
 from gateway.serving.promotion import Promotion
+from gateway.serving.receiving import Receiving
 from gateway.serving.registry import Registry
 
 
@@ -28,6 +30,8 @@ class Services(NamedTuple):
     jobs: Jobs
     registry: Registry
     imports: Imports
+    uploads: Uploads
+    receiving: Receiving
     promotion: Promotion
     archives: Archives
     links: Links

@@ -56,6 +56,14 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "baker.storage",
     ),
     "baker.versions": ("baker.repos", "baker.history", "baker.adapters", "baker.config", "baker.storage"),
+    "baker.transfer": (
+        "baker.adapters",
+        "baker.config",
+        "baker.history",
+        "baker.repos",
+        "baker.storage",
+        "baker.versions",
+    ),
     "baker.jobs": (
         "baker.questions",
         "baker.trajectories",
@@ -74,6 +82,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "gateway.observability",
         "gateway.routes",
         "gateway.routes.bread",
+        "gateway.routes.history",
         "gateway.serving",
         "gateway.engine.core",
         # `config` takes msgspec's messages apart with the function that bakes' settings use.
@@ -82,6 +91,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "baker.jobs",
         "baker.repos",
         "baker.storage",
+        "baker.transfer",
         "baker.versions",
     ),
     "gateway.protocol": (),
@@ -111,6 +121,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "baker.adapters",
         "baker.repos",
         "baker.storage",
+        "baker.transfer",
         "baker.versions",
     ),
     "gateway.inference": (
@@ -145,6 +156,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "baker.repos",
         "baker.storage",
         "baker.versions",
+    ),
+    "gateway.routes.history": (
+        "gateway.http",
+        "gateway.protocol",
+        "gateway.routes",
+        "baker.repos",
+        "baker.transfer",
     ),
 }
 """Room -> the rooms that it may import, besides itself and the ground floors."""

@@ -35,6 +35,7 @@ TESTED_ELSEWHERE = {
     "gateway/errors.py": "tests/gateway/http/test_errors.py walks the tree",
     "gateway/protocol/replies.py": "one struct",
     "gateway/protocol/responses.py": "structs; tests/gateway/routes/bread/test_views.py fills them",
+    "gateway/protocol/transfer.py": "structs; tests/gateway/routes/history/test_transfer.py sends them",
     "gateway/routes/anthropic.py": "tests/clients/test_anthropic.py",
     "gateway/routes/dependencies.py": "two names for types",
     "gateway/services.py": "one struct",

@@ -5,6 +5,7 @@ from baker.history.comparison_table import ComparisonTable
 from baker.history.operation_table import OperationTable
 from baker.history.probe_table import ProbeTable
 from baker.history.ref_table import RefTable
+from baker.history.remote_table import RemoteTable
 from baker.storage.rows import Rows
 
 
@@ -15,3 +16,4 @@ class History:
         self.operations = OperationTable(rows)
         self.probes = ProbeTable(rows)
         self.comparisons = ComparisonTable(rows)
+        self.remotes = RemoteTable(rows)

@@ -100,6 +100,16 @@ class CheckpointTable:
         row = self._rows.one(f"select commit_id from checkpoints where {KEY}", user, repo, bake, int(step))
         return None if row is None else row["commit_id"]
 
+    def of_commit(self, user: str, repo: str, commit_id: str) -> Checkpoint | None:
+        """The checkpoint of that commit; None if its weights are not here."""
+        found = self._checkpoints("user = ? and repo = ? and commit_id = ?", user, repo, commit_id)
+        return found[0] if found else None
+
+    def with_adapter(self, user: str, repo: str, sha256: str) -> Checkpoint | None:
+        """A checkpoint of the repo with these files."""
+        found = self._checkpoints("user = ? and repo = ? and sha256 = ?", user, repo, sha256)
+        return found[0] if found else None
+
     def without_commit(self) -> list[Checkpoint]:
         """Checkpoints of older versions, deleted or not, oldest first."""
         rows = self._rows.all("select * from checkpoints where commit_id is null order by job_id, step")

@@ -6,6 +6,7 @@ lock                                held by the running service
 import/<adapter>/                   adapters that clients may load by name
 models/<name>/                      models in Hugging Face's format: config.json, weights, tokenizer
 datasets/<file>                     files of questions
+incoming/<user>/<repo>/<sha256>     adapters that clients send, until their commit comes; <sha256>.part: so far
 neutral/<key>/                      the base model's answers to neutral questions, one trajectory a file
 jobs/<number>/                      the files of one job:
     stimuli.jsonl                   stim: one stimulus a line
@@ -19,6 +20,7 @@ jobs/<number>/                      the files of one job:
     archives/<step>.tar.gz          bake: checkpoints packed for download; <step>.prompts.tar.gz: with the prompts
     spec.json, trainer.log          bake: what the training process reads and prints
     engine-weights.pickle           bake: handles of the engine's weights, while a training uses them
+    received/<target>.jsonl         bake of another server: the questions and answers that came with it
     wandb-id                        bake: id of its run at Weights & Biases
     result.json                     bake: written when the training is done, which is then not repeated
 jobs/.import-<id>/                  an imported adapter until it has a job
@@ -26,6 +28,7 @@ jobs/.import-<id>/                  an imported adapter until it has a job
 
 from pathlib import Path
 
+from baker.names import path_of
 from baker.status import Stage
 from baker.storage.job import AnyJob
 
@@ -36,6 +39,7 @@ LOCK = "lock"
 IMPORT = "import"
 MODELS = "models"
 DATASETS = "datasets"
+INCOMING = "incoming"
 NEUTRAL = "neutral"
 JOBS = "jobs"
 IMPORT_PREFIX = ".import-"
@@ -51,6 +55,7 @@ ROUND = "round.json"
 STATE = "state"
 CHECKPOINTS = "checkpoints"
 ARCHIVES = "archives"
+RECEIVED = "received"
 SPEC = "spec.json"
 LOG = "trainer.log"
 ENGINE_WEIGHTS = "engine-weights.pickle"
@@ -78,3 +83,7 @@ def checkpoint_folder(job_folder: Path, step: int) -> Path:
 
 def archive_file(job_folder: Path, step: int, with_prompts: bool = False) -> Path:
     return job_folder / ARCHIVES / (f"{step}.prompts.tar.gz" if with_prompts else f"{step}.tar.gz")
+
+
+def received_rows(job_folder: Path, target: str) -> Path:
+    return path_of(job_folder / RECEIVED, target).with_name(f"{target}.jsonl")

@@ -3,7 +3,7 @@
 Rows of older versions are decoded too: a field that they lack has a default.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -118,6 +118,15 @@ class TargetSnapshot(msgspec.Struct, frozen=True):
     """Name of the checkpoint that gave the answers; None: the base model."""
 
 
+class ReceivedCommit(msgspec.Struct, frozen=True):
+    """A version that was made on another server."""
+
+    commit: str
+    """Its id."""
+    recipe: dict[str, Any] | None = None
+    """What made it; None: the sender kept that."""
+
+
 class BakeInputs(msgspec.Struct, frozen=True):
     rollouts: dict[str, int]
     """Target -> number of its rollout job."""
@@ -126,6 +135,8 @@ class BakeInputs(msgspec.Struct, frozen=True):
     targets: dict[str, TargetSnapshot] = {}
     imported: str | None = None
     """Folder that the adapter was imported from; None: it is trained here."""
+    received: ReceivedCommit | None = None
+    """The commit, if the adapter was received from another server."""
     student: str | None = None
     """Name, in the models folder, of the model that learns; None: the served model."""
     is_own_teacher: bool = False

@@ -253,3 +253,12 @@ def comparisons(db: Database) -> None:
         pk=("user", "repo", "key"),
         not_null={"a", "b", "result", "created"},
     )
+
+
+@MIGRATIONS()
+def remotes(db: Database) -> None:
+    db.table("remotes").create(
+        {"user": str, "repo": str, "name": str, "url": str, "created": int, "updated": int},
+        pk=("user", "repo", "name"),
+        not_null={"url", "created", "updated"},
+    )

@@ -36,6 +36,7 @@ IN_REPO = (
     "operations",
     "probes",
     "comparisons",
+    "remotes",
 )
 RECORDED = ("jobs", "checkpoints")
 """Tables with rows of repos, by the columns `user` and `repo`. Rows of RECORDED may outlive their repo as records."""

@@ -11,7 +11,12 @@ from baker.types import Checkpoint
 
 
 def recipe_of(job: BakeJob) -> dict[str, Any] | None:
-    """What made the bake, as JSON: its settings, and its targets with their prompts; None for an import."""
+    """What made the bake, as JSON: its settings, and its targets with their prompts.
+
+    None for an import, and for a version that was received without its recipe.
+    """
+    if job.inputs.received is not None:
+        return job.inputs.received.recipe
     if job.inputs.imported is not None:
         return None
     targets = {name: msgspec.to_builtins(snapshot) for name, snapshot in job.inputs.targets.items()}

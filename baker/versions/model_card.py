@@ -52,7 +52,7 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, contents: Contents) -> 
     config = job.config
     title = f"# {config.model.save_name or checkpoint.bake}, checkpoint {checkpoint.step}"
     how_to_load = usage(base_model, checkpoint.bake, contents.folder, contents.rank, contents.has_tokenizer)
-    if job.inputs.imported is not None:
+    if job.inputs.imported is not None or job.inputs.received is not None:
         origin = f"A LoRA adapter of {_code(base_model)} that was trained elsewhere."
         base = _base_model(base_model, is_embedded)
         parts = [_front_matter(base_model, is_embedded), title, origin, "## Usage", how_to_load, "## Base model", base]

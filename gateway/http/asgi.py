@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
 from typing import Protocol, TypeVar
 
-from litestar.types import Receive, Send
+from litestar.types import Receive, Scope, Send
 
 from gateway.errors import ClientLeftError
 from gateway.protocol.replies import Reply
@@ -49,6 +49,17 @@ async def send_reply(reply: Reply, headers: Mapping[str, str], send: Send) -> No
     complete = encoded({**length, **headers, **reply.headers})
     await send({"type": "http.response.start", "status": reply.status, "headers": complete})
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+
+
+class EmptyReply:
+    """An answer without a body."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        self._status, self._headers = status, headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self._status, "headers": encoded(self._headers)})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Events(Protocol):

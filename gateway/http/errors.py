@@ -26,6 +26,7 @@ from baker.errors import (
     InvalidInputError,
     NotFoundError,
     StageError,
+    TooLargeError,
 )
 from gateway.errors import (
     ClientLeftError,
@@ -52,6 +53,7 @@ Handler = Callable[[Request[Any, Any, Any], Exception], Response[bytes]]
 
 STATUS: dict[type[BakeryError], int] = {
     ConfigError: 422,
+    TooLargeError: 413,
     InvalidInputError: 400,
     UnauthorizedError: 401,
     ForbiddenError: 403,

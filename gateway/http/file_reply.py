@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import NamedTuple, Protocol
 
 from litestar.types import Receive, Scope, Send
 
@@ -47,12 +48,44 @@ def parse_range(header: str | None, size: int) -> range | None:
     return range(int(first), size if last == "" else min(int(last) + 1, size))
 
 
-class FileReply:
-    """The answer to a GET or HEAD of the file `path`, which may be deleted meanwhile but must never change."""
+class Readable(Protocol):
+    """Something like a file, read in a thread."""
 
-    def __init__(self, path: Path, name: str, media_type: str, method: str, request_headers: Mapping[str, str]) -> None:
-        """Args: name: file name suggested to the client; request_headers: with names in lower case."""
-        self._path = path
+    def seek(self, offset: int, /) -> object: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class Content(NamedTuple):
+    file: Readable
+    size: int
+    etag: str
+    """Without quotes; other bytes have another one."""
+
+
+def open_file(path: Path) -> Content:
+    """Raises: FileNotFoundError."""
+    file = path.open("rb")
+    stat = os.fstat(file.fileno())
+    return Content(file, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+
+
+class FileReply:
+    """The answer to a GET or HEAD of a file, which may be deleted meanwhile but must never change."""
+
+    def __init__(
+        self,
+        source: Path | Callable[[], Content],
+        name: str,
+        media_type: str,
+        method: str,
+        request_headers: Mapping[str, str],
+    ) -> None:
+        """Args: source: the file, or a function that opens it and raises FileNotFoundError; name: file name suggested
+        to the client; request_headers: with names in lower case."""
+        self._open = partial(open_file, source) if isinstance(source, Path) else source
         self._method = method
         self._request_headers = request_headers
         self._headers = {
@@ -64,17 +97,16 @@ class FileReply:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises: NotFoundError if the file was deleted. Downloads that have begun continue to the end."""
         try:
-            file = await asyncio.to_thread(self._path.open, "rb")
+            content = await asyncio.to_thread(self._open)
         except FileNotFoundError as error:
             raise NotFoundError("The file was deleted") from error
-        with file:
-            await self._answer(file, receive, send)
+        with contextlib.closing(content.file):
+            await self._answer(content, receive, send)
 
-    async def _answer(self, file: IO[bytes], receive: Receive, send: Send) -> None:
-        stat = os.fstat(file.fileno())
-        size = stat.st_size
+    async def _answer(self, content: Content, receive: Receive, send: Send) -> None:
+        size = content.size
         # No Last-Modified: If-Range needs a strong validator, and dates in whole seconds are weak ones (13.1.5).
-        headers = {**self._headers, "etag": f'"{stat.st_mtime_ns:x}-{size:x}"'}
+        headers = {**self._headers, "etag": f'"{content.etag}"'}
         try:
             part = parse_range(self._range_header(headers["etag"]), size)
         except UnsatisfiableRangeError:
@@ -87,7 +119,7 @@ class FileReply:
         await _start(send, 200 if part is None else 206, {**headers, "content-length": str(len(sent))})
         if self._method == "GET":
             with contextlib.suppress(ClientLeftError):
-                await unless_client_leaves(receive, _send_bytes(send, file, sent))
+                await unless_client_leaves(receive, _send_bytes(send, content.file, sent))
         await _end(send)
 
     def _range_header(self, etag: str) -> str | None:
@@ -97,13 +129,13 @@ class FileReply:
         return self._request_headers.get("range")
 
 
-async def _send_bytes(send: Send, file: IO[bytes], part: range) -> None:
+async def _send_bytes(send: Send, file: Readable, part: range) -> None:
     file.seek(part.start)
     left = len(part)
     while left:
         block = await asyncio.to_thread(file.read, min(BLOCK_BYTES, left))
         if not block:
-            raise OSError(f"{file.name} ended {left} bytes too early")
+            raise OSError(f"the file ended {left} bytes too early")
         left -= len(block)
         await send({"type": "http.response.body", "body": block, "more_body": True})
 

@@ -1,8 +1,8 @@
 """The publish gate: nothing is served that was not proved.
 
 An adapter that was trained here is proved by its parity certificate: the engine's log-probabilities of the pinned
-sequences must agree with the trainer's. An adapter from elsewhere has no certificate, so it is only probed: its files
-must fit, the engine must load it and answer with finite numbers.
+sequences must agree with the trainer's. An adapter from elsewhere is probed: its files must fit, the engine must load
+it and answer with finite numbers. If a certificate came with it, that is compared too.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Gate:
         """See `baker.ports.Publisher`."""
         await self.prepare(checkpoint)
         try:
-            await self._check_parity(checkpoint)
+            await self._check_parity(checkpoint.name, checkpoint.path)
         except AdapterError:
             await self._engine.unload(checkpoint.name)
             raise
@@ -64,20 +64,20 @@ class Gate:
     async def _check_files(self, folder: Path) -> None:
         await asyncio.to_thread(check_adapter, folder, max_rank=self._engine.max_lora_rank, base=self._engine.path)
 
-    async def _check_parity(self, checkpoint: Checkpoint) -> None:
-        sequences = read_parity(checkpoint.path).sequences
-        served = [await self._served(sequence, checkpoint.name) for sequence in sequences]
+    async def _check_parity(self, name: str, folder: Path) -> None:
+        sequences = read_parity(folder).sequences
+        served = [await self._served(sequence, name) for sequence in sequences]
         comparison = parity.compare(sequences, served)
         if comparison is None:
-            raise AdapterError(f"the parity certificate of {checkpoint.name!r} holds no sequence to compare")
+            raise AdapterError(f"the parity certificate of {name!r} holds no sequence to compare")
         log.info(
             "%s: served and trained log-probabilities differ by %.4f nats, the bake's effect is %.4f; "
             "it is served at strength %.3f, give or take %.3f",
-            checkpoint.name,
+            name,
             *comparison[:4],
         )
         if comparison.complaint:
-            raise AdapterError(f"the engine's log-probabilities of {checkpoint.name!r} {comparison.complaint}")
+            raise AdapterError(f"the engine's log-probabilities of {name!r} {comparison.complaint}")
 
     async def _served(self, sequence: PinnedSequence, name: str) -> ServedLogprobs:
         ids = sequence.context_ids, sequence.response_ids
@@ -96,6 +96,10 @@ class Gate:
         if not all(map(math.isfinite, served)):
             raise AdapterError("the engine's log-probabilities with this adapter are not finite")
         return served != base
+
+    async def prove_probed(self, files: Path) -> None:
+        """Compare a probed adapter with the certificate in its folder. Raises: AdapterError; EngineError."""
+        await self._check_parity(_probed(files), files)
 
     def rename_probed(self, files: Path, checkpoint: Checkpoint) -> None:
         """Give a probed adapter its name, after its files were moved to the checkpoint's folder. It stays loaded."""

@@ -57,6 +57,11 @@ class Registry:
         self.gate.rename_probed(files, checkpoint)
         self.publish(checkpoint)
 
+    def register_probed(self, files: Path, checkpoint: Checkpoint) -> None:
+        """As `publish_probed`, under its own name only."""
+        self.gate.rename_probed(files, checkpoint)
+        self.register(checkpoint)
+
     def register(self, checkpoint: Checkpoint) -> None:
         """See `baker.ports.Publisher`."""
         self._versions(checkpoint).add(checkpoint)

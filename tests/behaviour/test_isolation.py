@@ -22,7 +22,7 @@ from baker.status import JobState
 from baker.storage.files import append_line
 from gateway.engine import Reply
 from gateway.engine.requests.kinds import Kind
-from gateway.protocol import requests
+from gateway.protocol import requests, transfer
 from gateway.services import Services
 from tests.gateway.application import Client, add_user, client_of, finish_bake, holding, new_user, services_in
 
@@ -67,6 +67,10 @@ BODIES: dict[type, Any] = {
     requests.JobDone: lambda of: {"file": "__done_stim", "user": of.user, "repo": of.repo},
     requests.LoraLoad: lambda of: {"lora_name": of.model.rpartition("/")[0], "lora_path": "somewhere"},
     requests.LoraUnload: lambda of: {"lora_name": of.model.rpartition("/")[0]},
+    transfer.Have: lambda of: {"commits": ["c" * 64], "blobs": ["a" * 64]},
+    transfer.CommitPut: lambda of: {"description": {}},
+    transfer.RemotePut: lambda of: {"url": f"https://host/{of.repo}"},
+    transfer.RemoteRefs: lambda of: {"refs": {of.bake: None}},
     requests.ModelReady: lambda of: {"user": of.user, "repo": of.repo, "bake_name": of.bake},
 }
 INFERENCE = (
@@ -102,6 +106,9 @@ class Route(NamedTuple):
             "name": of.model,
             "path": "x",
             "response": "x",
+            "sha256": "a" * 64,
+            "rev": "c" * 64,
+            "remote": "origin",
         }
         path = re.sub(r"{(\w+)}", lambda match: parameters[match[1]], self.path)
         named = {"params": {"name": of.model}} if self.path == "/v1/models/download" else {}

@@ -1,5 +1,6 @@
 """Users and their keys, and a coordinator's callbacks. Only the master key may use these routes."""
 
+import asyncio
 import time
 
 from litestar import Response, Router, delete, get, post
@@ -34,6 +35,7 @@ async def delete_user(services: Services, user: FromPath[str]) -> Response[respo
     """Remove the user with all keys, repos and models. Keys and model names stop working at once; files go later."""
     removed = await services.accounts.remove(user)
     withdrawn = services.registry.withdraw(user)
+    await asyncio.to_thread(services.uploads.discard, user)
     return Response(
         responses.Deleted(message=f"User {user!r} deleted"), background=clean_up(services, withdrawn, removed)
     )

@@ -1,5 +1,6 @@
 """Repos and their prompts."""
 
+import asyncio
 from typing import Annotated
 
 from litestar import Response, Router, delete, get, post, put
@@ -66,6 +67,7 @@ async def delete_repo(services: Services, caller: Caller, repo: FromPath[str]) -
     """Remove the repo and all in it. Its model names stop working at once; files go later."""
     removed = await services.catalog(repos.delete, caller.user, repo)
     withdrawn = services.registry.withdraw(caller.user, repo)
+    await asyncio.to_thread(services.uploads.discard, caller.user, repo)
     return Response(
         responses.Deleted(message=f"Repo {repo!r} deleted"), background=clean_up(services, withdrawn, removed)
     )

@@ -40,6 +40,7 @@ EXPECTED = {
     "InvalidInputError": (400, "INVALID_INPUT", {}),
     "NotFoundError": (404, "RESOURCE_NOT_FOUND", {}),
     "ConflictError": (409, "RESOURCE_CONFLICT", {"x-should-retry": "false"}),
+    "TooLargeError": (413, "BODY_TOO_LARGE", {}),
     "AdapterError": (422, "ADAPTER_INVALID", {}),
     "StageError": (500, "STAGE_FAILED", {}),
     "StimError": (500, "STIM_FAILED", {}),
