@@ -1062,6 +1062,7 @@ def read_options(arguments: Sequence[str] | None, *sources: Mapping[str, str | N
     add("--api-key", default=find("BREAD_API_KEY", BREAD_API_KEY), help="or BREAD_API_KEY (as in .env)")
     add("--base-url", default=find("BREAD_BASE_URL", BASE_URL), help="without /v1; or BREAD_BASE_URL (%(default)s)")
     add("--model", default=find("MODEL_NAME"), help=f"or MODEL_NAME ({find('MODEL_NAME', MODEL_NAME)})")
+    add("--vs", default="", metavar="MODEL", help="let a second model answer too, as /compare does")
     add("--system", default="", help="system prompt (none)")
     add("--temperature", type=float, default=TEMPERATURE, help="0 always takes the likeliest token (%(default)s)")
     add("--max-tokens", type=int, default=MAX_TOKENS, help="longest answer, in tokens (%(default)s)")
@@ -1088,11 +1089,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chat = Chat(conversation, Screen(is_terminal, has_style))
             if is_terminal:
                 chat.greet(is_chosen=bool(options.model))
+            elif not options.model:
+                chat.replace_missing_model()
+            if options.vs:
+                chat.handle(f"/compare {options.vs}")
+            if is_terminal:
                 with restored_terminal():
                     run_terminal(chat, open_history(os.environ))
             else:
-                if not options.model:
-                    chat.replace_missing_model()
                 all(chat.handle(line) for line in sys.stdin)
     except BrokenPipeError:  # the reader left, as `| head` does: flush nothing to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

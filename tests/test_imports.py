@@ -116,6 +116,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.http": ("gateway.protocol", "baker.config"),
     "gateway.access": ("baker.repos", "baker.storage", "baker.versions"),
     "gateway.cli": (),
+    # The verbs of `bread`; `gateway/cli/commands.py` imports them by name when they run.
+    "gateway.cli.baking": ("gateway.cli",),
+    "gateway.cli.history": ("gateway.cli",),
+    "gateway.cli.service": ("gateway.cli",),
     "gateway.serving": (
         "gateway.engine",
         "baker.adapters",
@@ -211,14 +215,21 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "gateway/engine/",
     ),
     "prompt_toolkit": ("chat_with_model.py",),
+    "rich": ("gateway/cli/",),
+    "click": ("gateway/cli/",),
 }
 NEVER: dict[str, tuple[str, ...]] = {
     "baker/": ("gateway",),
     "chat_with_model.py": ("gateway", "baker"),
+    # A client of the HTTP API.
+    "gateway/cli/baking/": ("baker",),
+    "gateway/cli/history/": ("baker",),
+    "gateway/cli/service/": ("baker",),
     "example_bake_gavin_belson.py": ("gateway", "baker"),
 }
 LIGHT = (
     "gateway.cli.users",
+    "gateway.cli.commands",
     "gateway.protocol.requests",
     "gateway.protocol.responses",
     "gateway.config",

@@ -1,0 +1,92 @@
+"""What the command prints: JSON, lines in colour, and tables. Colours only reach a terminal (see `commands.run`)."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from wcwidth import wcswidth
+
+from gateway.cli.text import as_json, one_line
+
+MOST_COLUMNS = 120
+"""Wider text is hard to read."""
+GAP = "  "
+
+
+def show_json(document: Any) -> None:
+    click.echo(as_json(document))
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def note(text: str) -> None:
+    """A remark beside the result, on standard error."""
+    click.secho(text, dim=True, err=True)
+
+
+def width() -> int:
+    """Columns to write in: those of the terminal; without one, lines are as long as their content."""
+    return shutil.get_terminal_size((80, 24)).columns if is_terminal() else 10_000
+
+
+def columns_of(text: str) -> int:
+    """Terminal columns that the text takes, without its colours."""
+    return max(0, wcswidth(click.unstyle(text)))
+
+
+def padded(text: str, columns: int, *, to_right: bool = False) -> str:
+    space = " " * max(0, columns - columns_of(text))
+    return space + text if to_right else text + space
+
+
+def cut(text: str, columns: int) -> str:
+    """Unstyled text, cut to so many columns."""
+    if columns_of(text) <= columns:
+        return text
+    kept = ""
+    for character in text:
+        if columns_of(kept + character) >= columns:
+            break
+        kept += character
+    return f"{kept}…"
+
+
+def show_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), cuts: int | None = None
+) -> None:
+    """Print rows under their header, aligned; nothing wraps in a terminal.
+
+    Args: header: empty for none; numbers: columns to align at their right; cuts: column to cut where a terminal is
+    too narrow, the last one by default.
+    """
+    lines = [[click.style(title, dim=True) if title else "" for title in header]] if header else []
+    lines += [list(row) for row in rows]
+    if not lines:
+        return
+    widths = [max(map(columns_of, column)) for column in zip(*lines, strict=True)]
+    flexible = len(widths) - 1 if cuts is None else cuts
+    room = width() - sum(widths) - len(GAP) * (len(widths) - 1) + widths[flexible]
+    widths[flexible] = min(widths[flexible], max(12, room))
+    for line in lines:
+        if columns_of(line[flexible]) > widths[flexible]:
+            line[flexible] = cut(click.unstyle(line[flexible]), widths[flexible])
+        cells = [
+            padded(cell, columns, to_right=at in numbers)
+            for at, (cell, columns) in enumerate(zip(line, widths, strict=True))
+        ]
+        click.echo(GAP.join(cells).rstrip())
+
+
+def show_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Print `name  value` lines, aligned."""
+    show_table((), [(click.style(name, dim=True), value) for name, value in fields if value])
+
+
+def bullet_list(names: Sequence[str], most: int = 8) -> str:
+    """`a, b, c`, cut after `most`."""
+    shown = ", ".join(one_line(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
