@@ -16,7 +16,7 @@ RUN apt-get update \
 # because it changes more often.
 WORKDIR /opt/bread
 ENV PIP_NO_CACHE_DIR=1
-COPY Makefile pyproject.toml README.md LICENSE ./
+COPY Makefile pyproject.toml README.md LICENSE chat_with_model.py ./
 RUN for package in baker gateway; do \
         mkdir -p "$package" && touch "$package/__init__.py"; \
     done \

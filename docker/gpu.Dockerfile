@@ -12,7 +12,7 @@ RUN useradd --uid 10001 --user-group --home-dir /data --create-home bread \
 WORKDIR /opt/bread
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_BREAK_SYSTEM_PACKAGES=1
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE chat_with_model.py ./
 RUN for package in baker gateway; do \
         mkdir -p "$package" && touch "$package/__init__.py"; \
     done \

@@ -97,6 +97,11 @@ def bread(context: click.Context, base_url: str | None, user: str | None) -> Non
     session.url, session.user = base_url, user
 
 
+def main() -> None:
+    """Run `bread` with the process's arguments, and end the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
 def run(arguments: Sequence[str], session: Session | None = None, environment: Mapping[str, str] | None = None) -> int:
     """Run one command. Returns: the exit code."""
     environment = os.environ if environment is None else environment

@@ -18,6 +18,11 @@ PAGE = 1000
 WIDEST_LEFT = 100
 """Columns up to which messages push the numbers to the right where there is no terminal."""
 SHORTEST_MESSAGE = 16
+BASE = "base"
+"""Id of the base model in the graph."""
+
+Row = tuple[str, Commit | None]
+"""A row's part of the graph, and the commit that it shows; None for a row of edges."""
 
 
 @click.command()
@@ -53,7 +58,10 @@ def log(
     if not commits:
         note(f"{repo} has no version yet: bread bake makes one.")
         return
-    rows = _drawn(commits) if graph else [("", commit) for commit in commits]
+    rows: list[Row] = [("", commit) for commit in commits]
+    if graph:
+        base = "" if answer.get("next") else session.client.get(path_of(repo))["base_model"]
+        rows = drawn(commits, one_line(base))
     _show(rows, oneline=oneline)
     if answer.get("next"):
         note(f"There are more: bread log -n {number * 2}")
@@ -74,22 +82,24 @@ def fetch(session: Session, repo: str, rev: str | None, number: int, *, includes
     return {**answer, "commits": commits}
 
 
-def _drawn(commits: list[Commit]) -> list[tuple[str, Commit | None]]:
-    """Each row of the graph, and the commit that it shows; None for a row of edges."""
+def drawn(commits: list[Commit], base: str) -> list[Row]:
+    """The graph's rows. Args: base: name of the base model, which all first versions came from; empty: left out."""
     graph = Graph()
-    rows: list[tuple[str, Commit | None]] = []
+    rows: list[Row] = []
     for commit in commits:
-        drawing = graph.add(commit["id"], [parent["id"] for parent in commit["parents"]])
+        drawing = graph.add(commit["id"], [parent["id"] for parent in commit["parents"]] or [BASE])
         rows += [(above, None) for above in drawing.above]
         columns = max(len(drawing.node), *(len(row) for row in drawing.edges if "\\" in row), 0)
         rows.append((f"{drawing.node:{columns}} ", commit))
         rows += [(edge, None) for edge in drawing.edges]
+    if base:
+        rows.append((f"{graph.add(BASE, []).node} {click.style(base, dim=True)}", None))
     return rows
 
 
-def _show(rows: list[tuple[str, Commit | None]], *, oneline: bool) -> None:
+def _show(rows: list[Row], *, oneline: bool) -> None:
     digits = digits_for([commit["id"] for _, commit in rows if commit is not None])
-    lines = [_parts(drawn, commit, digits, oneline=oneline) for drawn, commit in rows]
+    lines = [_parts(picture, commit, digits, oneline=oneline) for picture, commit in rows]
     right = max((columns_of(end) for _, _, end in lines), default=0)
     room = (width() if is_terminal() else WIDEST_LEFT + right) - right - 2
     left = min(room, max(columns_of(begin) + columns_of(message) for begin, message, _ in lines))
@@ -99,16 +109,16 @@ def _show(rows: list[tuple[str, Commit | None]], *, oneline: bool) -> None:
         click.echo((f"{padded(line, left)}  {end}" if end else line).rstrip())
 
 
-def _parts(drawn: str, commit: Commit | None, digits: int, *, oneline: bool) -> tuple[str, str, str]:
+def _parts(picture: str, commit: Commit | None, digits: int, *, oneline: bool) -> tuple[str, str, str]:
     """What is never cut, the message, and what stands at the right."""
     if commit is None:
-        return drawn, "", ""
+        return picture, "", ""
     begin = " ".join(filter(None, (styled_id(commit["id"], digits), refs_of(commit))))
     if oneline:
-        return f"{drawn}{begin} ", message_of(commit), ""
+        return f"{picture}{begin} ", message_of(commit), ""
     gone = "" if commit.get("model") else "no weights"
     end = "  ".join(filter(None, (evaluation_of(commit), gone, age(commit["created"]))))
-    return f"{drawn}{begin} ", message_of(commit), click.style(end, dim=True)
+    return f"{picture}{begin} ", message_of(commit), click.style(end, dim=True)
 
 
 def summary(commit: Commit) -> str:

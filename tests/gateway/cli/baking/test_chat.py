@@ -33,9 +33,7 @@ def test_names_are_completed_and_options_passed_on(bread: Bread, arguments: list
     assert arguments[5] == "alice/hooli/yoda/3"
 
 
-def test_without_a_name_the_newest_bake_answers_or_the_base_model(
-    bread: Bread, arguments: list[str], bread_of: Any
-) -> None:
+def test_without_a_name_the_newest_bake_answers_or_the_base_model(bread: Bread, arguments: list[str]) -> None:
     bread("chat")
     assert arguments[5] == "fake/base"
 
