@@ -50,6 +50,26 @@ class Sampler(Protocol):
         """
         ...
 
+    async def logprobs(
+        self, context_ids: Sequence[int], response_ids: Sequence[int], adapter: Checkpoint | None
+    ) -> list[float]:
+        """The log-probability (nats) of each of the response's tokens, given the context.
+
+        Raises: InvalidInputError if context and response do not fit the window; AdapterError; EngineError.
+        """
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text as part of an answer: nothing is added. Raises: EngineError."""
+        ...
+
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """What each token adds to the text of all; empty where a character needs the next token too.
+
+        Raises: EngineError.
+        """
+        ...
+
     def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> ParsedAnswer:
         """The answer as serving would return it, with calls of `tools` separated from the text."""
         ...

@@ -111,6 +111,17 @@ class FakeEngine:
         ids = np.arange(top_logprobs, dtype=np.int32)[None] + np.array(response_ids, np.int32)[:, None]
         return Distribution(ids, np.full((len(response_ids), top_logprobs), -np.log(100.0), dtype=np.float32))
 
+    async def logprobs(
+        self, context_ids: Sequence[int], response_ids: Sequence[int], adapter: Checkpoint | None
+    ) -> list[float]:
+        return await self.score(context_ids, response_ids, None if adapter is None else adapter.name)
+
+    def encode(self, text: str) -> list[int]:
+        return encode(text)
+
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        return ["<end>" if token == END_OF_TURN else decode([token]) for token in ids]
+
     def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> ParsedAnswer:
         """An answer `CALL name` calls a tool."""
         name = sample.text.removeprefix("CALL ")

@@ -22,7 +22,8 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 FORBIDDEN_TARGETS = frozenset({"lm_head", "embed_tokens", "embed_out", "wte", "wpe", "word_embeddings", "embed_in"})
 """Modules whose adapters the engine has served with silently wrong outputs (vllm-project/vllm issues 10798, 48019)."""
 
-_KEY = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
+TENSOR_NAME = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
+"""Name of a tensor in the weights file: the module that it adapts, and which of the two factors it is."""
 _DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _BF16_EXPONENT = 0x7F80  # all ones means infinite or not a number
 _MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
@@ -102,7 +103,7 @@ def check_adapter(folder: Path, *, max_rank: int, base: Path | None = None) -> N
     tensors, data = open_weights(path)
     sides: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        match = _KEY.match(name)
+        match = TENSOR_NAME.match(name)
         if match is None:
             raise AdapterError(f"{path}: tensor {name!r} is not part of a LoRA adapter")
         if forbidden := FORBIDDEN_TARGETS.intersection(match["module"].split(".")):

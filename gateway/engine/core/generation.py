@@ -148,6 +148,32 @@ class Generation:
         output = await self._read(context_ids, response_ids, top_logprobs, None if adapter is None else adapter.name)
         return sampling.prompt_distribution(output, len(context_ids), top_logprobs)
 
+    async def logprobs(
+        self, context_ids: Sequence[int], response_ids: Sequence[int], adapter: Checkpoint | None
+    ) -> list[float]:
+        """See `score`; loads the adapter if needed."""
+        if adapter is not None:
+            self._engine.register(adapter.name, adapter.path)
+        return await self.score(context_ids, response_ids, None if adapter is None else adapter.name)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text as part of an answer: nothing is added. Raises: EngineError."""
+        return list(self._engine.running().get_tokenizer().encode(text, add_special_tokens=False))
+
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """See `baker.ports.Sampler`. Special tokens are shown. Raises: EngineError."""
+        decode = self._engine.running().get_tokenizer().decode
+        texts: list[str] = []
+        start = shown = 0
+        for end in range(1, len(ids) + 1):
+            # Decoded together with the tokens before it, since some tokenizers drop the space before a first token.
+            before, text = decode(ids[start:shown]), decode(ids[start:end])
+            is_whole = not text.endswith("\ufffd") or end == len(ids)
+            texts.append(text[len(before) :] if is_whole else "")
+            if is_whole:
+                start, shown = shown, end
+        return texts
+
     def read_answer(self, sample: Sample, tools: list[dict[str, Any]] | None) -> ParsedAnswer:
         """The answer as serving would return it, with calls of `tools` separated from text."""
         if not tools:
