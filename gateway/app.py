@@ -14,6 +14,7 @@ from litestar.di import Provide
 from litestar.plugins.prometheus import PrometheusConfig
 
 from baker.adapters.base_fingerprint import base_fingerprint
+from baker.comparison.comparisons import Comparisons
 from baker.jobs.policy import Policy
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
@@ -45,7 +46,7 @@ from gateway.inference.request_log import RequestLog
 from gateway.inference.request_metrics import RequestMetrics
 from gateway.routes import anthropic, front, guards, health, lora, models, openai
 from gateway.routes.bread import admin, bakes, downloads, lineage, repos, targets
-from gateway.routes.history import remotes, transfer
+from gateway.routes.history import bisect, blame, diff, probes, remotes, transfer
 from gateway.services import Services
 from gateway.serving.imports import Imports
 from gateway.serving.promotion import Promotion
@@ -95,6 +96,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         receiving=Receiving(home, catalog, registry, uploads, vocabulary(engine.path)),
         promotion=Promotion(catalog, registry),
         archives=Archives(home, catalog, engine),
+        comparisons=Comparisons(home, catalog, engine.generation, engine, stages.neutral, settings.top_logprobs),
         links=Links(home),
         engine=engine,
         supervisor=Supervisor(engine, stall_seconds=settings.engine_stall_seconds),
@@ -153,6 +155,10 @@ def build_app(
             downloads.ROUTER,
             transfer.ROUTER,
             remotes.ROUTER,
+            probes.ROUTER,
+            diff.ROUTER,
+            blame.ROUTER,
+            bisect.ROUTER,
             admin.ROUTER,
             openai.ROUTER,
             models.ROUTER,

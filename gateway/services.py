@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from baker.comparison.comparisons import Comparisons
 from baker.jobs.queue import Jobs
 from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
@@ -34,6 +35,7 @@ class Services(NamedTuple):
     receiving: Receiving
     promotion: Promotion
     archives: Archives
+    comparisons: Comparisons
     links: Links
     engine: Engine
     supervisor: Supervisor

@@ -24,7 +24,14 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "baker.adapters": (),
     "baker.history": ("baker.storage",),
     "baker.repos": ("baker.history", "baker.config", "baker.storage"),
-    "baker.comparison": ("baker.repos", "baker.history"),
+    "baker.comparison": (
+        "baker.trajectories",
+        "baker.versions",
+        "baker.repos",
+        "baker.history",
+        "baker.adapters",
+        "baker.storage",
+    ),
     "baker.questions": ("baker.config", "baker.storage"),
     "baker.trajectories": ("baker.config", "baker.storage"),
     "baker.training": (
@@ -88,6 +95,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         # `config` takes msgspec's messages apart with the function that bakes' settings use.
         "baker.config",
         "baker.adapters",
+        "baker.comparison",
         "baker.jobs",
         "baker.repos",
         "baker.storage",
@@ -151,6 +159,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "gateway.engine.requests",
         "baker.repos",
         "baker.storage",
+    ),
+    "gateway.routes.history": (
+        "gateway.http",
+        "gateway.protocol",
+        "gateway.routes",
+        "baker.comparison",
+        "baker.history",
     ),
     "gateway.routes.bread": (
         "gateway.http",

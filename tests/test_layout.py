@@ -36,11 +36,13 @@ TESTED_ELSEWHERE = {
     "gateway/cli/history/commits.py": "tests/gateway/cli/history/test_log.py",
     "gateway/cli/options.py": "the tests of the verbs that have them",
     "gateway/errors.py": "tests/gateway/http/test_errors.py walks the tree",
+    "gateway/protocol/comparison.py": "structs; the tests of tests/gateway/routes/history fill them",
     "gateway/protocol/replies.py": "one struct",
     "gateway/protocol/responses.py": "structs; tests/gateway/routes/bread/test_views.py fills them",
     "gateway/protocol/transfer.py": "structs; tests/gateway/routes/history/test_transfer.py sends them",
     "gateway/routes/anthropic.py": "tests/clients/test_anthropic.py",
     "gateway/routes/dependencies.py": "two names for types",
+    "gateway/routes/history/comparison_views.py": "the tests of the routes that use it",
     "gateway/services.py": "one struct",
 }
 """Module without a test file of its own name -> what tests it, or why nothing needs to."""

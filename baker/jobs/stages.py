@@ -56,8 +56,8 @@ class Stages:
         bake_settings = BakeSettings(
             settings.trainer_threads, settings.trainer_devices, settings.allows_wandb, settings.top_logprobs
         )
-        neutral = NeutralAnswers(home, sampler, base, settings.top_logprobs)
-        self._bakes = BakeStage(home, catalog, sampler, base, publisher, neutral, bake_settings)
+        self.neutral = NeutralAnswers(home, sampler, base, settings.top_logprobs)
+        self._bakes = BakeStage(home, catalog, sampler, base, publisher, self.neutral, bake_settings)
         self.training: Mapping[int, Progress] = self._bakes.training
         """Job number of each bake in training -> its latest step."""
         self._paces: dict[int, Pace] = {}

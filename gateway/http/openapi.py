@@ -28,7 +28,7 @@ INFERENCE_STATUSES = (429, 504)
 """Further error statuses of model requests: a key's limits, and --request-timeout-seconds."""
 ALWAYS_REFUSED = ("/v1/embeddings", "/v1/responses/{response}", "/v1/responses/{response}/cancel")
 """Routes that never succeed."""
-STREAMED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+STREAMED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/repo/{repo}/diff")
 WEIGHTS = "/v1/files/weights/"
 USER = {"type": "string", "description": "With the master key: the user that the request acts for."}
 USER_PARAMETERS = [
@@ -41,6 +41,7 @@ SUCCESS = HTTPStatus.OK.description
 PARAMETERS = {
     "repo": "Name of the repo.",
     "prompt": "Name of the prompt.",
+    "probe": "Name of the probe.",
     "target": "Name of the target.",
     "bake": "Name of the bake.",
     "user": "Id of the user.",
@@ -217,8 +218,9 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     responses = operation["responses"]
     if (body := INFERENCE_BODIES.get(path)) is not None:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _inference_body(body)}}}
-        events: dict[str, Any] = {"text/event-stream": {}} if path in STREAMED else {}
-        responses["200"]["content"] = {JSON: {"schema": {"type": "object"}}, **events}
+        responses["200"]["content"] = {JSON: {"schema": {"type": "object"}}}
+    if path in STREAMED:
+        responses["200"]["content"]["text/event-stream"] = {}
     for status, response in responses.items():
         if response["description"] == SUCCESS:
             response["description"] = HTTPStatus(int(status)).phrase

@@ -22,7 +22,7 @@ from baker.status import JobState
 from baker.storage.files import append_line
 from gateway.engine import Reply
 from gateway.engine.requests.kinds import Kind
-from gateway.protocol import requests, transfer
+from gateway.protocol import comparison, requests, transfer
 from gateway.services import Services
 from tests.gateway.application import Client, add_user, client_of, finish_bake, holding, new_user, services_in
 
@@ -71,6 +71,10 @@ BODIES: dict[type, Any] = {
     transfer.CommitPut: lambda of: {"description": {}},
     transfer.RemotePut: lambda of: {"url": f"https://host/{of.repo}"},
     transfer.RemoteRefs: lambda of: {"refs": {of.bake: None}},
+    comparison.ProbePut: lambda of: {"questions": ["Who?"]},
+    comparison.DiffRequest: lambda of: {"a": "base", "b": of.bake, "include": ["weights", "recipe"]},
+    comparison.BlameRequest: lambda of: {"model": of.bake, "question": "Who?"},
+    comparison.BisectRequest: lambda of: {"good": "base", "bad": of.bake, "question": "Who?", "expect": "I"},
     requests.ModelReady: lambda of: {"user": of.user, "repo": of.repo, "bake_name": of.bake},
 }
 INFERENCE = (
@@ -101,6 +105,7 @@ class Route(NamedTuple):
         parameters = {
             **of._asdict(),
             "key": "0" * 12,
+            "probe": "probe",
             "step": "7",
             "file": "x.tar.gz",
             "name": of.model,
@@ -186,6 +191,7 @@ async def fill(
     for stage in ("stim", "rollout"):
         status = await send("POST", f"{repo}/targets/{of.target}/{stage}")
         assert status["status"] == "complete", status
+    await send("PUT", f"{repo}/probes/probe", {"questions": [f"{text}?"]})
     datasets = {"datasets": [{"target": of.target}]}
     for name in filter(None, (of.bake, running)):
         await send("PUT", f"{repo}/bakes/{name}", {"template": "default", "overrides": datasets})
