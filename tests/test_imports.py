@@ -160,13 +160,6 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "baker.repos",
         "baker.storage",
     ),
-    "gateway.routes.history": (
-        "gateway.http",
-        "gateway.protocol",
-        "gateway.routes",
-        "baker.comparison",
-        "baker.history",
-    ),
     "gateway.routes.bread": (
         "gateway.http",
         "gateway.protocol",
@@ -180,6 +173,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "gateway.http",
         "gateway.protocol",
         "gateway.routes",
+        "baker.comparison",
+        "baker.history",
         "baker.repos",
         "baker.transfer",
     ),
