@@ -46,12 +46,14 @@ from gateway.inference.request_log import RequestLog
 from gateway.inference.request_metrics import RequestMetrics
 from gateway.routes import anthropic, front, guards, health, lora, models, openai
 from gateway.routes.bread import admin, bakes, downloads, lineage, repos, targets
-from gateway.routes.history import bisect, blame, diff, probes, remotes, transfer
+from gateway.routes.history import bisect, blame, diff, gc, operations, probes, remotes, transfer
 from gateway.services import Services
 from gateway.serving.imports import Imports
 from gateway.serving.promotion import Promotion
 from gateway.serving.receiving import Receiving
+from gateway.serving.recycle_bin import RecycleBin
 from gateway.serving.registry import Registry
+from gateway.serving.undo import Undo
 
 MIB = 1 << 20
 WITH_OWN_METRICS = "^(/v1)?/(chat/completions|completions|responses|messages|messages/count_tokens|(de)?tokenize)$"
@@ -95,6 +97,8 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         uploads=uploads,
         receiving=Receiving(home, catalog, registry, uploads, vocabulary(engine.path)),
         promotion=Promotion(catalog, registry),
+        undo=Undo(catalog, registry),
+        bin=RecycleBin(home, catalog, registry),
         archives=Archives(home, catalog, engine),
         comparisons=Comparisons(home, catalog, engine.generation, engine, stages.neutral, settings.top_logprobs),
         links=Links(home),
@@ -159,6 +163,8 @@ def build_app(
             diff.ROUTER,
             blame.ROUTER,
             bisect.ROUTER,
+            operations.ROUTER,
+            gc.ROUTER,
             admin.ROUTER,
             openai.ROUTER,
             models.ROUTER,
@@ -204,6 +210,7 @@ async def _running(
     tasks = [
         asyncio.create_task(services.supervisor.run(on_ready, on_failure)),
         asyncio.create_task(services.jobs.run()),
+        asyncio.create_task(services.bin.run()),
     ]
     try:
         yield

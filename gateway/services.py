@@ -19,7 +19,9 @@ from gateway.inference.pipeline import Pipeline
 from gateway.serving.imports import Imports
 from gateway.serving.promotion import Promotion
 from gateway.serving.receiving import Receiving
+from gateway.serving.recycle_bin import RecycleBin
 from gateway.serving.registry import Registry
+from gateway.serving.undo import Undo
 
 
 class Services(NamedTuple):
@@ -34,6 +36,8 @@ class Services(NamedTuple):
     uploads: Uploads
     receiving: Receiving
     promotion: Promotion
+    undo: Undo
+    bin: RecycleBin
     archives: Archives
     comparisons: Comparisons
     links: Links

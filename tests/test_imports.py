@@ -129,6 +129,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.cli.history": ("gateway.cli",),
     "gateway.cli.service": ("gateway.cli",),
     "gateway.serving": (
+        "baker.history",
         "gateway.engine",
         "baker.adapters",
         "baker.repos",
@@ -157,6 +158,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "gateway.http",
         "gateway.protocol",
         "gateway.engine.requests",
+        # Who asked, for the log of operations.
+        "baker.history",
         "baker.repos",
         "baker.storage",
     ),

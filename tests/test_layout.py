@@ -26,6 +26,11 @@ TESTED_ELSEWHERE = {
     "baker/errors.py": "tests/gateway/http/test_errors.py walks the tree",
     "baker/history/history.py": "tables by name; the tests of the tables",
     "baker/jobs/policy.py": "one struct",
+    "baker/repos/pointers.py": "tests/baker/versions/test_undo.py moves names and takes the moves back",
+    "baker/repos/recycle_bin.py": "tests/baker/versions/test_undo.py deletes, brings back, prunes and sweeps",
+    "baker/storage/bin_table.py": "tests/baker/versions/test_undo.py",
+    "baker/versions/inverses.py": "tests/baker/versions/test_undo.py inverts each kind of change",
+    "gateway/protocol/history.py": "structs; tests/gateway/routes/history fills them",
     "baker/ports.py": "protocols",
     "baker/storage/job_inputs.py": "structs; tests/baker/storage/test_job.py stores and reads them",
     "baker/storage/rows.py": "the tests of the tables",
@@ -44,6 +49,7 @@ TESTED_ELSEWHERE = {
     "gateway/routes/dependencies.py": "two names for types",
     "gateway/routes/history/comparison_views.py": "the tests of the routes that use it",
     "gateway/services.py": "one struct",
+    "gateway/serving/undo.py": "tests/gateway/routes/history/test_operations.py",
 }
 """Module without a test file of its own name -> what tests it, or why nothing needs to."""
 

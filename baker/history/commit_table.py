@@ -36,6 +36,12 @@ class CommitTable:
         decoder = msgspec.json.Decoder(list[Parent])
         return {row["id"]: tuple(parent.id for parent in decoder.decode(row["parents"])) for row in rows}
 
+    def parents_elsewhere(self, user: str, repo: str) -> set[str]:
+        """Ids of the parents of all commits in other repos, of any user."""
+        rows = self._rows.all("select parents from commits where user != ? or repo != ?", user, repo)
+        decoder = msgspec.json.Decoder(list[Parent])
+        return {parent.id for row in rows for parent in decoder.decode(row["parents"])}
+
     def remove(self, user: str, repo: str, commit_id: str) -> None:
         """Remove the commit, its notes, and what was compared with it."""
         self._rows.execute("delete from commits where user = ? and repo = ? and id = ?", user, repo, commit_id)

@@ -4,6 +4,7 @@ from baker.history.commit_table import CommitTable
 from baker.history.comparison_table import ComparisonTable
 from baker.history.operation_table import OperationTable
 from baker.history.probe_table import ProbeTable
+from baker.history.recorder import Recorder
 from baker.history.ref_table import RefTable
 from baker.history.remote_table import RemoteTable
 from baker.storage.rows import Rows
@@ -17,3 +18,4 @@ class History:
         self.probes = ProbeTable(rows)
         self.comparisons = ComparisonTable(rows)
         self.remotes = RemoteTable(rows)
+        self.log = Recorder(self.operations)

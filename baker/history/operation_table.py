@@ -7,8 +7,13 @@ import msgspec
 
 from baker.storage.rows import Row, Rows, to_json
 
-ChangeKind = Literal["bake", "branch", "tag", "head", "remote", "prompt", "target", "bake-config", "template", "probe"]
-"""What changed: `bake` is the pointer of a bake's name."""
+ChangeKind = Literal[
+    "bake", "branch", "tag", "head", "remote", "prompt", "target", "bake-config", "template", "probe", "commit"
+]
+"""What changed: `bake` is the pointer of a bake's name (see `repos/pointers.py`), `commit` whether a commit is here."""
+
+PURGED = {"removed": True}
+"""What an operation has in place of a value that was removed for good."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -79,6 +84,54 @@ class OperationTable:
         """Oldest first."""
         rows = self._rows.all("select * from operations where user = ? and repo = ? order by id", user, repo)
         return [_operation(row) for row in rows]
+
+    def find(self, user: str, repo: str, number: int) -> Operation | None:
+        row = self._rows.one("select * from operations where user = ? and repo = ? and id = ?", user, repo, number)
+        return None if row is None else _operation(row)
+
+    def page(self, user: str, repo: str, limit: int, before: int | None) -> list[Operation]:
+        """The newest `limit` operations with a number below `before` (None: any), newest first."""
+        rows = self._rows.all(
+            "select * from operations where user = ? and repo = ? and id < coalesce(?, id + 1) "
+            "order by id desc limit ?",
+            user,
+            repo,
+            before,
+            limit,
+        )
+        return [_operation(row) for row in rows]
+
+    def touching(self, user: str, repo: str, kind: ChangeKind, name: str) -> list[Operation]:
+        """Operations that changed this thing, oldest first."""
+        rows = self._rows.all(
+            "select * from operations where user = ? and repo = ? and exists (select 1 from "
+            "json_each(operations.changes) as change where json_extract(change.value, '$.kind') = ? "
+            "and json_extract(change.value, '$.name') = ?) order by id",
+            user,
+            repo,
+            kind,
+            name,
+        )
+        return [_operation(row) for row in rows]
+
+    def replace_changes(self, number: int, changes: list[Change]) -> None:
+        """For the operation of a bake that still trains (see `recorder.Recorder.record_more`), and for `purge`."""
+        self._rows.execute("update operations set changes = ? where id = ?", to_json(changes), number)
+
+    def purge(self, operation: Operation, kind: ChangeKind, name: str) -> None:
+        """Replace the values of this thing in the operation, which can't be undone after that."""
+        changes = [
+            Change(kind, name, *(value and PURGED for value in (change.before, change.after)))
+            if (change.kind, change.name) == (kind, name)
+            else change
+            for change in operation.changes
+        ]
+        self.replace_changes(operation.id, changes)
+        self.forbid_undo(operation.id)
+
+    def forbid_undo(self, number: int) -> None:
+        """Mark the operation as one that can't be undone any more, because what it needs is gone."""
+        self._rows.execute("update operations set is_undoable = 0 where id = ?", number)
 
 
 def _operation(row: Row) -> Operation:

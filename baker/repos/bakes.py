@@ -6,11 +6,26 @@ import msgspec
 
 from baker.config.bake import BakeConfig, bake_config
 from baker.errors import ConflictError
-from baker.repos import records, targets
-from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog, Put, check_may_change, has_output, read_config
+from baker.history.operation_table import Change
+from baker.history.ref_table import RefKind
+from baker.repos import pointers, records, recycle_bin, targets
+from baker.repos.catalog import (
+    DEFAULT_TEMPLATE,
+    Catalog,
+    Deletion,
+    Put,
+    check_may_change,
+    has_output,
+    plain,
+    read_config,
+)
+from baker.status import Stage
 from baker.storage.job import BakeJob
 from baker.storage.rows import Row
 from baker.types import Checkpoint
+
+NAMING = (RefKind.BRANCH, RefKind.TAG)
+"""Refs whose versions stay served as long as they exist."""
 
 
 class LiveFirst(NamedTuple):
@@ -54,10 +69,11 @@ def put(
         existing = _find(catalog, user, repo, name)
         if config != existing:
             if existing is not None:
-                job = catalog.store.jobs.latest_bake(user, repo, name)
-                is_used = has_output(job) and not (job is not None and is_held_back(catalog, job))
+                is_used = has_result(catalog, user, repo, name)
                 check_may_change("Bake", name, repo, may_change=may_change, has_output=is_used)
             catalog.store.put_config("bakes", user, repo, name, msgspec.to_builtins(config))
+            changes = [Change("bake-config", name, plain(existing), plain(config))]
+            catalog.history.log.record(user, repo, "put-bake", changes)
         return Put(config, existing is None)
 
 
@@ -75,21 +91,55 @@ def _find(catalog: Catalog, user: str, repo: str, name: str) -> BakeConfig | Non
     return None if row is None else msgspec.convert(row, BakeConfig)
 
 
-def delete(catalog: Catalog, user: str, repo: str, name: str) -> list[int]:
-    """Remove the bake, its jobs and its checkpoints. If others began from it, a record of it stays: see `records.py`.
+def delete(catalog: Catalog, user: str, repo: str, name: str, *, prune: bool = False) -> Deletion:
+    """Remove the bake, its jobs and its checkpoints. They go to the bin, from which `undo` brings them back.
 
-    Returns: the numbers of the jobs whose files may be removed.
-    Raises: NotFoundError; ConflictError while the bake runs, or another job needs it.
+    Args: prune: remove them for good, with earlier ones of that name in the bin. If others began from the bake, a
+        record of it stays: see `records.py`.
+    Raises: NotFoundError; see `check_may_go`.
     """
     with catalog.store.transaction():
-        get(catalog, user, repo, name)
-        for job in catalog.active_jobs_in(user, repo):
-            if isinstance(job, BakeJob) and job.name == name:
-                raise ConflictError(f"Bake {name!r} is {job.state}: wait until it ends, or cancel it")
-        catalog.check_unread(user, f"{user}/{repo}/{name}/", f"bake {name!r}")
-        removed = records.delete_bakes(catalog, user, repo, name)
-        catalog.store.remove("bakes", user, repo, name)
-        return removed + [number for number in records.sweep(catalog) if number not in removed]
+        config = get(catalog, user, repo, name)
+        check_may_go(catalog, user, repo, name)
+        meant = pointers.pointer(catalog, user, repo, name)
+        changes = [Change("bake-config", name, plain(config), None), Change("bake", name, plain(meant), None)]
+        operation = catalog.history.log.record(user, repo, "delete-bake", changes, is_undoable=not prune)
+        removed = take_away(catalog, user, repo, name, None if prune else operation)
+        if prune:
+            removed += recycle_bin.purge(catalog, user, repo, "bake-config", name)
+        return Deletion(operation, not prune, removed)
+
+
+def check_may_go(catalog: Catalog, user: str, repo: str, name: str) -> None:
+    """Raises: ConflictError while the bake runs, another job needs it, or a branch or tag names one of its versions."""
+    check_is_idle(catalog, user, repo, name)
+    catalog.check_unread(user, f"{user}/{repo}/{name}/", f"bake {name!r}")
+    targets_of = {ref.target: ref for ref in catalog.history.refs.of_repo(user, repo) if ref.kind in NAMING}
+    for checkpoint in checkpoints(catalog, user, repo, name):
+        if (ref := targets_of.get(checkpoint.commit_id or "")) is not None:
+            raise ConflictError(
+                f"The {ref.kind} {ref.name!r} names '{repo}/{name}/{checkpoint.step}': move or delete it first"
+            )
+
+
+def check_is_idle(catalog: Catalog, user: str, repo: str, name: str) -> None:
+    """Raises: ConflictError while the bake runs."""
+    for job in catalog.active_jobs_in(user, repo):
+        if isinstance(job, BakeJob) and job.name == name:
+            raise ConflictError(f"Bake {name!r} is {job.state}: wait until it ends, or cancel it")
+
+
+def take_away(catalog: Catalog, user: str, repo: str, name: str, operation: int | None) -> list[int]:
+    """Remove the bake's config, jobs and checkpoints. Args: operation: that takes them to the bin; None: for good.
+
+    Returns: the numbers of the jobs whose files may be removed.
+    """
+    catalog.store.remove("bakes", user, repo, name)
+    if operation is not None:
+        catalog.store.bin.put(catalog.store.jobs.ids(user, repo, name, (Stage.BAKE,)), operation)
+        return []
+    removed = records.delete_bakes(catalog, user, repo, name)
+    return removed + [number for number in records.sweep(catalog) if number not in removed]
 
 
 def latest_job(catalog: Catalog, user: str, repo: str, name: str) -> BakeJob | None:
@@ -101,6 +151,12 @@ def latest_job(catalog: Catalog, user: str, repo: str, name: str) -> BakeJob | N
 def job_before(catalog: Catalog, job: BakeJob) -> BakeJob | None:
     """The run of the same bake before `job`."""
     return catalog.store.jobs.bake_before(job)
+
+
+def has_result(catalog: Catalog, user: str, repo: str, name: str) -> bool:
+    """Whether the bake's config can't change any more, because what it made depends on it."""
+    job = catalog.store.jobs.latest_bake(user, repo, name)
+    return has_output(job) and not (job is not None and is_held_back(catalog, job))
 
 
 def is_held_back(catalog: Catalog, job: BakeJob) -> bool:
@@ -117,6 +173,12 @@ def checkpoints(catalog: Catalog, user: str, repo: str, name: str) -> list[Check
 def checkpoints_in_use(catalog: Catalog) -> set[str]:
     """Names of the checkpoints that active jobs read."""
     return {name for job in catalog.active_jobs() for name in job.inputs.checkpoints}
+
+
+def is_named(catalog: Catalog, checkpoint: Checkpoint) -> bool:
+    """Whether a branch or tag names the checkpoint's commit."""
+    refs = catalog.history.refs.of_repo(checkpoint.user, checkpoint.repo)
+    return any(ref.kind in NAMING and ref.target == checkpoint.commit_id for ref in refs)
 
 
 def find_checkpoint(catalog: Catalog, user: str, repo: str, bake: str, step: int | None) -> Checkpoint | None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from baker.config.mistakes import Mistake, mistakes_error, mistakes_of
 from baker.errors import ConfigError, ConflictError, NotFoundError
 from baker.history.history import History
@@ -32,6 +34,22 @@ class Put(NamedTuple):
 
     value: Any
     is_new: bool
+
+
+class Deletion(NamedTuple):
+    """What a deletion did."""
+
+    operation: int | None
+    """Number of the operation."""
+    is_undoable: bool
+    """Whether `undo` brings it back; until then its files stay."""
+    removed: list[int]
+    """Numbers of the jobs whose files may be removed."""
+
+
+def plain(value: msgspec.Struct | None) -> Any:
+    """The value as JSON, for an operation."""
+    return None if value is None else msgspec.to_builtins(value)
 
 
 def read_config(

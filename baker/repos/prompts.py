@@ -5,8 +5,10 @@ import msgspec
 from baker.config.mistakes import mistakes_error, refusal
 from baker.config.prompt import prompt_mistakes
 from baker.errors import ConflictError
+from baker.history.operation_table import Change
 from baker.names import check_name
-from baker.repos.catalog import Catalog, Put
+from baker.repos import recycle_bin
+from baker.repos.catalog import Catalog, Deletion, Put, plain
 from baker.storage.job import BakeJob
 from baker.types import Prompt
 
@@ -27,6 +29,7 @@ def put(catalog: Catalog, user: str, repo: str, name: str, prompt: Prompt, *, ma
                 f"Prompt {name!r} exists in repo {repo!r} with other content: use PUT to change it, or another name"
             )
         catalog.store.put_prompt(user, repo, name, prompt)
+        catalog.history.log.record(user, repo, "put-prompt", [Change("prompt", name, plain(existing), plain(prompt))])
         return Put(prompt, existing is None)
 
 
@@ -47,16 +50,28 @@ def get(catalog: Catalog, user: str, repo: str, name: str) -> Prompt:
     return prompt
 
 
-def delete(catalog: Catalog, user: str, repo: str, name: str) -> None:
-    """Raises: NotFoundError; ConflictError while a stim or rollout of a target with this prompt is active."""
+def delete(catalog: Catalog, user: str, repo: str, name: str, *, prune: bool = False) -> Deletion:
+    """Remove the prompt. Its text stays in the operation, so that `undo` brings it back.
+
+    Args: prune: remove the text for good, also from earlier operations.
+    Raises: NotFoundError; see `check_may_go`.
+    """
     with catalog.store.transaction():
-        get(catalog, user, repo, name)
-        for job in catalog.active_jobs_in(user, repo):
-            if isinstance(job, BakeJob):
-                continue
-            if name in (job.config.teacher_prompt, job.config.student_prompt):
-                raise ConflictError(f"Prompt {name!r} is used by the {job.stage} of target {job.name!r}, which runs")
+        prompt = get(catalog, user, repo, name)
+        check_may_go(catalog, user, repo, name)
         catalog.store.remove("prompts", user, repo, name)
+        changes = [Change("prompt", name, plain(prompt), None)]
+        operation = catalog.history.log.record(user, repo, "delete-prompt", changes, is_undoable=not prune)
+        return Deletion(operation, not prune, recycle_bin.purge(catalog, user, repo, "prompt", name) if prune else [])
+
+
+def check_may_go(catalog: Catalog, user: str, repo: str, name: str) -> None:
+    """Raises: ConflictError while a stim or rollout of a target with this prompt is active."""
+    for job in catalog.active_jobs_in(user, repo):
+        if isinstance(job, BakeJob):
+            continue
+        if name in (job.config.teacher_prompt, job.config.student_prompt):
+            raise ConflictError(f"Prompt {name!r} is used by the {job.stage} of target {job.name!r}, which runs")
 
 
 def _same_text(one: Prompt, other: Prompt) -> bool:

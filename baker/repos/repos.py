@@ -58,5 +58,6 @@ def delete(catalog: Catalog, user: str, name: str) -> list[int]:
     with catalog.store.transaction():
         catalog.repo(user, name)
         catalog.check_unused(user, name)
+        catalog.store.bin.drop([binned.job for binned in catalog.store.bin.of_repo(user, name)])
         removed = records.delete_bakes(catalog, user, name) + catalog.store.remove_repo(user, name)
         return removed + [number for number in records.sweep(catalog) if number not in removed]

@@ -6,8 +6,18 @@ from baker.config.generator import detach_templates
 from baker.config.question_templates import template_name
 from baker.config.target import TargetConfig, target_config
 from baker.errors import ConflictError
-from baker.repos import records
-from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog, Put, check_may_change, has_output, read_config
+from baker.history.operation_table import Change
+from baker.repos import records, recycle_bin
+from baker.repos.catalog import (
+    DEFAULT_TEMPLATE,
+    Catalog,
+    Deletion,
+    Put,
+    check_may_change,
+    has_output,
+    plain,
+    read_config,
+)
 from baker.status import Stage
 from baker.storage.job import BakeJob, RolloutJob, StimJob
 from baker.storage.rows import Row
@@ -34,12 +44,14 @@ def put(catalog: Catalog, user: str, repo: str, name: str, template: str, overri
         existing = _find(catalog, user, repo, name)
         if config != existing:
             if existing is not None:
-                jobs = [catalog.store.jobs.latest(stage, user, repo, name) for stage in STAGES]
-                is_used = any(map(has_output, jobs))
+                is_used = has_result(catalog, user, repo, name)
                 check_may_change("Target", name, repo, may_change=may_change, has_output=is_used)
             catalog.store.put_config("targets", user, repo, name, msgspec.to_builtins(config))
+        changes = [Change("target", name, plain(existing), plain(config))]
         for template, content in templates.items():
+            changes.append(Change("template", template, catalog.store.template(user, repo, template), content))
             catalog.store.put_template(user, repo, template, content)
+        catalog.history.log.record(user, repo, "put-target", changes)
         return Put(config, existing is None)
 
 
@@ -50,6 +62,11 @@ def get(catalog: Catalog, user: str, repo: str, name: str) -> TargetConfig:
     if config is None:
         raise catalog.not_found("targets", user, repo, name)
     return config
+
+
+def has_result(catalog: Catalog, user: str, repo: str, name: str) -> bool:
+    """Whether the target's config can't change any more, because what its jobs wrote depends on it."""
+    return any(has_output(catalog.store.jobs.latest(stage, user, repo, name)) for stage in STAGES)
 
 
 def _find(catalog: Catalog, user: str, repo: str, name: str) -> TargetConfig | None:
@@ -78,24 +95,44 @@ def latest_rollout(catalog: Catalog, user: str, repo: str, name: str) -> Rollout
     return catalog.store.jobs.latest_rollout(user, repo, name)
 
 
-def delete(catalog: Catalog, user: str, repo: str, name: str) -> list[int]:
-    """Remove the target and its jobs. Bakes that used it keep a copy of their data.
+def delete(catalog: Catalog, user: str, repo: str, name: str, *, prune: bool = False) -> Deletion:
+    """Remove the target and its jobs. They go to the bin, from which `undo` brings them back. Bakes that used it keep a
+    copy of their data.
 
-    Returns: the numbers of the removed jobs, with those of bakes whose records only the target's rollout needed. Their
-        folders may be removed.
-    Raises: NotFoundError; ConflictError while a job of the target is active, or a bake needs it.
+    Args: prune: remove them for good, with earlier ones of that name in the bin.
+    Returns: among the removed jobs are those of bakes whose records only the target's rollout needed.
+    Raises: NotFoundError; see `check_may_go`.
     """
     with catalog.store.transaction():
-        get(catalog, user, repo, name)
-        for job in catalog.active_jobs_in(user, repo):
-            if isinstance(job, BakeJob):
-                if name in job.inputs.rollouts:
-                    raise ConflictError(
-                        f"Bake {job.name!r} is {job.state} and needs target {name!r}: wait until it ends, or cancel it"
-                    )
-            elif job.name == name:
+        config = get(catalog, user, repo, name)
+        check_may_go(catalog, user, repo, name)
+        changes = [Change("target", name, plain(config), None)]
+        operation = catalog.history.log.record(user, repo, "delete-target", changes, is_undoable=not prune)
+        removed = take_away(catalog, user, repo, name, None if prune else operation)
+        if prune:
+            removed += recycle_bin.purge(catalog, user, repo, "target", name)
+        return Deletion(operation, not prune, removed)
+
+
+def check_may_go(catalog: Catalog, user: str, repo: str, name: str) -> None:
+    """Raises: ConflictError while a job of the target is active, or a bake needs it."""
+    for job in catalog.active_jobs_in(user, repo):
+        if isinstance(job, BakeJob):
+            if name in job.inputs.rollouts:
                 raise ConflictError(
-                    f"The {job.stage} of target {name!r} is {job.state}: wait until it ends, or cancel it"
+                    f"Bake {job.name!r} is {job.state} and needs target {name!r}: wait until it ends, or cancel it"
                 )
-        catalog.store.remove("targets", user, repo, name)
-        return catalog.store.jobs.remove(user, repo, name, STAGES) + records.sweep(catalog)
+        elif job.name == name:
+            raise ConflictError(f"The {job.stage} of target {name!r} is {job.state}: wait until it ends, or cancel it")
+
+
+def take_away(catalog: Catalog, user: str, repo: str, name: str, operation: int | None) -> list[int]:
+    """Remove the target's config and jobs. Args: operation: that takes them to the bin; None: for good.
+
+    Returns: the numbers of the jobs whose files may be removed.
+    """
+    catalog.store.remove("targets", user, repo, name)
+    if operation is not None:
+        catalog.store.bin.put(catalog.store.jobs.ids(user, repo, name, STAGES), operation)
+        return []
+    return catalog.store.jobs.remove(user, repo, name, STAGES) + records.sweep(catalog)

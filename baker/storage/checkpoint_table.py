@@ -1,7 +1,7 @@
 """Rows of checkpoints, and the moves of their bakes' names. Which name moves is decided in `baker/versions`.
 
-A row that is marked as deleted stands for a checkpoint that others began from: see `repos/records.py`. Only the methods
-that say so read such rows.
+A row that is marked as deleted is in the bin (see `repos/recycle_bin.py`), or stands for a checkpoint that others began
+from (see `repos/records.py`). Only the methods that say so read such rows.
 """
 
 import time
@@ -50,6 +50,11 @@ class CheckpointTable:
             checkpoint.bake,
             checkpoint.step,
         )
+
+    def forget_moves(self, user: str, repo: str, bake: str) -> None:
+        """The bake's name means nothing from now on."""
+        where = "user = ? and repo = ? and bake = ?"
+        self._rows.execute(f"update checkpoints set moved = null, moved_by = null where {where}", user, repo, bake)
 
     def moves(self, user: str, repo: str, bake: str) -> list[Move]:
         """Moves of the bake's name to checkpoints that still exist, latest first. The name means the first."""
@@ -121,14 +126,20 @@ class CheckpointTable:
         self._rows.execute(f"update checkpoints set commit_id = ? where {KEY}", checkpoint.commit_id, *key)
 
     def deleted(self) -> dict[str, int]:
-        """Name of each deleted checkpoint -> number of the job that wrote it."""
-        rows = self._rows.all("select * from checkpoints where deleted is not null")
+        """Name of each checkpoint that is deleted and not in the bin -> number of the job that wrote it."""
+        rows = self._rows.all("select * from checkpoints where deleted is not null and bin is null")
         return {self._checkpoint(row).name: row["job_id"] for row in rows}
 
     def deleted_steps(self, user: str, repo: str, bake: str) -> set[int]:
-        """The numbers of deleted checkpoints, which other checkpoints of a bake of that name may not get."""
+        """The numbers of deleted checkpoints, also of those in the bin: no other checkpoint of a bake of that name may
+        get them."""
         where = "user = ? and repo = ? and bake = ? and deleted is not null"
         return {row["step"] for row in self._rows.all(f"select step from checkpoints where {where}", user, repo, bake)}
+
+    def in_bin(self, operation: int, bake: str, step: int) -> Checkpoint | None:
+        """A checkpoint of that bake and step that the operation deleted, if it is in the bin."""
+        row = self._rows.one("select * from checkpoints where bin = ? and bake = ? and step = ?", operation, bake, step)
+        return None if row is None else self._checkpoint(row)
 
     def mark_deleted(self, user: str, repo: str, bake: str | None = None, step: int | None = None) -> None:
         """Mark the checkpoints of the repo, or only those of one bake, or the one of that step. No name means them."""

@@ -1,8 +1,8 @@
 """Rows of jobs, decoded into one class for each stage. Which job may run is decided in `baker/jobs`.
 
 Every method that returns jobs raises StageError for a row that this version can't decode; `in_state` leaves it out.
-A row that is marked as deleted is the record of a bake that others began from: see `repos/records.py`. Only the methods
-that take a job's number, and those that say so, read such rows.
+A row that is marked as deleted is in the bin (see `repos/recycle_bin.py`), or the record of a bake that others began
+from (see `repos/records.py`). Only the methods that take a job's number, and those that say so, read such rows.
 """
 
 import logging
@@ -36,6 +36,7 @@ class Origin(NamedTuple):
 
     job_id: int
     is_deleted: bool
+    """False in the bin: it may be brought back."""
     checkpoints: list[str]
     """Names of the checkpoints that the bake began from, or that gave the answers."""
 
@@ -172,20 +173,24 @@ class JobTable:
         return {row["id"] for row in self._rows.all("select id from jobs")}
 
     def deleted_numbers(self) -> set[int]:
-        return {row["id"] for row in self._rows.all("select id from jobs where deleted is not null")}
+        """Numbers of the jobs that are deleted and not in the bin."""
+        return {row["id"] for row in self._rows.all("select id from jobs where deleted is not null and bin is null")}
 
     def deleted_bakes(self, user: str, repo: str) -> list[BakeJob]:
-        """The deleted bakes of a repo, oldest first."""
+        """The deleted bakes of a repo, oldest first; also those in the bin."""
         rows = self._rows.all(
-            "select * from jobs where user = ? and repo = ? and deleted is not null order by id", user, repo
+            "select * from jobs where user = ? and repo = ? and stage = ? and deleted is not null order by id",
+            user,
+            repo,
+            Stage.BAKE,
         )
         return [_decoded(row, BakeJob) for row in rows]
 
     def origins(self) -> list[Origin]:
         """Origins of all rollouts and bakes, deleted ones too."""
         return [
-            Origin(row["id"], row["deleted"] is not None, _checkpoints_in(row["inputs"]))
-            for row in self._rows.all("select id, deleted, inputs from jobs where stage in ('rollout', 'bake')")
+            Origin(row["id"], row["deleted"] is not None and row["bin"] is None, _checkpoints_in(row["inputs"]))
+            for row in self._rows.all("select id, deleted, bin, inputs from jobs where stage in ('rollout', 'bake')")
         ]
 
     def mark_deleted(self, user: str, repo: str, bake: str | None = None) -> list[int]:
@@ -195,6 +200,15 @@ class JobTable:
         marked = [row["id"] for row in self._rows.all(f"select id from jobs where {where}", *parameters)]
         self._rows.execute(f"update jobs set deleted = ? where {where}", int(time.time()), *parameters)
         return marked
+
+    def ids(self, user: str, repo: str, name: str, stages: tuple[Stage, ...]) -> list[int]:
+        """Numbers of the jobs of a target or bake, oldest first."""
+        marks = ", ".join("?" for _ in stages)
+        where = f"user = ? and repo = ? and name = ? and stage in ({marks}) and deleted is null"
+        return [
+            row["id"]
+            for row in self._rows.all(f"select id from jobs where {where} order by id", *(user, repo, name), *stages)
+        ]
 
     def remove_deleted(self, job_id: int) -> None:
         self._rows.execute("delete from jobs where id = ? and deleted is not null", job_id)

@@ -262,3 +262,10 @@ def remotes(db: Database) -> None:
         pk=("user", "repo", "name"),
         not_null={"url", "created", "updated"},
     )
+
+
+@MIGRATIONS()
+def bin_of_deleted_bakes_and_targets(db: Database) -> None:
+    # Number of the operation that deleted the row, while it can be brought back.
+    db.table("jobs").add_column("bin", int)
+    db.table("checkpoints").add_column("bin", int)

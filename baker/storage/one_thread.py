@@ -1,6 +1,7 @@
 """Runs a blocking object on its own thread, so that it never blocks the event loop. Used for the catalog."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,7 +16,8 @@ class OneThread(Generic[Thing]):
     """Calls functions of a blocking object one after the other, on one thread.
 
     `await catalog(prompts.get, user, repo, name)` is `prompts.get(catalog, user, repo, name)` on that thread. If
-    the caller is cancelled, it stops waiting, but the call is completed: no transaction is cut in the middle.
+    the caller is cancelled, it stops waiting, but the call is completed: no transaction is cut in the middle. The call
+    sees the caller's context variables.
     """
 
     def __init__(self, make: Callable[[], Thing], name: str) -> None:
@@ -28,7 +30,7 @@ class OneThread(Generic[Thing]):
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Result:
-        call = partial(method, self._thing, *args, **kwargs)
+        call = partial(contextvars.copy_context().run, partial(method, self._thing, *args, **kwargs))
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def close(self, method: Callable[[Thing], None]) -> None:

@@ -1,8 +1,8 @@
 """The SQLite file: transactions, and the rows of repos, prompts, templates, targets and bakes.
 
-Jobs, checkpoints and users have tables of their own: `store.jobs`, `store.checkpoints`, `store.users`. What may change
-is decided in `baker/repos`. Everything here blocks and belongs to one thread: async code goes through
-`one_thread.OneThread`, so that thread is the file's only writer.
+Jobs, checkpoints, the bin and users have tables of their own: `store.jobs`, `store.checkpoints`, `store.bin`,
+`store.users`. What may change is decided in `baker/repos`. Everything here blocks and belongs to one thread: async code
+goes through `one_thread.OneThread`, so that thread is the file's only writer.
 """
 
 import sqlite3
@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 from sqlite_utils import Database
 
+from baker.storage.bin_table import BinTable
 from baker.storage.checkpoint_table import CheckpointTable
 from baker.storage.home import DATABASE
 from baker.storage.job_table import JobTable
@@ -60,6 +61,7 @@ class Store:
         self.users = UserTable(self.rows)
         self.jobs = JobTable(self.rows)
         self.checkpoints = CheckpointTable(self.rows, home)
+        self.bin = BinTable(self.rows)
 
     def close(self) -> None:
         self._db.close()
@@ -160,7 +162,7 @@ class Store:
         rows = self.rows.all(f"select name from {table} where user = ? and repo = ? order by rowid", user, repo)
         return [row["name"] for row in rows]
 
-    def remove(self, table: Literal["prompts", "targets", "bakes"], user: str, repo: str, name: str) -> bool:
+    def remove(self, table: NamedTable, user: str, repo: str, name: str) -> bool:
         return self.rows.execute(f"delete from {table} where user = ? and repo = ? and name = ?", user, repo, name) > 0
 
 

@@ -8,11 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from baker.repos import bakes, records
+from baker.repos import bakes, pointers, records
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob, Job
-from baker.types import Checkpoint
+from baker.types import Checkpoint, MovedBy
 from baker.versions import commits
+
+
+def _bake(job: Job) -> tuple[str, str, str]:
+    return job.user, job.repo, job.name
 
 
 def of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
@@ -64,7 +68,7 @@ def keep(
 
     Args: moving: checkpoints that the bake's name is to move to, in this order.
     """
-    with catalog.store.transaction():
+    with catalog.store.transaction(), pointers.recorded(catalog, *_bake(job), MovedBy.BAKE, job=job.id):
         if changes:
             catalog.store.jobs.update(job.id, **changes)
         known = {checkpoint.path: checkpoint for checkpoint in of_job(catalog, job)}
@@ -81,17 +85,18 @@ def keep(
 
 
 def prune(catalog: Catalog, job: Job, limit: int) -> list[Checkpoint]:
-    """Remove all but the newest `limit` checkpoints of the run, except the live one and those that another job uses."""
+    """Remove all but the newest `limit` checkpoints of the run, except the live one and those that another job uses, or
+    that a branch or tag names."""
     with catalog.store.transaction():
         live = bakes.find_checkpoint(catalog, job.user, job.repo, job.name, None)
         in_use = bakes.checkpoints_in_use(catalog)
         older = of_job(catalog, job)[limit:]
-        return _remove(catalog, [known for known in older if known != live and known.name not in in_use])
+        return _remove(catalog, [known for known in older if known != live and not _is_used(catalog, known, in_use)])
 
 
 def discard_run(catalog: Catalog, job: Job) -> list[Checkpoint]:
     """Remove the checkpoints of this run of the bake, and set its progress to 0."""
-    with catalog.store.transaction():
+    with catalog.store.transaction(), pointers.taken_back(catalog, *_bake(job), job.id):
         catalog.store.jobs.update(job.id, progress_percent=0.0)
         return remove_of_job(catalog, job)
 
@@ -120,11 +125,16 @@ def hand_over(catalog: Catalog, before: BakeJob, job: BakeJob) -> None:
 
 
 def _kept(catalog: Catalog, job: Job, moves: int) -> list[Checkpoint]:
-    """The bake's checkpoints that another job uses, or that its name means now or, if `moves` is 2, meant before."""
+    """The bake's checkpoints that another job uses, that a branch or tag names, or that the bake's name means now or,
+    if `moves` is 2, meant before."""
     meant = [move.checkpoint for move in catalog.store.checkpoints.moves(job.user, job.repo, job.name)[:moves]]
     in_use = bakes.checkpoints_in_use(catalog)
     known = bakes.checkpoints(catalog, job.user, job.repo, job.name)
-    return [checkpoint for checkpoint in known if checkpoint in meant or checkpoint.name in in_use]
+    return [checkpoint for checkpoint in known if checkpoint in meant or _is_used(catalog, checkpoint, in_use)]
+
+
+def _is_used(catalog: Catalog, checkpoint: Checkpoint, in_use: set[str]) -> bool:
+    return checkpoint.name in in_use or bakes.is_named(catalog, checkpoint)
 
 
 def _remove_where(catalog: Catalog, job: Job, test: Callable[[Checkpoint], bool]) -> list[Checkpoint]:

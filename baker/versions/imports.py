@@ -11,7 +11,7 @@ from pathlib import Path
 
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, content_hash, read_adapter_config
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
-from baker.repos import bakes, records, repos
+from baker.repos import bakes, pointers, records, repos
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.status import JobState
 from baker.storage.files import publish_folder
@@ -121,7 +121,8 @@ def keep(
     """
     sha256 = content_hash(files)
     now = int(time.time())
-    with catalog.store.transaction():
+    log, moved = catalog.history.log, pointers.recorded(catalog, user, repo, bake, "import")
+    with catalog.store.transaction(), log.as_one(user, repo, "import"), moved:
         check_name_is_free(catalog, user, repo, bake, may_replace=may_replace)
         repos.put(catalog, user, repo, None)
         known = bakes.checkpoints(catalog, user, repo, bake)
@@ -152,7 +153,9 @@ def keep(
 
 
 def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
-    """Remove an imported bake with all its versions. Returns: see `bakes.delete`.
+    """Remove an imported bake with all its versions, for good: it can be loaded again.
+
+    Returns: the numbers of the jobs whose files may be removed.
 
     Raises: NotFoundError; InvalidInputError if a version of it was baked here, since that could not be loaded again;
     ConflictError while a job needs it.
@@ -167,7 +170,7 @@ def remove(catalog: Catalog, user: str, repo: str, bake: str) -> list[int]:
                 f"'{repo}/{bake}' was baked here and could not be loaded again: "
                 f"DELETE /v1/repo/{repo}/bakes/{bake} removes it for good"
             )
-        return bakes.delete(catalog, user, repo, bake)
+        return bakes.delete(catalog, user, repo, bake, prune=True).removed
 
 
 def imported_from(job: BakeJob) -> str | None:

@@ -7,7 +7,7 @@ checks that the engine serves the checkpoint.
 from typing import NamedTuple
 
 from baker.errors import ConflictError, NotFoundError
-from baker.repos import bakes
+from baker.repos import bakes, pointers
 from baker.repos.catalog import Catalog
 from baker.types import Checkpoint, MovedBy
 
@@ -54,7 +54,8 @@ def move(catalog: Catalog, checkpoint: Checkpoint, by: MovedBy) -> None:
         known = bakes.find_checkpoint(catalog, checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step)
         if known != checkpoint:
             raise NotFoundError(f"Checkpoint {checkpoint.name!r} no longer exists")
-        catalog.store.checkpoints.move_name(checkpoint, by)
+        with pointers.recorded(catalog, checkpoint.user, checkpoint.repo, checkpoint.bake, by):
+            catalog.store.checkpoints.move_name(checkpoint, by)
 
 
 def _check_is_served(checkpoint: Checkpoint) -> None:

@@ -77,6 +77,12 @@ class TargetList(Body, frozen=True, kw_only=True):
 
 class Deleted(Body, frozen=True, kw_only=True):
     message: str
+    operation: int | UnsetType | None = UNSET
+    """Number of the deletion in the repo's log of operations."""
+    undoable: bool | UnsetType = UNSET
+    """Whether `POST /undo` brings it back."""
+    kept_until: int | UnsetType | None = UNSET
+    """Unix seconds until when its files stay for that. Null if they are removed now."""
 
 
 class Batch(Body, frozen=True, kw_only=True):

@@ -28,10 +28,13 @@ def _recorded(catalog: Catalog) -> set[int]:
 
 
 def clean_up(services: Services, withdrawn: list[Checkpoint], jobs: list[int]) -> BackgroundTask:
-    """After the answer: let what runs on the checkpoints end in its own time, and then remove the files."""
+    """After the answer: let what runs on the checkpoints end in its own time, and then remove the files.
+
+    Checkpoints that are served again by then, because the deletion was undone, stay in the engine.
+    """
 
     async def unload_and_remove() -> None:
-        await services.registry.unload(withdrawn)
+        await services.registry.unload([each for each in withdrawn if not services.registry.serves(each)])
         await remove_folders(services, jobs)
 
     return BackgroundTask(unload_and_remove)

@@ -6,6 +6,7 @@ from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
 from baker.errors import InvalidInputError
+from baker.history.recorder import is_master
 from baker.repos import repos
 from gateway.access.auth import Caller, act_as, user_named
 from gateway.errors import ForbiddenError
@@ -25,6 +26,7 @@ async def require_key(connection: Connection, handler: BaseRouteHandler) -> None
         raise InvalidInputError(f"Content-Encoding {encoding!r} is not supported: send the body uncompressed")
     services: Services = connection.app.state.services
     caller = services.keys.identify(connection.headers.get("authorization"), connection.headers.get("x-api-key"))
+    is_master.set(caller.is_master)
     user = user_named([*connection.query_params.getall("user_id", []), *connection.headers.getall("x-user-id", [])])
     repo = connection.path_params.get("repo")
     if user is None and repo is not None and caller.is_master:

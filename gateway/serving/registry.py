@@ -84,6 +84,20 @@ class Registry:
             self._users.pop(user, None)
         return withdrawn
 
+    def replace(
+        self, user: str, repo: str, bake: str, newest_first: list[Checkpoint], latest_moved_first: list[Checkpoint]
+    ) -> list[Checkpoint]:
+        """Let a bake have these checkpoints, and its name the moves to some of them. Returns: those that it had before
+        and has no more. Requests in flight may still use them."""
+        withdrawn = self.withdraw(user, repo, bake)
+        self.restore(newest_first, latest_moved_first)
+        self.swaps += bool(latest_moved_first)
+        return [checkpoint for checkpoint in withdrawn if not self.serves(checkpoint)]
+
+    def serves(self, checkpoint: Checkpoint) -> bool:
+        """Whether a name means the checkpoint, which may have been withdrawn before."""
+        return self._find(checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step) == checkpoint
+
     async def retire(self, checkpoint: Checkpoint) -> None:
         """See `baker.ports.Publisher`."""
         self._users.get(checkpoint.user, Bakes()).remove(checkpoint)

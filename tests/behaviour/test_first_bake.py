@@ -510,7 +510,7 @@ def test_a_deleted_bake_is_no_longer_served(story: Story) -> None:
     jobs = story.folder / ".bread" / "jobs"
     bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="my_first_repo")
     assert (jobs / str(bake.id)).is_dir()
-    story.bread.bakes.delete(bake_name="gavin_bake", repo_name="my_first_repo")
+    story.bread.bakes.delete(bake_name="gavin_bake", repo_name="my_first_repo", extra_query={"prune": True})
     with pytest.raises(openai.NotFoundError):
         story.greedy("my_first_repo/gavin_bake")
     until(lambda: not (jobs / str(bake.id)).exists(), "its files to go")

@@ -32,12 +32,14 @@ async def list_users(services: Services) -> responses.UserList:
 
 @delete("/users/{user:str}", status_code=200)
 async def delete_user(services: Services, user: FromPath[str]) -> Response[responses.Deleted]:
-    """Remove the user with all keys, repos and models. Keys and model names stop working at once; files go later."""
+    """Remove the user with all keys, repos and models, for good. Keys and model names stop working at once; files go
+    later."""
     removed = await services.accounts.remove(user)
     withdrawn = services.registry.withdraw(user)
     await asyncio.to_thread(services.uploads.discard, user)
     return Response(
-        responses.Deleted(message=f"User {user!r} deleted"), background=clean_up(services, withdrawn, removed)
+        responses.Deleted(message=f"User {user!r} deleted", undoable=False),
+        background=clean_up(services, withdrawn, removed),
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from litestar import Response, Router, delete, get, post, put
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from baker.config.bake import BakeConfig
 from baker.errors import NotFoundError
@@ -53,7 +53,7 @@ async def create_bakes(
 ) -> responses.Batch:
     """Add bakes. Those that fail are listed with the reason."""
     items = batches.bake_items(caller.user, repo, data.bakes, services.settings.max_lora_rank, may_change=False)
-    return await services.catalog(batches.put_each, caller.user, repo, items)
+    return await services.catalog(batches.put_each, caller.user, repo, "put-bake", items)
 
 
 @put("/batch")
@@ -62,7 +62,7 @@ async def set_bakes(
 ) -> responses.Batch:
     """Add bakes, or change those that were not run yet. Those that fail are listed with the reason."""
     items = batches.bake_items(caller.user, repo, data.bakes, services.settings.max_lora_rank, may_change=True)
-    return await services.catalog(batches.put_each, caller.user, repo, items)
+    return await services.catalog(batches.put_each, caller.user, repo, "put-bake", items)
 
 
 @put("/{bake:str}")
@@ -124,14 +124,14 @@ async def roll_back(services: Services, caller: Caller, repo: FromPath[str], bak
 
 @delete("/{bake:str}", status_code=200)
 async def delete_bake(
-    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str]
+    services: Services, caller: Caller, repo: FromPath[str], bake: FromPath[str], prune: FromQuery[bool] = False
 ) -> Response[responses.Deleted]:
-    """Stop serving the bake's names at once. Requests in flight finish, then its files are removed."""
-    removed = await services.catalog(bakes.delete, caller.user, repo, bake)
+    """Stop serving the bake's names at once. Requests in flight finish. `POST /undo` brings it back within 7 days; with
+    `prune`, its files are removed now and nothing does."""
+    deletion = await services.catalog(bakes.delete, caller.user, repo, bake, prune=prune)
     withdrawn = services.registry.withdraw(caller.user, repo, bake)
-    return Response(
-        responses.Deleted(message=f"Bake {bake!r} deleted"), background=clean_up(services, withdrawn, removed)
-    )
+    answer = views.deleted(f"Bake {bake!r} deleted", deletion)
+    return Response(answer, background=clean_up(services, withdrawn, deletion.removed))
 
 
 @get("/{bake:str}/metrics")

@@ -25,19 +25,23 @@ class Item(NamedTuple):
     """Returns: warnings. Raises: BakeryError."""
 
 
-def put_each(catalog: Catalog, user: str, repo: str, items: Iterable[Item]) -> responses.Batch:
+def put_each(catalog: Catalog, user: str, repo: str, verb: str, items: Iterable[Item]) -> responses.Batch:
     """Add the items in order, so that a later one may use an earlier one as its template.
 
+    Args: verb: of the one operation that this is.
     Raises: NotFoundError if there is no such repo.
     """
     catalog.repo(user, repo)
     created: dict[str, list[str]] = {}
     failed: dict[str, str] = {}
-    for name, put in items:
-        try:
-            created[name] = put(catalog)
-        except BakeryError as error:
-            failed[name] = error.message
+    log = catalog.history.log
+    with catalog.store.transaction(), log.as_one(user, repo, verb):
+        for name, put in items:
+            try:
+                with log.unless_it_fails():
+                    created[name] = put(catalog)
+            except BakeryError as error:
+                failed[name] = error.message
     created = {name: warnings for name, warnings in created.items() if name not in failed}
     warnings = {name: warnings for name, warnings in created.items() if warnings}
     return responses.Batch(created=[*created], failed=failed, warnings=warnings or UNSET)

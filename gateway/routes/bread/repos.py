@@ -64,12 +64,14 @@ async def get_repo(services: Services, caller: Caller, repo: FromPath[str]) -> r
 
 @delete("/{repo:str}", status_code=200)
 async def delete_repo(services: Services, caller: Caller, repo: FromPath[str]) -> Response[responses.Deleted]:
-    """Remove the repo and all in it. Its model names stop working at once; files go later."""
+    """Remove the repo and all in it, for good: nothing brings it back. Its model names stop working at once; files go
+    later."""
     removed = await services.catalog(repos.delete, caller.user, repo)
     withdrawn = services.registry.withdraw(caller.user, repo)
     await asyncio.to_thread(services.uploads.discard, caller.user, repo)
     return Response(
-        responses.Deleted(message=f"Repo {repo!r} deleted"), background=clean_up(services, withdrawn, removed)
+        responses.Deleted(message=f"Repo {repo!r} deleted", undoable=False),
+        background=clean_up(services, withdrawn, removed),
     )
 
 
@@ -110,7 +112,7 @@ async def create_prompts(
 ) -> responses.Batch:
     """Add prompts, or change them. Those that fail are listed with the reason."""
     items = await batches.prompt_items(services.engine.generation, caller.user, repo, data.prompts)
-    return await services.catalog(batches.put_each, caller.user, repo, items)
+    return await services.catalog(batches.put_each, caller.user, repo, "put-prompt", items)
 
 
 @put("/{repo:str}/prompts/batch")
@@ -119,7 +121,7 @@ async def set_prompts(
 ) -> responses.Batch:
     """Add prompts, or change them. Those that fail are listed with the reason."""
     items = await batches.prompt_items(services.engine.generation, caller.user, repo, data.prompts)
-    return await services.catalog(batches.put_each, caller.user, repo, items)
+    return await services.catalog(batches.put_each, caller.user, repo, "put-prompt", items)
 
 
 @get("/{repo:str}/prompts/{prompt:str}")
@@ -132,11 +134,12 @@ async def get_prompt(
 
 @delete("/{repo:str}/prompts/{prompt:str}", status_code=200)
 async def delete_prompt(
-    services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str]
+    services: Services, caller: Caller, repo: FromPath[str], prompt: FromPath[str], prune: FromQuery[bool] = False
 ) -> responses.Deleted:
-    """Remove a prompt; 409 while an active job of a target uses it."""
-    await services.catalog(prompts.delete, caller.user, repo, prompt)
-    return responses.Deleted(message=f"Prompt {prompt!r} deleted")
+    """Remove a prompt; 409 while an active job of a target uses it. `POST /undo` brings it back; with `prune`, nothing
+    does, and its text is removed from the log of operations too."""
+    deletion = await services.catalog(prompts.delete, caller.user, repo, prompt, prune=prune)
+    return views.deleted(f"Prompt {prompt!r} deleted", deletion)
 
 
 ROUTER = Router(

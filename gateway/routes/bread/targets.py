@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 from litestar import Response, Router, delete, get, post, put
-from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from baker.config.target import TargetConfig
 from baker.repos import references, targets
@@ -58,7 +58,7 @@ async def create_targets(
 ) -> responses.Batch:
     """Add targets. Those that fail are listed with the reason."""
     items = batches.target_items(caller.user, repo, data.targets, may_change=False)
-    return await services.catalog(batches.put_each, caller.user, repo, items)
+    return await services.catalog(batches.put_each, caller.user, repo, "put-target", items)
 
 
 @put("/batch")
@@ -67,7 +67,7 @@ async def set_targets(
 ) -> responses.Batch:
     """Add targets, or change those that were not run yet. Those that fail are listed with the reason."""
     items = batches.target_items(caller.user, repo, data.targets, may_change=True)
-    return await services.catalog(batches.put_each, caller.user, repo, items)
+    return await services.catalog(batches.put_each, caller.user, repo, "put-target", items)
 
 
 @put("/{target:str}")
@@ -92,11 +92,13 @@ async def get_target(
 
 @delete("/{target:str}", status_code=200)
 async def delete_target(
-    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str]
+    services: Services, caller: Caller, repo: FromPath[str], target: FromPath[str], prune: FromQuery[bool] = False
 ) -> responses.Deleted:
-    """Remove a target with its outputs. Bakes keep a copy of their training data."""
-    await remove_folders(services, await services.catalog(targets.delete, caller.user, repo, target))
-    return responses.Deleted(message=f"Target {target!r} deleted")
+    """Remove a target with its outputs. Bakes keep a copy of their training data. `POST /undo` brings it back within 7
+    days; with `prune`, nothing does."""
+    deletion = await services.catalog(targets.delete, caller.user, repo, target, prune=prune)
+    await remove_folders(services, deletion.removed)
+    return views.deleted(f"Target {target!r} deleted", deletion)
 
 
 @post("/{target:str}/stim", status_code=200)

@@ -1,5 +1,6 @@
 """Converts the baker's values to response bodies."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ from msgspec import UNSET, UnsetType
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.conversation import context_text
+from baker.repos import recycle_bin
 from baker.repos.bakes import LiveFirst
+from baker.repos.catalog import Deletion
 from baker.status import JobState, Loss, Progress, Standing
 from baker.storage.credentials import Key
 from baker.storage.job import BakeJob, StimJob, TargetJob
@@ -41,6 +44,15 @@ def repo(value: Repo) -> responses.Repo:
 
 def prompt(name: str, value: Prompt, warnings: list[str] | UnsetType = UNSET) -> responses.Prompt:
     return responses.Prompt(prompt_name=name, messages=value.messages, tools=value.tools, warnings=warnings)
+
+
+def deleted(message: str, value: Deletion) -> responses.Deleted:
+    return responses.Deleted(
+        message=message,
+        operation=value.operation,
+        undoable=value.is_undoable,
+        kept_until=int(time.time()) + recycle_bin.KEPT_SECONDS if value.is_undoable else None,
+    )
 
 
 def target(name: str, value: TargetConfig, warnings: list[str]) -> responses.Target:

@@ -2,12 +2,15 @@
 
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from baker.errors import ConflictError, NotFoundError
 from baker.repos import bakes, targets
 from baker.repos.catalog import Catalog
-from baker.status import Stage
+from baker.status import JobState, Stage
+from baker.storage.job import BakeJob
+from baker.storage.job_inputs import BakeInputs
 from tests.baker.repos.filled import USER, checkpoint, filled, finish, put_target, start
 
 __all__ = ["filled"]  # a fixture
@@ -57,10 +60,15 @@ def test_a_config_that_was_stored_before_a_setting_existed_is_still_the_same(
     assert not put(filled, USER, "repo", "old", "default", {}, may_change=False).is_new
 
 
-def test_deleting_a_bake_deletes_its_checkpoints(filled: Catalog) -> None:
+@pytest.mark.parametrize("prune", [True, False])
+def test_deleting_a_bake_deletes_its_checkpoints(filled: Catalog, prune: bool) -> None:
     bakes.put(filled, USER, "repo", "bake", "default", {}, may_change=True)
-    filled.store.checkpoints.add(checkpoint(filled, 8, 1))
-    bakes.delete(filled, USER, "repo", "bake")
+    config = bakes.get(filled, USER, "repo", "bake")
+    job = BakeJob(user=USER, repo="repo", name="bake", config=config, inputs=BakeInputs({}, None))
+    job = filled.store.jobs.add(msgspec.structs.replace(job, state=JobState.COMPLETE))
+    filled.store.checkpoints.add(checkpoint(filled, 8, job.id))
+    deletion = bakes.delete(filled, USER, "repo", "bake", prune=prune)
+    assert deletion.removed == ([job.id] if prune else [])
     assert bakes.checkpoints(filled, USER, "repo", "bake") == []
 
 

@@ -88,7 +88,7 @@ def test_a_target_or_prompt_in_use_is_not_deleted(filled: Catalog) -> None:
     with pytest.raises(ConflictError, match="'loud'"):
         prompts.delete(filled, USER, "repo", "loud")
     finish(filled, job)
-    assert targets.delete(filled, USER, "repo", "target") == [job.id]
+    assert targets.delete(filled, USER, "repo", "target", prune=True).removed == [job.id]
     prompts.delete(filled, USER, "repo", "loud")
     with pytest.raises(NotFoundError):
         targets.get(filled, USER, "repo", "target")

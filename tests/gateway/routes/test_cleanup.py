@@ -8,7 +8,7 @@ from tests.gateway.application import Client, add_user, finish_bake, make_bake
 
 pytestmark = pytest.mark.anyio
 
-REMOVALS = ["/v1/repo/repo/bakes/bake?user_id=alice", "/v1/repo/repo?user_id=alice", "/v1/admin/users/alice"]
+REMOVALS = ["/v1/repo/repo/bakes/bake?prune=true&user_id=alice", "/v1/repo/repo?user_id=alice", "/v1/admin/users/alice"]
 
 
 @pytest.mark.parametrize("path", REMOVALS)

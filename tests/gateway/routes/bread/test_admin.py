@@ -155,7 +155,7 @@ async def test_a_deleted_user_is_gone_at_once_with_everything_it_owns(client: Cl
         await make_bake(client, name)
         folders[name] = await finish_bake(services, name)
     deleted = await client.delete(f"{USERS}/alice")
-    assert (deleted.status_code, deleted.json()) == (200, {"message": "User 'alice' deleted"})
+    assert (deleted.status_code, deleted.json()) == (200, {"message": "User 'alice' deleted", "undoable": False})
     assert (await client.get("/v1/repo", headers=holding(keys["alice"]))).status_code == 401
     assert (await client.get("/v1/models/alice/repo/bake/3")).status_code == 404
     assert (await client.get("/v1/repo?user_id=alice")).status_code == 404

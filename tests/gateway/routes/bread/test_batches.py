@@ -20,7 +20,7 @@ __all__ = ["filled"]  # a fixture
 def put_targets(catalog: Catalog, *bodies: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     """Names of the targets that were added, and the reasons of those that were not."""
     items = batches.target_items(USER, "repo", bodies, may_change=False)
-    done = batches.put_each(catalog, USER, "repo", items)
+    done = batches.put_each(catalog, USER, "repo", "put-target", items)
     return done.created, done.failed
 
 
@@ -62,9 +62,13 @@ def test_a_missing_repo_refuses_the_request(catalog: Catalog) -> None:
 async def test_a_plain_list_changes_a_prompt_s_messages_and_keeps_its_tools(filled: Catalog) -> None:
     tools = [{"type": "function", "function": {"name": "look"}}]
     full = {"messages": LOUD.messages, "tools": tools}
-    batches.put_each(filled, USER, "repo", await batches.prompt_items(FakeEngine(), USER, "repo", {"tooled": full}))
+    batches.put_each(
+        filled, USER, "repo", "put-prompt", await batches.prompt_items(FakeEngine(), USER, "repo", {"tooled": full})
+    )
     messages = [{"role": "user", "content": "Hi"}]
-    batches.put_each(filled, USER, "repo", await batches.prompt_items(FakeEngine(), USER, "repo", {"tooled": messages}))
+    batches.put_each(
+        filled, USER, "repo", "put-prompt", await batches.prompt_items(FakeEngine(), USER, "repo", {"tooled": messages})
+    )
     prompt = prompts.get(filled, USER, "repo", "tooled")
     assert (prompt.messages, prompt.tools) == (messages, tools)
 

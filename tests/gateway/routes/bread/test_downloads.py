@@ -149,6 +149,6 @@ async def test_a_link_to_a_deleted_bake_is_not_found(client: Client, services: S
     url = (await client.get(DOWNLOAD)).json()["url"]
     assert (await client.get(url)).status_code == 200
     assert [path.name for path in services.home.glob("jobs/*/archives/*")] == ["21.tar.gz"]
-    await client.delete("/v1/repo/repo/bakes/bake")
+    await client.delete("/v1/repo/repo/bakes/bake?prune=true")
     assert (await client.get(url)).status_code == 404
     assert list(services.home.glob("jobs/*")) == []

@@ -41,7 +41,7 @@ async def test_a_deleted_parent_stays_in_its_child_s_lineage_until_the_child_goe
     (folder / "trainer.log").touch()
     child = await finish_bake(services, "admin", bake="child", parent="admin/repo/bake/3")
     bakes = "/v1/repo/repo/bakes"
-    assert (await client.delete(f"{bakes}/bake")).status_code == 200
+    assert (await client.delete(f"{bakes}/bake?prune=true")).status_code == 200
     assert (await client.get(f"{bakes}/bake")).status_code == 404
     assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"], "the weights are gone"
     assert (await client.get(f"{bakes}/bake/metrics")).json() == [{"iter": 1, "loss": 0.5, "lr": 0.1}]
@@ -65,6 +65,6 @@ async def test_a_deleted_parent_stays_in_its_child_s_lineage_until_the_child_goe
     assert {row["id"]: row["parent"] for row in models if "child" in row["id"]} == dict.fromkeys(
         ("repo/child", "admin/repo/child/3"), "admin/repo/bake/3"
     )
-    assert (await client.delete(f"{bakes}/child")).status_code == 200
+    assert (await client.delete(f"{bakes}/child?prune=true")).status_code == 200
     assert not folder.exists() and not child.exists()
     assert (await client.get(f"{bakes}/bake/metrics")).status_code == 404

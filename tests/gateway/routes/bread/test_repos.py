@@ -40,7 +40,8 @@ async def test_prompts_are_created_changed_listed_and_deleted(client: Client) ->
     assert other.status_code == 409
     assert (await client.put("/v1/repo/repo/prompts/calls", json={"messages": []})).status_code == 200
     assert (await client.get("/v1/repo/repo/prompts")).json()["prompts"] == ["loud", "plain", "calls"]
-    assert (await client.delete("/v1/repo/repo/prompts/calls")).json() == {"message": "Prompt 'calls' deleted"}
+    deleted = (await client.delete("/v1/repo/repo/prompts/calls")).json()
+    assert (deleted["message"], deleted["undoable"]) == ("Prompt 'calls' deleted", True)
     assert (await client.get("/v1/repo/repo/prompts/calls")).status_code == 404
 
 
