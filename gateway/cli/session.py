@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -82,6 +82,19 @@ class Session:
         name = names.parse(text, self.repos if "/" in text else ())
         self._act_for(name.user)
         return Version(self.repo(name.repo or repo), name.rev)
+
+    def versions(self, texts: Sequence[str], repo: str | None = None) -> tuple[str, list[str]]:
+        """The repo and the revisions that several arguments name. A bare ref is in the repo that another one names.
+
+        Raises: CliError if they are in different repos.
+        """
+        named = [self.version(text, repo) for text in texts if "/" in text]
+        if repo is None and named:
+            repo = named[0].repo
+        found = [self.version(text, repo) for text in texts]
+        if len(different := {each.repo for each in found}) > 1:
+            raise CliError(f"the versions are in different repos, {bullet_list(sorted(different))}", Exit.USAGE)
+        return found[0].repo, [each.rev for each in found]
 
     def repo_or_version(self, text: str | None, repo: str | None = None) -> tuple[str, str | None]:
         """A repo, and the revision if the argument names one. A bare name is a repo if there is one of that name."""

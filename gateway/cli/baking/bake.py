@@ -12,6 +12,7 @@ from gateway.cli.baking.recipe import ANSWER_TOKENS, QUESTIONS, Recipe, prompt_m
 from gateway.cli.baking.stages import Status, follow, stages_of, warnings_of
 from gateway.cli.completion import complete_model
 from gateway.cli.failures import CliError, Exit
+from gateway.cli.files import questions_of
 from gateway.cli.options import json_option, pass_session, repo_option
 from gateway.cli.output import note, show_json, show_table
 from gateway.cli.session import Session
@@ -110,7 +111,7 @@ def _recipe(
 ) -> Recipe:
     if not text.strip():
         raise click.UsageError("The prompt is empty")
-    own = () if questions_from is None else _questions(questions_from)
+    own = () if questions_from is None else tuple(questions_of(questions_from))
     return Recipe(messages=prompt_messages(text, examples), own_questions=own, **settings)
 
 
@@ -119,17 +120,6 @@ def _repo(session: Session, given: str | None) -> str:
     if given is None and session.settings.repo(session.server.url) is None and not session.repos:
         return FIRST_REPO
     return session.repo(given)
-
-
-def _questions(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"cannot read {path} ({error}): it must be a text file in UTF-8", Exit.USAGE) from error
-    questions = tuple(line.strip() for line in lines if line.strip())
-    if not questions:
-        raise CliError(f"{path} has no question: write one a line", Exit.USAGE)
-    return questions
 
 
 def _show_result(session: Session, model: str, base: str, status: Status) -> None:

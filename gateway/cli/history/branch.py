@@ -1,0 +1,110 @@
+"""`bread branch` and `bread switch`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gateway.cli.failures import CliError, Exit
+from gateway.cli.history.commits import COLORS, styled_id
+from gateway.cli.options import json_option, pass_session, repo_option, version_argument
+from gateway.cli.output import show_json, show_table
+from gateway.cli.session import Session, path_of
+from gateway.cli.text import age, one_line
+
+
+@click.command()
+@version_argument("name", metavar="[NAME]", required=False)
+@version_argument("ref", metavar="[REF]", required=False)
+@repo_option
+@click.option("-f", "--force", is_flag=True, help="Move a branch that exists, also backwards.")
+@click.option("-d", "--delete", is_flag=True, help="Remove the branch; its versions stay.")
+@click.option("-a", "--all", "lists_all", is_flag=True, help="List bakes and tags too.")
+@json_option
+@pass_session
+def branch(
+    session: Session,
+    /,
+    name: str | None,
+    ref: str | None,
+    repo: str | None,
+    force: bool,
+    delete: bool,
+    lists_all: bool,
+    as_json: bool,
+) -> None:
+    """List, add, move or remove branches.
+
+    A new branch begins at REF, or at HEAD. It is served as REPO/NAME at once.
+    """
+    if name is None:
+        answer = session.client.get(path_of(session.repo(repo), "refs"))
+        if as_json:
+            show_json(answer)
+        else:
+            show_refs(answer["refs"], None if lists_all else "branch")
+        return
+    new = session.version(name, repo)
+    path = path_of(new.repo, "refs", new.rev)
+    if delete:
+        answer = session.client.delete(path, force=force)
+        show_json(answer) if as_json else click.echo(one_line(answer["message"]))
+        return
+    body = {
+        "kind": "branch",
+        "to": "HEAD" if ref is None else session.versions([name, ref], repo)[1][1],
+        "force": force,
+    }
+    answer = put_new(session, path, body, is_new=not force)
+    if as_json:
+        show_json(answer)
+    else:
+        click.echo(f"{new.model} is {styled_id(answer['commit'])}.")
+
+
+def put_new(session: Session, path: str, body: dict[str, Any], *, is_new: bool) -> Any:
+    """Add a ref. Args: is_new: it must not exist yet."""
+    return session.client.put(path, {**body, "from": None} if is_new else body)
+
+
+def show_refs(refs: list[dict[str, Any]], kind: str | None) -> None:
+    """Args: kind: None for all."""
+    rows = []
+    for ref in refs:
+        if kind in {None, ref["kind"]}:
+            mark = "*" if ref["is_head"] else " "
+            name = click.style(one_line(ref["name"]), fg=COLORS.get(ref["kind"]))
+            moved = age(ref["updated"]) if ref["updated"] else ""
+            what = [ref["kind"]] if kind is None else []
+            rows.append((f"{mark} {name}", *what, styled_id(ref["commit"]), moved, one_line(ref["message"])))
+    show_table((), rows)
+
+
+@click.command()
+@version_argument("name", metavar="REPO|BRANCH")
+@repo_option
+@click.option("-c", "--create", is_flag=True, help="Add the branch at HEAD first.")
+@json_option
+@pass_session
+def switch(session: Session, /, name: str, repo: str | None, create: bool, as_json: bool) -> None:
+    """Choose the current repo, or its branch.
+
+    The current repo is kept on this machine, the current branch (HEAD) on the server.
+    """
+    chosen, branch_name = session.repo_or_version(name, repo)
+    if branch_name is None:
+        if chosen not in session.repos:
+            raise CliError(f"there is no repo {chosen!r}: bread init {chosen} creates it", Exit.NOT_FOUND)
+        answer = session.client.get(path_of(chosen))
+        text = f"The current repo is {chosen}."
+    else:
+        if create:
+            put_new(session, path_of(chosen, "refs", branch_name), {"kind": "branch", "to": "HEAD"}, is_new=True)
+        answer = session.client.put(path_of(chosen, "head"), {"branch": branch_name})
+        text = f"The current branch is {chosen}/{branch_name}, at {styled_id(answer['commit'])}."
+    session.settings.logins.save(session.server.url, repo=chosen)
+    if as_json:
+        show_json(answer)
+    else:
+        click.echo(text)

@@ -1,0 +1,62 @@
+"""`bread tree`: which bake came from which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gateway.cli.completion import complete_repo
+from gateway.cli.options import json_option, pass_session
+from gateway.cli.output import show_json
+from gateway.cli.session import Session, path_of
+from gateway.cli.text import one_line
+
+COLORS = {"complete": "green", "failed": "red", "running": "yellow", "pending": "yellow"}
+
+
+@click.command()
+@click.argument("repo", required=False, shell_complete=complete_repo)
+@json_option
+@pass_session
+def tree(session: Session, /, repo: str | None, as_json: bool) -> None:
+    """Show which bake came from which."""
+    repo = session.repo(repo)
+    answer = session.client.get(path_of(repo, "tree"))
+    if as_json:
+        show_json(answer)
+        return
+    click.echo(click.style(one_line(answer["base_model"]), dim=True))
+    children = children_of(answer)
+    for line in lines_of(answer["bakes"], children, None, ""):
+        click.echo(line)
+
+
+def children_of(answer: dict[str, Any]) -> dict[str | None, list[str]]:
+    """Bake -> those that began from it; None: from the base model, or from a bake of another repo."""
+    parent_of = {edge[1]: edge[3] for edge in answer["edges"] if edge[0] == edge[2] == "bake"}
+    children: dict[str | None, list[str]] = {}
+    for name in answer["bakes"]:
+        children.setdefault(parent_of.get(name), []).append(name)
+    return children
+
+
+def lines_of(
+    bakes: dict[str, Any], children: dict[str | None, list[str]], parent: str | None, indent: str
+) -> list[str]:
+    lines = []
+    names = children.get(parent, [])
+    for number, name in enumerate(names, start=1):
+        bake = bakes[name]
+        is_last = number == len(names)
+        details = [f"version {bake['checkpoints'][0]}"] if bake["checkpoints"] else []
+        if bake["status"] != "complete":
+            details.append(click.style(bake["status"], fg=COLORS.get(bake["status"])))
+        if bake.get("deleted"):
+            details.append(click.style("deleted", fg="red"))
+        if parent is None and bake.get("parent"):
+            details.append(click.style(f"from {one_line(bake['parent'])}", dim=True))
+        branch = click.style(f"{indent}{'└─' if is_last else '├─'} ", dim=True)
+        lines.append(f"{branch}{one_line(name)}  {'  '.join(details)}".rstrip())
+        lines += lines_of(bakes, children, name, f"{indent}{'   ' if is_last else '│  '}")
+    return lines
