@@ -74,11 +74,13 @@ def show_table(
     for line in lines:
         if columns_of(line[flexible]) > widths[flexible]:
             line[flexible] = cut(click.unstyle(line[flexible]), widths[flexible])
+        while line and not columns_of(line[-1]):
+            line.pop()
         cells = [
-            padded(cell, columns, to_right=at in numbers)
-            for at, (cell, columns) in enumerate(zip(line, widths, strict=True))
+            cell if at == len(line) - 1 and at not in numbers else padded(cell, widths[at], to_right=at in numbers)
+            for at, cell in enumerate(line)
         ]
-        click.echo(GAP.join(cells).rstrip())
+        click.echo(GAP.join(cells))
 
 
 def show_fields(fields: Iterable[tuple[str, str]]) -> None:

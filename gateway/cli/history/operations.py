@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from gateway.cli.failures import CliError, Exit
 from gateway.cli.options import json_option, pass_session, repo_option
 from gateway.cli.output import note, show_json, show_table
 from gateway.cli.session import Session, path_of
@@ -92,7 +93,7 @@ def show(session: Session, /, number: int, repo: str | None, as_json: bool) -> N
     answer = session.client.get(path_of(session.repo(repo), "operations"), limit=1, before=number + 1)
     operation = next((each for each in answer["operations"] if each["id"] == number), None)
     if operation is None:
-        raise click.UsageError(f"There is no operation {number}")
+        raise CliError(f"there is no operation {number}: bread op log lists them", Exit.NOT_FOUND)
     if as_json:
         show_json(operation)
         return

@@ -1,0 +1,34 @@
+"""`bread tree`."""
+
+import json
+from typing import Any
+
+from tests.gateway.cli.history.answers import server
+
+
+def bake(status: str = "complete", *checkpoints: int, **fields: Any) -> dict[str, Any]:
+    return {"status": status, "checkpoints": list(checkpoints), **fields}
+
+
+TREE = {
+    "base_model": "fake/base",
+    "bakes": {
+        "pirate": bake("complete", 12, 6),
+        "second": bake("running"),
+        "third": bake("complete", 3, deleted=True),
+        "other": bake("complete", 4, parent="bob/far/away/1"),
+    },
+    "edges": [["bake", "second", "bake", "pirate"], ["bake", "third", "bake", "second"], ["bake", "x", "target", "y"]],
+}
+
+
+def test_each_bake_stands_under_the_one_that_it_came_from(bread_of: Any) -> None:
+    bread = bread_of(server({"GET /tree": TREE}))
+    assert bread("tree").out.splitlines() == [
+        "fake/base",
+        "├─ pirate  version 12",
+        "│  └─ second  running",
+        "│     └─ third  version 3  deleted",
+        "└─ other  version 4  from bob/far/away/1",
+    ]
+    assert json.loads(bread("tree", "hooli", "--json").out) == TREE
