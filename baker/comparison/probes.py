@@ -101,7 +101,7 @@ def _record(
     catalog: Catalog, user: str, repo: str, verb: str, name: str, before: Probe | None, after: Probe | None
 ) -> None:
     change = Change("probe", name, _json(before), _json(after))
-    catalog.history.operations.add(user, repo, verb, [change], by=user)
+    catalog.history.log.record(user, repo, verb, [change])
 
 
 def _json(probe: Probe | None) -> list[Conversation] | None:

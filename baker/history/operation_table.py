@@ -55,15 +55,19 @@ class OperationTable:
         by: str,
         target: int | None = None,
         is_undoable: bool = True,
+        created: int | None = None,
     ) -> int:
-        """Append an operation, in the transaction that makes its changes. Returns: its number."""
+        """Append an operation, in the transaction that makes its changes. Returns: its number.
+
+        Args: created: Unix seconds; None: now.
+        """
         row = {
             "user": user,
             "repo": repo,
             "verb": verb,
             "changes": to_json(changes),
             "by": by,
-            "created": int(time.time()),
+            "created": int(time.time()) if created is None else created,
             "target": target,
             "is_undoable": is_undoable,
         }

@@ -2,7 +2,8 @@
 
 As in jj: each undo steps one operation further back, each redo one forward, and a new operation clears what redo could
 bring back. An operation that can't be undone stops a plain undo, which says so and changes nothing: silently taking
-back an older one would surprise. An undo that names an older operation passes over it.
+back an older one would surprise. An undo that names an older operation passes over it. A fetch is no step at all: it
+only notes what another server has.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,11 @@ from baker.history.operation_table import Operation
 
 UNDO, REDO, DISCARD = "undo", "redo", "discard"
 """Verbs of the operations that have a `target`. `discard` takes an operation back for good."""
+
+
+NOTES = ("fetch", "remote-remove")
+"""Verbs that only note what another server has."""
+PUSH = "push"
 
 
 class Entry(NamedTuple):
@@ -47,6 +53,8 @@ def stacks(operations: Iterable[Operation]) -> Stacks:
                 undo.append(Entry(entry.operation, operation))
             case "discard" if operation.target is not None:
                 undo[:] = [entry for entry in undo if entry.operation.id != operation.target]
+            case _ if operation.verb in NOTES:
+                pass
             case _:
                 undo.append(Entry(operation, operation))
                 redo.clear()
@@ -86,9 +94,8 @@ def steps(operations: Iterable[Operation], verb: str, number: int | None = None)
 
 def _refusal(entry: Entry, verb: str, possible: Entry | None) -> str:
     number = entry.operation.id
-    text = f"Operation {number} ({entry.operation.verb}) can't be {'undone' if verb == UNDO else 'done again'}: " + (
-        "what it changed was removed for good"
-    )
+    why = "another server received it" if entry.operation.verb == PUSH else "what it changed was removed for good"
+    text = f"Operation {number} ({entry.operation.verb}) can't be {'undone' if verb == UNDO else 'done again'}: {why}"
     if possible is None:
         return f"{text}, and there is none before it that can"
     return f'{text}. To {verb} operation {possible.operation.id} instead, send {{"operation": {possible.operation.id}}}'

@@ -3,7 +3,7 @@
 Functions over the catalog, to be called in a transaction; they block (see `storage/one_thread.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -85,6 +85,26 @@ def written_by(changes: list[Change], bake: str) -> int | None:
     """Number of the job that wrote the checkpoint that the bake's name means after the changes."""
     after = next((change.after for change in changes if (change.kind, change.name) == ("bake", bake)), None)
     return None if after is None else msgspec.convert(after, Pointer).job
+
+
+def backfill(catalog: Catalog, bakes: Collection[tuple[str, str, str]]) -> None:
+    """Record the moves that an older version made: the last one to each checkpoint, in their order.
+
+    Args: bakes: user, repo and name of each; those with recorded moves are left out.
+    """
+    table = catalog.history.operations
+    unknown = {key for key in bakes if not table.touching(*key[:2], "bake", key[2])}
+    values: dict[tuple[str, str, str], Pointer] = {}
+    for live in reversed(catalog.store.checkpoints.all_moved()):
+        key = (live.user, live.repo, live.bake)
+        if key not in unknown:
+            continue
+        before = values.get(key)
+        by = {move.checkpoint.step: move.by for move in catalog.store.checkpoints.moves(*key)}[live.step]
+        moves = [(live.step, by), *([] if before is None else before.moves)]
+        values[key] = Pointer(live.step, live.commit_id, live.job_id, moves)
+        change = Change("bake", live.bake, plain(before), plain(values[key]))
+        table.add(live.user, live.repo, by, [change], by=live.user, created=live.created)
 
 
 @contextmanager

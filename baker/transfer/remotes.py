@@ -98,8 +98,7 @@ def _record(catalog: Catalog, user: str, repo: str, name: str, refs: dict[str, s
         else:
             created = 0 if known is None else known.created
             catalog.history.refs.put(user, repo, Ref(full, RefKind.REMOTE, commit, created=created))
-    if changes:
-        catalog.history.operations.add(user, repo, verb, changes, by=user, is_undoable=False)
+    catalog.history.log.record(user, repo, verb, changes, is_undoable=False)
 
 
 def _is_of(ref: Ref, prefix: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from baker.history.commit import Commit, Kind, Parent, content_id
+from baker.repos import pointers
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob
 from baker.types import Checkpoint
@@ -47,17 +48,20 @@ def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:
 
 
 def backfill(catalog: Catalog) -> int:
-    """Add commits for the checkpoints of older versions, parents first. Returns: their number.
+    """Add commits for the checkpoints of older versions, parents first, and operations for the moves of their bakes'
+    names. Returns: the number of commits.
 
     One transaction: after a crash, the next start does it again.
     """
     with catalog.store.transaction():
         without = {each.name: each for each in catalog.store.checkpoints.without_commit()}
         total = len(without)
+        names = {(each.user, each.repo, each.bake) for each in without.values()}
         while without:
             ready = [each for each in without.values() if each.parent not in without]
             # A circle can't come from training; if a row was edited by hand, break it anywhere.
             for checkpoint in ready or [next(iter(without.values()))]:
                 done = committed(catalog, without.pop(checkpoint.name))
                 catalog.store.checkpoints.set_commit(done)
+        pointers.backfill(catalog, names)
         return total

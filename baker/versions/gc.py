@@ -76,8 +76,10 @@ def _roots(catalog: Catalog, user: str, repo: str, now: float) -> Iterator[str]:
 
 
 def _named(value: Any) -> Iterator[str]:
-    """Ids of commits in a value of an operation: a pointer's, or a ref's."""
-    if isinstance(value, dict):
+    """Ids of commits in a value of an operation: a pointer's, a ref's, or that of another server's name."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
         yield from (value[key] for key in ("commit", "target") if isinstance(value.get(key), str))
 
 

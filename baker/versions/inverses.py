@@ -172,11 +172,16 @@ def _set_aside(place: Place, kind: ChangeKind, config: TargetConfig | BakeConfig
 # Probes
 
 
+def _read_probe(place: Place) -> Any:
+    probe = place.catalog.history.probes.find(*place.key)
+    return None if probe is None else probe.conversations
+
+
 def _write_probe(place: Place, value: Any) -> None:
     if value is None:
         place.catalog.history.probes.remove(*place.key)
     else:
-        place.catalog.history.probes.put(place.user, place.repo, msgspec.convert(value, Probe))
+        place.catalog.history.probes.put(place.user, place.repo, Probe(place.name, value))
 
 
 # Names
@@ -232,7 +237,7 @@ KINDS: dict[ChangeKind, Kind] = {
     "template": Kind(lambda place: place.catalog.store.template(*place.key), _write_template, "template"),
     "target": Kind(lambda place: place.catalog.store.config("targets", *place.key), _write_target, "target"),
     "bake-config": Kind(lambda place: place.catalog.store.config("bakes", *place.key), _write_bake, "bake"),
-    "probe": Kind(lambda place: plain(place.catalog.history.probes.find(*place.key)), _write_probe, "probe"),
+    "probe": Kind(_read_probe, _write_probe, "probe"),
     "bake": Kind(_read_pointer, _write_pointer, "the name"),
     "commit": Kind(_read_commit, _write_commit, "version"),
     "branch": REF,

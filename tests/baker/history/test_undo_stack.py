@@ -113,6 +113,17 @@ def test_a_discarded_bake_is_no_longer_there_to_undo_or_redo() -> None:
     assert undo_stack.stacks(log.operations).redo == []
 
 
+def test_a_push_stops_a_plain_undo_and_a_fetch_is_no_step() -> None:
+    log = Log()
+    log.do()
+    log.step("undo")
+    log.add("fetch", is_undoable=False)
+    assert log.numbers("redo") == [1]
+    log.add("push", is_undoable=False)
+    with pytest.raises(ConflictError, match=r"\(push\) can't be undone: another server received it"):
+        log.numbers("undo")
+
+
 def test_an_operation_whose_files_are_gone_says_so() -> None:
     log = Log()
     log.do(is_undoable=False)

@@ -7,10 +7,11 @@ import pytest
 from sqlite_utils import Database
 
 from baker.history.commit import Commit, Kind, content_id
+from baker.history.summary import summary
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
 from baker.storage.migrations import MIGRATIONS
-from baker.versions import commits
+from baker.versions import commits, undo
 
 PARENTS = {"second/3": "first/3", "second/5": "first/3", "third/3": "second/5", "first/3": None, "gone/1": "lost/1"}
 """Checkpoint -> the one that it began from. Rows are not in the order of descent."""
@@ -86,4 +87,27 @@ def test_a_recipe_is_named_by_its_content(old_home: Path) -> None:
     recipe = commits.recipe_of(job)
     assert recipe is not None and recipe["targets"] == {}
     assert described(catalog)["second/3"].recipe == content_id(recipe)
+    catalog.close()
+
+
+def test_moves_of_an_older_version_become_operations_that_can_be_undone(old_home: Path) -> None:
+    db = sqlite3.connect(old_home / "bread.db")
+    for turn, (bake, step, by) in enumerate(
+        [("first", 3, "bake"), ("second", 3, "bake"), ("second", 5, "promote")], start=1
+    ):
+        db.execute("update checkpoints set moved = ?, moved_by = ? where bake = ? and step = ?", [turn, by, bake, step])
+    db.execute("insert into repos (user, name, base_model, created) values ('admin', 'repo', 'fake/base', 0)")
+    db.execute("insert into bakes (user, repo, name, config, created) values ('admin', 'repo', 'second', '{}', 0)")
+    db.commit()
+    db.close()
+    catalog = opened(old_home)
+    commits.backfill(catalog)
+    commits.backfill(catalog)
+    operations = catalog.history.operations.of_repo("admin", "repo")
+    lines = [(summary(each, {}), each.created) for each in operations]
+    assert lines == [("bake first: nothing -> 3", 7), ("bake second: nothing -> 3", 7), ("promote second: 3 -> 5", 7)]
+    assert operations[-1].changes[0].before["commit"] == described(catalog)["second/3"].id
+    undo.apply(catalog, undo.plan(catalog, "admin", "repo", "undo"))
+    (move,) = catalog.store.checkpoints.moves("admin", "repo", "second")
+    assert move.checkpoint.step == 3
     catalog.close()

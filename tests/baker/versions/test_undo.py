@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from baker.comparison import probes
 from baker.errors import ConflictError, NotFoundError
 from baker.history.ref_table import Ref, RefKind
 from baker.repos import bakes, pointers, prompts, recycle_bin, targets
@@ -219,3 +220,24 @@ def test_rollback_means_the_same_after_an_undo_and_a_redo(catalog: Catalog) -> N
     roll_back(catalog, repo, "one", 0)
     meant = pointers.pointer(catalog, USER, repo, "one")
     assert meant is not None and meant.step == 2
+
+
+def test_a_probe_and_a_template_come_back(catalog: Catalog) -> None:
+    repo = new_repo(catalog)
+    first, second = (probes.as_conversations([f"Who {number}?"]) for number in (1, 2))
+    probes.put(catalog, USER, repo, "who", first)
+    probes.put(catalog, USER, repo, "who", second)
+    probes.delete(catalog, USER, repo, "who")
+    for expected in (second, first):
+        step(catalog, repo, "undo")
+        assert probes.get(catalog, USER, repo, "who").conversations == expected
+    step(catalog, repo, "undo")
+    assert probes.listing(catalog, USER, repo) == []
+    generator = {"type": "oneshot_qs", "numq": 1, "template_content": "Write ${numq}"}
+    targets.put(catalog, USER, repo, "one", "default", {"generators": [generator]}, may_change=True)
+    templates = {name: catalog.store.template(USER, repo, name) for name in catalog.names("templates", USER, repo)}
+    step(catalog, repo, "undo")
+    assert catalog.names("templates", USER, repo) == []
+    step(catalog, repo, "redo")
+    assert {name: catalog.store.template(USER, repo, name) for name in templates} == templates
+    assert templates
