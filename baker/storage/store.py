@@ -5,6 +5,7 @@ Jobs, checkpoints, the bin and users have tables of their own: `store.jobs`, `st
 goes through `one_thread.OneThread`, so that thread is the file's only writer.
 """
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Literal
 import msgspec
 from sqlite_utils import Database
 
+from baker.errors import disk_error
 from baker.storage.bin_table import BinTable
 from baker.storage.checkpoint_table import CheckpointTable
 from baker.storage.home import DATABASE
@@ -41,6 +43,7 @@ IN_REPO = (
 )
 RECORDED = ("jobs", "checkpoints")
 """Tables with rows of repos, by the columns `user` and `repo`. Rows of RECORDED may outlive their repo as records."""
+DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 BUSY_SECONDS = 10  # another process (a backup, a shell) may hold the file for a moment
 
 
@@ -68,9 +71,15 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all writes of the block, or none if it raises."""
-        with self._db.atomic():
-            yield
+        """Commit all writes of the block, or none if it raises. Raises: DiskError if the disk is full or fails."""
+        try:
+            with self._db.atomic():
+                yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode in DISK_CODES:
+                code = errno.ENOSPC if error.sqlite_errorcode == sqlite3.SQLITE_FULL else errno.EIO
+                raise disk_error(OSError(code, str(error))) from error
+            raise
 
     # Repos
 

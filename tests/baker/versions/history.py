@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from baker.errors import BakeryError
+from baker.errors import BakeryError, ConflictError
 from baker.repos import bakes, pointers, prompts, repos, targets
 from baker.repos.catalog import Catalog, plain
 from baker.status import JobState
@@ -53,8 +53,11 @@ def put_bake(catalog: Catalog, repo: str, name: str, number: int) -> None:
 
 
 def run_bake(catalog: Catalog, repo: str, name: str, number: int, parent: str | None = None) -> Checkpoint:
-    """Train it to two checkpoints with files; an even number is held back."""
-    config = bakes.get(catalog, USER, repo, name)
+    """Train it to two checkpoints with files; an even number is held back. As in `jobs/plan.py`, only a bake that was
+    held back is trained again, with another config."""
+    config, latest = bakes.get(catalog, USER, repo, name), bakes.latest_job(catalog, USER, repo, name)
+    if latest is not None and not (bakes.is_held_back(catalog, latest) and latest.config != config):
+        raise ConflictError("it is trained")
     job = catalog.store.jobs.add(BakeJob(user=USER, repo=repo, name=name, config=config, inputs=BakeInputs({}, parent)))
     made = []
     for step in (1, 2):
@@ -63,8 +66,11 @@ def run_bake(catalog: Catalog, repo: str, name: str, number: int, parent: str | 
         (folder / "adapter_model.safetensors").write_bytes(b"x" * 100)
         (chosen,) = checkpoints.numbers(catalog, job, [folder])
         made.append(Checkpoint(USER, repo, name, chosen, folder, f"{job.id:062}{step:02}", 0, job.id, parent=parent))
+        checkpoints.remove_namesakes(catalog, job, made[-1])
         checkpoints.keep(catalog, job, made[-1:], made[-1:] if number % 2 else [])
     held_back = None if number % 2 else "it is held back"
+    if number % 2:
+        checkpoints.remove_of_other_jobs(catalog, job, made[-1])
     catalog.store.jobs.update(job.id, state=JobState.COMPLETE, progress_percent=100.0, held_back=held_back)
     return made[-1]
 

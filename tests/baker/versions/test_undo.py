@@ -13,6 +13,7 @@ from baker.repos import bakes, pointers, prompts, recycle_bin, targets
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.versions import undo
+from tests.baker.repos.filled import TEMPLATE
 from tests.baker.versions.history import (
     NAMES,
     USER,
@@ -62,14 +63,13 @@ def test_as_many_undos_give_the_starting_state_and_as_many_redos_the_final_one(
 
 
 def check(present: dict[str, Any], expected: dict[str, Any]) -> None:
-    """All is as expected. Jobs that ran later may be there too: to run one is no operation."""
+    """All is as expected. To run a job is no operation: later ones may be there, and they replace checkpoints that were
+    held back."""
     later = ("jobs", "checkpoints")
     assert {key: value for key, value in present.items() if key not in later} == {
         key: value for key, value in expected.items() if key not in later
     }
     assert all(job in present["jobs"] for job in expected["jobs"])
-    for name, checkpoints in expected["checkpoints"].items():
-        assert all(each in present["checkpoints"][name] for each in checkpoints)
 
 
 def test_a_deleted_bake_comes_back_with_its_jobs_checkpoints_and_moves(catalog: Catalog) -> None:
@@ -233,7 +233,7 @@ def test_a_probe_and_a_template_come_back(catalog: Catalog) -> None:
         assert probes.get(catalog, USER, repo, "who").conversations == expected
     step(catalog, repo, "undo")
     assert probes.listing(catalog, USER, repo) == []
-    generator = {"type": "oneshot_qs", "numq": 1, "template_content": "Write ${numq}"}
+    generator = {"type": "oneshot_qs", "numq": 1, "template_content": TEMPLATE}
     targets.put(catalog, USER, repo, "one", "default", {"generators": [generator]}, may_change=True)
     templates = {name: catalog.store.template(USER, repo, name) for name in catalog.names("templates", USER, repo)}
     step(catalog, repo, "undo")
