@@ -71,6 +71,7 @@ STRENGTH_RULE = (
     "a strength is written at the end of a bake's name: '@' and a number from 0 to 2 with at most two decimals"
 )
 
+_MARK = re.compile(r"@(?!\{)")  # `@{1}` is a revision: see `history/revisions.py`
 _STRENGTH = re.compile(r"[0-2](\.[0-9]{1,2})?\Z")
 _SUFFIXES = tuple("" if hundredths == 100 else f"@{hundredths / 100:g}" for hundredths in range(201))
 
@@ -78,11 +79,12 @@ _SUFFIXES = tuple("" if hundredths == 100 else f"@{hundredths / 100:g}" for hund
 def split_strength(name: str) -> tuple[str, float | None]:
     """A model's name without the `@<strength>` at its end, and the strength: the factor of the adapter's update.
 
-    The strength is 1 if the name has no `@`, and None if the text after it breaks `STRENGTH_RULE`.
+    The strength is 1 if the name has no `@` (but for `@{`), and None if the text after it breaks `STRENGTH_RULE`.
     """
-    model, mark, strength = name.partition("@")
-    if not mark:
-        return model, 1.0
+    mark = _MARK.search(name)
+    if mark is None:
+        return name, 1.0
+    model, strength = name[: mark.start()], name[mark.end() :]
     is_valid = _STRENGTH.match(strength) is not None and float(strength) <= MAX_STRENGTH
     return model, float(strength) if is_valid else None
 

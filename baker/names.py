@@ -17,8 +17,11 @@ RESERVED = {
     "prompt": frozenset({"batch"}),
     "target": frozenset({"batch", "default"}),
     "bake": frozenset({"batch", "default"}),
+    "branch": frozenset({"HEAD", "base"}),
+    "tag": frozenset({"HEAD", "base"}),
 }
-"""Names taken by a route (`batch`), the built-in template (`default`) or the master key's user."""
+"""Names taken by a route (`batch`), the built-in template (`default`), the master key's user, the current branch or the
+base model (`base` in a comparison)."""
 
 
 def is_name(text: str) -> bool:

@@ -124,24 +124,3 @@ class ServedModel(Protocol):
     async def wake(self) -> None:
         """Serve again, after the engine has given its known answers; an engine that does not is replaced."""
         ...
-
-
-class Publisher(Protocol):
-    async def prove(self, checkpoint: Checkpoint) -> None:
-        """Load the checkpoint and check that the engine serves it as it was trained.
-
-        Raises: AdapterError if it does not; EngineError.
-        """
-        ...
-
-    def register(self, checkpoint: Checkpoint) -> None:
-        """Serve the checkpoint under its own name; the bake's name keeps its meaning."""
-        ...
-
-    def publish(self, checkpoint: Checkpoint) -> None:
-        """Serve the checkpoint under its own name and the bake's. Requests in flight finish on the older checkpoint."""
-        ...
-
-    async def retire(self, checkpoint: Checkpoint) -> None:
-        """Stop serving the checkpoint; return when no request uses it, so that its files can be deleted."""
-        ...

@@ -15,20 +15,22 @@ from litestar.plugins.prometheus import PrometheusConfig
 
 from baker.adapters.base_fingerprint import base_fingerprint
 from baker.comparison.comparisons import Comparisons
+from baker.history.revisions import RepoView
 from baker.jobs.policy import Policy
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
 from baker.model_names import BaseModelNames
 from baker.repos import records
 from baker.repos.catalog import Catalog
+from baker.repos.repo_view import repo_view
 from baker.storage.home import IMPORT, IMPORT_PREFIX, job_folder, jobs_folder
 from baker.storage.models_folder import StudentModels
 from baker.storage.one_thread import OneThread
 from baker.transfer.blobs import largest_blob, vocabulary
 from baker.transfer.uploads import Uploads
 from baker.types import Checkpoint
-from baker.versions import commits
 from baker.versions.archive import Archives
+from baker.versions.commits import backfill
 from baker.versions.imports import ImportFolders
 from gateway.access.accounts import Accounts
 from gateway.access.auth import Keys
@@ -46,7 +48,19 @@ from gateway.inference.request_log import RequestLog
 from gateway.inference.request_metrics import RequestMetrics
 from gateway.routes import anthropic, front, guards, health, lora, models, openai
 from gateway.routes.bread import admin, bakes, downloads, lineage, repos, targets
-from gateway.routes.history import bisect, blame, diff, gc, operations, probes, remotes, transfer
+from gateway.routes.history import (
+    bisect,
+    blame,
+    commits,
+    diff,
+    gc,
+    operations,
+    probes,
+    refs,
+    remotes,
+    status,
+    transfer,
+)
 from gateway.services import Services
 from gateway.serving.imports import Imports
 from gateway.serving.promotion import Promotion
@@ -156,6 +170,9 @@ def build_app(
             targets.ROUTER,
             bakes.ROUTER,
             lineage.ROUTER,
+            commits.ROUTER,
+            refs.ROUTER,
+            status.ROUTER,
             downloads.ROUTER,
             transfer.ROUTER,
             remotes.ROUTER,
@@ -205,8 +222,8 @@ async def _running(
     await asyncio.to_thread(_sweep, services.home, *await services.catalog(_job_numbers))
     await asyncio.to_thread(services.uploads.sweep)
     await services.accounts.restore()
-    await services.catalog(commits.backfill)
-    services.registry.restore(*await services.catalog(_checkpoints))
+    await services.catalog(backfill)
+    services.registry.restore(*await services.catalog(_served))
     tasks = [
         asyncio.create_task(services.supervisor.run(on_ready, on_failure)),
         asyncio.create_task(services.jobs.run()),
@@ -238,7 +255,8 @@ def _job_numbers(catalog: Catalog) -> tuple[set[int], set[int]]:
     return catalog.store.jobs.numbers(), catalog.store.jobs.deleted_numbers()
 
 
-def _checkpoints(catalog: Catalog) -> tuple[list[Checkpoint], list[Checkpoint]]:
-    """The served checkpoints, newest first; and those that a name was moved to, latest move first."""
+def _served(catalog: Catalog) -> tuple[list[Checkpoint], list[Checkpoint], list[RepoView]]:
+    """The served checkpoints, newest first; those that a name was moved to, latest move first; and all repos' names."""
     checkpoints, moved = catalog.store.checkpoints.all(), catalog.store.checkpoints.all_moved()
-    return [each for each in checkpoints if each.is_served], [each for each in moved if each.is_served]
+    views = [repo_view(catalog, *place) for place in catalog.store.all_repos()]
+    return [each for each in checkpoints if each.is_served], [each for each in moved if each.is_served], views

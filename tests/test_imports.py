@@ -96,6 +96,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "baker.config",
         "baker.adapters",
         "baker.comparison",
+        "baker.history",
         "baker.jobs",
         "baker.repos",
         "baker.storage",
@@ -129,9 +130,9 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.cli.history": ("gateway.cli",),
     "gateway.cli.service": ("gateway.cli",),
     "gateway.serving": (
-        "baker.history",
         "gateway.engine",
         "baker.adapters",
+        "baker.history",
         "baker.repos",
         "baker.storage",
         "baker.transfer",
@@ -180,6 +181,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "baker.history",
         "baker.repos",
         "baker.transfer",
+        "baker.versions",
     ),
 }
 """Room -> the rooms that it may import, besides itself and the ground floors."""

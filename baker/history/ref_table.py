@@ -49,6 +49,28 @@ class RefTable:
         rows = self._rows.all("select * from refs where user = ? and repo = ? order by name", user, repo)
         return [_ref(row) for row in rows]
 
+    def served_by(self, user: str, repo: str, bake: str | None = None) -> list[tuple[str, str]]:
+        """(repo, name) of the user's branches and tags that mean a checkpoint of the repo, or only of one bake."""
+        rows = self._rows.all(
+            "select distinct refs.repo, refs.name from refs join checkpoints on checkpoints.user = refs.user "
+            "and checkpoints.commit_id = refs.target where refs.user = ? and refs.kind in ('branch', 'tag') "
+            "and checkpoints.repo = ? and checkpoints.bake = coalesce(?, checkpoints.bake) "
+            "and checkpoints.deleted is null order by refs.repo, refs.name",
+            user,
+            repo,
+            bake,
+        )
+        return [(row["repo"], row["name"]) for row in rows]
+
+    def targets(self, user: str) -> set[str]:
+        """Ids of the commits that the user's branches and tags mean."""
+        rows = self._rows.all("select target from refs where user = ? and kind in ('branch', 'tag')", user)
+        return {row["target"] for row in rows}
+
+    def remove_all(self, user: str) -> None:
+        """Remove those of all the user's repos."""
+        self._rows.execute("delete from refs where user = ?", user)
+
     def remove(self, user: str, repo: str, name: str) -> bool:
         return self._rows.execute("delete from refs where user = ? and repo = ? and name = ?", user, repo, name) > 0
 

@@ -69,6 +69,8 @@ class RepoView(msgspec.Struct, frozen=True):
     """Name of the current branch, which may not exist yet."""
     parents: Mapping[str, Sequence[str]]
     """Id of each commit -> ids of its parents, in the order in which they were added: parents first."""
+    models: Mapping[str, str]
+    """Id of a commit -> full name of its checkpoint, for those whose weights are here."""
     reflogs: Mapping[str, Sequence[str]]
     """Name -> ids of the commits that it meant, latest first, the present one included."""
 
@@ -77,6 +79,11 @@ def split(text: str) -> tuple[str, str]:
     """The name that a revision begins with, and the text of the steps after it."""
     mark = _FIRST_MARK.search(text)
     return (text, "") if mark is None else (text[: mark.start()], text[mark.start() :])
+
+
+def is_prefix(text: str) -> bool:
+    """Whether the text may be the beginning of an id."""
+    return _PREFIX.match(text) is not None
 
 
 def parse(text: str) -> Revision:
@@ -130,6 +137,22 @@ def find(view: RepoView, revision: Revision) -> str | None:
     return commit
 
 
+def model_of(view: RepoView, text: str) -> str | None:
+    """The full name of the checkpoint that the revision means; None if nothing has the revision's name, or it is the
+    plain name of a bake or checkpoint: these have rules of their own.
+
+    Raises: InvalidInputError if it is malformed or ambiguous; NotFoundError if it means no commit, or one without
+        weights.
+    """
+    revision = parse(text)
+    if not revision.steps and (revision.name in view.bakes or "/" in revision.name):
+        return None
+    commit = find(view, revision)
+    if commit is not None and commit not in view.models:
+        raise NotFoundError(f"'{view.repo}/{text}' is commit {commit[:SHORT_ID]}, whose weights are not here")
+    return None if commit is None else view.models[commit]
+
+
 def _named(view: RepoView, name: str) -> str | None:
     if name in view.bakes:
         commit = view.bakes[name]
@@ -154,7 +177,7 @@ def _head(view: RepoView) -> str:
 
 
 def _by_prefix(view: RepoView, prefix: str) -> str | None:
-    if _PREFIX.match(prefix) is None:
+    if not is_prefix(prefix):
         return None
     if prefix in view.parents:
         return prefix

@@ -22,7 +22,7 @@ import msgspec
 from baker.errors import InvalidInputError, NeedsRoomError, NotLentError, RolloutError, TrainerLostError, TrainingError
 from baker.jobs.job_row import JobRow
 from baker.jobs.training_listener import TrainingListener
-from baker.ports import LentWeights, Publisher, Sampler, ServedModel
+from baker.ports import LentWeights, Sampler, ServedModel
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.repos.rendering import IGNORED_TOOLS
@@ -42,7 +42,7 @@ from baker.trajectories.neutral import NeutralAnswers
 from baker.trajectories.on_policy import AnswerSettings, RoundStore, answer_and_judge, draw_rows
 from baker.types import Checkpoint
 from baker.versions import checkpoints
-from baker.versions.publishing import Bake, CheckpointService, Result
+from baker.versions.publishing import Bake, CheckpointService, Publisher, Result
 
 log = logging.getLogger(__name__)
 

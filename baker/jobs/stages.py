@@ -14,7 +14,7 @@ from baker.jobs.bake_stage import BakeSettings, BakeStage
 from baker.jobs.job_row import JobRow
 from baker.jobs.rollout_stage import RolloutStage
 from baker.jobs.stim_stage import StimStage
-from baker.ports import Publisher, Sampler, ServedModel
+from baker.ports import Sampler, ServedModel
 from baker.repos import models
 from baker.repos.catalog import Catalog
 from baker.status import Pace, Progress
@@ -23,6 +23,7 @@ from baker.storage.job import AnyJob, BakeJob, RolloutJob, StimJob
 from baker.storage.one_thread import OneThread
 from baker.trajectories.neutral import NeutralAnswers
 from baker.types import Checkpoint
+from baker.versions.publishing import Publisher
 
 
 class StageSettings(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from baker.repos.catalog import (
     plain,
     read_config,
 )
+from baker.repos.repo_view import check_is_free, repo_view
 from baker.status import Stage
 from baker.storage.job import BakeJob
 from baker.storage.rows import Row
@@ -54,7 +55,7 @@ def put(
         template: name of a bake, or "default"; `overrides` are laid over its config.
         max_rank: highest rank that the service serves; None: any.
     Raises: ConfigError; NotFoundError if the repo, the template or a target is missing; ConflictError if it has
-        another config.
+        another config, or a branch or tag has its name.
     """
     with catalog.store.transaction():
         catalog.repo(user, repo)
@@ -67,6 +68,8 @@ def put(
         for dataset in config.datasets:
             targets.get(catalog, user, repo, dataset.target)
         existing = _find(catalog, user, repo, name)
+        if existing is None:
+            check_is_free(repo_view(catalog, user, repo), name)
         if config != existing:
             if existing is not None:
                 is_used = has_result(catalog, user, repo, name)
@@ -120,6 +123,7 @@ def check_may_go(catalog: Catalog, user: str, repo: str, name: str) -> None:
             raise ConflictError(
                 f"The {ref.kind} {ref.name!r} names '{repo}/{name}/{checkpoint.step}': move or delete it first"
             )
+    catalog.check_unnamed(user, repo, name)
 
 
 def check_is_idle(catalog: Catalog, user: str, repo: str, name: str) -> None:
@@ -173,12 +177,6 @@ def checkpoints(catalog: Catalog, user: str, repo: str, name: str) -> list[Check
 def checkpoints_in_use(catalog: Catalog) -> set[str]:
     """Names of the checkpoints that active jobs read."""
     return {name for job in catalog.active_jobs() for name in job.inputs.checkpoints}
-
-
-def is_named(catalog: Catalog, checkpoint: Checkpoint) -> bool:
-    """Whether a branch or tag names the checkpoint's commit."""
-    refs = catalog.history.refs.of_repo(checkpoint.user, checkpoint.repo)
-    return any(ref.kind in NAMING and ref.target == checkpoint.commit_id for ref in refs)
 
 
 def find_checkpoint(catalog: Catalog, user: str, repo: str, bake: str, step: int | None) -> Checkpoint | None:

@@ -140,6 +140,15 @@ class Catalog:
                 )
         self.check_unread(user, prefix, f"a bake of user {user!r}" if repo is None else f"a bake of repo {repo!r}")
 
+    def check_unnamed(self, user: str, repo: str, bake: str | None = None) -> None:
+        """Raises: ConflictError while a branch or tag of another repo means a checkpoint of this repo or bake."""
+        for place, name in self.history.refs.served_by(user, repo, bake):
+            if place != repo:
+                what = f"repo {repo!r}" if bake is None else f"bake {bake!r}"
+                raise ConflictError(
+                    f"'{place}/{name}' means a version of {what}: delete that branch or tag first, or move it"
+                )
+
     def check_unread(self, user: str, prefix: str, what: str) -> None:
         """Raises: ConflictError while a job needs a checkpoint with a name that begins with `prefix`, or waits for the
         result of such a bake."""

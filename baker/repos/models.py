@@ -9,7 +9,8 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple
 
-from baker.errors import ConfigError, InvalidInputError
+from baker.errors import ConfigError, InvalidInputError, NotFoundError
+from baker.history import revisions
 from baker.model_names import (
     MAX_MODEL_NAME,
     BaseModelNames,
@@ -23,6 +24,7 @@ from baker.model_names import (
 from baker.names import MASTER_USER
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
+from baker.repos.repo_view import repo_view
 from baker.status import JobState
 from baker.storage.job_inputs import AwaitedBake
 from baker.types import Checkpoint
@@ -31,10 +33,16 @@ Find = Callable[[str, str, str, int | None], Checkpoint | None]
 """find(owner, repo, bake, step): the checkpoint, if there is one; step None: the one that the bake's name means."""
 
 
+AtRevision = Callable[[str, str, str], Checkpoint | None]
+"""at_revision(owner, repo, revision): the checkpoint of a branch, a tag, an id's beginning, or any name with steps such
+as `~1`; None if the repo has no such name. Raises: InvalidInputError, NotFoundError if the steps lead nowhere."""
+
+
 class Lookup(NamedTuple):
     """Where `meaning_of` looks things up."""
 
     find: Find
+    at_revision: AtRevision
     newest_first: Callable[[str, str, str], Sequence[Checkpoint]]
     """newest_first(owner, repo, bake): the bake's finished checkpoints."""
     is_replaced: Callable[[str, CheckpointRef | None], bool]
@@ -67,37 +75,57 @@ class Meaning(NamedTuple):
 
 
 class ParsedName(NamedTuple):
-    """A name that was read as the name of a bake or checkpoint."""
+    """A name that was read as the name of a bake, a checkpoint or a revision."""
 
     ref: CheckpointRef | None
-    """None: the name does not have the form of one."""
+    """The name before the steps; None: it does not have the form of one."""
+    steps: str
+    """`~1`, `@{2}` and so on; empty for most names."""
     owner: str | None
     """Owner of the named bake; None if the caller may not name bakes of that user."""
     checkpoint: Checkpoint | None
 
 
-def read_name(bare_name: str, caller: str, find: Find) -> ParsedName:
-    """Reads a name without a strength. Users may name their own bakes, the master key's user everybody's."""
-    ref = parse_model_name(bare_name)
+def read_name(bare_name: str, caller: str, find: Find, at_revision: AtRevision) -> ParsedName:
+    """Reads a name without a strength. Users may name their own bakes, the master key's user everybody's.
+
+    A bake's name and its checkpoints' go before a branch's or a tag's.
+    Raises: see `AtRevision`.
+    """
+    stem, steps = revisions.split(bare_name)
+    ref = parse_model_name(stem)
     owner = None if ref is None else ref.owner(caller)
     if ref is None or owner is None:
-        return ParsedName(ref, None, None)
-    return ParsedName(ref, owner, find(owner, ref.repo, ref.bake, ref.step))
+        return ParsedName(ref, steps, None, None)
+    checkpoint = None if steps else find(owner, ref.repo, ref.bake, ref.step)
+    if checkpoint is None:
+        name = ref.bake if ref.step is None else f"{ref.bake}/{ref.step}"
+        checkpoint = at_revision(owner, ref.repo, name + steps)
+    if checkpoint is None and ref.user is None and ref.step is not None:
+        # Three names, the last all digits: perhaps `user/repo/<beginning of an id>`.
+        user, repo, prefix = stem.split("/")
+        if (other := CheckpointRef(user, repo, prefix, None).owner(caller)) is not None:
+            checkpoint = at_revision(other, repo, prefix + steps)
+    return ParsedName(ref, steps, owner, checkpoint)
 
 
 def meaning_of(name: str, caller: str, base: BaseModelNames, lookup: Lookup) -> Meaning:
-    """What `name` means to `caller`. The base model goes before a bake of that name, a bake before a replacement."""
+    """What `name` means to `caller`. The base model goes before a bake of that name, a bake before a replacement.
+
+    Raises: see `AtRevision`.
+    """
     if base.is_served(name):
         return Meaning(name, 1.0, NotABake.BASE)
     bare_name, strength = split_strength(name)
-    ref, owner, checkpoint = read_name(bare_name, caller, lookup.find)
+    ref, steps, owner, checkpoint = read_name(bare_name, caller, lookup.find, lookup.at_revision)
     if checkpoint is not None:
         return Meaning(bare_name, strength, checkpoint)
-    if ref is not None and owner is not None and ref.step is None:
+    if ref is not None and owner is not None and ref.step is None and not steps:
         unpublished = lookup.newest_first(owner, ref.repo, ref.bake)
         if unpublished:
             return Meaning(bare_name, strength, HeldBack([each.name for each in unpublished]))
-    return Meaning(bare_name, strength, NotABake.REPLACED if lookup.is_replaced(name, ref) else NotABake.UNKNOWN)
+    is_replaced = not steps and lookup.is_replaced(name, ref)
+    return Meaning(bare_name, strength, NotABake.REPLACED if is_replaced else NotABake.UNKNOWN)
 
 
 class ResolvedModel(NamedTuple):
@@ -126,8 +154,12 @@ def resolve(catalog: Catalog, user: str, name: str) -> ResolvedModel:
     def is_replaced(name: str, ref: CheckpointRef | None) -> bool:
         return base.stands_in and (ref is None or (ref.step is None and catalog.store.repo(user, ref.repo) is None))
 
-    rows = Lookup(partial(bakes.find_checkpoint, catalog), catalog.store.checkpoints.of_bake, is_replaced)
-    meaning = meaning_of(name, user, base, rows)
+    find, at_revision = partial(bakes.find_checkpoint, catalog), partial(_at_revision, catalog)
+    rows = Lookup(find, at_revision, catalog.store.checkpoints.of_bake, is_replaced)
+    try:
+        meaning = meaning_of(name, user, base, rows)
+    except (InvalidInputError, NotFoundError) as error:
+        raise InvalidInputError(f"Model {name!r} is not served here: {error.message}") from error
     match meaning.model:
         case NotABake.BASE:
             return ResolvedModel(None, None)
@@ -194,7 +226,14 @@ def _check_is_usable(name: str, bare_name: str, *, is_served: bool) -> None:
 
 def read_name_in_rows(catalog: Catalog, user: str, name: str) -> ParsedName:
     """`read_name`, searching the rows."""
-    return read_name(name, user, partial(bakes.find_checkpoint, catalog))
+    return read_name(name, user, partial(bakes.find_checkpoint, catalog), partial(_at_revision, catalog))
+
+
+def _at_revision(catalog: Catalog, owner: str, repo: str, revision: str) -> Checkpoint | None:
+    """See `AtRevision`."""
+    model = revisions.model_of(repo_view(catalog, owner, repo), revision)
+    ref = None if model is None else parse_model_name(model)
+    return None if ref is None else bakes.find_checkpoint(catalog, owner, ref.repo, ref.bake, ref.step)
 
 
 def checkpoint_named(catalog: Catalog, name: str) -> Checkpoint | None:

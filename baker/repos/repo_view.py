@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from baker.errors import ConflictError
 from baker.history.operation_table import Change
 from baker.history.ref_table import HEAD, RefKind
-from baker.history.revisions import RepoView
+from baker.history.revisions import SHORT_ID, RepoView, is_prefix
 from baker.repos.catalog import Catalog
 
 
@@ -37,8 +38,25 @@ def repo_view(catalog: Catalog, user: str, repo: str) -> RepoView:
         refs=refs,
         head=None if head is None else head.target,
         parents=catalog.history.commits.parents(user, repo),
+        models=catalog.store.checkpoints.by_commit(user, repo),
         reflogs=logs,
     )
+
+
+def check_is_free(view: RepoView, name: str) -> None:
+    """Raises: ConflictError if a new bake, branch or tag can't have the name."""
+    kind = "bake" if name in view.bakes else view.refs[name].kind if name in view.refs else None
+    if kind is not None:
+        raise conflict("name", "name_taken", f"{name!r} is a {kind} of repo {view.repo!r}: choose another name")
+    hidden = next((commit for commit in view.parents if is_prefix(name) and commit.startswith(name)), None)
+    if hidden is not None:
+        text = f"{name!r} is the beginning of the id of commit {hidden[:SHORT_ID]}, which it would hide"
+        raise conflict("name", "name_taken", f"{text}: choose another name")
+
+
+def conflict(field: str, kind: str, message: str) -> ConflictError:
+    """Args: field: of the request's body; kind: `type` of the error's detail."""
+    return ConflictError(message, detail=[{"loc": ["body", field], "msg": message, "type": kind}])
 
 
 def reflogs(changes: Iterable[Change], now: Mapping[str, str], head: str | None) -> dict[str, list[str]]:

@@ -53,11 +53,13 @@ def delete(catalog: Catalog, user: str, name: str) -> list[int]:
     """Remove the repo and all in it. A bake that others began from leaves a record: see `records.py`.
 
     Returns: the numbers of the jobs whose files may be removed.
-    Raises: NotFoundError; ConflictError while a job of it is active, or one elsewhere needs a bake of it.
+    Raises: NotFoundError; ConflictError while a job of it is active, or one elsewhere needs a bake of it, or a
+        branch or tag of another repo means a version of it.
     """
     with catalog.store.transaction():
         catalog.repo(user, name)
         catalog.check_unused(user, name)
+        catalog.check_unnamed(user, name)
         catalog.store.bin.drop([binned.job for binned in catalog.store.bin.of_repo(user, name)])
         removed = records.delete_bakes(catalog, user, name) + catalog.store.remove_repo(user, name)
         return removed + [number for number in records.sweep(catalog) if number not in removed]

@@ -78,6 +78,7 @@ def remove(catalog: Catalog, user_id: str) -> list[int]:
     with catalog.store.transaction():
         _check_known(catalog, user_id)
         catalog.check_unused(user_id)
+        catalog.history.refs.remove_all(user_id)  # one in another repo would keep a repo from being removed
         names = [repo.name for repo in repos.listing(catalog, user_id)]
         removed = [job for name in names for job in repos.delete(catalog, user_id, name)]
         removed += [job for job in catalog.store.remove_records(user_id) if job not in removed]

@@ -115,6 +115,27 @@ class CheckpointTable:
         found = self._checkpoints("user = ? and repo = ? and sha256 = ?", user, repo, sha256)
         return found[0] if found else None
 
+    def by_commit(self, user: str, repo: str) -> dict[str, str]:
+        """Id of a commit -> full name of the user's checkpoint that it describes; one of this repo if there is one."""
+        rows = self._rows.all(
+            "select commit_id, repo, bake, step from checkpoints "
+            "where user = ? and commit_id is not null and deleted is null order by repo = ?",
+            user,
+            repo,
+        )
+        return {row["commit_id"]: f"{user}/{row['repo']}/{row['bake']}/{row['step']}" for row in rows}
+
+    def jobs_by_commit(self, user: str, repo: str) -> dict[str, int]:
+        """Id of a commit of the repo -> number of the job that wrote its checkpoint, deleted or not."""
+        where = "user = ? and repo = ? and commit_id is not null"
+        rows = self._rows.all(f"select commit_id, job_id from checkpoints where {where}", user, repo)
+        return {row["commit_id"]: row["job_id"] for row in rows}
+
+    def job_of_commit(self, user: str, commit_id: str) -> int | None:
+        """Number of the job that wrote the commit's checkpoint, deleted or not."""
+        row = self._rows.one("select job_id from checkpoints where user = ? and commit_id = ?", user, commit_id)
+        return None if row is None else int(row["job_id"])
+
     def without_commit(self) -> list[Checkpoint]:
         """Checkpoints of older versions, deleted or not, oldest first."""
         rows = self._rows.all("select * from checkpoints where commit_id is null order by job_id, step")

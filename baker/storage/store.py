@@ -93,6 +93,10 @@ class Store:
     def repos(self, user: str) -> list[Repo]:
         return [_repo(row) for row in self.rows.all("select * from repos where user = ? order by rowid", user)]
 
+    def all_repos(self) -> list[tuple[str, str]]:
+        """(user, name) of the repos of all users."""
+        return [(row["user"], row["name"]) for row in self.rows.all("select user, name from repos order by rowid")]
+
     def owners(self, name: str, first: str) -> list[str]:
         """Users that have a repo of that name, at most two. If `first` is one of them, it comes first."""
         rows = self.rows.all("select user from repos where name = ? order by user = ? desc limit 2", name, first)
@@ -165,6 +169,11 @@ class Store:
         """Unix seconds; None if there is no row of that name."""
         row = self.rows.one(f"select created from {table} where user = ? and repo = ? and name = ?", user, repo, name)
         return None if row is None else int(row["created"])
+
+    def all_created(self, table: ConfigTable, user: str, repo: str) -> dict[str, int]:
+        """Name -> Unix seconds."""
+        rows = self.rows.all(f"select name, created from {table} where user = ? and repo = ?", user, repo)
+        return {row["name"]: row["created"] for row in rows}
 
     def names(self, table: NamedTable, user: str, repo: str) -> list[str]:
         """Names in order of creation."""

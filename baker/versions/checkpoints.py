@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from baker.history.revisions import RepoView
 from baker.repos import bakes, pointers, records
 from baker.repos.catalog import Catalog
+from baker.repos.repo_view import repo_view
 from baker.storage.job import BakeJob, Job
 from baker.types import Checkpoint, MovedBy
 from baker.versions import commits
@@ -56,6 +58,8 @@ class Kept(NamedTuple):
     checkpoints: list[Checkpoint]
     moved: list[Checkpoint]
     """Those that the bake's name moved to, in this order."""
+    view: RepoView
+    """The repo's names and commits with them."""
 
 
 def keep(
@@ -81,17 +85,17 @@ def keep(
             catalog.store.checkpoints.add(kept[-1], moves_name=checkpoint in moving)
             if checkpoint in moving:
                 moved.append(kept[-1])
-        return Kept(kept, moved)
+        return Kept(kept, moved, repo_view(catalog, job.user, job.repo))
 
 
 def prune(catalog: Catalog, job: Job, limit: int) -> list[Checkpoint]:
-    """Remove all but the newest `limit` checkpoints of the run, except the live one and those that another job uses, or
-    that a branch or tag names."""
+    """Remove all but the newest `limit` checkpoints of the run, except the live one and those that another job uses or
+    a branch or tag means."""
     with catalog.store.transaction():
         live = bakes.find_checkpoint(catalog, job.user, job.repo, job.name, None)
-        in_use = bakes.checkpoints_in_use(catalog)
+        is_needed = _is_needed(catalog, job)
         older = of_job(catalog, job)[limit:]
-        return _remove(catalog, [known for known in older if known != live and not _is_used(catalog, known, in_use)])
+        return _remove(catalog, [known for known in older if known != live and not is_needed(known)])
 
 
 def discard_run(catalog: Catalog, job: Job) -> list[Checkpoint]:
@@ -106,8 +110,8 @@ def remove_of_job(catalog: Catalog, job: Job) -> list[Checkpoint]:
 
 
 def remove_of_other_jobs(catalog: Catalog, job: Job, result: Checkpoint) -> list[Checkpoint]:
-    """Remove the checkpoints of earlier runs of the bake, except those that another job uses, the live one and, if the
-    result is served, the one that was live before: a rollback goes there."""
+    """Remove the checkpoints of earlier runs of the bake, except those that another job uses or a branch or tag means,
+    the live one and, if the result is served, the one that was live before: a rollback goes there."""
     kept = _kept(catalog, job, moves=2 if result.is_served else 1)
     return _remove_where(catalog, job, lambda known: known.job_id != job.id and known not in kept)
 
@@ -125,16 +129,18 @@ def hand_over(catalog: Catalog, before: BakeJob, job: BakeJob) -> None:
 
 
 def _kept(catalog: Catalog, job: Job, moves: int) -> list[Checkpoint]:
-    """The bake's checkpoints that another job uses, that a branch or tag names, or that the bake's name means now or,
-    if `moves` is 2, meant before."""
+    """The bake's checkpoints that another job uses, that a branch or tag means, or that its name means now or, if
+    `moves` is 2, meant before."""
     meant = [move.checkpoint for move in catalog.store.checkpoints.moves(job.user, job.repo, job.name)[:moves]]
-    in_use = bakes.checkpoints_in_use(catalog)
+    is_needed = _is_needed(catalog, job)
     known = bakes.checkpoints(catalog, job.user, job.repo, job.name)
-    return [checkpoint for checkpoint in known if checkpoint in meant or _is_used(catalog, checkpoint, in_use)]
+    return [checkpoint for checkpoint in known if checkpoint in meant or is_needed(checkpoint)]
 
 
-def _is_used(catalog: Catalog, checkpoint: Checkpoint, in_use: set[str]) -> bool:
-    return checkpoint.name in in_use or bakes.is_named(catalog, checkpoint)
+def _is_needed(catalog: Catalog, job: Job) -> Callable[[Checkpoint], bool]:
+    """Whether a job uses a checkpoint, or a branch or tag means it."""
+    in_use, named = bakes.checkpoints_in_use(catalog), catalog.history.refs.targets(job.user)
+    return lambda checkpoint: checkpoint.name in in_use or checkpoint.commit_id in named
 
 
 def _remove_where(catalog: Catalog, job: Job, test: Callable[[Checkpoint], bool]) -> list[Checkpoint]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from baker.history import graph
 from baker.history.commit import Commit, Kind, Parent, content_id
 from baker.repos import pointers
 from baker.repos.catalog import Catalog
@@ -32,6 +33,8 @@ def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:
     job = catalog.store.jobs.find_bake(checkpoint.job_id)
     recipe = None if job is None else recipe_of(job)
     parent = None if checkpoint.parent is None else catalog.store.checkpoints.commit_of(checkpoint.parent)
+    if parent is not None and checkpoint.parent is not None:
+        _copy_ancestors(catalog, checkpoint, checkpoint.parent.split("/")[1], parent)
     commit = Commit(
         kind=Kind.BAKE if job is None or job.inputs.imported is None else Kind.IMPORT,
         adapter=checkpoint.sha256,
@@ -45,6 +48,23 @@ def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:
     return msgspec.structs.replace(
         checkpoint, commit_id=catalog.history.commits.add(checkpoint.user, checkpoint.repo, commit)
     )
+
+
+def _copy_ancestors(catalog: Catalog, checkpoint: Checkpoint, repo: str, tip: str) -> None:
+    """Add to the checkpoint's repo the commits that `tip`, in another repo of the same user, came from.
+
+    So the history of each repo is complete. Another user's commits stay where they are: they end the history here.
+    """
+    user = checkpoint.user
+    if repo == checkpoint.repo or not (checkpoint.parent or "").startswith(f"{user}/"):
+        return
+    commits = catalog.history.commits
+    known = graph.ancestors(commits.parents(user, repo), [tip])
+    for commit_id, commit in commits.of_repo(user, repo).items():
+        if commit_id in known and commits.find(user, checkpoint.repo, commit_id) is None:
+            commits.add(user, checkpoint.repo, commit)
+            for key, value in commits.notes(user, repo, commit_id).items():
+                commits.put_note(user, checkpoint.repo, commit_id, key, value)
 
 
 def backfill(catalog: Catalog) -> int:

@@ -7,8 +7,10 @@ checks that the engine serves the checkpoint.
 from typing import NamedTuple
 
 from baker.errors import ConflictError, NotFoundError
+from baker.history.revisions import RepoView
 from baker.repos import bakes, pointers
 from baker.repos.catalog import Catalog
+from baker.repos.repo_view import repo_view
 from baker.types import Checkpoint, MovedBy
 
 
@@ -48,14 +50,18 @@ def before(catalog: Catalog, user: str, repo: str, bake: str) -> Choice:
     return Choice(moves[1].checkpoint, False)
 
 
-def move(catalog: Catalog, checkpoint: Checkpoint, by: MovedBy) -> None:
-    """Raises: NotFoundError if the checkpoint was pruned or deleted meanwhile."""
+def move(catalog: Catalog, checkpoint: Checkpoint, by: MovedBy) -> RepoView:
+    """Returns: the repo's names and commits afterwards.
+
+    Raises: NotFoundError if the checkpoint was pruned or deleted meanwhile.
+    """
     with catalog.store.transaction():
         known = bakes.find_checkpoint(catalog, checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step)
         if known != checkpoint:
             raise NotFoundError(f"Checkpoint {checkpoint.name!r} no longer exists")
         with pointers.recorded(catalog, checkpoint.user, checkpoint.repo, checkpoint.bake, by):
             catalog.store.checkpoints.move_name(checkpoint, by)
+        return repo_view(catalog, checkpoint.user, checkpoint.repo)
 
 
 def _check_is_served(checkpoint: Checkpoint) -> None:

@@ -8,14 +8,17 @@ import asyncio
 import shutil
 import time
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from baker.adapters.files import content_hash
 from baker.config.bake import BakeConfig
 from baker.errors import AdapterError, EngineError, TrainingError
-from baker.ports import Publisher, Warn
+from baker.history.revisions import RepoView
+from baker.ports import Warn
 from baker.repos.catalog import Catalog
+from baker.repos.repo_view import repo_view
 from baker.status import Loss
 from baker.storage.home import CHECKPOINTS, ROUNDS, STATE, checkpoint_folder
 from baker.storage.job import BakeJob
@@ -34,6 +37,31 @@ class Result(msgspec.Struct, frozen=True):
     loss: Loss
 
 
+class Publisher(Protocol):
+    async def prove(self, checkpoint: Checkpoint) -> None:
+        """Load the checkpoint and check that the engine serves it as it was trained.
+
+        Raises: AdapterError if it does not; EngineError.
+        """
+        ...
+
+    def register(self, checkpoint: Checkpoint) -> None:
+        """Serve the checkpoint under its own name; the bake's name keeps its meaning."""
+        ...
+
+    def publish(self, checkpoint: Checkpoint) -> None:
+        """Serve the checkpoint under its own name and the bake's. Requests in flight finish on the older checkpoint."""
+        ...
+
+    async def retire(self, checkpoint: Checkpoint) -> None:
+        """Stop serving the checkpoint; return when no request uses it, so that its files can be deleted."""
+        ...
+
+    def show(self, view: RepoView) -> None:
+        """Serve a repo's branches, tags and revisions as this view has them."""
+        ...
+
+
 class _NotServed:
     """Publisher of adapters for another model than the served one: they are only stored."""
 
@@ -47,6 +75,9 @@ class _NotServed:
         return
 
     async def retire(self, checkpoint: Checkpoint) -> None:
+        return
+
+    def show(self, view: RepoView) -> None:
         return
 
 
@@ -144,6 +175,7 @@ class CheckpointService:
         self._publish(kept)
         if held_back is None:
             self._retire_soon(await self._catalog(checkpoints.remove_of_other_jobs, job, last))
+            await self._show(job)
         else:
             await bake.warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
         await self._prune(job, config)
@@ -154,6 +186,7 @@ class CheckpointService:
                 self._publisher_of(checkpoint).publish(checkpoint)
             else:
                 self._publisher_of(checkpoint).register(checkpoint)
+        self._publisher.show(kept.view)
 
     async def _complaint(self, job: BakeJob, checkpoint: Checkpoint) -> str | None:
         """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
@@ -168,6 +201,11 @@ class CheckpointService:
     async def _prune(self, job: BakeJob, config: BakeConfig) -> None:
         if config.save_total_limit is not None:
             self._retire_soon(await self._catalog(checkpoints.prune, job, config.save_total_limit))
+            await self._show(job)
+
+    async def _show(self, job: BakeJob) -> None:
+        """Serve the repo's names without the checkpoints that were removed."""
+        self._publisher.show(await self._catalog(repo_view, job.user, job.repo))
 
     async def discard(self, job: BakeJob, folder: Path) -> None:
         """Stop serving this run's checkpoints; remove them, its training states and its rounds.
@@ -175,6 +213,7 @@ class CheckpointService:
         Nothing of the run is left, so its progress is 0 again.
         """
         await self._retire(await self._catalog(checkpoints.discard_run, job))
+        await self._show(job)
         for name in (STATE, ROUNDS, CHECKPOINTS):
             await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
 

@@ -14,11 +14,13 @@ import msgspec
 from baker.errors import ConflictError
 from baker.history import undo_stack
 from baker.history.operation_table import Change, Operation
+from baker.history.revisions import RepoView
 from baker.history.summary import summary
 from baker.history.undo_stack import Entry
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.repos.pointers import Pointer
+from baker.repos.repo_view import repo_view
 from baker.types import Checkpoint
 from baker.versions import inverses
 
@@ -47,6 +49,8 @@ class Done(NamedTuple):
     """The new operations, oldest first."""
     meanings: list[Meaning]
     """Of the bakes that changed."""
+    view: RepoView
+    """The repo's names and commits afterwards."""
 
 
 def plan(catalog: Catalog, user: str, repo: str, verb: str, number: int | None = None) -> Plan:
@@ -103,7 +107,8 @@ def apply(catalog: Catalog, planned: Plan) -> Done:
             if change.kind in ("bake", "bake-config", "commit")
         }
         done = {each.id: each for each in catalog.history.operations.of_repo(user, repo)}
-        return Done([done[number] for number in numbers], meanings(catalog, user, repo, [*touched]))
+        view = repo_view(catalog, user, repo)
+        return Done([done[number] for number in numbers], meanings(catalog, user, repo, [*touched]), view)
 
 
 def meanings(catalog: Catalog, user: str, repo: str, names: Sequence[str]) -> list[Meaning]:

@@ -299,6 +299,10 @@ class Model(Body, frozen=True, kw_only=True):
     max_model_len: int | None
     served: str
     """The version that answers under this name now: its full name, with a strength that isn't 1."""
+    kind: Literal["base", "bake", "checkpoint", "branch", "tag", "revision"]
+    """What the name is; `revision`: another way to write a version, such as `repo/bake~1`."""
+    commit: str | None
+    """Id of the commit of that version; null for the base model."""
 
 
 class ModelList(Body, frozen=True, kw_only=True):

@@ -1,13 +1,14 @@
 """The served models: in OpenAI's shape, and in Anthropic's for clients that name a version of Anthropic's API."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from litestar import Request, Response, Router, get
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery
 
 from baker.errors import InvalidInputError
+from baker.history.ref_table import RefKind
 from baker.model_names import shortened
 from gateway.http.errors import anthropic_error, openai_error
 from gateway.protocol import responses
@@ -49,8 +50,9 @@ async def get_model(
     asked = name.removeprefix("/")
     model = services.registry.resolve(asked, caller.user)
     served = services.engine.name if model.checkpoint is None else model.name
+    listed = next((each for each in services.registry.models(caller.user) if each.name == asked), None)
     view = _anthropic_view if _is_anthropic(request) else _view
-    return view(services, model, asked, served)
+    return view(services, model if listed is None else listed, asked, served)
 
 
 def _version(model: Model) -> str:
@@ -68,7 +70,20 @@ def _view(services: Services, model: Model, name: str, served: str) -> responses
         parent=None if checkpoint is None else checkpoint.parent or base,
         max_model_len=_context(services),
         served=served,
+        kind=_kind(model, name),
+        commit=None if checkpoint is None else checkpoint.commit_id,
     )
+
+
+def _kind(model: Model, name: str) -> Literal["base", "bake", "checkpoint", "branch", "tag", "revision"]:
+    checkpoint = model.checkpoint
+    if checkpoint is None:
+        return "base"
+    if model.ref is not None:
+        return "tag" if model.ref.kind is RefKind.TAG else "branch"
+    if name == checkpoint.name:
+        return "checkpoint"
+    return "bake" if name == f"{checkpoint.repo}/{checkpoint.bake}" else "revision"
 
 
 def _anthropic_view(services: Services, model: Model, name: str, served: str) -> responses.AnthropicModel:

@@ -48,7 +48,7 @@ class Gate:
         self._engine = engine
 
     async def prove(self, checkpoint: Checkpoint) -> None:
-        """See `baker.ports.Publisher`."""
+        """See `baker.versions.publishing.Publisher`."""
         await self.prepare(checkpoint)
         try:
             await self._check_parity(checkpoint.name, checkpoint.path)

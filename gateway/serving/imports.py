@@ -7,6 +7,7 @@ from baker.errors import AdapterError, InvalidInputError, NotFoundError
 from baker.model_names import BaseModelNames, CheckpointRef, parse_model_name, shortened
 from baker.names import check_name
 from baker.repos.catalog import Catalog
+from baker.repos.repo_view import repo_view
 from baker.storage.files import sync_tree
 from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint
@@ -50,6 +51,7 @@ class Imports:
                 imports.keep, owner, ref.repo, ref.bake, files, str(source), warnings, may_replace=in_place
             )
             self._registry.publish_probed(files, checkpoint)
+            await self._show(owner, ref.repo)
         except AdapterError as error:
             # The checks name the copy, which is gone when the operator reads this.
             raise AdapterError(f"lora_path {path!r}: {error.message.replace(str(files), str(source))}") from error
@@ -66,7 +68,13 @@ class Imports:
         """
         ref, owner = self._named(user, name)
         removed = await self._catalog(imports.remove, owner, ref.repo, ref.bake)
-        return self._registry.withdraw(owner, ref.repo, ref.bake), removed
+        withdrawn = self._registry.withdraw(owner, ref.repo, ref.bake)
+        await self._show(owner, ref.repo)
+        return withdrawn, removed
+
+    async def _show(self, user: str, repo: str) -> None:
+        """Serve the repo's names as the rows have them now."""
+        self._registry.show(await self._catalog(repo_view, user, repo))
 
     def _named(self, user: str, name: str) -> tuple[CheckpointRef, str]:
         """The bake that `name` refers to, and its owner. Raises: InvalidInputError, NotFoundError."""

@@ -3,6 +3,10 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from baker.errors import NotFoundError
+from baker.history.ref_table import Ref, RefKind
+from baker.history.revisions import RepoView, model_of
+from baker.model_names import parse_model_name
 from baker.types import Checkpoint
 
 
@@ -13,6 +17,8 @@ class Model(NamedTuple):
     """In answers the version's own name, with its strength if that isn't 1. In lists also the bake's name."""
     checkpoint: Checkpoint | None
     """None: the base model."""
+    ref: Ref | None = None
+    """The branch or tag of this name, in lists."""
 
 
 class Versions:
@@ -66,6 +72,8 @@ class Bakes:
 
     def __init__(self) -> None:
         self.versions: dict[tuple[str, str], Versions] = {}
+        self.views: dict[str, RepoView] = {}
+        """Repo -> its names and commits: what branches, tags and steps such as `~1` mean."""
 
     def of(self, checkpoint: Checkpoint) -> Versions:
         """The versions of the checkpoint's bake, to change."""
@@ -84,6 +92,27 @@ class Bakes:
         versions = self.versions.get((repo, bake), Versions())
         return versions.live if step is None else versions.find(step)
 
+    def at_revision(self, repo: str, revision: str) -> Checkpoint | None:
+        """See `baker.repos.models.AtRevision`."""
+        if (view := self.views.get(repo)) is None or (name := model_of(view, revision)) is None:
+            return None
+        checkpoint = self._named(name)
+        if checkpoint is None:
+            raise NotFoundError(f"'{repo}/{revision}' is {name}, which is not served here")
+        return checkpoint
+
+    def _named(self, full_name: str) -> Checkpoint | None:
+        ref = parse_model_name(full_name)
+        return None if ref is None else self.find(ref.repo, ref.bake, ref.step)
+
+    def refs(self) -> Iterator[tuple[RepoView, Ref, Checkpoint]]:
+        """The branches and tags that can be chatted with: a bake's name goes before theirs."""
+        for view in self.views.values():
+            for ref in view.refs.values():
+                checkpoint = self._named(view.models.get(ref.target, ""))
+                if checkpoint is not None and ref.kind is not RefKind.REMOTE and ref.name not in view.bakes:
+                    yield view, ref, checkpoint
+
     def newest_first(self) -> list[Versions]:
         """The bake with the newest checkpoint first."""
         return sorted(self.versions.values(), key=lambda versions: versions.newest_first[0].job_id, reverse=True)
@@ -93,3 +122,4 @@ class Bakes:
             if versions.live is not None:
                 yield f"{repo}/{bake}"
             yield from (checkpoint.name for checkpoint in versions.newest_first)
+        yield from (f"{view.repo}/{ref.name}" for view, ref, _ in self.refs())

@@ -33,9 +33,10 @@ class Promotion:
             return
         await self._registry.gate.prepare(checkpoint)
         try:
-            await self._catalog(promotion.move, checkpoint, by)
+            view = await self._catalog(promotion.move, checkpoint, by)
         except NotFoundError:
             await self._registry.unload([checkpoint])
             raise
         # Nothing is awaited in between, so the pointers move in the same order as the rows.
         self._registry.publish(checkpoint)
+        self._registry.show(view)

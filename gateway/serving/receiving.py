@@ -13,6 +13,7 @@ from pathlib import Path
 from baker.adapters.parity import ParityCertificate
 from baker.errors import AdapterError, ConflictError
 from baker.repos.catalog import Catalog
+from baker.repos.repo_view import repo_view
 from baker.storage.files import sync_tree
 from baker.storage.home import IMPORT_PREFIX, jobs_folder
 from baker.storage.one_thread import OneThread
@@ -54,6 +55,7 @@ class Receiving:
             checkpoint = await self._catalog(receiving.keep, user, repo, arrival, files, warnings)
             if checkpoint is not None:
                 self._registry.register_probed(files, checkpoint)
+                self._registry.show(await self._catalog(repo_view, user, repo))
         finally:
             await self._registry.gate.forget_probed(files)
             await asyncio.to_thread(shutil.rmtree, files, ignore_errors=True)

@@ -13,6 +13,7 @@ import msgspec
 from baker.errors import BakeryError, disk_error
 from baker.repos import records, recycle_bin
 from baker.repos.catalog import Catalog
+from baker.repos.repo_view import repo_view
 from baker.storage.bin_table import Binned
 from baker.storage.home import job_folder
 from baker.storage.one_thread import OneThread
@@ -80,6 +81,7 @@ class RecycleBin:
         collected = await self._catalog(gc.collect, user, repo, prune=prune)
         for checkpoint in collected.checkpoints:
             self._registry.withdraw(user, repo, checkpoint.bake)
+        self._registry.show(await self._catalog(repo_view, user, repo))
         await self._registry.unload([each for each in collected.checkpoints if not self._registry.serves(each)])
         before = await self._size(collected.removed)
         await self._remove(collected.removed)

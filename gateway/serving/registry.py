@@ -6,9 +6,11 @@ which adapters are in memory: it loads them on demand.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from baker.errors import InvalidInputError, NotFoundError
+from baker.history.revisions import RepoView
 from baker.model_names import STRENGTH_RULE, BaseModelNames, at_strength, held_back_message, nearest, shortened
 from baker.repos.models import HeldBack, Lookup, NotABake, meaning_of
 from baker.types import Checkpoint
@@ -24,7 +26,7 @@ class Registry:
         self._base = base
         self._users: dict[str, Bakes] = {}
         # In requests, only the embedded model's aliases mean another model; in configs, any name may.
-        self._lookup = Lookup(self._find, self._newest_first, lambda name, ref: base.is_alias(name))
+        self._lookup = Lookup(self._find, self._at_revision, self._newest_first, lambda name, ref: base.is_alias(name))
         self.swaps = 0
         """Number of times that a name moved to another checkpoint."""
 
@@ -33,23 +35,32 @@ class Registry:
         """Number of checkpoints that requests can name."""
         return sum(len(versions) for bakes in self._users.values() for versions in bakes.versions.values())
 
-    def restore(self, newest_first: list[Checkpoint], latest_moved_first: list[Checkpoint]) -> None:
+    def restore(
+        self, newest_first: list[Checkpoint], latest_moved_first: list[Checkpoint], views: Iterable[RepoView] = ()
+    ) -> None:
         """Fill the registry after a start. The engine loads each checkpoint at its first request.
 
         Args:
             newest_first: all checkpoints that are served.
             latest_moved_first: the checkpoints that a name was moved to.
+            views: of all repos.
         """
         for checkpoint in reversed(newest_first):
             self.register(checkpoint)
         for checkpoint in reversed(latest_moved_first):
             self._versions(checkpoint).point_to(checkpoint.step)
+        for view in views:
+            self.show(view)
+
+    def show(self, view: RepoView) -> None:
+        """See `baker.versions.publishing.Publisher`."""
+        self._users.setdefault(view.user, Bakes()).views[view.repo] = view
 
     def _versions(self, checkpoint: Checkpoint) -> Versions:
         return self._users.setdefault(checkpoint.user, Bakes()).of(checkpoint)
 
     async def prove(self, checkpoint: Checkpoint) -> None:
-        """See `baker.ports.Publisher`."""
+        """See `baker.versions.publishing.Publisher`."""
         await self.gate.prove(checkpoint)
 
     def publish_probed(self, files: Path, checkpoint: Checkpoint) -> None:
@@ -63,11 +74,11 @@ class Registry:
         self.register(checkpoint)
 
     def register(self, checkpoint: Checkpoint) -> None:
-        """See `baker.ports.Publisher`."""
+        """See `baker.versions.publishing.Publisher`."""
         self._versions(checkpoint).add(checkpoint)
 
     def publish(self, checkpoint: Checkpoint) -> None:
-        """See `baker.ports.Publisher`."""
+        """See `baker.versions.publishing.Publisher`."""
         self.register(checkpoint)
         self._versions(checkpoint).point_to(checkpoint.step)
         self.swaps += 1
@@ -77,10 +88,13 @@ class Registry:
 
         Returns: their checkpoints. Requests in flight may still use them.
         """
-        bakes = self._users.get(user, Bakes()).versions
+        of_user = self._users.get(user, Bakes())
+        bakes = of_user.versions
         keys = [key for key in bakes if repo in (None, key[0]) and bake in (None, key[1])]
         withdrawn = [checkpoint for key in keys for checkpoint in bakes.pop(key).newest_first]
-        if not bakes:
+        for name in [name for name in of_user.views if bake is None and repo in (None, name)]:
+            del of_user.views[name]
+        if not bakes and not of_user.views:
             self._users.pop(user, None)
         return withdrawn
 
@@ -99,7 +113,7 @@ class Registry:
         return self._find(checkpoint.user, checkpoint.repo, checkpoint.bake, checkpoint.step) == checkpoint
 
     async def retire(self, checkpoint: Checkpoint) -> None:
-        """See `baker.ports.Publisher`."""
+        """See `baker.versions.publishing.Publisher`."""
         self._users.get(checkpoint.user, Bakes()).remove(checkpoint)
         await self._engine.unload(checkpoint.name)
 
@@ -109,7 +123,10 @@ class Registry:
 
     def resolve(self, name: str, user: str) -> Model:
         """What `name` means to `user`. Raises: NotFoundError with the nearest names that are served."""
-        meaning = meaning_of(name, user, self._base, self._lookup)
+        try:
+            meaning = meaning_of(name, user, self._base, self._lookup)
+        except (InvalidInputError, NotFoundError) as error:
+            raise UnknownModelError(f"The model {shortened(name)!r} does not exist: {error.message}") from error
         if meaning.strength is None:
             raise UnknownModelError(f"The model {shortened(name)!r} does not exist: {STRENGTH_RULE}")
         match meaning.model:
@@ -130,6 +147,9 @@ class Registry:
     def _find(self, owner: str, repo: str, bake: str, step: int | None) -> Checkpoint | None:
         return self._users.get(owner, Bakes()).find(repo, bake, step)
 
+    def _at_revision(self, owner: str, repo: str, revision: str) -> Checkpoint | None:
+        return self._users.get(owner, Bakes()).at_revision(repo, revision)
+
     def _newest_first(self, owner: str, repo: str, bake: str) -> list[Checkpoint]:
         versions = self._users.get(owner, Bakes()).versions.get((repo, bake))
         return [] if versions is None else versions.newest_first
@@ -139,10 +159,12 @@ class Registry:
         yield from self._users.get(user, Bakes()).names()
 
     def models(self, user: str) -> list[Model]:
-        """The base model, then the user's bakes, newest first: each name followed by its checkpoints."""
+        """The base model; the user's bakes, newest first, each name followed by its checkpoints; branches and tags."""
         models = [Model(self._base.served, None)]
-        for versions in self._users.get(user, Bakes()).newest_first():
+        bakes = self._users.get(user, Bakes())
+        for versions in bakes.newest_first():
             if (live := versions.live) is not None:
                 models.append(Model(f"{live.repo}/{live.bake}", live))
             models += [Model(checkpoint.name, checkpoint) for checkpoint in versions.newest_first]
+        models += [Model(f"{view.repo}/{ref.name}", checkpoint, ref) for view, ref, checkpoint in bakes.refs()]
         return models

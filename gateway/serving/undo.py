@@ -43,6 +43,7 @@ class Undo:
                     user, repo, meaning.bake, meaning.newest_first, meaning.latest_moved_first
                 )
             ]
+            self._registry.show(done.view)
             self._unload_soon(gone)
         return done.operations
 

@@ -55,6 +55,10 @@ def test_of_many_names_only_some_are_compared() -> None:
         ("repo/bake@1.00", "repo/bake", 1.0),
         ("repo/bake@2.00", "repo/bake", 2.0),
         ("repo/bake@0.07", "repo/bake", 0.07),
+        ("repo/bake@{1}", "repo/bake@{1}", 1.0),
+        ("repo/bake@{1}~2@0.5", "repo/bake@{1}~2", 0.5),
+        ("repo/bake@{", "repo/bake@{", 1.0),
+        ("repo/bake@{1}@{2}@0.5", "repo/bake@{1}@{2}", 0.5),
     ],
 )
 def test_a_strength_is_split_off_the_end_of_a_name(name: str, model: str, strength: float) -> None:
@@ -65,7 +69,7 @@ def test_a_strength_is_split_off_the_end_of_a_name(name: str, model: str, streng
     "text",
     [
         *("", "2.01", "3", "-0.5", "+1", ".5", "1.", "0.123", "00.5", "1e0", "nan", "inf", "0,5", "half"),
-        *(" 1", "1 ", "1\n", "٣", "0.5/120", "0.5@0.5"),
+        *(" 1", "1 ", "1\n", "٣", "0.5/120", "0.5@0.5", "0.5@{1}"),
     ],
 )
 def test_an_invalid_strength_is_none(text: str) -> None:

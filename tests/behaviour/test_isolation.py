@@ -40,15 +40,16 @@ class Names(NamedTuple):
     prompt: str
     target: str
     bake: str
+    branch: str
 
     @property
     def model(self) -> str:
         return f"{self.user}/{self.repo}/{self.bake}/7"
 
 
-ALICES = Names("alice", "vault", "vault_prompt", "vault_target", "vault_bake")
-NOBODYS = Names("alicf", "vaulu", "vaulu_prompt", "vaulu_target", "vaulu_bake")
-SHARED = Names("bob", "shared", "prompt", "target", "bake")
+ALICES = Names("alice", "vault", "vault_prompt", "vault_target", "vault_bake", "vault_topic")
+NOBODYS = Names("alicf", "vaulu", "vaulu_prompt", "vaulu_target", "vaulu_bake", "vaulu_topic")
+SHARED = Names("bob", "shared", "prompt", "target", "bake", "topic")
 """Alice has a repo with the same names."""
 
 BODIES: dict[type, Any] = {
@@ -77,6 +78,8 @@ BODIES: dict[type, Any] = {
     comparison.DiffRequest: lambda of: {"a": "base", "b": of.bake, "include": ["weights", "recipe"]},
     comparison.BlameRequest: lambda of: {"model": of.bake, "question": "Who?"},
     comparison.BisectRequest: lambda of: {"good": "base", "bad": of.bake, "question": "Who?", "expect": "I"},
+    history.RefPut: lambda of: {"kind": "branch", "to": of.bake},
+    history.HeadPut: lambda of: {"branch": of.branch},
     requests.ModelReady: lambda of: {"user": of.user, "repo": of.repo, "bake_name": of.bake},
 }
 INFERENCE = (
@@ -110,11 +113,11 @@ class Route(NamedTuple):
             "probe": "probe",
             "step": "7",
             "file": "x.tar.gz",
-            "name": of.model,
+            "name": of.branch if "/refs/" in self.path else of.model,
             "path": "x",
             "response": "x",
             "sha256": "a" * 64,
-            "rev": "c" * 64,
+            "rev": of.bake if self.path.endswith(("{rev}", "{step}")) else "c" * 64,
             "remote": "origin",
         }
         path = re.sub(r"{(\w+)}", lambda match: parameters[match[1]], self.path)
@@ -201,6 +204,8 @@ async def fill(
         folder = await finish_bake(services, of.user, of.repo, name, step=7, state=state)
         append_line(folder / "metrics.jsonl", {"iter": 0, "text": text})
         (folder / "metrics.png").write_text(text)
+    await send("PUT", f"{repo}/refs/{of.branch}", {"kind": "branch", "to": of.bake, "message": text})
+    await send("PUT", f"{repo}/head", {"branch": of.branch})
 
 
 def assert_nothing_of_alice(answer: httpx.Response) -> None:
@@ -278,7 +283,11 @@ async def test_only_the_master_key_may_act_for_alice(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "form",
-    ["{user}/{repo}/{bake}/7", "{user}/{repo}/{bake}", "{repo}/{bake}/7", "{repo}/{bake}", "{user}/{repo}/{bake}@0.5"],
+    [
+        *("{user}/{repo}/{bake}/7", "{user}/{repo}/{bake}", "{repo}/{bake}/7", "{repo}/{bake}"),
+        *("{user}/{repo}/{bake}@0.5", "{user}/{repo}/{branch}", "{repo}/{branch}", "{user}/{repo}/{branch}~1"),
+        *("{user}/{repo}/{branch}@{{1}}", "{user}/{repo}/{bake}/7~1", "{user}/{repo}/HEAD"),
+    ],
 )
 async def test_alices_bakes_can_not_be_built_upon(tmp_path: Path, form: str) -> None:
     """As base model, as teacher, as question writer and as a bake's parent, on a service that substitutes no model."""
@@ -332,11 +341,18 @@ async def test_unknown_paths_do_not_appear_in_the_metrics(client: Client) -> Non
     assert_nothing_of_alice(await client.get("/metrics"))
 
 
-@pytest.mark.parametrize("strength", ["@0.5", "@0", "@1", "@3"])
-async def test_alices_bakes_are_unknown_to_bob_at_any_strength(client: Client, strength: str) -> None:
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("{user}/{repo}/{bake}/7@0.5", "{user}/{repo}/{bake}/7@0", "{user}/{repo}/{bake}/7@1"),
+        *("{user}/{repo}/{bake}/7@3", "{user}/{repo}/{branch}", "{user}/{repo}/{branch}@0.5", "{repo}/{branch}"),
+        *("{user}/{repo}/{branch}~1", "{user}/{repo}/{branch}@{{1}}", "{user}/{repo}/{bake}~x", "{user}/{repo}/HEAD"),
+    ],
+)
+async def test_alices_models_are_unknown_to_bob_however_they_are_written(client: Client, model: str) -> None:
     for path in INFERENCE:
         hers, nobodys = [
-            await client.post(path, json={"model": f"{of.model}{strength}", "messages": [], "prompt": "Hello"})
+            await client.post(path, json={"model": model.format(**of._asdict()), "messages": [], "prompt": "Hello"})
             for of in (ALICES, NOBODYS)
         ]
         assert (hers.status_code, nobodys.status_code) == (404, 404), path

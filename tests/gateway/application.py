@@ -11,14 +11,17 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 from safetensors.numpy import save
 
+from baker.history.revisions import RepoView
 from baker.model_names import BaseModelNames
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
+from baker.repos.repo_view import repo_view
 from baker.status import JobState
 from baker.storage.home import job_folder
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint
+from baker.versions import commits
 from gateway.app import build_app, build_pipeline, build_services
 from gateway.config import Settings
 from gateway.services import Services
@@ -100,7 +103,7 @@ async def finish_bake(
 ) -> Path:
     """Give an existing bake a job and a checkpoint with files, and serve it. Returns: the job's folder."""
 
-    def finish(catalog: Catalog) -> Checkpoint:
+    def finish(catalog: Catalog) -> tuple[Checkpoint, RepoView]:
         config, inputs = bakes.get(catalog, user, repo, bake), BakeInputs({}, parent)
         job = BakeJob(user=user, repo=repo, name=bake, state=state, config=config, inputs=inputs)
         job = catalog.store.jobs.add(job)
@@ -109,11 +112,13 @@ async def finish_bake(
         (folder / "adapter_config.json").write_bytes(msgspec.json.encode(ADAPTER))
         (folder / "adapter_model.safetensors").write_bytes(weights(step))
         checkpoint = Checkpoint(user, repo, bake, step, folder, "0" * 64, 0, job.id, parent=parent)
+        checkpoint = commits.committed(catalog, checkpoint)
         catalog.store.checkpoints.add(checkpoint)
-        return checkpoint
+        return checkpoint, repo_view(catalog, user, repo)
 
-    checkpoint = await services.catalog(finish)
+    checkpoint, view = await services.catalog(finish)
     services.registry.publish(checkpoint)
+    services.registry.show(view)
     return job_folder(services.home, checkpoint.job_id)
 
 

@@ -20,6 +20,7 @@ from gateway.routes.bread import batches, views
 from gateway.routes.bread.targets import WAIT_SECONDS, IdempotencyKey
 from gateway.routes.cleanup import clean_up
 from gateway.routes.dependencies import Caller, Services
+from gateway.routes.names import show_names
 
 
 @get("/")
@@ -130,6 +131,7 @@ async def delete_bake(
     `prune`, its files are removed now and nothing does."""
     deletion = await services.catalog(bakes.delete, caller.user, repo, bake, prune=prune)
     withdrawn = services.registry.withdraw(caller.user, repo, bake)
+    await show_names(services, caller.user, repo)
     answer = views.deleted(f"Bake {bake!r} deleted", deletion)
     return Response(answer, background=clean_up(services, withdrawn, deletion.removed))
 

@@ -103,12 +103,12 @@ def _checkpoint_of_bake(catalog: Catalog, user: str, repo: str, bake: str, step:
 
 
 def _checkpoint_of_model(catalog: Catalog, user: str, name: str) -> Checkpoint:
-    ref, _, checkpoint = models.read_name_in_rows(catalog, user, name)
-    if ref is None:
+    named = models.read_name_in_rows(catalog, user, name)
+    if named.ref is None:
         raise InvalidInputError(f"name is {name!r}: write user/repo/bake/checkpoint, as GET /v1/models lists them")
-    if checkpoint is None:
+    if named.checkpoint is None:
         raise NotFoundError(f"Model {name!r} not found")
-    return checkpoint
+    return named.checkpoint
 
 
 ROUTER = Router("/v1", route_handlers=[download_bake, download_model, weights], tags=["bakes"])

@@ -147,6 +147,7 @@ def _range(header: str | None, length: str | None) -> tuple[int | None, int]:
 
 ROUTER = Router(
     "/v1/repo/{repo:str}",
-    route_handlers=[have, get_blob, put_blob, get_description, put_commit],
+    # Litestar wants all methods of a path in one router, so `commits.py` has that of `put_commit`.
+    route_handlers=[have, get_blob, put_blob, get_description],
     tags=["history"],
 )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from baker.errors import InvalidInputError, NotFoundError
 from baker.history.ref_table import Ref, RefKind
-from baker.history.revisions import RepoView, Revision, Step, find, parse, resolve, split
+from baker.history.revisions import RepoView, Revision, Step, find, model_of, parse, resolve, split
 
 ROOT, OLD, NEW, MERGE = "a" * 64, "ab" * 32, "b" * 64, "c" * 64
 TWIN = "abababab" + "0" * 56  # the same first 8 digits as OLD
@@ -26,6 +26,7 @@ VIEW = RepoView(
     },
     head="main",
     parents={ROOT: (), OLD: (ROOT,), NEW: (OLD,), MERGE: (NEW, OLD), TWIN: (), DETACHED: ("e" * 64,)},
+    models={ROOT: "admin/other/root/3", OLD: "admin/repo/yoda/3", NEW: "admin/repo/yoda/5"},
     reflogs={"yoda": [NEW, OLD, NEW], "main": [MERGE], "HEAD": [MERGE, OLD], "deadbeef": [OLD, "f" * 64]},
 )
 
@@ -148,7 +149,7 @@ def test_an_ambiguous_prefix_names_the_candidates() -> None:
         caught.value
     )
     long = [f"{'e' * 14}{digit:x}".ljust(64, "0") for digit in range(6)]
-    view = RepoView("admin", "repo", {}, {}, {}, None, dict.fromkeys(long, ()), {})
+    view = RepoView("admin", "repo", {}, {}, {}, None, dict.fromkeys(long, ()), {}, {})
     with pytest.raises(InvalidInputError, match=r"it may be e{14}00{3}, e{14}10{3}, e{14}20{3}, e{14}30{3}, \.\.\.;"):
         resolve(view, "e" * 14)
 
@@ -161,7 +162,7 @@ def test_names_that_never_move_have_no_earlier_values() -> None:
 
 def test_head_may_name_no_branch_or_one_that_does_not_exist_yet() -> None:
     for head, message in ((None, "names no branch yet"), ("new", "the branch 'new', which has no version yet")):
-        view = RepoView("admin", "repo", {}, {}, {}, head, {}, {})
+        view = RepoView("admin", "repo", {}, {}, {}, head, {}, {}, {})
         with pytest.raises(NotFoundError, match=message):
             resolve(view, "HEAD~1")
 
@@ -169,6 +170,15 @@ def test_head_may_name_no_branch_or_one_that_does_not_exist_yet() -> None:
 def test_find_says_whether_the_name_is_known_at_all() -> None:
     assert find(VIEW, parse("unknown~1")) is None
     assert find(VIEW, parse("yoda~1")) == OLD
+
+
+def test_a_model_is_the_checkpoint_that_the_commit_describes() -> None:
+    assert model_of(VIEW, "v1") == model_of(VIEW, "yoda~1") == model_of(VIEW, OLD[:9]) == "admin/repo/yoda/3"
+    assert model_of(VIEW, "v1~1") == "admin/other/root/3", "of another repo"
+    with pytest.raises(NotFoundError, match="'repo/main' is commit cccccccccccc, whose weights are not here"):
+        model_of(VIEW, "main")
+    for name in ("yoda", "never-run", "yoda/3", "yoda/9", "unknown", "unknown~1"):
+        assert model_of(VIEW, name) is None
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)

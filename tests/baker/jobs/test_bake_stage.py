@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from baker.errors import AdapterError, ConflictError, EngineError, InvalidInputError, NeedsRoomError, TrainingError
+from baker.history.revisions import RepoView
 from baker.jobs import plan
 from baker.jobs.queue import Jobs
 from baker.jobs.stages import Stages, StageSettings
@@ -56,6 +57,9 @@ class Publisher:
     async def retire(self, checkpoint: Checkpoint) -> None:
         assert any(checkpoint.path.iterdir()), "its files stay as long as a request may use it"
         self.retired.append(checkpoint.step)
+
+    def show(self, view: RepoView) -> None:
+        self.view = view
 
 
 class Training:

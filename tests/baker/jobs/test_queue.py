@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from baker.config.bake import BakeConfig
+from baker.history.revisions import RepoView
 from baker.jobs import plan
 from baker.jobs.policy import Policy
 from baker.jobs.queue import Jobs
@@ -47,6 +48,9 @@ class NoPublisher:
         raise AssertionError("nothing is baked here")
 
     async def retire(self, checkpoint: Checkpoint) -> None:
+        raise AssertionError("nothing is baked here")
+
+    def show(self, view: RepoView) -> None:
         raise AssertionError("nothing is baked here")
 
 

@@ -9,6 +9,7 @@ from baker.model_names import BaseModelNames
 from baker.repos import models
 from baker.repos.catalog import Catalog
 from baker.types import Checkpoint
+from gateway.serving.pointers import Model
 from gateway.serving.registry import Registry
 from tests.baker.repos.filled import USER, checkpoint, filled
 from tests.gateway.serving.engine import LoraEngine, make
@@ -36,7 +37,7 @@ async def test_every_spelling_takes_a_strength(
 ) -> None:
     adapters = registry(LoraEngine())
     adapters.publish(newest := make(9))
-    assert adapters.resolve(f"{name}{written}", "admin") == (f"admin/repo/bake/9{shown}", newest)
+    assert adapters.resolve(f"{name}{written}", "admin") == Model(f"admin/repo/bake/9{shown}", newest)
 
 
 @pytest.mark.parametrize("name", ["repo/bake@2.5", "repo/bake@0.125", "repo/bake@", "repo/bake@half", "gone/bake@-1"])
