@@ -23,6 +23,12 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def has_colors() -> bool:
+    """Whether colours reach a person."""
+    context = click.get_current_context(silent=True)
+    return is_terminal() and (context is None or context.color is not False)
+
+
 def note(text: str) -> None:
     """A remark beside the result, on standard error."""
     click.secho(text, dim=True, err=True)
@@ -86,6 +92,27 @@ def show_table(
 def show_fields(fields: Iterable[tuple[str, str]]) -> None:
     """Print `name  value` lines, aligned."""
     show_table((), [(click.style(name, dim=True), value) for name, value in fields if value])
+
+
+def show_paragraph(sign: str, spans: Sequence[tuple[str, str | None]]) -> None:
+    """Print text in several colours behind a sign: in a terminal wrapped at words and indented, else on one line.
+
+    Args: spans: text and colour of each part; None: the terminal's own.
+    """
+    if not is_terminal():
+        styled = "".join(click.style(text, fg=color) if text else "" for text, color in spans)
+        click.echo(f"{sign}{styled}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = Table.grid(padding=0)
+    columns.add_column(no_wrap=True)
+    columns.add_column(overflow="fold")
+    text = Text.assemble(*((part, color or "") for part, color in spans))
+    columns.add_row(Text.from_ansi(sign), text)
+    Console(highlight=False, width=min(width(), MOST_COLUMNS)).print(columns)
 
 
 def bullet_list(names: Sequence[str], most: int = 8) -> str:

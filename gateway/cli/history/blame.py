@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.history.commits import SHORT
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
-from gateway.cli.output import note, show_json, show_table
+from gateway.cli.output import has_colors, note, show_json, show_paragraph, show_table
 from gateway.cli.progress import post_while_waiting
 from gateway.cli.session import Session, path_of
 from gateway.cli.text import count, harmless, one_line
@@ -41,8 +41,14 @@ def blame(session: Session, /, ref: str, question: str, repo: str | None, answer
         note(f"note: {one_line(warning)}")
     versions = [ancestor for ancestor in result["ancestors"] if ancestor["id"] != BASE]
     colors = {ancestor["id"]: COLORS[number % len(COLORS)] for number, ancestor in enumerate(versions)}
-    for line in blamed_lines(result["tokens"], colors):
-        click.echo(line)
+    if has_colors():
+        spans = [
+            (harmless(token["text"]).replace("\n", " "), colors.get(token["commit"])) for token in result["tokens"]
+        ]
+        show_paragraph("", spans)
+    else:
+        for line in blamed_lines(result["tokens"], colors):
+            click.echo(line)
     click.echo()
     show_table((), [_row(ancestor, colors) for ancestor in result["ancestors"]], numbers=(2, 3), cuts=1)
 

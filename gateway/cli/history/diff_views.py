@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from gateway.cli.output import MOST_COLUMNS, show_table, width
+from gateway.cli.output import columns_of, cut, show_paragraph, show_table, width
 from gateway.cli.text import harmless, one_line
 
 BAR = 20
 """Characters of the longest bar."""
 TOKENS_SHOWN = 10
-MOST_QUESTION = 60
+LEAST_QUESTION, MOST_QUESTION = 16, 72
+"""Columns of a question above its answers."""
 
 
 def show_stat(groups: Sequence[dict[str, Any]]) -> None:
@@ -30,7 +31,7 @@ def show_stat(groups: Sequence[dict[str, Any]]) -> None:
                 group_name(group),
                 f"KL {group['kl']:.3f}",
                 click.style(interval, dim=True),
-                f"same token {group['agreement']:.1%}",
+                f"agree {group['agreement']:.1%}",
                 click.style(bar, fg="red"),
             )
         )
@@ -75,10 +76,11 @@ def show_patch(hunks: Sequence[dict[str, Any]]) -> None:
             click.echo()
         parting = hunk["parting"]
         where = f"token {parting['token']}, KL {parting['kl']:.2f}" if parting is not None else f"KL {hunk['kl']:.3f}"
-        question = one_line(hunk["question"], MOST_QUESTION)
+        room = width() - columns_of(f'@@ {group_name(hunk)} ""  {where} @@')
+        question = cut(one_line(hunk["question"]), max(LEAST_QUESTION, min(room, MOST_QUESTION)))
         click.secho(f'@@ {group_name(hunk)} "{question}"  {where} @@', fg="cyan")
         if parting is None:
-            click.echo(f"  {_cut(one_line(hunk['answer_a']))}")
+            show_paragraph("  ", [(one_line(hunk["answer_a"]), None)])
         else:
             _show_answer("-", hunk["answer_a"], parting["shared"], "red")
             _show_answer("+", hunk["answer_b"], parting["shared"], "green")
@@ -91,12 +93,7 @@ def _show_answer(sign: str, answer: str, shared: str, color: str) -> None:
     line = one_line(answer)
     rest = line[len(begin) :] if line.startswith(begin) else line
     begin = begin if line.startswith(begin) else ""
-    click.echo(f"{click.style(sign, fg=color)} {begin}{click.style(rest, fg=color)}")
-
-
-def _cut(text: str) -> str:
-    most = min(width(), MOST_COLUMNS) - 2
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    show_paragraph(f"{click.style(sign, fg=color)} ", [(begin, None), (rest, color)])
 
 
 def show_tokens(changes: dict[str, Any]) -> None:

@@ -20,9 +20,9 @@ def shown(capsys: pytest.CaptureFixture[str], part: str, value: Any) -> list[str
 def test_bars_are_as_long_as_the_kl(capsys: pytest.CaptureFixture[str]) -> None:
     groups = [group("talk", 0.5), group("bold\x1b[1m", 0.25), group("", 0.0, kind="neutral", kl_low=None)]
     assert shown(capsys, "stat", groups) == [
-        "target talk (4)         KL 0.500  [0.250, 1.000]  same token 50.0%  ++++++++++++++++++++",
-        "target bold\\x1b[1m (4)  KL 0.250  [0.125, 0.500]  same token 50.0%  ++++++++++",
-        "neutral (4)             KL 0.000                  same token 50.0%",
+        "target talk (4)         KL 0.500  [0.250, 1.000]  agree 50.0%  ++++++++++++++++++++",
+        "target bold\\x1b[1m (4)  KL 0.250  [0.125, 0.500]  agree 50.0%  ++++++++++",
+        "neutral (4)             KL 0.000                  agree 50.0%",
     ]
     assert shown(capsys, "stat", []) == []
 
