@@ -15,6 +15,14 @@ from gateway.cli.output import show_json
 from gateway.cli.session import Session, Version, path_of
 from gateway.cli.text import one_line
 
+MEASURES = {
+    "eval_loss": ("held-out KL", ".3f"),
+    "recovered": ("recovered", ".0%"),
+    "eval_agreement": ("agree", ".0%"),
+    "drift": ("drift", ".3f"),
+}
+"""Key in a row of an evaluation -> its name and format."""
+
 
 @click.command()
 @click.argument("job", metavar="JOB", shell_complete=complete_bake)
@@ -55,9 +63,9 @@ def logs(session: Session, job: str, repo: str | None, follows: bool, as_json: b
 def line_of(row: dict[str, Any]) -> str:
     """One row of metrics: a step, or an evaluation."""
     step = f"step {row['iter']:5}"
-    if "eval_loss" in row or "eval_kl" in row:
-        value = row.get("eval_kl", row.get("eval_loss"))
-        return f"{step}  {click.style(f'held-out KL {value:.3f}', fg='cyan')}"
+    measured = [f"{name} {row[key]:{form}}" for key, (name, form) in MEASURES.items() if key in row]
+    if measured:
+        return f"{step}  {click.style('  '.join(measured), fg='cyan')}"
     cells = [step, f"epoch {row['epoch']:5.2f}", f"loss {row['loss']:.3f}", f"lr {row['lr']:.1e}"]
     if (taken := row.get("iter_time")) is not None:
         cells.append(click.style(f"{taken:.2f} s", dim=True))

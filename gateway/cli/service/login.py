@@ -33,6 +33,10 @@ def login(session: Session, url: str | None, forget: bool) -> None:
     client = session.client_of(Server(address, key))
     try:
         repos = client.get("/v1/repo")
+    except CliError as error:
+        if error.status == 401:
+            raise CliError(f"{address} does not know this key: make serve writes it to .env") from error
+        raise
     finally:
         client.close()
     if not isinstance(repos, dict) or "repos" not in repos:

@@ -17,6 +17,12 @@ def test_a_step_is_one_line() -> None:
     assert click.unstyle(line_of(STEP)) == "step     4  epoch  0.50  loss 0.123  lr 1.0e-04  1.50 s"
 
 
+def test_an_evaluation_is_one_line() -> None:
+    row = {**STEP, "eval_loss": 0.01, "eval_agreement": 0.916, "recovered": 0.928}
+    assert click.unstyle(line_of(row)) == "step     4  held-out KL 0.010  recovered 93%  agree 92%"
+    assert click.unstyle(line_of({**STEP, "drift": 0.1167})) == "step     4  drift 0.117"
+
+
 def test_a_failed_bake_is_exit_code_1_after_its_steps(bread_of: Any) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/repo":
