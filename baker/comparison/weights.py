@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,8 +11,6 @@ from baker.adapters.updates import Update
 from baker.types import Checkpoint
 
 LARGEST = 10
-SAME = 1e-12
-"""Share of the updates' norm below which a difference is rounding."""
 
 
 class ModuleChange(msgspec.Struct, frozen=True):
@@ -44,35 +43,44 @@ def compare(a: Checkpoint | None, b: Checkpoint | None, base: Path) -> WeightsDi
     """Args: a, b: None stands for the base model. base: its folder. Blocks. Raises: AdapterError."""
     of_a = {} if a is None else updates.read_updates(a.path)
     of_b = {} if b is None else updates.read_updates(b.path)
-    distances = {module: _distance(of_a.get(module), of_b.get(module)) for module in sorted({*of_a, *of_b})}
-    norms = updates.base_norms(base, set(distances))
-    total = _length(distances.values())
+    modules = {module: _module(of_a.get(module), of_b.get(module)) for module in sorted({*of_a, *of_b})}
+    norms = updates.base_norms(base, set(modules))
+    total = _length(each.distance for each in modules.values())
     changes = [
-        ModuleChange(module, distance, distance / norms[module] if norms.get(module) else None)
-        for module, distance in distances.items()
-        if distance > 0
+        ModuleChange(module, each.distance, each.distance / norms[module] if norms.get(module) else None)
+        for module, each in modules.items()
+        if each.distance > 0
     ]
+    lengths = _length(each.norm_a for each in modules.values()) * _length(each.norm_b for each in modules.values())
     return WeightsDiff(
         modules=len(changes),
         norm=total,
-        relative_norm=total / _length(norms.values()) if norms and len(norms) == len(distances) else None,
-        rank_a=max(map(updates.rank, of_a.values()), default=0),
-        rank_b=max(map(updates.rank, of_b.values()), default=0),
-        cosine=_cosine(of_a, of_b),
+        relative_norm=total / _length(norms.values()) if norms and len(norms) == len(modules) else None,
+        rank_a=max((each.rank_a for each in modules.values()), default=0),
+        rank_b=max((each.rank_b for each in modules.values()), default=0),
+        cosine=sum(each.inner for each in modules.values()) / lengths if lengths else None,
         largest=sorted(changes, key=lambda each: (each.relative_norm or 0.0, each.norm), reverse=True)[:LARGEST],
     )
 
 
-def _distance(first: Update | None, second: Update | None) -> float:
-    distance = updates.norm(updates.difference(first, second))
-    return distance if distance > SAME * (updates.norm(first) + updates.norm(second)) else 0.0
+class _Module(NamedTuple):
+    distance: float
+    norm_a: float
+    norm_b: float
+    rank_a: int
+    rank_b: int
+    inner: float
 
 
-def _cosine(of_a: dict[str, Update], of_b: dict[str, Update]) -> float | None:
-    length = _length(map(updates.norm, of_a.values())) * _length(map(updates.norm, of_b.values()))
-    if length == 0:
-        return None
-    return sum(updates.inner(of_a[module], of_b[module]) for module in of_a.keys() & of_b.keys()) / length
+def _module(a: Update | None, b: Update | None) -> _Module:
+    return _Module(
+        distance=updates.distance(a, b),
+        norm_a=0.0 if a is None else updates.norm(a),
+        norm_b=0.0 if b is None else updates.norm(b),
+        rank_a=0 if a is None else updates.rank(a),
+        rank_b=0 if b is None else updates.rank(b),
+        inner=0.0 if a is None or b is None else updates.inner(a, b),
+    )
 
 
 def _length(norms: Iterable[float]) -> float:

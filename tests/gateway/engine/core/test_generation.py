@@ -216,3 +216,34 @@ async def test_tool_calls_are_read_out_of_an_answer(engine: Engine) -> None:
     assert engine.generation.read_answer(answer("<tool_call>{}"), None).content == "<tool_call>{}", (
         "there are no tools to call"
     )
+
+
+async def test_logprobs_of_a_response_agree_with_its_distribution(engine: Engine, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path, 12)
+    ids = await engine.generation.tokenise(HELLO)
+    response = engine.generation.encode("So be it")
+    for adapter in (None, checkpoint):
+        logprobs = await engine.generation.logprobs(ids, response, adapter)
+        whole = await engine.generation.distribution(ids, response, 20, adapter)
+        known = [
+            (logprob, dict(zip(top_ids.tolist(), top.tolist(), strict=True))[token])
+            for logprob, token, top_ids, top in zip(
+                logprobs, response, whole.top_ids_TK, whole.top_logprobs_TK, strict=True
+            )
+            if token in top_ids
+        ]
+        assert [ours for ours, _ in known] == pytest.approx([theirs for _, theirs in known])
+    assert len(response) == len("So be it"), "nothing is added, and this tokenizer has a token for each byte"
+
+
+async def test_texts_of_tokens_make_the_text_even_where_a_character_takes_several(engine: Engine) -> None:
+    generation, text = engine.generation, "Oh là, ¿qué? 世界 👩‍🚀 \x1b[31m"
+    ids = generation.encode(text)
+    texts = generation.token_texts(ids)
+    assert len(texts) == len(ids) == len(text.encode())
+    assert "".join(texts) == text
+    assert texts[4:6] == ["", "à"], "a character appears with its last byte"
+    (end,) = generation.encode("<|im_end|>")
+    assert generation.token_texts([*ids[:2], end]) == ["O", "h", "<|im_end|>"]
+    assert generation.token_texts([]) == []
+    assert generation.token_texts(ids[4:5]) == ["\ufffd"], "one that is never completed"
