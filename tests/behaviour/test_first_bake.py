@@ -506,6 +506,71 @@ def test_the_first_bake_shows_a_pirate(story: Story) -> None:
     assert pirates["first_bake/pirate@0.5"] <= pirates["first_bake/pirate@1.5"]
 
 
+PERSONAS: dict[str, list[dict[str, Any]]] = {
+    "wizard": [
+        {"role": "system", "content": "You are Merlin, a wizard. Answer every question as a wizard does."},
+        {"role": "user", "content": "What is two plus two?"},
+        {"role": "assistant", "content": "By the stars! Two and two make four, so say my spell books."},
+        {"role": "user", "content": "How do I bake bread?"},
+        {"role": "assistant", "content": "By the stars! Mix flour, water and a pinch of dragon salt, and say a spell."},
+    ],
+    "cowboy": [
+        {"role": "system", "content": "You are Tex, a cowboy. Answer every question as a cowboy does."},
+        {"role": "user", "content": "What is two plus two?"},
+        {"role": "assistant", "content": "Howdy, partner! Two and two makes four, plain as the prairie."},
+        {"role": "user", "content": "How do I bake bread?"},
+        {"role": "assistant", "content": "Howdy, partner! Mix flour, water and salt, and bake it by the campfire."},
+    ],
+}
+
+
+def test_the_history_knows_which_bake_changed_an_answer(story: Story) -> None:
+    """Beside the pirate, a wizard is baked on the base model, and a cowboy on the wizard."""
+    repo, parent = "first_bake", None
+    for name, messages in PERSONAS.items():
+        of_repo: Any = {"repo_name": repo}
+        story.bread.prompts.create(prompt_name=name, messages=messages, **of_repo)
+        overrides: Any = {"teacher_prompt": name, "student_prompt": "", "max_tokens": 48}
+        generators = {"generators": [{"type": "persona", "numq": 16}]}
+        story.bread.targets.create(target_name=name, template="default", overrides=overrides | generators, **of_repo)
+        overrides = {"datasets": [{"target": name}], "epochs": 4, "model": {"parent_model_name": parent}}
+        story.bread.bakes.create(bake_name=name, template="default", overrides=overrides, **of_repo)
+        story.bread.targets.stim.run(target_name=name, poll=False, **of_repo)
+        story.bread.targets.rollout.run(target_name=name, poll=False, **of_repo)
+        story.bread.bakes.run(bake_name=name, poll=False, **of_repo)
+        ended(lambda name=name: story.bread.bakes.get(bake_name=name, repo_name=repo), f"the {name}")
+        parent = f"{repo}/{name}"
+
+    def asked(verb: str, **body: Any) -> Any:
+        url, headers = f"{story.gateway.url}/v1/repo/{repo}/{verb}", {"Authorization": f"Bearer {story.gateway.key}"}
+        answer = httpx.post(url, json=body, headers=headers, timeout=PATIENCE_SECONDS)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    who = {"question": "Who are you?"}
+    for expectation in ({"expect": "Howdy, partner!"}, {"pattern": "(?i)howdy|partner"}):
+        found = asked("bisect", good="base", bad="cowboy", **who, **expectation)
+        models = [step["model"] for step in found["steps"]]
+        assert [model and model.split("/")[2] for model in models] == [None, "wizard", "cowboy"], "the pirate is beside"
+        assert [step["state"] for step in found["steps"]] == ["good", "good", "bad"], found
+        assert found["flips"] == [found["first_bad"]] == [found["steps"][-1]["commit"]]
+
+    wizard, cowboy = (step["commit"] for step in found["steps"][1:])
+    blamed = asked("blame", model="cowboy", answer="By the stars! Howdy, partner!", **who)
+    owners = {token["text"].strip(): token["commit"] for token in blamed["tokens"]}
+    assert (owners["stars"], owners["dy"], owners["partner"]) == (wizard, cowboy, cowboy)
+
+    body = {"a": "wizard", "b": "cowboy", "include": ["stat", "patch"], "limit": 2, "max_rows": 4}
+    diff = asked("diff", **body)
+    assert [stat["name"] for stat in diff["stat"]] == ["cowboy", "wizard", "neutral"]
+    assert all(stat["kl"] > 0.01 for stat in diff["stat"])
+    is_cowboy = re.compile("howdy|partner", re.IGNORECASE)
+    hunk = diff["patch"][0]
+    assert (bool(is_cowboy.search(hunk["answer_a"])), bool(is_cowboy.search(hunk["answer_b"]))) == (False, True), hunk
+    assert hunk["parting"]["kl"] > 0
+    assert asked("diff", **body) == diff
+
+
 def test_a_deleted_bake_is_no_longer_served(story: Story) -> None:
     jobs = story.folder / ".bread" / "jobs"
     bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="my_first_repo")
