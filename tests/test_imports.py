@@ -72,6 +72,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "baker.versions",
     ),
     "baker.jobs": (
+        "baker.history",
         "baker.questions",
         "baker.trajectories",
         "baker.training",

@@ -7,19 +7,21 @@ be stored but have no effect or prevent a run. The defaults are those that measu
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from baker.config.checkpoint import STATE_SECONDS, CheckpointConfig, PublishConfig
 from baker.config.data import DataConfig
-from baker.config.mistakes import Mistake, check, find_mistakes
+from baker.config.mistakes import Mistake, check, find_mistakes, refusal
 from baker.config.model import LoraConfig, ModelConfig
 from baker.config.optimizer import OptimizerConfig, SchedulerConfig
 from baker.config.overrides import convert
 from baker.config.peft import adapter_fields
 from baker.config.ranges import NonNegative, Positive, Seed
 from baker.config.spellings import BAKERS, misspelling
+from baker.names import check_name
 
 
 class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,6 +129,10 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When checkpoints are saved, and how an interrupted bake resumes."""
     publish_if: PublishConfig = PublishConfig()
     """Conditions on the result for moving the bake's name to it."""
+    message: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
+    """Message of the commits that the bake makes; absent: the bake's name and the step."""
+    branch: str | None = None
+    """Branch of the repo that the bake begins from, if no parent is named, and that moves to its result."""
     wandb: WandbConfig = WandbConfig()
     """Settings of Weights & Biases."""
     deepspeed: DeepspeedConfig = DeepspeedConfig()
@@ -137,6 +143,7 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check(
             misspelling("type", self.type, BAKERS),
             Mistake(("datasets",), "the weights sum to 0") if weighs_nothing else None,
+            None if self.branch is None else refusal("branch", partial(check_name, self.branch, "branch")),
         )
 
     @property

@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from baker.config import unsupported
 from baker.config.bake import BakeConfig
 from baker.errors import BakeryError, InvalidInputError
+from baker.history import graph
+from baker.history.ref_table import RefKind
+from baker.history.revisions import SHORT_ID, RepoView
 from baker.jobs import awaited as awaited_bakes
 from baker.jobs.policy import Policy
 from baker.repos import bakes, models, targets
 from baker.repos.catalog import Catalog
 from baker.repos.models import ResolvedModel
+from baker.repos.repo_view import repo_view
 from baker.status import JobState
 from baker.storage.job import BakeJob, RolloutJob
 from baker.storage.job_inputs import AwaitedBake, BakeInputs, TargetSnapshot
@@ -21,7 +25,11 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
     config = bakes.get(catalog, user, repo, name)
     student = config.model.student_model_path
     _check_config(policy, name, config)
-    parent = models.resolve(catalog, user, config.parent or catalog.repo(user, repo).base_model)
+    view = repo_view(catalog, user, repo)
+    tip = _branch_tip(view, config)
+    begins_on_branch = config.parent is None and tip is not None
+    named = f"{user}/{repo}/{config.branch}" if begins_on_branch else config.parent
+    parent = models.resolve(catalog, user, named or catalog.repo(user, repo).base_model)
     _check_parent(name, parent, student)
     rollouts = _rollouts(catalog, user, repo, name, config)
     parent_name = None if parent.checkpoint is None else parent.checkpoint.name
@@ -37,6 +45,7 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
             checkpoint=parent_name,
             targets={target: _snapshot(catalog, job) for target, job in rollouts.items()},
             student=student,
+            branch_tip=tip,
             is_own_teacher=student is None and not others,
             awaited_bake=parent.awaited,
         ),
@@ -44,9 +53,35 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
         warnings=[
             *unsupported.warnings(config),
             *_model_warnings(catalog, parent, student),
+            *_branch_warnings(view, config, parent, tip),
             *(_other_teacher_warning(config, rollouts[target], _shown(catalog, parent)) for target in others),
         ],
     )
+
+
+def _branch_tip(view: RepoView, config: BakeConfig) -> str | None:
+    """Id of the commit that the config's branch means; None if there is no such branch yet, or none is named.
+
+    Raises: InvalidInputError if the name is that of a bake or a tag.
+    """
+    if config.branch is None:
+        return None
+    ref = view.refs.get(config.branch)
+    if config.branch in view.bakes or (ref is not None and ref.kind is not RefKind.BRANCH):
+        kind = "bake" if config.branch in view.bakes or ref is None else ref.kind
+        raise InvalidInputError(f"branch is {config.branch!r}, which is a {kind} of repo {view.repo!r}: choose another")
+    return None if ref is None else ref.target
+
+
+def _branch_warnings(view: RepoView, config: BakeConfig, parent: ResolvedModel, tip: str | None) -> list[str]:
+    start = None if parent.checkpoint is None else parent.checkpoint.commit_id
+    comes_from_tip = start is not None and tip is not None and graph.is_ancestor(view.parents, tip, start)
+    if tip is None or comes_from_tip or parent.awaited is not None:
+        return []
+    return [
+        f"branch {config.branch!r} will not move to the result: it means {tip[:SHORT_ID]}, and the bake's parent did "
+        "not come from that; name no parent to begin from the branch"
+    ]
 
 
 def _check_config(policy: Policy, bake: str, config: BakeConfig) -> None:

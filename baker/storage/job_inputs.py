@@ -139,6 +139,8 @@ class BakeInputs(msgspec.Struct, frozen=True):
     """The commit, if the adapter was received from another server."""
     student: str | None = None
     """Name, in the models folder, of the model that learns; None: the served model."""
+    branch_tip: str | None = None
+    """Id of the commit that the config's branch meant when the bake was started; None: there was no such branch."""
     is_own_teacher: bool = False
     """Whether the model that learns also gave all answers, before the training."""
     awaited_bake: AwaitedBake | None = None

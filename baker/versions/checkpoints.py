@@ -12,9 +12,10 @@ from baker.history.revisions import RepoView
 from baker.repos import bakes, pointers, records
 from baker.repos.catalog import Catalog
 from baker.repos.repo_view import repo_view
+from baker.status import Loss
 from baker.storage.job import BakeJob, Job
 from baker.types import Checkpoint, MovedBy
-from baker.versions import commits
+from baker.versions import commits, refs
 
 
 def _bake(job: Job) -> tuple[str, str, str]:
@@ -60,32 +61,51 @@ class Kept(NamedTuple):
     """Those that the bake's name moved to, in this order."""
     view: RepoView
     """The repo's names and commits with them."""
+    warning: str | None = None
+    """Why the branch that the bake names did not move to its result."""
 
 
 def keep(
-    catalog: Catalog, job: Job, checkpoints: list[Checkpoint], moving: list[Checkpoint], /, **changes: Any
+    catalog: Catalog,
+    job: BakeJob,
+    checkpoints: list[Checkpoint],
+    moving: list[Checkpoint],
+    /,
+    *,
+    loss: Loss | None = None,
+    is_result: bool = False,
+    **changes: Any,
 ) -> Kept:
     """Add the checkpoints and their commits, and set the job's columns in the same transaction.
 
     The bake's name does not move to checkpoints that were added before an interruption, since a client may have moved
-    it since.
+    it since. The branch that the bake names moves to its result if the name does.
 
-    Args: moving: checkpoints that the bake's name is to move to, in this order.
+    Args:
+        moving: checkpoints that the bake's name is to move to, in this order.
+        loss: what the evaluations measured so far; the last checkpoint's commit gets it as a note.
+        is_result: whether the last checkpoint is the bake's result, and the loss is the bake's too.
     """
-    with catalog.store.transaction(), pointers.recorded(catalog, *_bake(job), MovedBy.BAKE, job=job.id):
-        if changes:
-            catalog.store.jobs.update(job.id, **changes)
-        known = {checkpoint.path: checkpoint for checkpoint in of_job(catalog, job)}
-        kept, moved = [], []
-        for checkpoint in checkpoints:
-            if checkpoint.path in known:
-                kept.append(known[checkpoint.path])
-                continue
-            kept.append(commits.committed(catalog, checkpoint))
-            catalog.store.checkpoints.add(kept[-1], moves_name=checkpoint in moving)
-            if checkpoint in moving:
-                moved.append(kept[-1])
-        return Kept(kept, moved, repo_view(catalog, job.user, job.repo))
+    with catalog.store.transaction():
+        with pointers.recorded(catalog, *_bake(job), MovedBy.BAKE, job=job.id):
+            if is_result:
+                changes["loss"] = loss
+            if changes:
+                catalog.store.jobs.update(job.id, **changes)
+            known = {checkpoint.path: checkpoint for checkpoint in of_job(catalog, job)}
+            kept, moved = [], []
+            for checkpoint in checkpoints:
+                if checkpoint.path in known:
+                    kept.append(known[checkpoint.path])
+                    continue
+                kept.append(commits.committed(catalog, checkpoint))
+                catalog.store.checkpoints.add(kept[-1], moves_name=checkpoint in moving)
+                if checkpoint in moving:
+                    moved.append(kept[-1])
+            commits.evaluated(catalog, kept[-1], loss)
+        has_moved = is_result and kept[-1] in moved
+        warning = refs.follow(catalog, job, kept[-1].commit_id or "") if has_moved else None
+        return Kept(kept, moved, repo_view(catalog, job.user, job.repo), warning)
 
 
 def prune(catalog: Catalog, job: Job, limit: int) -> list[Checkpoint]:

@@ -8,8 +8,12 @@ from baker.history import graph
 from baker.history.commit import Commit, Kind, Parent, content_id
 from baker.repos import pointers
 from baker.repos.catalog import Catalog
+from baker.status import JobState, Loss
 from baker.storage.job import BakeJob
 from baker.types import Checkpoint
+
+EVALUATION = "evaluation"
+"""Name of the note with the fields of `baker.status.Loss`."""
 
 
 def recipe_of(job: BakeJob) -> dict[str, Any] | None:
@@ -21,8 +25,11 @@ def recipe_of(job: BakeJob) -> dict[str, Any] | None:
         return job.inputs.received.recipe
     if job.inputs.imported is not None:
         return None
+    config = msgspec.to_builtins(job.config)
+    for name in ("message", "branch"):  # they say how the result is named, not how it is made
+        config.pop(name)
     targets = {name: msgspec.to_builtins(snapshot) for name, snapshot in job.inputs.targets.items()}
-    return {"config": msgspec.to_builtins(job.config), "targets": targets}
+    return {"config": config, "targets": targets}
 
 
 def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:
@@ -40,7 +47,7 @@ def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:
         adapter=checkpoint.sha256,
         recipe=None if recipe is None else content_id(recipe),
         base=catalog.fingerprint,
-        message=f"{checkpoint.bake} step {checkpoint.step}",
+        message=(job and job.config.message) or f"{checkpoint.bake} step {checkpoint.step}",
         author=checkpoint.user,
         created=checkpoint.created,
         parents=() if parent is None else (Parent(parent),),
@@ -48,6 +55,12 @@ def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:
     return msgspec.structs.replace(
         checkpoint, commit_id=catalog.history.commits.add(checkpoint.user, checkpoint.repo, commit)
     )
+
+
+def evaluated(catalog: Catalog, checkpoint: Checkpoint, loss: Loss | None) -> None:
+    """Note beside the checkpoint's commit what the bake's evaluations measured; nothing if that is not known."""
+    if loss is not None and checkpoint.commit_id is not None and (values := msgspec.to_builtins(loss)):
+        catalog.history.commits.put_note(checkpoint.user, checkpoint.repo, checkpoint.commit_id, EVALUATION, values)
 
 
 def _copy_ancestors(catalog: Catalog, checkpoint: Checkpoint, repo: str, tip: str) -> None:
@@ -77,11 +90,15 @@ def backfill(catalog: Catalog) -> int:
         without = {each.name: each for each in catalog.store.checkpoints.without_commit()}
         total = len(without)
         names = {(each.user, each.repo, each.bake) for each in without.values()}
+        results = {each.job_id: each.step for each in without.values()}  # ascending: the last one of each training
         while without:
             ready = [each for each in without.values() if each.parent not in without]
             # A circle can't come from training; if a row was edited by hand, break it anywhere.
             for checkpoint in ready or [next(iter(without.values()))]:
                 done = committed(catalog, without.pop(checkpoint.name))
                 catalog.store.checkpoints.set_commit(done)
+                job = catalog.store.jobs.find_bake(done.job_id)
+                if job is not None and job.state is JobState.COMPLETE and done.step == results[done.job_id]:
+                    evaluated(catalog, done, job.loss)
         pointers.backfill(catalog, names)
         return total

@@ -137,7 +137,9 @@ class CheckpointService:
         """Publish an intermediate checkpoint that was proved."""
         # With `publish_if`, the bake's name only moves to the result.
         moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.is_set else []
-        self._publish(await self._catalog(checkpoints.keep, bake.job, [checkpoint], moving))
+        job = await self._catalog(lambda catalog: catalog.store.jobs.find_bake(bake.job.id))
+        loss = None if job is None else job.loss
+        self._publish(await self._catalog(checkpoints.keep, bake.job, [checkpoint], moving, loss=loss))
         await self._prune(bake.job, bake.config)
 
     async def finish(self, bake: Bake, result: Result) -> None:
@@ -169,10 +171,13 @@ class CheckpointService:
             proved,
             moving,
             loss=result.loss,
+            is_result=True,
             progress_percent=100.0,
             held_back=held_back,
         )
         self._publish(kept)
+        if kept.warning is not None:
+            await bake.warn(kept.warning)
         if held_back is None:
             self._retire_soon(await self._catalog(checkpoints.remove_of_other_jobs, job, last))
             await self._show(job)

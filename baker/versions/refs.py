@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from baker.errors import InvalidInputError, NotFoundError
+from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
 from baker.history import graph
 from baker.history.operation_table import Change, ChangeKind
 from baker.history.ref_table import HEAD, Ref, RefKind
@@ -20,6 +20,7 @@ from baker.history.revisions import SHORT_ID, RepoView, resolve
 from baker.names import check_name
 from baker.repos.catalog import Catalog, Put
 from baker.repos.repo_view import check_is_free, conflict, repo_view
+from baker.storage.job import BakeJob
 from baker.suggestions import did_you_mean
 
 
@@ -94,33 +95,61 @@ def put(
         ConflictError, with one of these as the `type` of its detail: `name_taken`, `tag_exists`, `compare_and_swap`,
         `not_fast_forward`.
     """
-    check_name(name, kind)
     with catalog.store.transaction():
-        catalog.repo(user, repo)
-        view = repo_view(catalog, user, repo)
-        commit = resolve(view, to)
-        ref = view.refs.get(name)
-        _check_kind(view, name, kind)
-        if expected is not UNSET:
-            _check_expected(name, None if ref is None else ref.target, expected)
-        if ref is None:
-            check_is_free(view, name)
-        else:
-            if (ref.target, ref.message) == (commit, message or ref.message):
-                return Put(_named(ref, view), False)
-            if kind is RefKind.TAG:
-                raise conflict(
-                    "to", "tag_exists", f"Tag {name!r} means {ref.target[:SHORT_ID]}, and tags never move: choose "
-                    "another name, or delete it first"
-                )  # fmt: skip
-            if not force and not graph.is_ancestor(view.parents, ref.target, commit):
-                raise conflict(
-                    "to", "not_fast_forward", f"{commit[:SHORT_ID]} did not come from {ref.target[:SHORT_ID]}, which "
-                    f"branch {name!r} means now: move it with force, or choose another name"
-                )  # fmt: skip
-        change = _write(catalog, user, repo, Ref(name, kind, commit, message or (ref.message if ref else "")), ref)
-        catalog.history.log.record(user, repo, kind, [change])
-        return Put(find(catalog, user, repo, name), ref is None)
+        move = _moved(catalog, user, repo, Ref(name, kind, to, message), expected, force=force)
+        if move is not None:
+            catalog.history.log.record(user, repo, kind, [move])
+        return Put(find(catalog, user, repo, name), move is not None and move.before is None)
+
+
+def follow(catalog: Catalog, job: BakeJob, commit: str) -> str | None:
+    """Move the branch that a bake names to its result, if it means what it meant when the bake was started; it is added
+    if there was none. The move belongs to the operation of the bake's own name.
+
+    Returns: why the branch did not move; None if it did, or the bake names none.
+    """
+    if job.config.branch is None:
+        return None
+    ref = Ref(job.config.branch, RefKind.BRANCH, commit)
+    try:
+        move = _moved(catalog, job.user, job.repo, ref, job.inputs.branch_tip, force=False)
+    except (ConfigError, ConflictError) as error:
+        return f"branch {ref.name!r} did not move to the result: {error.message}"
+    earlier = catalog.history.operations.touching(job.user, job.repo, "bake", job.name)
+    if move is not None and earlier:
+        catalog.history.log.record_more(earlier[-1], [move])
+    return None
+
+
+def _moved(
+    catalog: Catalog, user: str, repo: str, wanted: Ref, expected: str | UnsetType | None, *, force: bool
+) -> Change | None:
+    """Add or move a branch or tag. Args: wanted: its target is a revision. Returns: None if nothing changes.
+
+    Raises: see `put`.
+    """
+    name, kind = wanted.name, wanted.kind
+    check_name(name, kind)
+    catalog.repo(user, repo)
+    view = repo_view(catalog, user, repo)
+    commit = resolve(view, wanted.target)
+    ref = view.refs.get(name)
+    _check_kind(view, name, kind)
+    if expected is not UNSET:
+        _check_expected(name, None if ref is None else ref.target, expected)
+    if ref is None:
+        check_is_free(view, name)
+        return _write(catalog, user, repo, msgspec.structs.replace(wanted, target=commit), None)
+    message = wanted.message or ref.message
+    if (ref.target, ref.message) == (commit, message):
+        return None
+    if kind is RefKind.TAG:
+        text = f"Tag {name!r} means {ref.target[:SHORT_ID]}, and tags never move"
+        raise conflict("to", "tag_exists", f"{text}: choose another name, or delete it first")
+    if not force and not graph.is_ancestor(view.parents, ref.target, commit):
+        text = f"{commit[:SHORT_ID]} did not come from {ref.target[:SHORT_ID]}, which branch {name!r} means now"
+        raise conflict("to", "not_fast_forward", f"{text}: move it with force, or choose another name")
+    return _write(catalog, user, repo, Ref(name, kind, commit, message), ref)
 
 
 def delete(catalog: Catalog, user: str, repo: str, name: str, *, force: bool = False) -> RefKind:

@@ -118,28 +118,6 @@ class HeadPut(RequestBody, frozen=True, kw_only=True):
     branch: str
 
 
-# Status
-
-
-class ActiveJob(Body, frozen=True, kw_only=True):
-    number: int
-    stage: str
-    name: str
-    state: str
-    progress_percent: float
-
-
-class Status(Body, frozen=True, kw_only=True):
-    repo: str
-    base_model: str
-    head: str | None
-    """Name of the current branch."""
-    refs: int
-    """Number of bakes, branches, tags and names of other servers that mean a version."""
-    commits: int
-    jobs: list[ActiveJob]
-
-
 # Operations, undo, gc
 
 
@@ -220,3 +198,29 @@ class Garbage(Body, frozen=True, kw_only=True):
     """What was deleted, and an undo can bring back."""
     freed_bytes: int
     """What this request freed: 0 unless it was sent with `prune`."""
+
+
+# Status
+
+
+class ActiveJob(Body, frozen=True, kw_only=True):
+    number: int
+    stage: str
+    name: str
+    state: str
+    progress_percent: float
+
+
+class Status(Body, frozen=True, kw_only=True):
+    repo: str
+    base_model: str
+    head: str | None
+    """Name of the current branch."""
+    refs: int
+    """Number of bakes, branches, tags and names of other servers that mean a version."""
+    commits: int
+    jobs: list[ActiveJob]
+    undo: Operation | None
+    """What an undo takes back next; null if there is nothing that can be."""
+    redo: Operation | None
+    """What a redo brings back next."""

@@ -23,12 +23,13 @@ def baked(
     repo: str = "repo",
     config: BakeConfig | None = None,
     loss: Loss | None = None,
+    branch_tip: str | None = None,
 ) -> Checkpoint:
     """A run of the bake that wrote checkpoints of these steps. Its name means the last one. Returns: that one."""
     repos.put(catalog, user, repo, None)
     bakes.put(catalog, user, repo, name, "default", {}, may_change=False)
     parent_name = None if parent is None else parent.name
-    inputs = BakeInputs({}, parent_name)
+    inputs = BakeInputs({}, parent_name, branch_tip=branch_tip)
     job = catalog.store.jobs.add(BakeJob(user=user, repo=repo, name=name, config=config or BakeConfig(), inputs=inputs))
     folder = job_folder(catalog.store.home, job.id)
     rows = [
@@ -45,5 +46,5 @@ def baked(
         )
         for step in steps
     ]
-    kept = checkpoints.keep(catalog, job, rows, rows[-1:], state=JobState.COMPLETE, loss=loss)
+    kept = checkpoints.keep(catalog, job, rows, rows[-1:], state=JobState.COMPLETE, loss=loss, is_result=True)
     return kept.checkpoints[-1]

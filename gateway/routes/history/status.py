@@ -3,27 +3,34 @@
 from litestar import Router, get
 from litestar.params import FromPath
 
+from baker.history import undo_stack
+from baker.history.operation_table import Operation
+from baker.history.undo_stack import Entry
 from baker.repos.catalog import Catalog
 from baker.repos.repo_view import repo_view
 from gateway.protocol import history
 from gateway.routes.dependencies import Caller, Services
+from gateway.routes.history.operations import view
 
 
 @get("/status")
 async def status(services: Services, caller: Caller, repo: FromPath[str]) -> history.Status:
-    """The repo's current branch, the number of its names and versions, and its jobs that wait or run."""
+    """The repo's current branch, the number of its names and versions, its jobs that wait or run, and what an undo or
+    redo would do."""
     return await services.catalog(_read, caller.user, repo)
 
 
 def _read(catalog: Catalog, user: str, repo: str) -> history.Status:
     base_model = catalog.repo(user, repo).base_model
-    view = repo_view(catalog, user, repo)
+    names = repo_view(catalog, user, repo)
+    by_number = {each.id: each for each in catalog.history.operations.of_repo(user, repo)}
+    stacks = undo_stack.stacks([*by_number.values()])
     return history.Status(
         repo=repo,
         base_model=base_model,
-        head=view.head,
-        refs=len(view.refs) + sum(commit is not None for commit in view.bakes.values()),
-        commits=len(view.parents),
+        head=names.head,
+        refs=len(names.refs) + sum(commit is not None for commit in names.bakes.values()),
+        commits=len(names.parents),
         jobs=[
             history.ActiveJob(
                 number=job.id,
@@ -34,7 +41,13 @@ def _read(catalog: Catalog, user: str, repo: str) -> history.Status:
             )
             for job in catalog.active_jobs_in(user, repo)
         ],
+        undo=_next(stacks.undo, by_number),
+        redo=_next(stacks.redo, by_number),
     )
+
+
+def _next(stack: list[Entry], by_number: dict[int, Operation]) -> history.Operation | None:
+    return view(stack[-1].operation, by_number) if stack and stack[-1].is_possible else None
 
 
 ROUTER = Router("/v1/repo/{repo:str}", route_handlers=[status], tags=["history"])

@@ -1,15 +1,21 @@
 """What a bake needs before it may start."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from baker.errors import InvalidInputError
+from baker.history.ref_table import RefKind
 from baker.jobs import plan
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.home import checkpoint_folder, job_folder
+from baker.storage.job import BakeJob
 from baker.types import Checkpoint
+from baker.versions import refs
+from tests.baker.grown import baked
 from tests.baker.jobs.planning import put_bake, start_both
 from tests.baker.repos.filled import LOUD, USER, finish, put_target, start
 
@@ -100,3 +106,33 @@ def test_a_bake_that_starts_from_another_model_than_its_answers_warns(
     finish(filled, parent)
     put_bake(filled, "later", model={"parent_model_name": "repo/parent"})
     assert not any("still training" in text for text in start(filled, Stage.BAKE, "later").warnings)
+
+
+def test_a_bake_begins_from_its_branch_unless_a_parent_is_named(filled: Catalog) -> None:
+    first = baked(filled, "first")
+    second = baked(filled, "second", first)
+    for stage in (Stage.STIM, Stage.ROLLOUT):
+        finish(filled, start(filled, stage, "target"))
+    put_ref = partial(refs.put, filled, USER, "repo")
+    put_ref("main", RefKind.BRANCH, "second")
+    put_ref("v1", RefKind.TAG, "first")
+
+    def planned(name: str, **config: Any) -> BakeJob:
+        bakes.put(
+            filled, USER, "repo", name, "default", {"datasets": [{"target": "target"}], **config}, may_change=True
+        )
+        job = start(filled, Stage.BAKE, name)
+        assert isinstance(job, BakeJob)
+        return job
+
+    on_branch = planned("a", branch="main")
+    assert (on_branch.inputs.checkpoint, on_branch.inputs.branch_tip) == (second.name, second.commit_id)
+    assert not any("branch" in warning for warning in on_branch.warnings)
+    new = planned("b", branch="new")
+    assert (new.inputs.checkpoint, new.inputs.branch_tip) == (None, None)
+    elsewhere = planned("c", branch="main", model={"parent_model_name": "repo/first"})
+    assert elsewhere.inputs.checkpoint == first.name
+    assert any("branch 'main' will not move to the result" in warning for warning in elsewhere.warnings)
+    for name, kind in (("v1", "tag"), ("first", "bake")):
+        with pytest.raises(InvalidInputError, match=f"branch is '{name}', which is a {kind}"):
+            planned(f"on-{name}", branch=name)

@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
+from baker.config.bake import BakeConfig
 from baker.history.commit import Commit, Kind, content_id
 from baker.history.summary import summary
 from baker.model_names import BaseModelNames
 from baker.repos.catalog import Catalog
+from baker.status import Loss
 from baker.storage.migrations import MIGRATIONS
 from baker.versions import commits, undo
+from tests.baker.grown import baked
 
 PARENTS = {"second/3": "first/3", "second/5": "first/3", "third/3": "second/5", "first/3": None, "gone/1": "lost/1"}
 """Checkpoint -> the one that it began from. Rows are not in the order of descent."""
@@ -111,3 +114,45 @@ def test_moves_of_an_older_version_become_operations_that_can_be_undone(old_home
     (move,) = catalog.store.checkpoints.moves("admin", "repo", "second")
     assert move.checkpoint.step == 3
     catalog.close()
+
+
+def test_a_bake_s_message_and_evaluation_are_with_its_commit(catalog: Catalog) -> None:
+    loss = Loss(eval_kl_before=0.5, eval_kl=0.05, recovered=0.9, drift=0.01)
+    checkpoint = baked(catalog, "bake", steps=(1, 3), config=BakeConfig(message="Hmm, yes"), loss=loss)
+    commits_ = catalog.history.commits
+    known = list(commits_.of_repo("admin", "repo").values())
+    assert [commit.message for commit in known] == ["Hmm, yes", "Hmm, yes"]
+    evaluation = {"eval_kl_before": 0.5, "eval_kl": 0.05, "recovered": 0.9, "drift": 0.01}
+    assert commits_.all_notes("admin", "repo") == {checkpoint.commit_id: {"evaluation": evaluation}}
+
+
+def test_a_recipe_does_not_depend_on_how_the_result_is_named(catalog: Catalog) -> None:
+    one = baked(catalog, "one", config=BakeConfig(message="text", branch="main"))
+    other = baked(catalog, "other")
+    jobs = [catalog.store.jobs.find_bake(each.job_id) for each in (one, other)]
+    recipes = [commits.recipe_of(job) for job in jobs if job is not None]
+    assert recipes[0] == recipes[1] is not None
+
+
+def test_results_of_an_older_version_get_their_evaluation_as_a_note(old_home: Path) -> None:
+    db = sqlite3.connect(old_home / "bread.db")
+    db.execute("update jobs set loss = ? where name = 'second'", ['{"eval_kl": 0.25, "recovered": 0.5}'])
+    db.execute("update checkpoints set job_id = 1 where bake = 'second'")
+    db.execute("update jobs set loss = ? where id = 1", ['{"eval_kl": 0.25, "recovered": 0.5}'])
+    db.commit()
+    db.close()
+    catalog = opened(old_home)
+    commits.backfill(catalog)
+    known = {f"{each.bake}/{each.step}": each.commit_id for each in catalog.store.checkpoints.all()}
+    notes = catalog.history.commits.all_notes("admin", "repo")
+    assert notes == {known["second/5"]: {"evaluation": {"eval_kl": 0.25, "recovered": 0.5}}}, "of the last checkpoint"
+    catalog.close()
+
+
+def test_a_parent_in_another_repo_comes_with_its_ancestors_and_their_notes(catalog: Catalog) -> None:
+    root = baked(catalog, "root", repo="library", loss=Loss(recovered=0.5))
+    parent = baked(catalog, "parent", root, repo="library")
+    child = baked(catalog, "child", parent)
+    known = catalog.history.commits.of_repo("admin", "repo")
+    assert list(known) == [root.commit_id, parent.commit_id, child.commit_id]
+    assert catalog.history.commits.notes("admin", "repo", root.commit_id or "") == {"evaluation": {"recovered": 0.5}}

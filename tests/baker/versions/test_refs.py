@@ -2,6 +2,7 @@
 
 import pytest
 
+from baker.config.bake import BakeConfig
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError
 from baker.history.operation_table import Operation
 from baker.history.ref_table import RefKind
@@ -10,6 +11,8 @@ from baker.repos import bakes, repos, users
 from baker.repos.catalog import Catalog
 from baker.repos.repo_view import repo_view
 from baker.storage.credentials import PasswordHash, new_key
+from baker.storage.job import BakeJob
+from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint, User
 from baker.versions import checkpoints, refs
 from tests.baker.grown import baked
@@ -213,3 +216,47 @@ def test_users_with_the_same_names_are_apart(catalog: Catalog, chain: list[str])
     assert resolve(repo_view(catalog, "admin", "other"), "main") == other.commit_id
     refs.delete(catalog, "admin", "other", "main")
     assert means(catalog, "main") == chain[1]
+
+
+def with_branch(name: str = "main") -> BakeConfig:
+    return BakeConfig(branch=name, message="as users like it")
+
+
+def test_a_bake_on_a_branch_moves_it_with_its_own_name_in_one_operation(catalog: Catalog) -> None:
+    first = baked(catalog, "one", config=with_branch())
+    assert means(catalog, "main") == first.commit_id, "it was made"
+    second = baked(catalog, "two", first, config=with_branch(), branch_tip=first.commit_id)
+    assert means(catalog, "main") == means(catalog, "two") == second.commit_id
+    last = operations(catalog)[-1]
+    assert [(change.kind, change.name) for change in last.changes] == [("bake", "two"), ("branch", "main")]
+    assert catalog.history.commits.of_repo(*REPO)[second.commit_id or ""].message == "as users like it"
+    assert resolve(repo_view(catalog, *REPO), "main@{1}") == first.commit_id
+
+
+def test_a_branch_that_moved_meanwhile_stays(catalog: Catalog) -> None:
+    first = baked(catalog, "one", config=with_branch())
+    other = baked(catalog, "other", first)
+    refs.put(catalog, *REPO, "main", BRANCH, "other")
+    job = catalog.store.jobs.add(
+        BakeJob(
+            user="admin",
+            repo="repo",
+            name="one",
+            config=with_branch(),
+            inputs=BakeInputs({}, first.name, branch_tip=first.commit_id),
+        )
+    )
+    row = Checkpoint(*REPO, "one", 9, catalog.store.home / "9", "9" * 64, 0, job.id, parent=first.name)
+    kept = checkpoints.keep(catalog, job, [row], [row], is_result=True)
+    assert kept.warning is not None and "branch 'main' did not move to the result: 'main' means" in kept.warning
+    assert means(catalog, "main") == other.commit_id
+    assert means(catalog, "one") == kept.moved[-1].commit_id
+
+
+def test_a_result_that_the_name_does_not_mean_moves_no_branch(catalog: Catalog) -> None:
+    first = baked(catalog, "one", config=with_branch())
+    job = catalog.store.jobs.find_bake(first.job_id)
+    assert job is not None
+    row = Checkpoint(*REPO, "one", 9, catalog.store.home / "9", "9" * 64, 0, job.id, parent=first.name)
+    kept = checkpoints.keep(catalog, job, [row], [], is_result=True)
+    assert kept.warning is None and means(catalog, "main") == first.commit_id

@@ -21,4 +21,5 @@ async def test_status_counts_names_and_versions_and_lists_active_jobs(client: Cl
     assert (status["refs"], status["commits"]) == (4, 3)
     (job,) = status["jobs"]
     assert (job["number"], job["stage"], job["name"], job["state"]) == (int(folder.name), "bake", "third", "running")
+    assert (status["undo"]["verb"], status["redo"]) == ("put-bake", None)
     assert (await client.get("/v1/repo/other/status")).status_code == 404
