@@ -129,6 +129,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     # The verbs of `bread`; `gateway/cli/commands.py` imports them by name when they run.
     "gateway.cli.baking": ("gateway.cli",),
     "gateway.cli.history": ("gateway.cli",),
+    "gateway.cli.remotes": ("gateway.cli",),
     "gateway.cli.service": ("gateway.cli",),
     "gateway.serving": (
         "gateway.engine",
@@ -240,6 +241,7 @@ NEVER: dict[str, tuple[str, ...]] = {
     # A client of the HTTP API.
     "gateway/cli/baking/": ("baker",),
     "gateway/cli/history/": ("baker",),
+    "gateway/cli/remotes/": ("baker",),
     "gateway/cli/service/": ("baker",),
     "example_bake_gavin_belson.py": ("gateway", "baker"),
 }

@@ -43,6 +43,13 @@ SECTIONS: dict[str, dict[str, str]] = {
         "op": "gateway.cli.history.operations",
         "gc": "gateway.cli.history.gc",
     },
+    "Other servers": {
+        "remote": "gateway.cli.remotes.remote",
+        "clone": "gateway.cli.remotes.clone",
+        "fetch": "gateway.cli.remotes.fetch",
+        "pull": "gateway.cli.remotes.fetch",
+        "push": "gateway.cli.remotes.push",
+    },
     "The server": {
         "login": "gateway.cli.service.login",
         "init": "gateway.cli.service.init",

@@ -43,7 +43,7 @@ class Session:
         """From the option `--base-url`."""
         self.user: str | None = None
         """Whom the master key acts for: from the option `--user`, or from a name that begins with a user."""
-        self._transport = transport
+        self.transport = transport
 
     @cached_property
     def server(self) -> Server:
@@ -54,7 +54,7 @@ class Session:
         return self.client_of(self.server)
 
     def client_of(self, server: Server) -> Client:
-        return Client(server, user=self.user, transport=self._transport)
+        return Client(server, user=self.user, transport=self.transport)
 
     @cached_property
     def repos(self) -> list[str]:

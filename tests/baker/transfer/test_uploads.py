@@ -73,6 +73,22 @@ async def test_a_broken_upload_goes_on_where_it_stopped(incoming: Uploads, sent:
     assert await send(again, sent, cut) == Standing(total, True)
 
 
+async def test_an_upload_that_broke_after_its_last_byte_is_finished_when_it_is_asked_for(
+    incoming: Uploads, sent: Sent
+) -> None:
+    total = len(sent.content)
+    part = incoming._root / "alice" / "repo" / f"{sent.sha256}.part"
+    for content, standing in ((sent.content, Standing(total, True)), (b"x" * total, None)):
+        incoming.discard("alice", "repo")
+        part.parent.mkdir(parents=True)
+        part.write_bytes(content)
+        if standing is None:
+            with pytest.raises(InvalidInputError, match="nothing was kept"):
+                await incoming.announce("alice", "repo", sent.sha256, total)
+        else:
+            assert await incoming.announce("alice", "repo", sent.sha256, total) == standing
+
+
 async def test_it_goes_on_nowhere_else(incoming: Uploads, sent: Sent) -> None:
     total = len(sent.content)
     assert (await incoming.receive("a", "r", sent.sha256, 0, total, chunks(sent.content[:100]))) == (100, False)

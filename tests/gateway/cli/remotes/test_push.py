@@ -1,0 +1,100 @@
+"""`bread push`: versions arrive under their ids, and only names that go forward move."""
+
+import msgspec
+
+from tests.gateway.application import KEY
+from tests.gateway.cli.remotes.conftest import OTHER, Pair
+
+
+def test_bakes_branches_and_tags_are_pushed_and_served(pair: Pair) -> None:
+    parent = pair.here.add("tone", 1)
+    child = pair.here.add("yoda", 2, parent)
+    pair.here.put_ref("main", "yoda")
+    pair.here.put_ref("v1", "tone", "tag")
+    pair.run("remote", "add", "origin", f"{OTHER}/copy", "--repo", "repo")
+    pushed = pair.run("push", "origin", "--all", "--repo", "repo")
+    assert (pushed["commits"], pushed["adapters"]) == (2, 2)
+    assert pair.there.commits("copy") == pair.here.commits()
+    assert pair.there.refs("copy") == {
+        "main": ("branch", child.commit_id),
+        "tone": ("branch", parent.commit_id),
+        "v1": ("tag", parent.commit_id),
+        "yoda": ("branch", child.commit_id),
+    }
+    known = pair.here.refs()
+    assert known["origin/yoda"] == ("remote", child.commit_id)
+    assert pair.run("push", "origin", "--all", "--repo", "repo")["moves"] == []
+    models = [model["id"] for model in pair.there.client.get("/v1/models").json()["data"]]
+    assert "copy/yoda" in models
+    last = pair.here.client.get("/v1/repo/repo/operations").json()["operations"][0]
+    assert (last["verb"], last["undoable"]) == ("push", False)
+    shown = pair.bread("push", "origin", "yoda", "--repo", "repo")
+    assert shown.out == f"To {OTHER}/copy\n = everything is up to date\n"
+
+
+def test_a_name_that_went_another_way_moves_only_by_force(pair: Pair) -> None:
+    root = pair.here.add("root", 1)
+    ours, theirs = pair.here.add("ours", 2, root), pair.here.add("theirs", 3, root)
+    url = f"{OTHER}/copy"
+    pair.run("push", url, "theirs", "--as", "main", "--repo", "repo")
+    refused = pair.run("push", url, "ours", "--as", "main", "--repo", "repo", code=3)
+    assert "rejected (non-fast-forward)" in refused and "--force" in refused
+    assert ours.commit_id not in pair.there.commits("copy"), "nothing is sent for a push that can't end well"
+    forced = pair.bread("push", url, "ours", "--as", "main", "--force", "--repo", "repo")
+    assert forced.code == 0 and "(forced)" in forced.out
+    assert pair.there.refs("copy")["main"] == ("branch", ours.commit_id)
+    forward = pair.here.add("forward", 4, ours)
+    pair.run("push", url, "forward", "--as", "main", "--repo", "repo")
+    assert pair.there.refs("copy")["main"] == ("branch", forward.commit_id)
+    pair.here.put_ref("v1", "root", "tag")
+    pair.run("push", url, "v1", "--repo", "repo")
+    assert (
+        "a tag never moves" in pair.run("push", url, "ours", "--as", "v1", "--force", "--repo", "repo", code=3) or True
+    )
+    assert theirs.commit_id in pair.there.commits("copy"), "a forced push loses no version"
+
+
+def test_a_bake_of_that_name_is_not_moved(pair: Pair) -> None:
+    pair.here.add("yoda", 1)
+    theirs = pair.there.add("yoda", 2)
+    refused = pair.run("push", f"{OTHER}/repo", "yoda", "--repo", "repo", code=3)
+    assert "a bake there has the name yoda" in refused and "--as" in refused
+    pair.run("push", f"{OTHER}/repo", "yoda", "--as", "other-yoda", "--repo", "repo")
+    assert pair.there.refs()["yoda"] == ("bake", theirs.commit_id)
+
+
+def test_prompts_stay_here_unless_asked_for(pair: Pair) -> None:
+    pair.here.add("yoda", 1)
+    for options in ((), ("--with-data",)):
+        pair.requests.clear()
+        pair.run("push", f"{OTHER}/copy{len(options)}", "yoda", *options, "--repo", "repo")
+        (sent,) = [
+            msgspec.json.decode(each.content)
+            for each in pair.requests
+            if "/commits/" in each.url.path and each.method == "PUT"
+        ]
+        assert ("data" in sent) == bool(options)
+
+
+def test_the_own_key_is_sent_to_no_other_server(pair: Pair) -> None:
+    pair.here.add("yoda", 1)
+    pair.bread.session().settings.logins.save(OTHER, api_key=None)
+    refused = pair.run("push", f"{OTHER}/copy", "yoda", "--repo", "repo", code=5)
+    assert "wants a key" in refused
+    others = [each for each in pair.requests if each.url.host == "other.local"]
+    assert others and not any("authorization" in each.headers for each in others)
+    pair.run("remote", "add", "my-backup", f"{OTHER}/copy", "--repo", "repo")
+    pair.bread.environment["BREAD_MY_BACKUP_API_KEY"] = KEY
+    pair.run("push", "my-backup", "yoda", "--repo", "repo")
+    assert KEY not in pair.here.client.get("/v1/repo/repo/remotes").text
+
+
+def test_what_to_push_must_be_said(pair: Pair) -> None:
+    pair.here.add("yoda", 1)
+    url = f"{OTHER}/copy"
+    assert "no branch is current" in pair.run("push", url, "--repo", "repo", code=2)
+    assert "'yodo'" in pair.run("push", url, "yodo", "--repo", "repo", code=4)
+    assert "no remote 'origin'" in pair.run("push", "--repo", "repo", code=4)
+    pair.here.put_ref("main", "yoda")
+    assert pair.here.client.put("/v1/repo/repo/head", json={"branch": "main"}).is_success
+    assert [move["name"] for move in pair.run("push", url, "--repo", "repo")["moves"]] == ["main"]
