@@ -12,6 +12,7 @@ import click
 
 from gateway import __version__
 from gateway.cli.failures import CliError, Exit
+from gateway.cli.output import wrapped
 from gateway.cli.session import Session
 from gateway.cli.text import harmless
 
@@ -130,13 +131,14 @@ def run(arguments: Sequence[str], session: Session | None = None, environment: M
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # odd bytes must not end the command
+    session = session or Session(environment)
     is_plain = bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
     try:
         code = bread.main(
             list(arguments),
             prog_name="bread",
             standalone_mode=False,
-            obj=session or Session(environment),
+            obj=session,
             color=False if is_plain else None,
         )
         return code if isinstance(code, int) else Exit.OK
@@ -153,9 +155,11 @@ def run(arguments: Sequence[str], session: Session | None = None, environment: M
     except BrokenPipeError:  # the reader left, as `| head` does: flush nothing to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DIFFERS
+    finally:
+        session.close()
 
 
 def _fail(message: str, code: int, is_plain: bool) -> int:
-    label = click.style("error:", fg="red")
-    click.echo(f"{label} {harmless(message)}", err=True, color=False if is_plain else None)
+    label, _, rest = wrapped(f"error: {harmless(message)}").partition(" ")
+    click.echo(f"{click.style(label, fg='red')} {rest}", err=True, color=False if is_plain else None)
     return code

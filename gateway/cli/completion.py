@@ -1,7 +1,7 @@
 """Names that the shell completes: repos, refs and models, asked of the server. Silent if it does not answer."""
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 
 import click
@@ -15,20 +15,26 @@ TIMEOUT_SECONDS = 1.0
 
 
 def complete_repo(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    return _matching(typed, partial(_repos, _session(context)))
+    return _matching(context, typed, _repos)
 
 
 def complete_name(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
     """Refs: of the repo that the typed text begins with, else of the current repo, and the repos."""
-    return _matching(typed, partial(_names, _session(context), typed))
+    return _matching(context, typed, partial(_names, typed=typed))
 
 
 def complete_model(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    return _matching(typed, partial(_models, _session(context)))
+    return _matching(context, typed, _models)
 
 
 def complete_bake(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    return _matching(typed, partial(_bakes, _session(context), typed))
+    return _matching(context, typed, partial(_bakes, typed=typed))
+
+
+def _matching(context: click.Context, typed: str, names: Callable[[Session], Iterable[str]]) -> list[str]:
+    with suppress(Exception), closing(_session(context)) as session:  # a message would garble the line being typed
+        return [name for name in names(session) if name.startswith(typed) and name.isprintable() and " " not in name]
+    return []
 
 
 def _session(context: click.Context) -> Session:
@@ -37,12 +43,6 @@ def _session(context: click.Context) -> Session:
     root = context.find_root().params
     session.url, session.user = root.get("base_url"), root.get("user")
     return session
-
-
-def _matching(typed: str, names: Callable[[], Iterable[str]]) -> list[str]:
-    with suppress(Exception):  # a message would garble the line that is being typed
-        return [name for name in names() if name.startswith(typed) and name.isprintable() and " " not in name]
-    return []
 
 
 def _repos(session: Session) -> list[str]:

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -31,7 +32,15 @@ def has_colors() -> bool:
 
 def note(text: str) -> None:
     """A remark beside the result, on standard error."""
-    click.secho(text, dim=True, err=True)
+    click.secho(wrapped(text), dim=True, err=True)
+
+
+def wrapped(text: str) -> str:
+    """Text for standard error: in a terminal wrapped at words, else one line."""
+    if not sys.stderr.isatty():
+        return text
+    columns = min(shutil.get_terminal_size((80, 24)).columns, MOST_COLUMNS)
+    return textwrap.fill(text, columns - 1, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def width() -> int:

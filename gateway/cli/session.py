@@ -56,6 +56,10 @@ class Session:
     def client_of(self, server: Server) -> Client:
         return Client(server, user=self.user, transport=self.transport)
 
+    def close(self) -> None:
+        if "client" in self.__dict__:
+            self.__dict__.pop("client").close()
+
     @cached_property
     def repos(self) -> list[str]:
         return list(self.client.get("/v1/repo")["repos"])
@@ -115,8 +119,8 @@ class Session:
         if user is not None and user != self.user:
             if self.user is not None:
                 raise CliError(f"the arguments name two users, {self.user} and {user}: use one", Exit.USAGE)
+            self.close()
             self.user = user
-            self.__dict__.pop("client", None)
             self.__dict__.pop("repos", None)
 
 

@@ -21,7 +21,7 @@ from tests.gateway.engines import MODEL_NAME
 from tests.service import ROOT, RunningGateway
 
 REPO = "from_the_shell"
-PATIENCE_SECONDS = 300
+PATIENCE_SECONDS = 120
 """Only a hang takes this long."""
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 BAKE = ["bake", "Always shout.", "--name", "loud", "--repo", REPO, "--questions", "6", "--answer-tokens", "6",
@@ -149,6 +149,28 @@ def test_a_chat_answers_from_a_pipe(shell: Shell, baked: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"--- {REPO}/loud\n") and f"--- {MODEL_NAME}\n" in done.stdout
+
+
+def test_names_are_made_moved_and_taken_back(shell: Shell, baked: str) -> None:
+    assert shell.run("switch", f"{REPO}/").returncode == 0
+    made = shell.json("branch", "main", "loud")
+    assert made["name"] == "main" and shell.run("switch", "main").returncode == 0
+    assert shell.run("tag", "v1", "HEAD", "-m", "the first").stdout == f"{REPO}/v1 is {made['commit'][:7]}.\n"
+    drawn = shell.run("log", "--graph").stdout.splitlines()
+    assert drawn[0].startswith(f"* {made['commit'][:7]} (HEAD -> main, loud, tag: v1) ")
+    assert drawn[-1] == f"* {MODEL_NAME}"
+    assert f"{REPO}/v1" in [model["id"] for model in shell.json("models")["data"]]
+    assert shell.json("show", "v1~0")["id"] == made["commit"]
+    status = shell.json("status")
+    assert (status["repo"], status["head"]) == (REPO, "main")
+
+    assert "v1" in shell.run("undo").stdout and shell.run("tag").stdout == ""
+    assert "v1" in shell.run("redo").stdout and "the first" in shell.run("tag").stdout
+    verbs = [operation["verb"] for operation in shell.json("op", "log")["operations"]]
+    assert verbs[:4] == ["redo", "undo", "tag", "switch"]
+    assert shell.run("show", "gone").returncode == Exit.NOT_FOUND
+    assert shell.run("branch", "v1", "main").returncode == Exit.CONFLICT
+    assert shell.run("promote", "v1").returncode == 0
 
 
 def test_versions_are_compared_in_a_terminal(shell: Shell, baked: str) -> None:

@@ -31,5 +31,5 @@ def models(session: Session, repo: str | None, as_json: bool) -> None:
         version = "base model" if is_base else served.rpartition("/")[2] if served != name else ""
         parent = "" if is_base or model.get("parent") in {base, None} else one_line(model["parent"])
         style = {"bold": True} if version and not is_base else {"dim": True} if not is_base else {}
-        rows.append((click.style(name, **style), version, age(model["created"]), parent))
+        rows.append((click.style(name, **style) if style else name, version, age(model["created"]), parent))
     show_table(("MODEL", "VERSION", "MADE", "FROM"), rows)
