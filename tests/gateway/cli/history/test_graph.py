@@ -89,7 +89,7 @@ def follow(rows: list[Row], row: int, place: int) -> str | None:
     return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(dags())
 def test_each_commit_is_drawn_once_and_its_lines_lead_to_its_parents(dag: Dag) -> None:
     rows = rows_of(dag)

@@ -1,12 +1,12 @@
 """`bread completion`."""
 
-import pytest
+from typing import Any
 
-from tests.gateway.cli.conftest import Bread
+import pytest
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_it_prints_the_shells_function(bread: Bread, shell: str) -> None:
-    code, out, _ = bread("completion", shell)
+def test_it_prints_the_shells_function(bread_of: Any, shell: str) -> None:
+    code, out, _ = bread_of(None)("completion", shell)
     assert code == 0
     assert f"_BREAD_COMPLETE={shell}_complete" in out
