@@ -1,5 +1,6 @@
 """The route of diffs: bodies, events, errors. What a diff is, is tested in tests/baker/comparison."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -111,3 +112,51 @@ async def test_while_the_engine_is_away_it_is_503(client: Client, services: Serv
             assert refused.headers["retry-after"]
     engine.distribution = right
     assert (await client.post(PATH, json=body)).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_ends_the_work(client: Client, services: Services, stream: bool) -> None:
+    await grow(services)
+    body = {"a": "first", "b": "second", "include": ["stat"]}
+    await client.post(PATH, json={**body, "questions": ["Who?"]})  # has the neutral answers made
+    engine: Any = services.engine
+    engine.asked.clear()
+    engine.gate.clear()
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        if not engine.asked.is_set() and not sent:
+            sent.append(None)
+            content = json.dumps({**body, "questions": ["Why?"], "stream": stream}).encode()
+            return {"type": "http.request", "body": content, "more_body": False}
+        await engine.asked.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [
+        (b"authorization", b"Bearer sk-bread-test"),
+        (b"content-type", b"application/json"),
+        (b"host", b"localhost"),
+    ]
+    scope: Any = {
+        "type": "http",
+        "method": "POST",
+        "path": PATH,
+        "raw_path": PATH.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "http_version": "1.1",
+        "scheme": "http",
+        "client": ("127.0.0.1", 1),
+        "server": ("localhost", 80),
+        "root_path": "",
+        "app": client.app,
+        "state": {},
+    }
+    async with asyncio.timeout(30):
+        await client.app(scope, receive, send)
+    assert engine.running == 0, "the request to the engine was cancelled"
+    assert b"result" not in b"".join(message.get("body", b"") for message in sent[1:])
+    engine.gate.set()
