@@ -104,12 +104,12 @@ def _rows(model: Path, count: int) -> list[Trajectory]:
     """Questions of the bank, with other questions as answers."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     texts = bank.balanced_order(bank.bank(), seed=0)
-    filler = np.array(tokenizer.encode(" ".join(texts[-200:]), add_special_tokens=False), np.int32)
+    filler = np.resize(tokenizer.encode(" ".join(texts), add_special_tokens=False), count * ANSWER_TOKENS)
     rows = []
     for number, text in enumerate(texts[:count]):
         chat = [{"role": "user", "content": text}]
         context = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
-        answer = filler[number * ANSWER_TOKENS :][:ANSWER_TOKENS]
+        answer = filler[number * ANSWER_TOKENS :][:ANSWER_TOKENS].astype(np.int32)
         none_ids, none = np.zeros((ANSWER_TOKENS, 1), np.int32), np.zeros((ANSWER_TOKENS, 1), np.float32)
         ids = np.array(context, np.int32)
         rows.append(Trajectory(ids, ids, answer, none_ids, none, text))
