@@ -109,6 +109,12 @@ class Session:
         version = self.version(text, repo)
         return version.repo, version.rev
 
+    def model(self, text: str, repo: str | None = None) -> str:
+        """The model's name that an argument means: a bare ref is in the current repo, `base` is the base model."""
+        if text == "base":
+            return str(self.client.get("/v1/models")["data"][0]["root"])
+        return text if "/" in text else f"{self.repo(repo)}/{text}"
+
     def bake(self, text: str, repo: str | None = None) -> Version:
         """The bake that an argument names: `repo/bake`, or a bake of the current repo; a step is left out."""
         version = self.version(text, repo)

@@ -137,7 +137,7 @@ def test_bash_completes_verbs_and_the_servers_names(shell: Shell, baked: str) ->
     child.expect_exact("els")
     child.sendline("")
     child.expect_exact("ready> ")
-    child.send(f"bread logs {REPO}/lo\t")
+    child.send(f"bread show {REPO}/lo\t")
     child.expect_exact(f"{REPO}/loud")
     child.close(force=True)
 

@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.baking import answers
 from gateway.cli.baking.recipe import ANSWER_TOKENS, QUESTIONS, Recipe, prompt_messages, save
-from gateway.cli.baking.stages import Status, follow, stages_of, warnings_of
+from gateway.cli.baking.stages import Status, run_all, stages_of, start, warnings_of
 from gateway.cli.completion import complete_model
 from gateway.cli.failures import CliError, Exit
 from gateway.cli.files import questions_of
@@ -77,25 +77,22 @@ def bake(session: Session, /, text: str, repo: str | None, detach: bool, as_json
     """
     recipe = _recipe(sys.stdin.read().strip() if text == "-" else text, **options)
     repo, name = _repo(session, repo), recipe.name
+    if recipe.parent is not None:
+        recipe = recipe._replace(parent=session.model(recipe.parent, repo))
     base = session.client.post("/v1/repo", {"repo_name": repo})["base_model"]
     save(session.client, repo, recipe)
     if not as_json:
         click.secho(f"{repo}/{name} from {recipe.parent or base}", bold=True, err=True)
     stages = stages_of(repo, name, name)
-    for stage in stages:
-        session.client.post(stage.path)
     if detach:
+        start(session.client, stages)
         status = session.client.get(stages[-1].path)
         if as_json:
             show_json(status)
         else:
             click.echo(f"Started. bread logs {repo}/{name} -f follows it, bread cancel {repo}/{name} stops it.")
         return
-    try:
-        statuses = follow(session.client, stages)
-    except KeyboardInterrupt:
-        note(f"The server continues. bread logs {repo}/{name} -f follows it, bread cancel {repo}/{name} stops it.")
-        raise
+    statuses = run_all(session.client, stages, f"{repo}/{name}")
     if as_json:
         show_json(statuses["bake"])
     else:

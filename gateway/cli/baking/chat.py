@@ -34,21 +34,14 @@ def chat(
     server = session.server
     if server.key is None:
         raise CliError("no key: run `bread login`, or set BREAD_API_KEY (make serve writes it to .env)")
-    name = _newest(session) if model is None else model_name(session, model, repo)
+    name = _newest(session) if model is None else session.model(model, repo)
     arguments = ["--base-url", server.url, "--api-key", server.key, "--model", name]
     if other is not None:
-        arguments += ["--vs", model_name(session, other, repo)]
+        arguments += ["--vs", session.model(other, repo)]
     for option, value in options.items():
         if value is not None:
             arguments += [f"--{option.replace('_', '-')}={value}"]
     return chat_with_model.main(arguments)
-
-
-def model_name(session: Session, text: str, repo: str | None = None) -> str:
-    """The name to ask the server for: a bare ref is in the current repo, and `base` is the base model."""
-    if text == "base":
-        return str(session.client.get("/v1/models")["data"][0]["root"])
-    return text if "/" in text else f"{session.repo(repo)}/{text}"
 
 
 def _newest(session: Session) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.baking.stages import Stage, follow, warnings_of
+from gateway.cli.baking.stages import Stage, follow, run_all, start, warnings_of
 from gateway.cli.completion import complete_bake
 from gateway.cli.options import json_option, pass_session, repo_option
 from gateway.cli.output import note, show_json
@@ -29,12 +29,11 @@ def run(session: Session, name: str, repo: str | None, detach: bool, as_json: bo
     bake = session.bake(name, repo)
     client = session.client
     stages = stages_of_bake(bake, client.get(path_of(bake.repo, "bakes", bake.rev))["config"])
-    for stage in stages:
-        client.post(stage.path)
     if detach:
+        start(client, stages)
         status = client.get(stages[-1].path)
     else:
-        statuses = follow(client, stages)
+        statuses = run_all(client, stages, bake.model)
         status = statuses["bake"]
         for warning in [] if as_json else warnings_of(statuses):
             note(f"note: {warning}")

@@ -11,6 +11,7 @@ import click
 
 from gateway.cli.client import Client, Unreachable
 from gateway.cli.failures import CliError, Exit
+from gateway.cli.output import note
 from gateway.cli.session import path_of
 from gateway.cli.text import one_line, seconds
 
@@ -43,6 +44,22 @@ def stages_of(repo: str, target: str, bake: str | None = None) -> list[Stage]:
         Stage("rollout", path_of(repo, "targets", target, "rollout"), "answers"),
     ]
     return stages if bake is None else [*stages, Stage("bake", path_of(repo, "bakes", bake), "")]
+
+
+def start(client: Client, stages: Sequence[Stage]) -> None:
+    """Start the stages. Each waits for the one before; those that run or are complete are left alone."""
+    for stage in stages:
+        client.post(stage.path)
+
+
+def run_all(client: Client, stages: Sequence[Stage], bake: str) -> dict[str, Status]:
+    """`start` and `follow`. Ctrl-C ends only the following, and says how to go on. Args: bake: `repo/bake`."""
+    try:
+        start(client, stages)
+        return follow(client, stages)
+    except KeyboardInterrupt:
+        note(f"The server continues. bread logs {bake} -f follows it, bread cancel {bake} stops it.")
+        raise
 
 
 def follow(client: Client, stages: Sequence[Stage]) -> dict[str, Status]:
