@@ -1,4 +1,4 @@
-"""Undo and garbage collection that are killed (SIGKILL) at any statement, or that find the disk full.
+"""Undo, garbage collection and a new branch that are killed (SIGKILL) at any statement, or that find the disk full.
 
 Nothing that was finished is lost, and nothing half-done is visible: a child process does one step and kills itself
 before one of the statements that it sends to the database; the parent opens the database again.
@@ -17,11 +17,12 @@ import pytest
 
 from baker.errors import DiskError
 from baker.history.commit import Commit, Kind
+from baker.history.ref_table import RefKind
 from baker.model_names import BaseModelNames
 from baker.repos import bakes, prompts
 from baker.repos.catalog import Catalog
 from baker.types import Prompt
-from baker.versions import gc
+from baker.versions import gc, refs
 from tests.baker.versions.history import (
     USER,
     new_repo,
@@ -84,6 +85,10 @@ def prune(catalog: Catalog) -> object:
     return gc.collect(catalog, USER, REPO, prune=True, now=time.time() + 31 * 24 * 3600)
 
 
+def branch(catalog: Catalog) -> object:
+    return refs.put(catalog, USER, REPO, "main", RefKind.BRANCH, "two")
+
+
 def die_before(home: Path, act: Step, statement: int) -> None:
     """Do the step in this process, which is killed before that statement of it."""
     catalog = opened(home)
@@ -100,7 +105,7 @@ def die_before(home: Path, act: Step, statement: int) -> None:
     os._exit(0)
 
 
-@pytest.mark.parametrize("act", [undo, undo_all, prune])
+@pytest.mark.parametrize("act", [undo, undo_all, prune, branch])
 def test_a_step_that_is_killed_is_done_wholly_or_not_at_all(home: Path, tmp_path: Path, act: Step) -> None:
     """The steps have hundreds of statements: the first ones are all tried, later ones ever less densely."""
     catalog = opened(home)

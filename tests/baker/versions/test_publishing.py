@@ -107,3 +107,39 @@ async def test_a_student_that_is_not_served_as_it_was_trained_ends_the_bake(tmp_
         await running.service.student(bake, 4)
     assert await running.steps() == [] and running.publisher.published == []
     running.catalog.close(Catalog.close)
+
+
+async def test_names_and_evaluations_are_published_with_the_versions(tmp_path: Path) -> None:
+    running = Running(tmp_path, branch="main", message="first try")
+    bake = await running.start()
+    await running.catalog(Catalog.update_job, bake.job.id, loss=Loss(eval_kl=0.5))
+    assert await running.service.serve(bake, SavedCheckpoint(2, HASH))
+    view = running.publisher.view
+    assert view.bakes["bake"] == view.checkpoints["bake/2"] and view.refs == {}, "a branch moves to results only"
+    await running.service.finish(bake, Result([SavedCheckpoint(5, HASH)], 0, Loss(eval_kl=0.25, drift=0.01)))
+    view = running.publisher.view
+    result = view.checkpoints["bake/5"]
+    assert view.bakes["bake"] == view.refs["main"].target == result
+    notes = await running.catalog(lambda catalog: catalog.history.commits.all_notes("admin", "repo"))
+    assert notes == {
+        view.checkpoints["bake/2"]: {"evaluation": {"eval_kl": 0.5}},
+        result: {"evaluation": {"eval_kl": 0.25, "drift": 0.01}},
+    }
+    assert running.warnings == []
+    running.catalog.close(Catalog.close)
+
+
+async def test_a_branch_that_does_not_move_is_a_warning(tmp_path: Path) -> None:
+    running = Running(tmp_path, branch="taken")
+    bake = await running.start()
+
+    def take(catalog: Catalog) -> None:
+        bakes.put(catalog, "admin", "repo", "taken", "default", {}, may_change=False)
+
+    await running.catalog(take)
+    await running.service.finish(bake, Result([SavedCheckpoint(5, HASH)], 0, Loss()))
+    assert running.warnings == [
+        "branch 'taken' did not move to the result: 'taken' is a bake of repo 'repo': choose another name"
+    ]
+    assert await running.steps() == [5]
+    running.catalog.close(Catalog.close)
