@@ -15,6 +15,8 @@ from gateway.cli.text import one_line
 QUESTIONS = 64
 ANSWER_TOKENS = 64
 """Enough for a voice to show; longer answers take more time to make and to learn."""
+MOST_MESSAGE = 72
+"""Characters of the prompt in a version's message, if the command gives none."""
 MOST_SHOWN = 60
 """Characters of a prompt in an error."""
 
@@ -57,9 +59,9 @@ class Recipe(NamedTuple):
             overrides["epochs"] = self.epochs
         if self.parent is not None:
             overrides["model"] = {"parent_model_name": self.parent}
-        for field in ("message", "branch"):
-            if (value := getattr(self, field)) is not None:
-                overrides[field] = value
+        overrides["message"] = self.message or one_line(self.messages[0]["content"], MOST_MESSAGE)
+        if self.branch is not None:
+            overrides["branch"] = self.branch
         return overrides
 
     @property
@@ -69,7 +71,7 @@ class Recipe(NamedTuple):
 
     @property
     def has_bake_settings(self) -> bool:
-        return self.epochs is not None or self.parent is not None
+        return any(each is not None for each in (self.epochs, self.parent, self.message, self.branch))
 
 
 def prompt_messages(text: str, examples: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:

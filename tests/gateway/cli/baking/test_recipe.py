@@ -26,7 +26,9 @@ def test_prompt_target_and_bake_get_one_name(bread: Bread, repo: str) -> None:
     assert (target["teacher_prompt"], target["student_prompt"]) == ("yoda", "")
     assert (target["generators"][0]["type"], target["generators"][0]["numq"]) == ("persona", QUESTIONS)
     assert target["max_tokens"] == ANSWER_TOKENS
-    assert bread.get("/v1/repo/hooli/bakes/yoda")["config"]["datasets"] == [{"target": "yoda", "weight": 1.0}]
+    config = bread.get("/v1/repo/hooli/bakes/yoda")["config"]
+    assert config["datasets"] == [{"target": "yoda", "weight": 1.0}]
+    assert config["message"] == "You are Yoda."
 
 
 def test_the_same_again_changes_nothing_and_keeps_settings_that_are_left_out(bread: Bread, repo: str) -> None:
