@@ -14,7 +14,7 @@ from baker.storage.credentials import PasswordHash, new_key
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
 from baker.types import Checkpoint, User
-from baker.versions import checkpoints, refs
+from baker.versions import checkpoints, refs, undo
 from tests.baker.grown import baked
 
 REPO = ("admin", "repo")
@@ -231,6 +231,29 @@ def test_a_bake_on_a_branch_moves_it_with_its_own_name_in_one_operation(catalog:
     assert [(change.kind, change.name) for change in last.changes] == [("bake", "two"), ("branch", "main")]
     assert catalog.history.commits.of_repo(*REPO)[second.commit_id or ""].message == "as users like it"
     assert resolve(repo_view(catalog, *REPO), "main@{1}") == first.commit_id
+    undone = undo.apply(catalog, undo.plan(catalog, *REPO, "undo"))
+    assert resolve(undone.view, "main") == first.commit_id and undone.view.bakes["two"] is None
+    redone = undo.apply(catalog, undo.plan(catalog, *REPO, "redo"))
+    assert resolve(redone.view, "main") == resolve(redone.view, "two") == second.commit_id
+
+
+def test_branches_tags_and_head_come_back_by_undo(catalog: Catalog, chain: list[str]) -> None:
+    refs.put(catalog, *REPO, "main", BRANCH, "one")
+    refs.switch(catalog, *REPO, "main")
+    refs.put(catalog, *REPO, "v1", TAG, "HEAD")
+    refs.put(catalog, *REPO, "main", BRANCH, "three")
+    refs.delete(catalog, *REPO, "main", force=True)
+    states = []
+    for _ in range(5):
+        view = undo.apply(catalog, undo.plan(catalog, *REPO, "undo")).view
+        states.append(({name: chain.index(ref.target) for name, ref in view.refs.items()}, view.head))
+    assert states == [
+        ({"main": 2, "v1": 0}, "main"),
+        ({"main": 0, "v1": 0}, "main"),
+        ({"main": 0}, "main"),
+        ({"main": 0}, None),
+        ({}, None),
+    ]
 
 
 def test_a_branch_that_moved_meanwhile_stays(catalog: Catalog) -> None:
