@@ -1,7 +1,8 @@
 """Garbage collection: versions that nothing needs any more, and the files that go with them.
 
-A version is reached by branches, tags, HEAD and remote-tracking names, by bakes that exist, by operations of the last
-30 days, by active jobs, by what the bin can bring back, and by the versions that came from it, in any repo.
+A version is reached by branches and tags of any of the user's repos, HEAD and remote-tracking names, by bakes that
+exist, by operations of the last 30 days, by active jobs, by what the bin can bring back, and by the versions that came
+from it, in any repo.
 
 Functions over the catalog; they block (see `storage/one_thread.py`).
 """
@@ -59,6 +60,7 @@ def _reached(known: dict[str, Commit], roots: Iterable[str]) -> set[str]:
 
 def _roots(catalog: Catalog, user: str, repo: str, now: float) -> Iterator[str]:
     yield from (ref.target for ref in catalog.history.refs.of_repo(user, repo))
+    yield from catalog.history.refs.targets(user)
     own = set(catalog.store.names("bakes", user, repo))
     for checkpoint in catalog.store.checkpoints.of_user(user):
         if checkpoint.repo == repo and checkpoint.bake in own and checkpoint.commit_id is not None:

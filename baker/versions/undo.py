@@ -13,7 +13,8 @@ import msgspec
 
 from baker.errors import ConflictError
 from baker.history import undo_stack
-from baker.history.operation_table import Change, Operation
+from baker.history.operation_table import Change, ChangeKind, Operation
+from baker.history.ref_table import Ref
 from baker.history.revisions import RepoView
 from baker.history.summary import summary
 from baker.history.undo_stack import Entry
@@ -23,6 +24,9 @@ from baker.repos.pointers import Pointer
 from baker.repos.repo_view import repo_view
 from baker.types import Checkpoint
 from baker.versions import inverses
+
+SERVED: tuple[ChangeKind, ...] = ("bake", "branch", "tag")
+"""Kinds of names that requests may use."""
 
 
 class Plan(NamedTuple):
@@ -60,7 +64,7 @@ def plan(catalog: Catalog, user: str, repo: str, verb: str, number: int | None =
     """
     catalog.repo(user, repo)
     entries = undo_stack.steps(catalog.history.operations.of_repo(user, repo), verb, number)
-    meant = {change.name: (entry, change) for entry in entries for change in _inverted(entry) if change.kind == "bake"}
+    meant = {change.name: (entry, change) for entry in entries for change in _inverted(entry) if change.kind in SERVED}
     found = [_checkpoint(catalog, user, repo, entry, change) for entry, change in meant.values()]
     return Plan(user, repo, verb, entries, [each for each in found if each is not None and each.is_served])
 
@@ -72,6 +76,8 @@ def _inverted(entry: Entry) -> list[Change]:
 def _checkpoint(catalog: Catalog, user: str, repo: str, entry: Entry, change: Change) -> Checkpoint | None:
     if change.after is None:
         return None
+    if change.kind != "bake":
+        return catalog.store.checkpoints.of_commit(user, repo, msgspec.convert(change.after, Ref).target)
     step = msgspec.convert(change.after, Pointer).step
     known = bakes.find_checkpoint(catalog, user, repo, change.name, step)
     return known or catalog.store.checkpoints.in_bin(entry.applied.id, change.name, step)

@@ -138,7 +138,9 @@ def test_a_plan_recreates_the_same_bakes_in_another_repo(
     assert ranks == [16, 16, 24], "a rank below the parent's becomes the parent's"
 
 
-def test_a_deleted_bake_finishes_its_running_answer(gateway: RunningGateway, bread: Bread, again: str) -> None:
+def test_a_deleted_bake_finishes_its_running_answer_and_comes_back(
+    gateway: RunningGateway, bread: Bread, again: str
+) -> None:
     asked: Any = {
         "model": f"{again}/bake",
         "messages": [{"role": "user", "content": "Hi"}],
@@ -151,6 +153,11 @@ def test_a_deleted_bake_finishes_its_running_answer(gateway: RunningGateway, bre
     bread.bakes.delete(bake_name="bake", repo_name=again)
     with pytest.raises(openai.NotFoundError):
         chat.create(**asked)
+    undo = f"{gateway.url}/v1/repo/{again}/undo"
+    undone = httpx.post(undo, json={}, headers={"Authorization": f"Bearer {gateway.key}"}, timeout=PATIENCE_SECONDS)
+    assert undone.status_code == 200 and undone.json()["summary"].endswith("(delete bake bake)"), undone.text
+    answer = chat.create(**{**asked, "max_tokens": 8})
+    assert answer.usage.completion_tokens == 8, "undo brings the bake back, while its old answer runs on"
     *_, last = chunks
     assert last.usage.completion_tokens == 400
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from baker.errors import BakeryError, ConflictError
+from baker.history.ref_table import RefKind
 from baker.repos import bakes, pointers, prompts, repos, targets
 from baker.repos.catalog import Catalog, plain
 from baker.status import JobState
@@ -13,7 +14,7 @@ from baker.storage.home import checkpoint_folder, job_folder
 from baker.storage.job import BakeJob, StimJob
 from baker.storage.job_inputs import BakeInputs, StimInputs
 from baker.types import Checkpoint, MovedBy, Prompt
-from baker.versions import checkpoints, promotion, undo
+from baker.versions import checkpoints, promotion, refs, undo
 
 USER = "admin"
 NAMES = ("one", "two")
@@ -88,6 +89,15 @@ def roll_back(catalog: Catalog, repo: str, name: str, number: int) -> None:
         promotion.move(catalog, choice.checkpoint, MovedBy.ROLLBACK)
 
 
+def put_ref(catalog: Catalog, repo: str, name: str, number: int) -> None:
+    """A branch, forced, or a tag, to one of the repo's versions."""
+    kind = RefKind.TAG if number == 3 else RefKind.BRANCH
+    known = [*catalog.history.commits.of_repo(USER, repo)]
+    if not known:
+        raise ConflictError("there is no version")
+    refs.put(catalog, USER, repo, f"{kind}-{name}", kind, known[number % len(known)], force=True)
+
+
 def step(catalog: Catalog, repo: str, verb: str, number: int | None = None) -> undo.Done:
     return undo.apply(catalog, undo.plan(catalog, USER, repo, verb, number))
 
@@ -103,6 +113,10 @@ VERBS: dict[str, Callable[[Catalog, str, str, int], Any]] = {
     "delete-bake": lambda catalog, repo, name, number: bakes.delete(catalog, USER, repo, name),
     "promote": promote,
     "rollback": roll_back,
+    "put-ref": put_ref,
+    "delete-branch": lambda catalog, repo, name, number: refs.delete(catalog, USER, repo, f"branch-{name}", force=True),
+    "delete-tag": lambda catalog, repo, name, number: refs.delete(catalog, USER, repo, f"tag-{name}", force=True),
+    "switch": lambda catalog, repo, name, number: refs.switch(catalog, USER, repo, f"branch-{name}"),
 }
 
 
@@ -125,5 +139,5 @@ def seen(catalog: Catalog, repo: str) -> dict[str, Any]:
         "pointers": {name: plain(pointers.pointer(catalog, USER, repo, name)) for name in NAMES},
         "checkpoints": {name: bakes.checkpoints(catalog, USER, repo, name) for name in NAMES},
         "jobs": [msgspec.to_builtins(job) for job in jobs],
-        "refs": [plain(ref) for ref in catalog.history.refs.of_repo(USER, repo)],
+        "refs": [(ref.name, ref.kind, ref.target, ref.message) for ref in catalog.history.refs.of_repo(USER, repo)],
     }

@@ -32,11 +32,11 @@ from tests.baker.versions.history import (
 )
 
 ACTIONS = st.lists(
-    st.tuples(st.sampled_from([*VERBS]), st.sampled_from(NAMES), st.integers(0, 3)), min_size=1, max_size=14
+    st.tuples(st.sampled_from([*VERBS]), st.sampled_from(NAMES), st.integers(0, 3)), min_size=1, max_size=20
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ACTIONS)
 def test_as_many_undos_give_the_starting_state_and_as_many_redos_the_final_one(
     catalog: Catalog, actions: list[tuple[str, str, int]]
