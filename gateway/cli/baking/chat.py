@@ -13,7 +13,7 @@ from gateway.cli.session import Session
 @click.option("--vs", "other", metavar="MODEL", shell_complete=complete_model, help="Let a second model answer too.")
 @repo_option
 @click.option("--system", metavar="TEXT", help="System prompt.")
-@click.option("--temperature", type=click.FloatRange(0), help="0 always takes the likeliest token [0.7].")
+@click.option("--temperature", type=click.FloatRange(0), metavar="T", help="0 always takes the likeliest token [0.7].")
 @click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Longest answer [1024].")
 @pass_session
 def chat(

@@ -9,7 +9,7 @@ import click
 from gateway.cli.failures import CliError, Exit
 from gateway.cli.history.commits import COLORS, styled_id
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
-from gateway.cli.output import show_json, show_table
+from gateway.cli.output import note, show_json, show_table
 from gateway.cli.session import Session, path_of
 from gateway.cli.text import age, one_line
 
@@ -79,6 +79,9 @@ def show_refs(refs: list[dict[str, Any]], kind: str | None) -> None:
             what = [ref["kind"]] if kind is None else []
             rows.append((f"{mark} {name}", *what, styled_id(ref["commit"]), moved, one_line(ref["message"])))
     show_table((), rows)
+    if not rows:
+        noun = kind or "branch"
+        note(f"There is no {noun} yet: bread {noun} NAME REF adds one.")
 
 
 @click.command()

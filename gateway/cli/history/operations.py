@@ -81,6 +81,8 @@ def log(session: Session, /, repo: str | None = None, number: int = 30, as_json:
             )
         )
     show_table((), rows, numbers=(0,), cuts=3)
+    if not rows:
+        note("Nothing was changed yet.")
 
 
 @op.command()

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from gateway.cli.client import Unreachable
 from gateway.cli.completion import complete_repo
 from gateway.cli.failures import CliError
 from gateway.cli.options import json_option, pass_session
@@ -22,8 +23,8 @@ def status(session: Session, repo: str | None, as_json: bool) -> None:
         try:
             repo = session.repo()
         except CliError as error:
-            if error.status is not None or type(error) is not CliError:
-                raise
+            if error.status is not None or isinstance(error, Unreachable):
+                raise  # else there is no repo, or several
     if as_json:
         show_json(session.client.get("/" if repo is None else path_of(repo, "status")))
         return

@@ -69,3 +69,8 @@ def test_the_version_is_the_services(capsys: pytest.CaptureFixture[str]) -> None
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"bread, version {__version__}\n"
     assert bread.name == "bread"
+
+
+def test_the_docs_list_each_verb() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert [verb for verb in MODULES if f"`bread {verb}" not in page] == []
