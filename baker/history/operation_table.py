@@ -89,6 +89,16 @@ class OperationTable:
         rows = self._rows.all("select * from operations where user = ? and repo = ? order by id", user, repo)
         return [_operation(row) for row in rows]
 
+    def outline(self, user: str, repo: str) -> list[Operation]:
+        """Oldest first, without their changes, which may be long texts: enough for `undo_stack.stacks`."""
+        rows = self._rows.all(
+            "select id, verb, '[]' as changes, by, created, target, is_undoable from operations "
+            "where user = ? and repo = ? order by id",
+            user,
+            repo,
+        )
+        return [_operation(row) for row in rows]
+
     def find(self, user: str, repo: str, number: int) -> Operation | None:
         row = self._rows.one("select * from operations where user = ? and repo = ? and id = ?", user, repo, number)
         return None if row is None else _operation(row)

@@ -1,5 +1,6 @@
 """The log of a repo's operations; undo and redo."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from litestar import Router, get, post
@@ -68,19 +69,28 @@ def _change(change: Change) -> history.Change:
 
 
 def _one(catalog: Catalog, user: str, repo: str, operation: Operation) -> history.Operation:
-    return view(operation, {each.id: each for each in catalog.history.operations.of_repo(user, repo)})
+    return view(operation, _with_targets(catalog, user, repo, [operation]))
 
 
 def _page(catalog: Catalog, user: str, repo: str, limit: int, before: int | None) -> history.OperationPage:
     """Raises: NotFoundError if there is no such repo."""
     catalog.repo(user, repo)
-    operations = catalog.history.operations.of_repo(user, repo)
-    by_number = {each.id: each for each in operations}
-    stacks = undo_stack.stacks(operations)
-    page = [each for each in reversed(operations) if before is None or each.id < before][:limit]
+    table = catalog.history.operations
+    stacks = undo_stack.stacks(table.outline(user, repo))
+    page = table.page(user, repo, limit, before)
+    by_number = _with_targets(catalog, user, repo, page)
     return history.OperationPage(
         operations=[view(each, by_number) for each in page], undo=_next(stacks.undo), redo=_next(stacks.redo)
     )
+
+
+def _with_targets(catalog: Catalog, user: str, repo: str, operations: Sequence[Operation]) -> dict[int, Operation]:
+    """The operations, and those that they are about, by number."""
+    by_number = {each.id: each for each in operations}
+    for number in {each.target for each in operations if each.target is not None} - by_number.keys():
+        if (target := catalog.history.operations.find(user, repo, number)) is not None:
+            by_number[number] = target
+    return by_number
 
 
 def _next(stack: list[Entry]) -> int | None:

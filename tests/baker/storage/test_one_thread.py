@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 import threading
 import time
 
@@ -54,4 +55,19 @@ async def test_a_call_whose_caller_is_cancelled_is_completed() -> None:
     with pytest.raises(asyncio.CancelledError):
         await call
     assert await log(Log.add, "second") == 2
+    log.close(Log.close)
+
+
+async def test_calls_see_the_caller_s_context_variables_and_change_none() -> None:
+    asked_by = contextvars.ContextVar("asked_by", default="nobody")
+    log = OneThread(Log, "log")
+
+    async def ask(name: str) -> str:
+        asked_by.set(name)
+        seen = await log(lambda inner: asked_by.get())
+        await log(lambda inner: asked_by.set("the thread"))
+        return f"{seen}, {asked_by.get()}"
+
+    assert await asyncio.gather(ask("alice"), ask("bob")) == ["alice, alice", "bob, bob"]
+    assert await log(lambda inner: asked_by.get()) == "nobody"
     log.close(Log.close)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from baker.comparison import probes
 from baker.errors import ConflictError, NotFoundError
 from baker.history.ref_table import Ref, RefKind
-from baker.repos import bakes, pointers, prompts, recycle_bin, targets
+from baker.repos import bakes, pointers, prompts, recycle_bin, repos, targets
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.versions import undo
@@ -241,3 +241,16 @@ def test_a_probe_and_a_template_come_back(catalog: Catalog) -> None:
     step(catalog, repo, "redo")
     assert {name: catalog.store.template(USER, repo, name) for name in templates} == templates
     assert templates
+
+
+def test_a_repo_goes_with_all_that_it_has_in_the_bin(catalog: Catalog) -> None:
+    repo = new_repo(catalog)
+    put_bake(catalog, repo, "one", 0)
+    checkpoint = run_bake(catalog, repo, "one", 1)
+    put_target(catalog, repo, "one", 1)
+    run_stim(catalog, repo, "one", 1)
+    bakes.delete(catalog, USER, repo, "one")
+    targets.delete(catalog, USER, repo, "one")
+    assert sorted(repos.delete(catalog, USER, repo)) == [checkpoint.job_id, checkpoint.job_id + 1]
+    assert catalog.store.jobs.numbers() == set() and catalog.store.bin.all() == []
+    assert catalog.history.operations.of_repo(USER, repo) == []
