@@ -184,3 +184,11 @@ def test_the_second_answer_goes_on_streaming_when_the_first_has_ended() -> None:
     assert screen.output == "--- a\n--- b\nuno dos"
     view.end(1, "")
     assert screen.output == "--- a\n--- b\nuno dos tres\n"
+
+
+def test_an_option_starts_with_two_models(server: Server, tmp_path: Path) -> None:
+    done = pipe(server, tmp_path, "Hi\n", "--model", GAVIN, "--vs", YODA)
+    assert done.returncode == 0
+    assert [line for line in done.stdout.splitlines() if line.startswith("---")] == [f"--- {GAVIN}", f"--- {YODA}"]
+    gone = pipe(server, tmp_path, "Hi\n", "--model", GAVIN, "--vs", "hooli/gone")
+    assert (gone.returncode, gone.stdout) == (1, "") and "There is no model hooli/gone here" in gone.stderr

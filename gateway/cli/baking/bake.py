@@ -132,7 +132,7 @@ def _show_result(session: Session, model: str, base: str, status: Status) -> Non
             "more than a description: --example QUESTION ANSWER. See docs/baking.md."
         )
     models = [base, model]
-    click.secho("\nOne question each, without the prompt:", dim=True)
+    click.secho("\nBoth answer without the prompt:", dim=True)
     answers.show(models, answers.QUESTIONS, answers.ask_all(session.client, models, answers.QUESTIONS))
     click.echo()
     commands = {
