@@ -2,7 +2,7 @@
 
 A version is reached by branches and tags of any of the user's repos, HEAD and remote-tracking names, by bakes that
 exist, by operations of the last 30 days, by active jobs, by what the bin can bring back, and by the versions that came
-from it, in any repo.
+from it, in any repo. A version that just arrived from another server is kept too.
 
 Functions over the catalog; they block (see `storage/one_thread.py`).
 """
@@ -22,6 +22,10 @@ from baker.types import Checkpoint
 
 REMEMBERED_SECONDS = 30 * 24 * 3600
 """How long an operation keeps the versions that it names."""
+
+
+ARRIVAL_SECONDS = 24 * 3600
+"""How long a version that came from another server is kept without a name: names come last, and the copy may break."""
 
 
 class Unreachable(NamedTuple):
@@ -63,7 +67,8 @@ def _roots(catalog: Catalog, user: str, repo: str, now: float) -> Iterator[str]:
     yield from catalog.history.refs.targets(user)
     own = set(catalog.store.names("bakes", user, repo))
     for checkpoint in catalog.store.checkpoints.of_user(user):
-        if checkpoint.repo == repo and checkpoint.bake in own and checkpoint.commit_id is not None:
+        is_kept = checkpoint.bake in own or checkpoint.created > now - ARRIVAL_SECONDS
+        if checkpoint.repo == repo and checkpoint.commit_id is not None and is_kept:
             yield checkpoint.commit_id
     yield from catalog.store.bin.commits(user, repo)
     for operation in catalog.history.operations.of_repo(user, repo):

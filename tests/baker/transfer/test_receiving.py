@@ -1,5 +1,6 @@
 """The rows that a received commit becomes: all or none, and a version like any other."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import pytest
 from baker.adapters.files import content_hash
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
 from baker.history.commit import Commit, content_id
+from baker.history.ref_table import Ref, RefKind
 from baker.model_names import BaseModelNames
 from baker.repos import models, repos
 from baker.repos.catalog import Catalog
 from baker.storage.files import read_lines
 from baker.transfer import receiving
 from baker.transfer.receiving import Arrival, Data
-from baker.versions.archive import Archives
+from baker.versions import gc
 from baker.versions.model_card import Contents, model_card
 from tests.baker.transfer.versions import PARITY, foreign_commit, write_adapter
 
@@ -54,7 +56,21 @@ def test_a_received_commit_is_a_version_like_any_other(here: Catalog) -> None:
     assert child.parent_ids == (commit.id,)
     assert "trained elsewhere" in model_card(here, next_one, Contents("fake/base", "folder", 2))
     assert here.names("bakes", "admin", "repo") == [], "no bake of that name can be run"
-    assert Archives is not None
+
+
+def test_gc_leaves_what_just_arrived_until_its_name_can_come(here: Catalog) -> None:
+    commit, checkpoint = arrive(here, 1)
+    assert gc.unreachable(here, "admin", "repo") == []
+    tomorrow = time.time() + gc.ARRIVAL_SECONDS + 5
+    assert [each.commit_id for each in gc.unreachable(here, "admin", "repo", tomorrow)] == [commit.id]
+    here.history.refs.put("admin", "repo", Ref("main", RefKind.BRANCH, commit.id))
+    assert gc.unreachable(here, "admin", "repo", tomorrow) == []
+    here.history.refs.remove("admin", "repo", "main")
+    gc.collect(here, "admin", "repo", prune=False, now=tomorrow)
+    assert receiving.plan(here, "admin", "repo", commit) == (False, False, None)
+    _, again = arrive(here, 1)
+    assert again.name == checkpoint.name and again.path != checkpoint.path
+    assert here.store.checkpoints.of_commit("admin", "repo", commit.id) == again
 
 
 def test_it_is_kept_once(here: Catalog) -> None:
