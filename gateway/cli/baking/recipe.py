@@ -15,8 +15,6 @@ from gateway.cli.text import one_line
 QUESTIONS = 64
 ANSWER_TOKENS = 64
 """Enough for a voice to show; longer answers take more time to make and to learn."""
-MOST_MESSAGE = 72
-"""Characters of the prompt in a version's message, if the command gives none."""
 MOST_SHOWN = 60
 """Characters of a prompt in an error."""
 
@@ -59,9 +57,10 @@ class Recipe(NamedTuple):
             overrides["epochs"] = self.epochs
         if self.parent is not None:
             overrides["model"] = {"parent_model_name": self.parent}
-        overrides["message"] = self.message or one_line(self.messages[0]["content"], MOST_MESSAGE)
-        if self.branch is not None:
-            overrides["branch"] = self.branch
+        # No message of the prompt's own words: messages travel to other servers, and prompts only on request.
+        for field in ("message", "branch"):
+            if (value := getattr(self, field)) is not None:
+                overrides[field] = value
         return overrides
 
     @property
