@@ -10,7 +10,7 @@ from gateway.cli.failures import CliError, Exit
 from gateway.cli.history.commits import COLORS, styled_id
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
 from gateway.cli.output import note, show_json, show_table
-from gateway.cli.session import Session, path_of
+from gateway.cli.session import Session, Version, path_of
 from gateway.cli.text import age, one_line
 
 
@@ -56,16 +56,27 @@ def branch(
         "to": "HEAD" if ref is None else session.versions([name, ref], repo)[1][1],
         "force": force,
     }
-    answer = put_new(session, path, body, is_new=not force)
+    answer = put(session, new, body, is_new=not force)
     if as_json:
         show_json(answer)
     else:
         click.echo(f"{new.model} is {styled_id(answer['commit'])}.")
 
 
-def put_new(session: Session, path: str, body: dict[str, Any], *, is_new: bool) -> Any:
-    """Add a ref. Args: is_new: it must not exist yet."""
-    return session.client.put(path, {**body, "from": None} if is_new else body)
+def put(session: Session, name: Version, body: dict[str, Any], *, is_new: bool) -> Any:
+    """Add or move a ref. Args: is_new: it must not exist yet."""
+    path = path_of(name.repo, "refs", name.rev)
+    try:
+        return session.client.put(path, {**body, "from": None} if is_new else body)
+    except CliError as error:
+        if is_new and error.status == 409:
+            known = {ref["name"]: ref["kind"] for ref in session.client.get(path_of(name.repo, "refs"))["refs"]}
+            if known.get(name.rev) == "branch":
+                message = (
+                    f"the branch {name.model} exists: bread branch -f moves it, bread switch makes it the current one"
+                )
+                raise CliError(message, Exit.CONFLICT, 409) from error
+        raise
 
 
 def show_refs(refs: list[dict[str, Any]], kind: str | None) -> None:
@@ -103,7 +114,7 @@ def switch(session: Session, /, name: str, repo: str | None, create: bool, as_js
         text = f"The current repo is {chosen}."
     else:
         if create:
-            put_new(session, path_of(chosen, "refs", branch_name), {"kind": "branch", "to": "HEAD"}, is_new=True)
+            put(session, Version(chosen, branch_name), {"kind": "branch", "to": "HEAD"}, is_new=True)
         answer = session.client.put(path_of(chosen, "head"), {"branch": branch_name})
         text = f"The current branch is {chosen}/{branch_name}, at {styled_id(answer['commit'])}."
     session.settings.logins.save(session.server.url, repo=chosen)

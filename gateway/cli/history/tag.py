@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from gateway.cli.history.branch import put_new, show_refs
+from gateway.cli.history.branch import put, show_refs
 from gateway.cli.history.commits import styled_id
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
 from gateway.cli.output import show_json
-from gateway.cli.session import Session, path_of
+from gateway.cli.session import Session, Version, path_of
 from gateway.cli.text import one_line
 
 
@@ -42,13 +42,12 @@ def tag(
             show_refs(answer["refs"], "tag")
         return
     chosen, (tag_name, *revs) = session.versions([name] if ref is None else [name, ref], repo)
-    path = path_of(chosen, "refs", tag_name)
     if delete:
-        answer = session.client.delete(path, force=True)
+        answer = session.client.delete(path_of(chosen, "refs", tag_name), force=True)
         text = one_line(answer["message"])
     else:
         body = {"kind": "tag", "to": revs[0] if revs else "HEAD", "message": message}
-        answer = put_new(session, path, body, is_new=False)
+        answer = put(session, Version(chosen, tag_name), body, is_new=False)
         text = f"{chosen}/{tag_name} is {styled_id(answer['commit'])}."
     if as_json:
         show_json(answer)

@@ -34,9 +34,12 @@ def test_a_new_branch_must_not_exist_and_a_forced_one_may(bread_of: Any) -> None
 
 
 def test_a_conflict_is_exit_code_3(bread_of: Any) -> None:
-    bread = bread_of(server({"PUT /refs/dev": (409, {"message": "dev exists"})}))
+    taken = (409, {"message": "no"})
+    bread = bread_of(server({"PUT /refs/dev": taken, "PUT /refs/v1": taken, "GET /refs": {"refs": REFS}}))
     code, _, err = bread("branch", "dev")
-    assert (code, err) == (3, "error: dev exists\n")
+    assert (code, "the branch hooli/dev exists: bread branch -f moves it" in err) == (3, True)
+    assert bread("branch", "v1") == (3, "", "error: no\n")
+    assert bread("branch", "-f", "dev") == (3, "", "error: no\n")
 
 
 def test_a_branch_is_removed(bread_of: Any) -> None:
