@@ -27,9 +27,9 @@ COLORS = {GOOD: "green", BAD: "red"}
 @version_argument("bad")
 @version_argument("good")
 @repo_option
-@click.option("--ask", "question", required=True, metavar="QUESTION")
-@click.option("--expect", metavar="TEXT", help="How a good answer begins: its log-probability is compared.")
-@click.option("--pattern", metavar="REGEX", help="A good answer contains this.")
+@click.option("--ask", "question", required=True, metavar="QUESTION", help="What all of them are asked.")
+@click.option("--expect", metavar="TEXT", help="Compare how likely an answer begins with this.")
+@click.option("--pattern", metavar="REGEX", help="Compare how many answers contain this.")
 @click.option(
     "--run",
     "command",

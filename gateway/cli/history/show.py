@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from gateway.cli.history.commits import message_of, refs_of
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
-from gateway.cli.output import show_fields, show_json
+from gateway.cli.output import padded, show_fields, show_json, show_paragraph
 from gateway.cli.session import Session, path_of
 from gateway.cli.text import harmless, moment, one_line
 
@@ -17,10 +18,11 @@ MEASURES = {
     "eval_kl_before": "KL before",
     "eval_kl": "KL after",
     "recovered": "recovered",
-    "agreement": "same token",
+    "agreement": "agree",
     "drift": "drift",
 }
 """Key of an evaluation -> its name. KL is to the prompted teacher, in nats per token."""
+SPEAKER = len("assistant")
 SHARES = {"recovered", "agreement"}
 
 
@@ -70,11 +72,19 @@ def _measured(evaluation: Any) -> list[tuple[str, str]]:
 
 
 def _show_recipe(recipe: Mapping[str, Any]) -> None:
-    """The prompts in words, and how many questions each target asked."""
-    for name, prompt in (recipe.get("prompts") or {}).items():
-        messages = prompt if isinstance(prompt, list) else (prompt or {}).get("messages") or []
-        click.secho(f"\nprompt {one_line(name)}", dim=True)
-        for message in messages:
-            content = message.get("content")
-            if content:
-                click.echo(f"    {click.style(one_line(message['role']), dim=True)}  {one_line(str(content))}")
+    """For each target: its prompts in words, and who answered."""
+    for name, target in (recipe.get("targets") or {}).items():
+        answered_by = (target.get("config") or {}).get("model_name") or "the base model"
+        click.secho(f"\ntarget {one_line(name)}, answered by {one_line(answered_by)}", dim=True)
+        for role in ("teacher", "student"):
+            messages = (target.get(role) or {}).get("messages") or []
+            rows = [(click.style(one_line(each["role"]), dim=True), _content(each)) for each in messages]
+            if rows:
+                click.secho(f"  {role}", dim=True)
+                for speaker, content in rows:
+                    show_paragraph(f"    {padded(speaker, SPEAKER)}  ", [(content, None)])
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    return one_line(content if isinstance(content, str) else json.dumps(content))

@@ -5,7 +5,12 @@ from typing import Any
 
 from tests.gateway.cli.history.answers import commit, server
 
-RECIPE = {"prompts": {"yoda": {"messages": [{"role": "system", "content": "You are\x1b[2J Yoda."}]}}}
+TARGET = {
+    "config": {"model_name": "hooli/first"},
+    "teacher": {"messages": [{"role": "system", "content": "You are\x1b[2J Yoda."}, {"role": "user", "content": [1]}]},
+    "student": {"messages": []},
+}
+RECIPE = {"targets": {"talk": TARGET}}
 COMMIT = commit(
     "c0ffee1",
     "7d2b9aa",
@@ -23,8 +28,14 @@ def test_it_shows_what_the_version_is_measured_and_was_made_of(bread_of: Any) ->
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == f"{COMMIT['id']} (tag: v1)"
     assert "model admin/hooli/c0ffee1/1" in lines and "from 7d2b9aa00000" in lines
-    assert lines[6:11] == ["KL before 0.500", "KL after 0.040", "recovered 92.0%", "same token 90.0%", "drift 0.010"]
-    assert "    pirate voice" in out.splitlines() and "system You are\\x1b[2J Yoda." in lines
+    assert lines[6:11] == ["KL before 0.500", "KL after 0.040", "recovered 92.0%", "agree 90.0%", "drift 0.010"]
+    assert "    pirate voice" in out.splitlines()
+    assert lines[-4:] == [
+        "target talk, answered by hooli/first",
+        "teacher",
+        "system You are\\x1b[2J Yoda.",
+        "user [1]",
+    ]
     assert json.loads(bread("show", "hooli/c0ffee1~0", "--json").out) == COMMIT
 
 
