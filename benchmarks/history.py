@@ -5,6 +5,9 @@
 The home is filled before the service starts: a chain of bakes, each of which continues the one before, and two adapters
 of rank 16 with random weights and held-out rows of 48 tokens. What an adapter has learned does not change the time.
 
+Beside each time is the CPU time of all the service's processes, which other work on the machine hardly changes: a
+comparison computes on all cores.
+
 Each diff is a new one (`max_rows` is part of what it depends on), with the neutral questions answered before. Live
 traffic are streams of chat with the base model; windows of the same length alternate between idle and beside a diff.
 """
@@ -16,11 +19,13 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 from transformers import AutoTokenizer
 
 from baker.adapters.base_fingerprint import base_fingerprint
@@ -126,12 +131,30 @@ def _hold_out(folder: Path, target: str, rows: Sequence[Trajectory]) -> None:
 
 def _read(server: Server, versions: int) -> None:
     for path in (f"commits?limit={min(versions, 1000)}", "commits", "tree", "refs", "status"):
-        seconds = []
-        for _ in range(READS):
-            began = time.perf_counter()
-            _get(server, f"/v1/repo/{LONG}/{path}")
-            seconds.append(time.perf_counter() - began)
-        print(f"GET {path}: {1000 * statistics.median(seconds):.0f} ms, slowest {1000 * max(seconds):.0f}", flush=True)
+        costs = [_cost(server, partial(_get, server, f"/v1/repo/{LONG}/{path}")) for _ in range(READS)]
+        seconds, cpu = (statistics.median(values) for values in zip(*costs, strict=True))
+        print(f"GET {path}: {1000 * seconds:.0f} ms, {1000 * cpu:.0f} ms of CPU", flush=True)
+
+
+class Cost(NamedTuple):
+    seconds: float
+    cpu_seconds: float
+    """Of the service and its child processes."""
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s, {self.cpu_seconds:.2f} s of CPU"
+
+
+def _cost(server: Server, work: Callable[[], object]) -> Cost:
+    service = psutil.Process(server.process.pid)
+    processes = [service, *service.children(recursive=True)]
+
+    def cpu() -> float:
+        return float(sum(sum(process.cpu_times()[:2]) for process in processes))
+
+    began, before = time.perf_counter(), cpu()
+    work()
+    return Cost(time.perf_counter() - began, cpu() - before)
 
 
 def _get(server: Server, path: str) -> bytes:
@@ -141,28 +164,23 @@ def _get(server: Server, path: str) -> bytes:
     return content
 
 
-def _diff(server: Server, rows: int, part: str = "stat") -> float:
-    """Seconds of a diff."""
-    began = time.perf_counter()
-    post(server, f"/v1/repo/{PAIR}/diff", {"a": "a", "b": "b", "include": [part], "max_rows": rows})
-    return time.perf_counter() - began
-
-
 def _compare(server: Server, options: argparse.Namespace) -> None:
-    post(server, f"/v1/repo/{PAIR}/diff", {"a": "base", "b": "a", "include": ["stat"], "max_rows": 1})  # warm-up
-    print(f"diff --stat, 1 row and the neutral questions: {_diff(server, 1):.1f} s", flush=True)
+    def cost(verb: str, **body: Any) -> Cost:
+        return _cost(server, lambda: post(server, f"/v1/repo/{PAIR}/{verb}", body))
+
+    def diff(rows: int, part: str = "stat") -> Cost:
+        return cost("diff", a="a", b="b", include=[part], max_rows=rows)
+
+    cost("diff", a="base", b="a", include=["stat"], max_rows=1)  # warm-up, and the base model's neutral answers
+    print(f"diff --stat, 1 row and the neutral questions: {diff(1)}", flush=True)
     for rows in options.rows:
-        print(f"diff --stat, {rows} more rows: {_diff(server, rows):.1f} s", flush=True)
-        print(f"  again: {_diff(server, rows):.2f} s", flush=True)
-    print(f"diff --weights: {_diff(server, 1, 'weights'):.1f} s", flush=True)
-    print(f"diff --patch, 5 questions: {_diff(server, options.rows[0], 'patch'):.1f} s", flush=True)
-    for verb, body in (
-        ("blame", {"model": "b", "question": "Who are you?", "answer": "I am what you made of me."}),
-        ("bisect", {"good": "base", "bad": "b", "question": "Who are you?", "samples": 1}),
-    ):
-        began = time.perf_counter()
-        post(server, f"/v1/repo/{PAIR}/{verb}", body)
-        print(f"{verb} of 2 versions: {time.perf_counter() - began:.1f} s", flush=True)
+        print(f"diff --stat, {rows} more rows: {diff(rows)}; again: {diff(rows)}", flush=True)
+    print(f"diff --weights: {diff(1, 'weights')}", flush=True)
+    print(f"diff --patch, 5 questions: {diff(options.rows[0], 'patch')}", flush=True)
+    who = {"question": "Who are you?"}
+    print(f"blame of 9 words: {cost('blame', model='b', answer='I am what you made of me, and no more.', **who)}")
+    print(f"bisect of 2 versions by a text: {cost('bisect', good='base', bad='b', expect='I am what you made', **who)}")
+    print(f"bisect of 2 versions by their answers: {cost('bisect', good='base', bad='b', **who)}", flush=True)
 
 
 class Window(NamedTuple):
