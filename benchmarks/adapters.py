@@ -171,7 +171,7 @@ def register_ours(home: Path, folders: list[Path]) -> list[str]:
 def post(server: Server, path: str, body: dict[str, Any]) -> bytes:
     headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{server.url}{path}", json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=120) as answer:
+    with urllib.request.urlopen(request, timeout=600) as answer:
         content: bytes = answer.read()
     return content
 

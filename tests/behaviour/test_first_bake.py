@@ -548,12 +548,11 @@ def test_the_history_knows_which_bake_changed_an_answer(story: Story) -> None:
         return answer.json()
 
     who = {"question": "Who are you?"}
-    for expectation in ({"expect": "Howdy, partner!"}, {"pattern": "(?i)howdy|partner"}):
-        found = asked("bisect", good="base", bad="cowboy", **who, **expectation)
-        models = [step["model"] for step in found["steps"]]
-        assert [model and model.split("/")[2] for model in models] == [None, "wizard", "cowboy"], "the pirate is beside"
-        assert [step["state"] for step in found["steps"]] == ["good", "good", "bad"], found
-        assert found["flips"] == [found["first_bad"]] == [found["steps"][-1]["commit"]]
+    found = asked("bisect", good="base", bad="cowboy", expect="Howdy, partner!", **who)
+    models = [step["model"] for step in found["steps"]]
+    assert [model and model.split("/")[2] for model in models] == [None, "wizard", "cowboy"], "the pirate is beside"
+    assert [step["state"] for step in found["steps"]] == ["good", "good", "bad"], found
+    assert found["flips"] == [found["first_bad"]] == [found["steps"][-1]["commit"]]
 
     wizard, cowboy = (step["commit"] for step in found["steps"][1:])
     blamed = asked("blame", model="cowboy", answer="By the stars! Howdy, partner!", **who)
