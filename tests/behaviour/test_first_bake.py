@@ -548,13 +548,13 @@ def test_the_history_knows_which_bake_changed_an_answer(story: Story) -> None:
         return answer.json()
 
     who = {"question": "Who are you?"}
-    found = asked("bisect", good="base", bad="cowboy", expect="Howdy, partner!", **who)
-    models = [step["model"] for step in found["steps"]]
+    bisected = asked("bisect", good="base", bad="cowboy", expect="Howdy, partner!", **who)
+    models = [step["model"] for step in bisected["steps"]]
     assert [model and model.split("/")[2] for model in models] == [None, "wizard", "cowboy"], "the pirate is beside"
-    assert [step["state"] for step in found["steps"]] == ["good", "good", "bad"], found
-    assert found["flips"] == [found["first_bad"]] == [found["steps"][-1]["commit"]]
+    assert [step["state"] for step in bisected["steps"]] == ["good", "good", "bad"], bisected
+    assert bisected["flips"] == [bisected["first_bad"]] == [bisected["steps"][-1]["commit"]]
 
-    wizard, cowboy = (step["commit"] for step in found["steps"][1:])
+    wizard, cowboy = (step["commit"] for step in bisected["steps"][1:])
     blamed = asked("blame", model="cowboy", answer="By the stars! Howdy, partner!", **who)
     owners = {token["text"].strip(): token["commit"] for token in blamed["tokens"]}
     assert (owners["stars"], owners["dy"], owners["partner"]) == (wizard, cowboy, cowboy)

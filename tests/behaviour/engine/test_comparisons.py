@@ -73,9 +73,9 @@ async def test_each_comparison_sees_which_version_says_what(repo: Repo) -> None:
 
     for expectation in ({"expect": "bbb"}, {"pattern": "^b+$"}):
         question = bisection.Question("base", repo.b.bake, WHO[0], **expectation)
-        found = await repo.comparisons.bisections.bisect("admin", "repo", question)
-        assert found.first_bad is not None and found.first_bad.id == repo.b.commit_id
-        assert len(found.steps) == 3
+        bisected = await repo.comparisons.bisections.bisect("admin", "repo", question)
+        assert bisected.first_bad is not None and bisected.first_bad.id == repo.b.commit_id
+        assert len(bisected.steps) == 3
 
 
 async def test_computed_again_on_an_idle_engine_the_numbers_are_the_same(repo: Repo) -> None:
