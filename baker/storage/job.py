@@ -1,6 +1,6 @@
 """A job is one run of a stage: its settings, its inputs, its progress. Each stage has its own class."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -84,6 +84,9 @@ class BakeJob(Job, frozen=True, kw_only=True, tag="bake"):
     """What the training needs; None until it is about to start."""
     held_back: str | None = None
     """Why the bake's name did not move to its result."""
+    recipe: dict[str, Any] | None = None
+    """What made the bake, as its commits name it by hash (`versions/commits.py`); None before the first one. It is kept
+    because `config` and `inputs` get the fields of later versions when they are read."""
 
 
 AnyJob = StimJob | RolloutJob | BakeJob

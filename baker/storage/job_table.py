@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 Kind = TypeVar("Kind", bound=Job)
 KINDS: dict[str, type[AnyJob]] = {Stage.STIM: StimJob, Stage.ROLLOUT: RolloutJob, Stage.BAKE: BakeJob}
-JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation", "memory")
+JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation", "memory", "recipe")
 
 
 class JobCount(NamedTuple):

@@ -269,3 +269,8 @@ def bin_of_deleted_bakes_and_targets(db: Database) -> None:
     # Number of the operation that deleted the row, while it can be brought back.
     db.table("jobs").add_column("bin", int)
     db.table("checkpoints").add_column("bin", int)
+
+
+@MIGRATIONS()
+def recipes(db: Database) -> None:
+    db.table("jobs").add_column("recipe", str)

@@ -7,7 +7,7 @@ import msgspec
 
 from baker.adapters.parity import read_parity
 from baker.errors import AdapterError, NotFoundError
-from baker.history.commit import Commit, content_id
+from baker.history.commit import Commit
 from baker.repos.catalog import Catalog
 from baker.storage.files import read_lines
 from baker.storage.home import RECEIVED, job_folder, output_file
@@ -78,7 +78,4 @@ def _data(catalog: Catalog, commit: Commit, job: BakeJob | None) -> Data:
         rows[target] = [] if rollout is None else read_lines(output_file(home, rollout))
     if job.inputs.received is not None:
         rows = {file.stem: read_lines(file) for file in sorted((job_folder(home, job.id) / RECEIVED).glob("*.jsonl"))}
-    recipe = recipe_of(job)
-    if recipe is not None and content_id(recipe) != commit.recipe:
-        recipe = None  # settings that are newer than the commit were added to its job
-    return Data(recipe, {target: lines for target, lines in rows.items() if lines})
+    return Data(recipe_of(job), {target: lines for target, lines in rows.items() if lines})

@@ -21,6 +21,8 @@ def recipe_of(job: BakeJob) -> dict[str, Any] | None:
 
     None for an import, and for a version that was received without its recipe.
     """
+    if job.recipe is not None:
+        return job.recipe
     if job.inputs.received is not None:
         return job.inputs.received.recipe
     if job.inputs.imported is not None:
@@ -39,6 +41,8 @@ def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:
     """
     job = catalog.store.jobs.find_bake(checkpoint.job_id)
     recipe = None if job is None else recipe_of(job)
+    if recipe is not None:
+        catalog.store.jobs.update(checkpoint.job_id, recipe=recipe)
     parent = None if checkpoint.parent is None else catalog.store.checkpoints.commit_of(checkpoint.parent)
     if parent is not None and checkpoint.parent is not None:
         _copy_ancestors(catalog, checkpoint, checkpoint.parent.split("/")[1], parent)

@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlite_utils import Database
 
@@ -90,6 +91,17 @@ def test_a_recipe_is_named_by_its_content(old_home: Path) -> None:
     recipe = commits.recipe_of(job)
     assert recipe is not None and recipe["targets"] == {}
     assert described(catalog)["second/3"].recipe == content_id(recipe)
+    catalog.close()
+
+
+def test_the_recipe_stays_as_it_was_when_later_versions_add_settings(old_home: Path) -> None:
+    catalog = opened(old_home)
+    commits.backfill(catalog)
+    job = catalog.store.jobs.find_bake(1)
+    assert job is not None
+    later = msgspec.structs.replace(job, config=msgspec.structs.replace(job.config, seed=1234))
+    recipe = commits.recipe_of(later)
+    assert recipe is not None and content_id(recipe) == described(catalog)["second/3"].recipe
     catalog.close()
 
 
