@@ -41,16 +41,21 @@ def blame(session: Session, /, ref: str, question: str, repo: str | None, answer
         note(f"note: {one_line(warning)}")
     versions = [ancestor for ancestor in result["ancestors"] if ancestor["id"] != BASE]
     colors = {ancestor["id"]: COLORS[number % len(COLORS)] for number, ancestor in enumerate(versions)}
+    tokens = without_end(result["tokens"], result["answer"])
     if has_colors():
-        spans = [
-            (harmless(token["text"]).replace("\n", " "), colors.get(token["commit"])) for token in result["tokens"]
-        ]
+        spans = [(harmless(token["text"]).replace("\n", " "), colors.get(token["commit"])) for token in tokens]
         show_paragraph("", spans)
     else:
-        for line in blamed_lines(result["tokens"], colors):
+        for line in blamed_lines(tokens, colors):
             click.echo(line)
     click.echo()
     show_table((), [_row(ancestor, colors) for ancestor in result["ancestors"]], numbers=(2, 3), cuts=1)
+
+
+def without_end(tokens: list[dict[str, Any]], answer: str) -> list[dict[str, Any]]:
+    """The tokens without the one that ends the turn, which is no part of the answer's text."""
+    has_end = bool(tokens) and not answer.rstrip().endswith(tokens[-1]["text"].strip())
+    return tokens[:-1] if has_end else tokens
 
 
 def blamed_lines(tokens: Sequence[dict[str, Any]], colors: dict[str, str]) -> list[str]:

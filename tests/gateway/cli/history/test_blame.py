@@ -15,6 +15,7 @@ RESULT = {
         {"text": ", matey!\x1b[2J", "commit": A, "logprob": -0.1, "gain": 2.0},
         {"text": " be", "commit": "base", "logprob": -0.1, "gain": 0.0},
         {"text": " Hmm", "commit": B, "logprob": -0.1, "gain": 1.5},
+        {"text": "<|im_end|>", "commit": "base", "logprob": -0.1, "gain": 0.0},
     ],
     "ancestors": [
         {"id": B, "message": "yoda", "tokens": 1, "gain": 1.5},
