@@ -26,6 +26,8 @@ from baker.transfer.blobs import BLOCK_BYTES, check_layout, check_sha256, wrong_
 KEPT_SECONDS = 7 * 24 * 3600
 MOST_WAITING = 4
 """The bytes that may wait for one user, in largest adapters."""
+LEAST_BYTES = 64 << 10
+"""A stream counts at least as this much, so that the number of files is bounded too."""
 FREE_BYTES = 256 << 20
 """Space that an upload leaves on the disk."""
 STALL_SECONDS = 60.0
@@ -155,9 +157,10 @@ class Uploads:
         waiting = {each.with_suffix(""): _size(each) for each in path_of(self._root, user).glob("*/*")}
         waiting |= {each: size for each, size in announced.items() if each.parent.parent.name == user}
         waiting[file] = total
-        if sum(waiting.values()) > MOST_WAITING * self._largest:
+        counted = sum(max(size, LEAST_BYTES) for size in waiting.values())
+        if counted > MOST_WAITING * self._largest:
             raise TooLargeError(
-                f"{sum(waiting.values())} bytes would wait for their commits, at most {MOST_WAITING * self._largest} "
+                f"{counted} bytes would wait for their commits, at most {MOST_WAITING * self._largest} "
                 "may: send the commits of the adapters that are here first"
             )
         self._root.mkdir(exist_ok=True)

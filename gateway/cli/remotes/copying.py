@@ -178,7 +178,7 @@ def parents_first(history: Mapping[str, Node], tips: Iterable[str]) -> list[str]
             raise CliError(f"commit {commit[:12]} is its own ancestor there: the source is damaged, nothing was copied")
         elif commit not in order:
             if commit not in history:
-                raise CliError(f"commit {commit[:12]} is not there, but a name or another commit needs it")
+                raise CliError(f"commit {commit[:12]} is not there, but is needed: it may be another user's")
             open_ones.add(commit)
             stack.append((commit, True))
             stack += [(parent, False) for parent in history[commit].parents]

@@ -13,7 +13,7 @@ import pytest
 
 from baker.errors import ConfigError, ConflictError, InvalidInputError, NotFoundError, TooLargeError
 from baker.transfer import uploads
-from baker.transfer.uploads import KEPT_SECONDS, Standing, Uploads
+from baker.transfer.uploads import KEPT_SECONDS, LEAST_BYTES, MOST_WAITING, Standing, Uploads
 from tests.baker.transfer.versions import stream_of, write_adapter
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +131,15 @@ async def test_the_bytes_that_wait_for_one_user_are_bounded(incoming: Uploads, s
     assert await send(incoming, sent, user="bob") == Standing(len(sent.content), True), "not bob's"
     incoming.discard("alice", f"repo{names[0][0]}")
     await incoming.announce("alice", "another", names[4], LARGEST)
+
+
+async def test_many_small_uploads_are_bounded_too(incoming: Uploads) -> None:
+    folder = incoming._root / "alice" / "repo"
+    folder.mkdir(parents=True)
+    for number in range(MOST_WAITING * LARGEST // LEAST_BYTES):
+        (folder / f"{number:064x}.part").touch()
+    with pytest.raises(TooLargeError, match="wait for their commits"):
+        await incoming.announce("alice", "repo", "f" * 64, 1)
 
 
 async def test_announced_bytes_count_before_they_come(incoming: Uploads) -> None:
