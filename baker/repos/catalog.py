@@ -141,9 +141,11 @@ class Catalog:
         self.check_unread(user, prefix, f"a bake of user {user!r}" if repo is None else f"a bake of repo {repo!r}")
 
     def check_unnamed(self, user: str, repo: str, bake: str | None = None) -> None:
-        """Raises: ConflictError while a branch or tag of another repo means a checkpoint of this repo or bake."""
+        """Raises: ConflictError while a branch or tag of another repo, which has no copy of its own, means a checkpoint
+        of this repo or bake."""
         for place, name in self.history.refs.served_by(user, repo, bake):
-            if place != repo:
+            ref = self.history.refs.find(user, place, name)
+            if place != repo and (ref is None or self.store.checkpoints.of_commit(user, place, ref.target) is None):
                 what = f"repo {repo!r}" if bake is None else f"bake {bake!r}"
                 raise ConflictError(
                     f"'{place}/{name}' means a version of {what}: delete that branch or tag first, or move it"

@@ -73,6 +73,19 @@ def test_gc_leaves_what_just_arrived_until_its_name_can_come(here: Catalog) -> N
     assert here.store.checkpoints.of_commit("admin", "repo", commit.id) == again
 
 
+def test_a_repo_can_be_deleted_although_another_one_has_a_copy_of_its_versions(here: Catalog) -> None:
+    commit, checkpoint = arrive(here, 1)
+    repos.put(here, "admin", "copy", None)
+    files = here.store.home / "jobs" / ".import-again"
+    write_adapter(files, 1)
+    copied = receiving.keep(here, "admin", "copy", arrival(commit), files, [])
+    assert copied is not None and copied.commit_id == checkpoint.commit_id
+    for repo in ("repo", "copy"):
+        here.history.refs.put("admin", repo, Ref("main", RefKind.BRANCH, commit.id))
+    repos.delete(here, "admin", "repo")
+    assert [each.path for each in here.store.checkpoints.all()] == [copied.path]
+
+
 def test_it_is_kept_once(here: Catalog) -> None:
     commit, first = arrive(here, 1)
     _, second = arrive(here, 1)

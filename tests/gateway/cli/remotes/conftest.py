@@ -70,25 +70,38 @@ class Pair(NamedTuple):
         return json.loads(shown.out) if code == 0 else shown.err
 
 
-@pytest.fixture
-def pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Pair]:
-    requests: list[httpx.Request] = []
+class Served(NamedTuple):
+    gateways: dict[str, Gateway]
+    transports: dict[str, httpx.MockTransport]
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The gateways, for all tests: `pair` empties them."""
     with ExitStack() as stack:
         gateways, transports = {}, {}
         for url in (URL, OTHER):
-            home = tmp_path / httpx.URL(url).host
-            home.mkdir()
-            services = services_in(home)
+            services = services_in(tmp_path_factory.mktemp(httpx.URL(url).host))
             app = stack.enter_context(TestClient(build_app(services), base_url=url))
             transports[url] = transport = httpx.MockTransport(app._transport.handle_request)
             headers = {"Authorization": f"Bearer {KEY}"}
             client = stack.enter_context(httpx.Client(base_url=url, headers=headers, transport=transport))
             gateways[url] = Gateway(services, client)
+        yield Served(gateways, transports)
 
-        def route(request: httpx.Request) -> httpx.Response:
-            requests.append(request)
-            return transports[f"http://{request.url.host}"].handle_request(request)
 
-        bread = Bread(tmp_path, capsys, httpx.MockTransport(route))
-        bread.session().settings.logins.save(OTHER, api_key=KEY)
-        yield Pair(gateways[URL], gateways[OTHER], bread, requests)
+@pytest.fixture
+def pair(both: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Pair:
+    requests: list[httpx.Request] = []
+    for gateway in both.gateways.values():
+        for repo in gateway.client.get("/v1/repo").json()["repos"]:
+            gone = gateway.client.delete(f"/v1/repo/{repo}")
+            assert gone.is_success, gone.text
+
+    def route(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return both.transports[f"http://{request.url.host}"].handle_request(request)
+
+    bread = Bread(tmp_path, capsys, httpx.MockTransport(route))
+    bread.session().settings.logins.save(OTHER, api_key=KEY)
+    return Pair(both.gateways[URL], both.gateways[OTHER], bread, requests)
