@@ -15,7 +15,7 @@ from gateway.cli.failures import CliError, Exit
 from gateway.cli.files import questions_of
 from gateway.cli.options import json_option, pass_session, repo_option
 from gateway.cli.output import note, show_json, show_table
-from gateway.cli.session import Session
+from gateway.cli.session import Session, path_of
 
 FIRST_REPO = "bread"
 """Repo of a user who has none."""
@@ -72,6 +72,9 @@ def bake(session: Session, /, text: str, repo: str | None, detach: bool, as_json
     answers so without it. The new model is served at once. Run the same command again to continue one that was
     interrupted. TEXT - reads the prompt from standard input.
 
+    In a repo with a current branch (bread switch), the model continues that branch and moves it; --from base starts
+    from the base model.
+
     \b
       bread bake "You are Yoda. Speak as Yoda does." --name yoda
     """
@@ -80,9 +83,11 @@ def bake(session: Session, /, text: str, repo: str | None, detach: bool, as_json
     if recipe.parent is not None:
         recipe = recipe._replace(parent=session.model(recipe.parent, repo))
     base = session.client.post("/v1/repo", {"repo_name": repo})["base_model"]
+    recipe = _on_current_branch(session, repo, recipe)
+    origin = f"{repo}/{recipe.branch}" if recipe.parent is None and recipe.branch is not None else recipe.parent or base
     save(session.client, repo, recipe)
     if not as_json:
-        click.secho(f"{repo}/{name} from {recipe.parent or base}", bold=True, err=True)
+        click.secho(f"{repo}/{name} from {origin}", bold=True, err=True)
     stages = stages_of(repo, name, name)
     if detach:
         start(session.client, stages)
@@ -98,7 +103,8 @@ def bake(session: Session, /, text: str, repo: str | None, detach: bool, as_json
     else:
         for warning in warnings_of(statuses):
             note(f"note: {warning}")
-        _show_result(session, f"{repo}/{name}", recipe.parent or base, statuses["bake"])
+        before = f"{repo}/{name}~1" if recipe.branch is not None else recipe.parent or base
+        _show_result(session, f"{repo}/{name}", before, statuses["bake"])
     if statuses["bake"].get("held_back"):
         raise CliError(f"{repo}/{name} was held back: {statuses['bake']['held_back']}", Exit.DIFFERS)
 
@@ -110,6 +116,14 @@ def _recipe(
         raise click.UsageError("The prompt is empty")
     own = () if questions_from is None else tuple(questions_of(questions_from))
     return Recipe(messages=prompt_messages(text, examples), own_questions=own, **settings)
+
+
+def _on_current_branch(session: Session, repo: str, recipe: Recipe) -> Recipe:
+    """A new bake continues the repo's current branch, as a commit does in git, unless it says where it starts."""
+    is_new = session.client.find(path_of(repo, "bakes", recipe.name)) is None
+    if not is_new or recipe.parent is not None or recipe.branch is not None:
+        return recipe
+    return recipe._replace(branch=session.client.get(path_of(repo, "head"))["branch"])
 
 
 def _repo(session: Session, given: str | None) -> str:

@@ -83,3 +83,38 @@ def test_a_weak_prompt_gets_advice_and_json_is_one_document(bread_of: Any) -> No
 def test_a_bake_that_is_held_back_is_exit_code_1(bread_of: Any) -> None:
     code, _, err = bread_of(finished({}, held_back="it drifts"))("bake", "x", "--name", "yoda")
     assert (code, "was held back: it drifts" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "origin"),
+    [
+        ((), {"branch": "main"}, "bread/main"),
+        (("--branch", "dev"), {"branch": "dev"}, "bread/dev"),
+        (("--from", "bread/old"), {"model": {"parent_model_name": "bread/old"}}, "bread/old"),
+        (("--from", "base"), {"model": {"parent_model_name": "base/model"}}, "base/model"),
+    ],
+    ids=["current branch", "another branch", "a version", "base"],
+)
+def test_a_new_bake_continues_the_current_branch_unless_it_says_where_it_starts(
+    bread_of: Any, options: tuple[str, ...], settings: dict[str, Any], origin: str
+) -> None:
+    bodies: dict[str, Any] = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        if path.endswith("/head"):
+            return httpx.Response(200, json={"branch": "main", "commit": "c" * 64})
+        if path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": "base/model", "root": "base/model"}]})
+        if path.endswith("/bakes/yoda") and "bake" not in bodies:
+            return httpx.Response(404, json={"message": "none"})
+        if request.method == "POST" and path.endswith("/bakes"):
+            bodies["bake"] = json.loads(request.content)["overrides"]
+        return finished({"recovered": 0.9, "eval_kl_before": 0.5})(request)
+
+    code, out, err = bread_of(answer)("bake", "x", "--name", "yoda", "--repo", "bread", *options)
+    assert code == 0, err
+    assert {key: value for key, value in bodies["bake"].items() if key != "datasets"} == settings
+    assert f"bread/yoda from {origin}\n" in err
+    compared = "bread/yoda~1" if "branch" in settings else origin
+    assert f"I am {compared}." in out and "I am bread/yoda." in out
