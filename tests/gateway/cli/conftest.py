@@ -13,6 +13,7 @@ from litestar.testing import TestClient
 from gateway.app import build_app
 from gateway.cli.commands import run
 from gateway.cli.session import Session
+from gateway.routes.bread import bakes
 from gateway.services import Services
 from tests.gateway.application import KEY, services_in
 
@@ -60,7 +61,10 @@ def app_services(tmp_path: Path) -> Services:
 
 
 @pytest.fixture
-def bread(app_services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bread]:
+def bread(
+    app_services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bread]:
+    monkeypatch.setattr(bakes, "WAIT_SECONDS", 0.0)  # no training ends here
     with TestClient(build_app(app_services), base_url=URL) as app:
         yield Bread(tmp_path, capsys, httpx.MockTransport(app._transport.handle_request))
 
