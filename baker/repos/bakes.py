@@ -67,7 +67,7 @@ def put(
         )
         for dataset in config.datasets:
             targets.get(catalog, user, repo, dataset.target)
-        existing = _find(catalog, user, repo, name)
+        existing = find(catalog, user, repo, name)
         if existing is None:
             check_is_free(repo_view(catalog, user, repo), name)
         if config != existing:
@@ -83,13 +83,14 @@ def put(
 def get(catalog: Catalog, user: str, repo: str, name: str) -> BakeConfig:
     """Raises: NotFoundError."""
     catalog.repo(user, repo)
-    config = _find(catalog, user, repo, name)
+    config = find(catalog, user, repo, name)
     if config is None:
         raise catalog.not_found("bakes", user, repo, name)
     return config
 
 
-def _find(catalog: Catalog, user: str, repo: str, name: str) -> BakeConfig | None:
+def find(catalog: Catalog, user: str, repo: str, name: str) -> BakeConfig | None:
+    """The bake's config; None if there is no such bake."""
     row = catalog.store.config("bakes", user, repo, name)
     return None if row is None else msgspec.convert(row, BakeConfig)
 
@@ -190,3 +191,13 @@ def live_first(catalog: Catalog, user: str, repo: str, name: str) -> LiveFirst:
     live = find_checkpoint(catalog, user, repo, name, None)
     newest_first = checkpoints(catalog, user, repo, name)
     return LiveFirst(live, sorted(newest_first, key=lambda checkpoint: checkpoint != live))
+
+
+def all_live_first(catalog: Catalog, user: str, repo: str) -> dict[str, list[Checkpoint]]:
+    """Bake -> its checkpoints, as `live_first` has them, for all bakes of the repo that have some."""
+    by_bake: dict[str, list[Checkpoint]] = {}
+    for checkpoint in catalog.store.checkpoints.of_repo(user, repo):
+        by_bake.setdefault(checkpoint.bake, []).append(checkpoint)
+    for live in reversed(catalog.store.checkpoints.moves_in_repo(user, repo)):
+        by_bake[live.bake].sort(key=lambda checkpoint, live=live: checkpoint != live)  # type: ignore[misc]
+    return by_bake

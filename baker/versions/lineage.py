@@ -63,12 +63,14 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
     Raises: NotFoundError if there is no such repo.
     """
     reader = Reader(catalog, user, repo)
+    live_first = bakes.all_live_first(catalog, user, repo)
     branches: dict[str, Branch] = {}
     edges: list[Edge] = []
     queue = catalog.names("bakes", user, repo)
+    queued = set(queue)
     for name in queue:  # it grows while it is walked
         source, is_deleted = reader.source(name), name in reader.records
-        checkpoints = [] if is_deleted else bakes.live_first(catalog, user, repo, name).checkpoints
+        checkpoints = [] if is_deleted else live_first.get(name, [])
         branches[name] = Branch(
             name=reader.records[name].name if is_deleted else name,
             status=JobState.NOT_STARTED if source.job is None else source.job.state,
@@ -80,8 +82,9 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
         )
         if source.parent is not None:
             edges.append(Edge(Node("bake", name), Node("bake", source.parent)))
-            if source.parent not in queue:
+            if source.parent not in queued:
                 queue.append(source.parent)
+                queued.add(source.parent)
     return Tree(catalog.repo(user, repo).base_model, branches, edges)
 
 

@@ -93,6 +93,7 @@ class Reader:
     def __init__(self, catalog: Catalog, user: str, repo: str) -> None:
         self._catalog, self._user, self._repo = catalog, user, repo
         self._base_model = catalog.repo(user, repo).base_model
+        self._bakes = set(catalog.store.names("bakes", user, repo))
         self._labels = records.labels(catalog, user, repo)
         self.records = {self._labels[job.id]: job for job in catalog.store.jobs.deleted_bakes(user, repo)}
         """Name in recipes and trees -> job of a deleted bake."""
@@ -129,7 +130,9 @@ class Reader:
         """Args: name: of a bake of the repo, or one in `records`."""
         record = self.records.get(name)
         job = record or self._catalog.store.jobs.latest_bake(self._user, self._repo, name)
-        config = bakes.get(self._catalog, self._user, self._repo, name) if record is None else record.config
+        config = bakes.find(self._catalog, self._user, self._repo, name) if record is None else record.config
+        if config is None:
+            raise self._catalog.not_found("bakes", self._user, self._repo, name)
         row = plain(config)
         checkpoint = None if job is None else job.inputs.checkpoint
         if config.parent is None and checkpoint is None:
@@ -197,19 +200,20 @@ class Reader:
         number = self._catalog.store.checkpoints.job_of(self._user, self._repo, ref.bake, ref.step)
         if number in self._labels:
             return self._labels[number]
-        created = self._catalog.store.created("bakes", self._user, self._repo, ref.bake)
-        if created is None:
+        if ref.bake not in self._bakes:
             return None
+        if number is not None or user_of_it is None:
+            return ref.bake
         # Without a row, an older version deleted the checkpoint: perhaps with its bake, whose name was given again.
-        is_newer = number is None and user_of_it is not None and created > user_of_it.created
-        return None if is_newer else ref.bake
+        created = self._catalog.store.created("bakes", self._user, self._repo, ref.bake)
+        return None if created is None or created > user_of_it.created else ref.bake
 
     def _bake_of_repo(self, model: str | None) -> str | None:
         """The bake that a spelled model name means now, if it is one of this repo."""
         ref = None if model is None else parse_model_name(model)
         if ref is None or ref.repo != self._repo or ref.user not in (None, self._user):
             return None
-        return ref.bake if ref.bake in self._catalog.names("bakes", self._user, self._repo) else None
+        return ref.bake if ref.bake in self._bakes else None
 
     def _model_names(self, bake: str) -> list[str]:
         known = bakes.live_first(self._catalog, self._user, self._repo, bake).checkpoints
