@@ -110,6 +110,12 @@ class CheckpointTable:
         found = self._checkpoints("user = ? and repo = ? and commit_id = ?", user, repo, commit_id)
         return found[0] if found else None
 
+    def bakes_of_commit(self, user: str, repo: str, commit_id: str) -> list[str]:
+        """Bakes of the repo with a checkpoint of that commit, deleted or not."""
+        where = "user = ? and repo = ? and commit_id = ?"
+        rows = self._rows.all(f"select distinct bake from checkpoints where {where}", user, repo, commit_id)
+        return [row["bake"] for row in rows]
+
     def with_adapter(self, user: str, repo: str, sha256: str) -> Checkpoint | None:
         """A checkpoint of the repo with these files."""
         found = self._checkpoints("user = ? and repo = ? and sha256 = ?", user, repo, sha256)

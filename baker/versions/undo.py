@@ -106,15 +106,18 @@ def apply(catalog: Catalog, planned: Plan) -> Done:
                 what = summary(entry.operation, {each.id: each for each in operations})
                 raise ConflictError(f"Can't {verb} operation {entry.operation.id} ({what}): {error.message}") from error
             numbers.append(number)
-        touched = {
-            change.name: None
-            for entry in planned.entries
-            for change in entry.applied.changes
-            if change.kind in ("bake", "bake-config", "commit")
-        }
+        changes = [change for entry in planned.entries for change in entry.applied.changes]
+        touched = {bake: None for change in changes for bake in _bakes_of(catalog, user, repo, change)}
         done = {each.id: each for each in catalog.history.operations.of_repo(user, repo)}
         view = repo_view(catalog, user, repo)
         return Done([done[number] for number in numbers], meanings(catalog, user, repo, [*touched]), view)
+
+
+def _bakes_of(catalog: Catalog, user: str, repo: str, change: Change) -> list[str]:
+    """The bakes whose checkpoints a change brings or takes."""
+    if change.kind == "commit":
+        return catalog.store.checkpoints.bakes_of_commit(user, repo, change.name)
+    return [change.name] if change.kind in ("bake", "bake-config") else []
 
 
 def meanings(catalog: Catalog, user: str, repo: str, names: Sequence[str]) -> list[Meaning]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from baker.errors import AdapterError, ConflictError, InvalidInputError
+from baker.errors import AdapterError, ConflictError, InvalidInputError, NotFoundError
 from baker.history.commit import Commit
 from baker.model_names import BaseModelNames
 from baker.repos import repos
@@ -14,8 +14,11 @@ from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from baker.transfer.receiving import Arrival, Data
 from baker.transfer.uploads import Uploads
+from baker.versions import gc
 from gateway.serving.receiving import Receiving
+from gateway.serving.recycle_bin import RecycleBin
 from gateway.serving.registry import Registry
+from gateway.serving.undo import Undo
 from tests.baker.transfer.test_uploads import chunks
 from tests.baker.transfer.versions import PARITY, foreign_commit, stream_of, write_adapter
 from tests.gateway.serving.engine import LoraEngine
@@ -143,3 +146,25 @@ async def test_what_is_wrong_is_refused_before_the_engine_is_asked(opened: Opene
     with pytest.raises(ConflictError, match="fingerprint"):
         await opened.commit(foreign_commit(commit.adapter, "c" * 64))
     assert opened.engine.loaded == {}
+
+
+async def test_garbage_collection_its_undo_and_its_redo_are_served_at_once(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gc, "ARRIVAL_SECONDS", -1)
+    commit = await opened.send(1)
+    await opened.commit(commit)
+    names = [f"repo/{commit.id[:12]}/0", f"repo/{commit.id[:10]}"]
+    undo = Undo(opened.catalog, opened.registry)
+    await RecycleBin(opened.home, opened.catalog, opened.registry).collect("admin", "repo", prune=False)
+    for name in names:
+        with pytest.raises(NotFoundError):
+            opened.registry.resolve(name, "admin")
+    await undo.step("admin", "repo", "undo")
+    for name in names:
+        served = opened.registry.resolve(name, "admin").checkpoint
+        assert served is not None and served.commit_id == commit.id
+    await undo.step("admin", "repo", "redo")
+    for name in names:
+        with pytest.raises(NotFoundError):
+            opened.registry.resolve(name, "admin")
