@@ -168,3 +168,19 @@ async def test_garbage_collection_its_undo_and_its_redo_are_served_at_once(
     for name in names:
         with pytest.raises(NotFoundError):
             opened.registry.resolve(name, "admin")
+
+
+async def test_a_collected_version_that_was_sent_again_stays_when_the_collection_is_undone(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gc, "ARRIVAL_SECONDS", -1)
+    commit = await opened.send(1)
+    await opened.commit(commit, notes={"review": "old"})
+    await RecycleBin(opened.home, opened.catalog, opened.registry).collect("admin", "repo", prune=False)
+    await opened.send(1)
+    await opened.commit(commit, notes={"review": "new"})
+    again = opened.registry.resolve(f"repo/{commit.id[:12]}/0", "admin").checkpoint
+    await Undo(opened.catalog, opened.registry).step("admin", "repo", "undo")
+    assert opened.registry.resolve(f"repo/{commit.id[:12]}/0", "admin").checkpoint == again is not None
+    notes = await opened.catalog(lambda catalog: catalog.history.commits.notes("admin", "repo", commit.id))
+    assert notes == {"review": "new"}
