@@ -112,7 +112,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         receiving=Receiving(home, catalog, registry, uploads, vocabulary(engine.path)),
         promotion=Promotion(catalog, registry),
         undo=Undo(catalog, registry),
-        bin=RecycleBin(home, catalog, registry),
+        bin=RecycleBin(home, catalog, registry, uploads),
         archives=Archives(home, catalog, engine),
         comparisons=Comparisons(home, catalog, engine.generation, engine, stages.neutral, settings.top_logprobs),
         links=Links(home),
@@ -220,7 +220,6 @@ async def _running(
 ) -> AsyncIterator[None]:
     """Runs the engine's supervisor and the job queue while the application is up."""
     await asyncio.to_thread(_sweep, services.home, *await services.catalog(_job_numbers))
-    await asyncio.to_thread(services.uploads.sweep)
     await services.accounts.restore()
     await services.catalog(backfill)
     services.registry.restore(*await services.catalog(_served))

@@ -9,6 +9,7 @@ for one user, and the space that stays free on the disk.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -134,8 +135,9 @@ class Uploads:
         """Remove what no commit took for a week. Blocks."""
         oldest = time.time() - KEPT_SECONDS
         for file in self._root.glob("*/*/*"):
-            if file.stat().st_mtime < oldest:
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a commit may have taken it meanwhile
+                if file.stat().st_mtime < oldest:
+                    file.unlink()
 
     def _file(self, user: str, repo: str, sha256: str) -> Path:
         return path_of(self._root, user, repo) / check_sha256(sha256, "The blob's name")

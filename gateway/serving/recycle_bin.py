@@ -1,4 +1,5 @@
-"""Removes files: those of deletions that can't be undone any more, and those that garbage collection removes."""
+"""Removes files: those of deletions that can't be undone any more, those that garbage collection removes, and uploads
+that no commit took."""
 
 import asyncio
 import contextlib
@@ -17,6 +18,7 @@ from baker.repos.repo_view import repo_view
 from baker.storage.bin_table import Binned
 from baker.storage.home import job_folder
 from baker.storage.one_thread import OneThread
+from baker.transfer.uploads import Uploads
 from baker.versions import gc
 from baker.versions.gc import Unreachable
 from gateway.serving.registry import Registry
@@ -42,8 +44,8 @@ class BinItem(msgspec.Struct, frozen=True):
 
 
 class RecycleBin:
-    def __init__(self, home: Path, catalog: OneThread[Catalog], registry: Registry) -> None:
-        self._home, self._catalog, self._registry = home, catalog, registry
+    def __init__(self, home: Path, catalog: OneThread[Catalog], registry: Registry, uploads: Uploads) -> None:
+        self._home, self._catalog, self._registry, self._uploads = home, catalog, registry, uploads
 
     async def run(self) -> None:
         """Sweep the bin now and every day, until cancelled."""
@@ -57,7 +59,8 @@ class RecycleBin:
             await asyncio.sleep(DAY_SECONDS)
 
     async def sweep(self) -> None:
-        """Remove what can't be brought back any more, of all users."""
+        """Remove what can't be brought back any more, and uploads that no commit took, of all users."""
+        await asyncio.to_thread(self._uploads.sweep)
         await self._remove(await self._catalog(recycle_bin.sweep))
 
     async def contents(self, user: str, repo: str) -> list[BinItem]:

@@ -42,6 +42,10 @@ class Opened(NamedTuple):
     home: Path
     catalog: OneThread[Catalog]
 
+    @property
+    def bin(self) -> RecycleBin:
+        return RecycleBin(self.home, self.catalog, self.registry, self.uploads)
+
     async def send(self, seed: int, *parents: str) -> Commit:
         """Send an adapter. Returns: its commit, not sent yet."""
         sha256 = write_adapter(self.home / "elsewhere" / str(seed), seed)
@@ -156,7 +160,7 @@ async def test_garbage_collection_its_undo_and_its_redo_are_served_at_once(
     await opened.commit(commit)
     names = [f"repo/{commit.id[:12]}/0", f"repo/{commit.id[:10]}"]
     undo = Undo(opened.catalog, opened.registry)
-    await RecycleBin(opened.home, opened.catalog, opened.registry).collect("admin", "repo", prune=False)
+    await opened.bin.collect("admin", "repo", prune=False)
     for name in names:
         with pytest.raises(NotFoundError):
             opened.registry.resolve(name, "admin")
@@ -176,7 +180,7 @@ async def test_a_collected_version_that_was_sent_again_stays_when_the_collection
     monkeypatch.setattr(gc, "ARRIVAL_SECONDS", -1)
     commit = await opened.send(1)
     await opened.commit(commit, notes={"review": "old"})
-    await RecycleBin(opened.home, opened.catalog, opened.registry).collect("admin", "repo", prune=False)
+    await opened.bin.collect("admin", "repo", prune=False)
     await opened.send(1)
     await opened.commit(commit, notes={"review": "new"})
     again = opened.registry.resolve(f"repo/{commit.id[:12]}/0", "admin").checkpoint

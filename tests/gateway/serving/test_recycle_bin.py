@@ -1,7 +1,9 @@
 """The bin is swept when the service starts and every day; errors of the disk are clear and lose nothing."""
 
 import errno
+import os
 import shutil
+import time
 from pathlib import Path
 
 import anyio
@@ -56,6 +58,16 @@ async def test_a_bake_that_others_began_from_leaves_its_record_when_it_expires(
     await services.bin.sweep()
     assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
     assert (await client.get("/v1/repo/repo/tree")).json() == tree
+
+
+async def test_uploads_that_no_commit_took_go_while_the_service_runs(services: Services) -> None:
+    folder = services.home / "incoming" / "bob" / "repo"
+    folder.mkdir(parents=True)
+    for name, age in (("a" * 64, 8), ("b" * 64, 6)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age * 24 * 3600,) * 2)
+    await services.bin.sweep()
+    assert [path.name for path in folder.iterdir()] == ["b" * 64]
 
 
 async def test_a_disk_that_fails_is_a_clear_error_and_the_rest_goes_at_the_next_start(
