@@ -4,6 +4,7 @@ Order of effects: the engine loads the checkpoints that names will mean, the row
 """
 
 import asyncio
+from weakref import WeakValueDictionary
 
 from baker.errors import BakeryError
 from baker.history.operation_table import Operation
@@ -17,8 +18,8 @@ from gateway.serving.registry import Registry
 class Undo:
     def __init__(self, catalog: OneThread[Catalog], registry: Registry) -> None:
         self._catalog, self._registry = catalog, registry
-        self._lock = asyncio.Lock()
-        """Two clients that undo at once take back one operation each."""
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        """User and repo -> its turn: two clients that undo at once take back one operation each."""
         self._unloading: set[asyncio.Task[None]] = set()
 
     async def step(self, user: str, repo: str, verb: str, number: int | None = None) -> list[Operation]:
@@ -26,7 +27,7 @@ class Undo:
 
         Returns: the new operations, oldest first. Raises: NotFoundError; ConflictError; AdapterError; EngineError.
         """
-        async with self._lock:
+        async with self._locks.setdefault((user, repo), asyncio.Lock()):
             planned = await self._catalog(undo.plan, user, repo, verb, number)
             for checkpoint in planned.checkpoints:
                 await self._registry.gate.prepare(checkpoint)

@@ -128,6 +128,27 @@ async def test_two_clients_that_undo_at_once_take_back_one_operation_each(client
     assert services.registry.resolve("repo/bake", "admin").name == "admin/repo/bake/9"
 
 
+async def test_an_undo_that_waits_for_the_engine_holds_up_no_other_repo(
+    client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_versions(client, services, "admin", 3, 7)
+    await client.post(f"{BAKE}/promote", json={"checkpoint": 3})
+    await client.post("/v1/repo", json={"repo_name": "other"})
+    await client.put("/v1/repo/other/prompts/polite", json={"messages": []})
+    is_waiting, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def prepare(checkpoint: Checkpoint) -> None:
+        is_waiting.set()
+        await may_go_on.wait()
+
+    monkeypatch.setattr(services.registry.gate, "prepare", prepare)
+    waiting = asyncio.create_task(services.undo.step("admin", "repo", "undo"))
+    await is_waiting.wait()
+    assert len(await asyncio.wait_for(services.undo.step("admin", "other", "undo"), 10)) == 1
+    may_go_on.set()
+    assert len(await waiting) == 1
+
+
 async def test_an_undo_that_the_engine_can_t_serve_changes_nothing(
     client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
