@@ -80,10 +80,10 @@ def read_history(catalog: Catalog, user: str, repo: str) -> RepoHistory:
     """Raises: NotFoundError if there is no such repo."""
     catalog.repo(user, repo)
     commits = catalog.history.commits.of_repo(user, repo)
+    # A bake may begin from another repo's version: its weights are there, and its commit is here too.
+    own_last = sorted(catalog.store.checkpoints.of_user(user), key=lambda checkpoint: checkpoint.repo == repo)
     checkpoints = {
-        checkpoint.commit_id: checkpoint
-        for checkpoint in catalog.store.checkpoints.of_repo(user, repo)
-        if checkpoint.commit_id is not None
+        each.commit_id: each for each in own_last if each.commit_id is not None and each.commit_id in commits
     }
     return RepoHistory(repo_view(catalog, user, repo), commits, checkpoints)
 

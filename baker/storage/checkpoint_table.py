@@ -116,10 +116,23 @@ class CheckpointTable:
         rows = self._rows.all(f"select distinct bake from checkpoints where {where}", user, repo, commit_id)
         return [row["bake"] for row in rows]
 
+    def with_weights_of(self, user: str, repo: str, commit_id: str) -> Checkpoint | None:
+        """As `of_commit`, but also one of another repo of the user, where a bake of this repo may have begun."""
+        found = self._checkpoints("user = ? and commit_id = ?", user, commit_id)
+        return min(found, key=lambda each: each.repo != repo, default=None)
+
     def with_adapter(self, user: str, repo: str, sha256: str) -> Checkpoint | None:
-        """A checkpoint of the repo with these files."""
-        found = self._checkpoints("user = ? and repo = ? and sha256 = ?", user, repo, sha256)
-        return found[0] if found else None
+        """A checkpoint of the user with these files: one of the repo, or of a commit that the repo has too."""
+        found = self._checkpoints(
+            "user = ? and sha256 = ? and "
+            "(repo = ? or commit_id in (select id from commits where commits.user = ? and commits.repo = ?))",
+            user,
+            sha256,
+            repo,
+            user,
+            repo,
+        )
+        return min(found, key=lambda each: each.repo != repo, default=None)
 
     def by_commit(self, user: str, repo: str) -> dict[str, str]:
         """Id of a commit -> full name of the user's checkpoint that it describes; one of this repo if there is one."""

@@ -41,7 +41,7 @@ def missing(catalog: Catalog, user: str, repo: str, commits: list[str], blobs: l
 
 
 def blob_folder(catalog: Catalog, user: str, repo: str, sha256: str) -> Path | None:
-    """Folder with the adapter of that hash, if a version of the repo has it."""
+    """Folder with the adapter of that hash, if a version in the repo's history has it."""
     catalog.repo(user, repo)
     checkpoint = catalog.store.checkpoints.with_adapter(user, repo, sha256)
     return None if checkpoint is None else checkpoint.path
@@ -54,7 +54,7 @@ def description(catalog: Catalog, user: str, repo: str, commit_id: str, *, with_
     if commit is None:
         raise NotFoundError(f"Commit {commit_id!r:.80} not found in repo {repo!r}")
     notes = catalog.history.commits.notes(user, repo, commit_id)
-    checkpoint = catalog.store.checkpoints.of_commit(user, repo, commit_id)
+    checkpoint = catalog.store.checkpoints.with_weights_of(user, repo, commit_id)
     if checkpoint is not None and (certificate := _certificate(checkpoint)) is not None:
         notes[PARITY] = certificate
     job = None if checkpoint is None else catalog.store.jobs.find_bake(checkpoint.job_id)

@@ -94,3 +94,13 @@ def test_a_merge_continues_both_and_a_parent_elsewhere_is_named(catalog: Catalog
     assert line.warnings == [
         f"{foreign[:12]} is not in this repo; what it changed counts for the version that began from it"
     ]
+
+
+def test_what_a_version_came_from_in_another_repo_is_asked_too(catalog: Catalog) -> None:
+    first = baked(catalog, "first", repo="elsewhere")
+    child = baked(catalog, "child", first)
+    history = read_history(catalog, "admin", "repo")
+    assert history.version("child~1").checkpoint == first
+    line = lineage(history, graph.ancestors(history.view.parents, [child.commit_id or ""]), 9)
+    assert [each.checkpoint for each in line.versions] == [child, first]
+    assert line.warnings == []

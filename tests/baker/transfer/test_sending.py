@@ -91,6 +91,18 @@ def test_only_what_this_repo_lacks_is_missing(there: Catalog) -> None:
         sending.description(there, "bob", "repo", one.commit_id or "", with_data=False)
 
 
+def test_a_version_that_began_in_another_repo_is_sent_with_all_that_it_came_from(there: Catalog) -> None:
+    first = add_version(there, "bake", 1, repo="first")
+    unrelated = add_version(there, "other", 2, repo="first")
+    add_version(there, "bake", 3, repo="second", checkpoint=first.name)
+    sent = sending.description(there, "admin", "second", first.commit_id or "", with_data=True)
+    assert sent.has_weights and sent.notes["parity"] == PARITY
+    assert sent.data is not None and sent.data.recipe is not None
+    blobs = [first.sha256, unrelated.sha256]
+    assert sending.missing(there, "admin", "second", [], blobs).blobs == [unrelated.sha256]
+    assert sending.blob_folder(there, "admin", "second", first.sha256) == first.path
+
+
 def test_a_version_whose_weights_are_gone_says_so(there: Catalog) -> None:
     checkpoint = add_version(there, "bake", 1)
     there.store.checkpoints.remove(checkpoint.name)
