@@ -196,6 +196,8 @@ GROUND_FLOORS: dict[str, tuple[str, ...]] = {
         "free_memory",
         "model_names",
         "names",
+        "pattern_process",
+        "pattern_search",
         "ports",
         "status",
         "suggestions",

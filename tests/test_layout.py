@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "baker/errors.py": "tests/gateway/http/test_errors.py walks the tree",
     "baker/history/history.py": "tables by name; the tests of the tables",
     "baker/jobs/policy.py": "one struct",
+    "baker/pattern_process.py": "tests/baker/test_pattern_search.py runs it",
     "baker/repos/pointers.py": "tests/baker/versions/test_undo.py moves names and takes the moves back",
     "baker/repos/recycle_bin.py": "tests/baker/versions/test_undo.py deletes, brings back, prunes and sweeps",
     "baker/storage/bin_table.py": "tests/baker/versions/test_undo.py",

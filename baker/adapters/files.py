@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from baker.errors import AdapterError
+from baker.errors import AdapterError, InvalidInputError
+from baker.pattern_search import count_matches
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -24,6 +25,10 @@ FORBIDDEN_TARGETS = frozenset({"lm_head", "embed_tokens", "embed_out", "wte", "w
 
 TENSOR_NAME = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
 """Name of a tensor in the weights file: the module that it adapts, and which of the two factors it is."""
+MAX_PATTERN = 1000
+"""Characters of a key of rank_pattern or alpha_pattern; PEFT writes names of modules."""
+PATTERN_CPU_SECONDS = 5
+"""Longest match of all of them with all modules."""
 _DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _BF16_EXPONENT = 0x7F80  # all ones means infinite or not a number
 _MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
@@ -65,7 +70,12 @@ class AdapterConfig(msgspec.Struct, frozen=True):
 
 def _match_pattern(patterns: dict[str, Any] | None, module: str, default: float) -> float:
     """The value of the first pattern that matches the end of the module's name, in whole parts, as PEFT reads it."""
-    return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module)), default)
+    return next((value for key, value in (patterns or {}).items() if re.match(_whole(key), module)), default)
+
+
+def _whole(key: str) -> str:
+    """The pattern that PEFT and vLLM make of a key of rank_pattern or alpha_pattern."""
+    return rf"(.*\.)?({key})$"
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -111,6 +121,7 @@ def check_adapter(folder: Path, *, max_rank: int, base: Path | None = None) -> N
         sides.setdefault(match["module"], {})[match["side"]] = tensor
     if not sides:
         raise AdapterError(f"{path} contains no tensors")
+    _check_patterns(folder, config, list(sides))
     for module, pair in sides.items():
         _check_pair(path, module, pair, config.rank_of(module))
     if base is not None:
@@ -164,11 +175,27 @@ def _bad_patterns(config: AdapterConfig) -> list[str]:
     bad = [f"{key!r} has {rank}" for key, rank in (config.rank_pattern or {}).items() if rank < 1]
     bad += [f"{key!r} has {alpha}" for key, alpha in (config.alpha_pattern or {}).items() if not math.isfinite(alpha)]
     for key in [*(config.rank_pattern or {}), *(config.alpha_pattern or {})]:
+        if len(key) > MAX_PATTERN:
+            bad.append(f"a pattern has {len(key)} characters, at most {MAX_PATTERN} are allowed")
+            continue
         try:
-            re.compile(key)
-        except re.error as error:
-            bad.append(f"{key!r} is not a regular expression ({error})")
+            re.compile(_whole(key))
+        except (re.error, OverflowError, RecursionError) as error:
+            bad.append(f"{key!r:.200} is not a regular expression ({error})")
     return bad
+
+
+def _check_patterns(folder: Path, config: AdapterConfig, modules: list[str]) -> None:
+    """Raises: AdapterError if it takes too long to match the patterns, in which the engine would hang."""
+    patterns = [*(config.rank_pattern or {}), *(config.alpha_pattern or {})]
+    if not patterns:
+        return
+    try:
+        count_matches(
+            list(map(_whole, patterns)), modules, library="re", method="match", cpu_seconds=PATTERN_CPU_SECONDS
+        )
+    except InvalidInputError as error:
+        raise AdapterError(f"{folder}: rank_pattern or alpha_pattern: {error.message}") from error
 
 
 @lru_cache(maxsize=2)

@@ -30,6 +30,8 @@ from baker.suggestions import did_you_mean
 SHORTEST_PREFIX = 7
 SHORT_ID = 12
 """Hexadecimal digits of an id that are shown to people."""
+LONGEST = 1000
+"""Characters of a revision. Its steps are taken one by one, in the process that answers chats too."""
 MOST_CANDIDATES = 4
 """Commits that the error about an ambiguous prefix names."""
 
@@ -88,6 +90,10 @@ def is_prefix(text: str) -> bool:
 
 def parse(text: str) -> Revision:
     """Raises: InvalidInputError if the text has not the form of a revision."""
+    if len(text) > LONGEST:
+        raise InvalidInputError(
+            f"{shortened(text)!r} has {len(text)} characters, at most {LONGEST} are allowed in a revision: ~n is n ~"
+        )
     name, rest = split(text)
     steps: list[Step] = []
     position = 0

@@ -15,7 +15,7 @@ from gateway.protocol import history
 from gateway.routes.dependencies import Caller, Services
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
-Before = Annotated[int | None, QueryParameter(ge=1)]
+Before = Annotated[int | None, QueryParameter(ge=1, le=2**63 - 1)]
 
 
 @get("/operations")

@@ -63,6 +63,10 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, dtype: torch.dty
         ({"rank_pattern": {"q_proj": 4}}, "but r is 4"),
         ({"rank_pattern": {"k_proj": 64}}, "rank 64 is above"),
         ({"rank_pattern": {"(": 2}}, "not a regular expression"),
+        ({"rank_pattern": {"(?i)q_proj": 2}}, "not a regular expression"),
+        ({"alpha_pattern": {"(" * 900: 2}}, "not a regular expression"),
+        ({"alpha_pattern": {"x{99999999999}": 2}}, "not a regular expression"),
+        ({"rank_pattern": {"a" * 1001: 2}}, "a pattern has 1001 characters, at most 1000"),
         ({"target_modules": ["q_proj", "lm_head"]}, "lm_head"),
         ({"target_modules": "embed_tokens"}, "embed_tokens"),
     ],
@@ -118,6 +122,12 @@ def test_a_missing_file_or_one_of_another_format_is_named(tmp_path: Path) -> Non
     (tmp_path / ADAPTER_CONFIG).write_text(json.dumps([1]))
     with pytest.raises(AdapterError, match="not a LoRA configuration"):
         read_adapter_config(tmp_path)
+
+
+def test_patterns_that_would_hang_the_engine_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baker.adapters.files.PATTERN_CPU_SECONDS", 1)
+    with pytest.raises(AdapterError, match="alpha_pattern: the search with the pattern took too much time"):
+        check_adapter(write(tmp_path, alpha_pattern={"((.|[^q])*)*x": 2}), max_rank=8)
 
 
 def test_rank_and_alpha_patterns_are_applied_as_peft_does(tmp_path: Path) -> None:

@@ -142,6 +142,14 @@ def test_text_of_another_form_is_no_revision(text: str) -> None:
         resolve(VIEW, text)
 
 
+def test_a_revision_of_more_than_1000_characters_is_refused_before_its_steps_are_taken() -> None:
+    longest = "yoda" + "^0" * 498
+    assert resolve(VIEW, longest) == NEW
+    for text in (f"{longest}^", "yoda" + "^0" * 2_000_000, "yoda" + "~" * 2_000_000, "z" * 2_000_000):
+        with pytest.raises(InvalidInputError, match="at most 1000 are allowed in a revision"):
+            resolve(VIEW, text)
+
+
 def test_an_ambiguous_prefix_names_the_candidates() -> None:
     with pytest.raises(InvalidInputError) as caught:
         resolve(VIEW, "abababa")

@@ -205,5 +205,5 @@ async def test_requests_are_checked(client: Client, path: str, body: Any, status
     await client.put(f"{REPO}/prompts/one", json={"messages": []})
     assert (await client.post(f"{REPO}/{path}", json=body)).status_code == status
     assert (await client.get("/v1/repo/nowhere/operations")).status_code == 404
-    for query in ("limit=0", "limit=1001", "before=0"):
+    for query in ("limit=0", "limit=1001", "before=0", f"before={2**63}", f"before={10**30}"):
         assert (await client.get(f"{REPO}/operations?{query}")).status_code == 422
