@@ -7,6 +7,8 @@ is served.
 import asyncio
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +28,9 @@ from baker.storage.one_thread import OneThread
 from baker.types import Checkpoint, SavedCheckpoint
 from baker.versions import checkpoints
 from baker.versions.checkpoints import Kept
+
+Keep = Callable[[Catalog, BakeJob, list[Checkpoint], list[Checkpoint]], Kept]
+"""`checkpoints.keep` with its other arguments."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -139,7 +144,7 @@ class CheckpointService:
         moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.is_set else []
         job = await self._catalog(lambda catalog: catalog.store.jobs.find_bake(bake.job.id))
         loss = None if job is None else job.loss
-        self._publish(await self._catalog(checkpoints.keep, bake.job, [checkpoint], moving, loss=loss))
+        await self._store(partial(checkpoints.keep, loss=loss), bake.job, [checkpoint], moving)
         await self._prune(bake.job, bake.config)
 
     async def finish(self, bake: Bake, result: Result) -> None:
@@ -165,17 +170,9 @@ class CheckpointService:
         held_back = config.publish_if.complaint(result.loss)
         moving = [] if held_back is not None else [last] if config.publish_if.is_set else proved
         # The rows change before the served names: after a crash in between, the next start serves what they say.
-        kept = await self._catalog(
-            checkpoints.keep,
-            job,
-            proved,
-            moving,
-            loss=result.loss,
-            is_result=True,
-            progress_percent=100.0,
-            held_back=held_back,
-        )
-        self._publish(kept)
+        changes = {"progress_percent": 100.0, "held_back": held_back}
+        keep = partial(checkpoints.keep, loss=result.loss, is_result=True, **changes)
+        kept = await self._store(keep, job, proved, moving)
         if kept.warning is not None:
             await bake.warn(kept.warning)
         if held_back is None:
@@ -184,6 +181,17 @@ class CheckpointService:
         else:
             await bake.warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
         await self._prune(job, config)
+
+    async def _store(self, keep: Keep, job: BakeJob, proved: list[Checkpoint], moving: list[Checkpoint]) -> Kept:
+        """Keep the checkpoints' rows and serve them. A cancelled bake does both or neither, so that the names in memory
+        mean what the rows say."""
+
+        async def store() -> Kept:
+            kept = await self._catalog(keep, job, proved, moving)
+            self._publish(kept)
+            return kept
+
+        return await asyncio.shield(store())
 
     def _publish(self, kept: Kept) -> None:
         for checkpoint in kept.checkpoints:

@@ -1,5 +1,7 @@
 """Publishing without a training. The whole stage is in test_bake_stage.py."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
 from baker.storage.one_thread import OneThread
 from baker.types import SavedCheckpoint
+from baker.versions import checkpoints
+from baker.versions.checkpoints import Kept
 from baker.versions.publishing import Bake, CheckpointService, Result
 from tests.baker.jobs.test_bake_stage import Publisher
 
@@ -98,6 +102,26 @@ async def test_a_checkpoint_that_is_served_already_is_not_proved_again(running: 
     assert running.publisher.proved == [4]
     assert (await running.service.student(bake, 4)).step == 4
     assert running.publisher.proved == [4]
+
+
+async def test_a_checkpoint_whose_bake_is_cancelled_while_its_row_is_stored_is_served(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bake = await running.start()
+    is_storing, may_go_on, keep = threading.Event(), threading.Event(), checkpoints.keep
+
+    def slow(*args: Any, **kwargs: Any) -> Kept:
+        is_storing.set()
+        may_go_on.wait()
+        return keep(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoints, "keep", slow)
+    serving = asyncio.create_task(running.service.serve(bake, SavedCheckpoint(2, HASH)))
+    await asyncio.to_thread(is_storing.wait)
+    serving.cancel()
+    await asyncio.wait([serving])
+    may_go_on.set()
+    assert await running.steps() == [2] == running.publisher.published
 
 
 async def test_a_student_that_is_not_served_as_it_was_trained_ends_the_bake(tmp_path: Path) -> None:
