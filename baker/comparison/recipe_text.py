@@ -25,8 +25,11 @@ def recipe_lines(catalog: Catalog, version: Version) -> list[str]:
     job = None if version.checkpoint is None else catalog.store.jobs.find_bake(version.checkpoint.job_id)
     recipe = None if job is None else recipe_of(job)
     if recipe is None:
-        return [] if version.checkpoint is None else ["imported: its recipe is not known"]
-    return list(_lines(recipe))
+        return [] if version.checkpoint is None else ["its recipe is not known: it was imported, or sent without it"]
+    try:
+        return list(_lines(recipe))
+    except (KeyError, TypeError, AttributeError):  # another server sent it, in a form of its own
+        return list(_plain(recipe))
 
 
 def _lines(recipe: dict[str, Any]) -> Iterator[str]:

@@ -11,8 +11,9 @@ from baker.config.target import TargetConfig
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.job import BakeJob
-from baker.storage.job_inputs import BakeInputs, TargetSnapshot
+from baker.storage.job_inputs import BakeInputs, ReceivedCommit, TargetSnapshot
 from baker.types import Checkpoint, Prompt
+from baker.versions.commits import recipe_of
 
 
 def version(catalog: Catalog, name: str, prompt: str, *, epochs: int = 3, imported: str | None = None) -> Version:
@@ -49,7 +50,7 @@ def test_prompts_are_written_as_text(catalog: Catalog) -> None:
 def test_the_base_model_has_no_recipe_and_an_imports_is_not_known(catalog: Catalog) -> None:
     a, imported = version(catalog, "a", "Hi"), version(catalog, "b", "Hi", imported="/somewhere")
     assert recipe_lines(catalog, BASE_VERSION) == []
-    assert recipe_lines(catalog, imported) == ["imported: its recipe is not known"]
+    assert recipe_lines(catalog, imported) == ["its recipe is not known: it was imported, or sent without it"]
     added = recipe_diff(catalog, BASE_VERSION, a).splitlines()[3:]
     assert added == [f"+{line}" for line in recipe_lines(catalog, a)]
 
@@ -58,3 +59,21 @@ def test_the_base_model_has_no_recipe_and_an_imports_is_not_known(catalog: Catal
 def test_messages_without_plain_text_are_shown_as_json(catalog: Catalog, content: object) -> None:
     a = version(catalog, "a", content)  # type: ignore[arg-type]
     assert "  system:" in recipe_lines(catalog, a)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "lines"),
+    [
+        ({"by": "hand"}, ['by: "hand"']),
+        ({"config": {}, "targets": []}, ["config: {}", "targets: []"]),
+        ({"config": {}, "targets": {"talk": {"config": 1}}}, ["config: {}", "targets.talk.config: 1"]),
+    ],
+)
+def test_a_recipe_of_another_server_may_have_another_form(
+    catalog: Catalog, recipe: dict[str, object], lines: list[str]
+) -> None:
+    inputs = BakeInputs({}, None, received=ReceivedCommit("c" * 64, recipe))
+    job = catalog.store.jobs.add(BakeJob(user="admin", repo="repo", name="x", config=BakeConfig(), inputs=inputs))
+    assert recipe_of(job) == recipe
+    checkpoint = Checkpoint("admin", "repo", "x", 0, catalog.store.home, "0" * 64, 0, job.id)
+    assert recipe_lines(catalog, Version("c" * 64, None, checkpoint)) == lines
