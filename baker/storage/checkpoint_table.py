@@ -14,6 +14,8 @@ from baker.storage.rows import Row, Rows
 from baker.types import Checkpoint, MovedBy
 
 KEY = "user = ? and repo = ? and bake = ? and step = ?"
+IN_HISTORY = "(repo = ? or commit_id in (select id from commits where commits.user = ? and commits.repo = ?))"
+"""Of a repo, or with a commit that the repo has too: a bake may begin from another repo's version."""
 
 
 class Move(NamedTuple):
@@ -123,16 +125,14 @@ class CheckpointTable:
 
     def with_adapter(self, user: str, repo: str, sha256: str) -> Checkpoint | None:
         """A checkpoint of the user with these files: one of the repo, or of a commit that the repo has too."""
-        found = self._checkpoints(
-            "user = ? and sha256 = ? and "
-            "(repo = ? or commit_id in (select id from commits where commits.user = ? and commits.repo = ?))",
-            user,
-            sha256,
-            repo,
-            user,
-            repo,
-        )
+        found = self._checkpoints(f"user = ? and {IN_HISTORY} and sha256 = ?", user, repo, user, repo, sha256)
         return min(found, key=lambda each: each.repo != repo, default=None)
+
+    def adapters(self, user: str, repo: str) -> set[str]:
+        """The hashes that `with_adapter` finds something for."""
+        where = f"user = ? and {IN_HISTORY} and deleted is null"
+        rows = self._rows.all(f"select distinct sha256 from checkpoints where {where}", user, repo, user, repo)
+        return {row["sha256"] for row in rows}
 
     def by_commit(self, user: str, repo: str) -> dict[str, str]:
         """Id of a commit -> full name of the user's checkpoint that it describes; one of this repo if there is one."""

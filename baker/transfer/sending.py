@@ -34,9 +34,12 @@ class Missing(NamedTuple):
 def missing(catalog: Catalog, user: str, repo: str, commits: list[str], blobs: list[str]) -> Missing:
     """Those of the commits and adapters that the repo does not have. Raises: NotFoundError if there is no such repo."""
     catalog.repo(user, repo)
+    # One query each: a client may ask for thousands, and other requests wait for this thread.
+    commits_here = catalog.history.commits.parents(user, repo)
+    blobs_here = catalog.store.checkpoints.adapters(user, repo)
     return Missing(
-        [each for each in dict.fromkeys(commits) if catalog.history.commits.find(user, repo, each) is None],
-        [each for each in dict.fromkeys(blobs) if blob_folder(catalog, user, repo, each) is None],
+        [each for each in dict.fromkeys(commits) if each not in commits_here],
+        [each for each in dict.fromkeys(blobs) if each not in blobs_here],
     )
 
 
