@@ -11,6 +11,8 @@ from baker.comparison.versions import Version
 from baker.divergence import top_kl
 from baker.types import Distribution, Sample
 
+CHOSEN = (RowKind.PROBE, RowKind.QUESTION)
+
 
 class Parting(msgspec.Struct, frozen=True):
     """The first position at which two answers differ."""
@@ -41,8 +43,13 @@ class Hunk(msgspec.Struct, frozen=True):
 
 
 def most_changed(rows: Sequence[Row], scores: Sequence[RowScore], limit: int) -> list[tuple[Row, RowScore]]:
-    """The rows with the largest mean KL, one for each question of a group."""
-    pairs = sorted(zip(rows, scores, strict=True), key=lambda pair: (-pair[1].kl / pair[1].tokens, pair[0].key))
+    """The rows with the largest mean KL, one for each question of a group. Questions that the client chose go first."""
+
+    def rank(pair: tuple[Row, RowScore]) -> tuple[bool, float, str]:
+        row, score = pair
+        return row.kind not in CHOSEN, -score.kl / score.tokens, row.key
+
+    pairs = sorted(zip(rows, scores, strict=True), key=rank)
     chosen: dict[tuple[RowKind, str, str], tuple[Row, RowScore]] = {}
     for row, score in pairs:
         chosen.setdefault((row.kind, row.group, row.question), (row, score))

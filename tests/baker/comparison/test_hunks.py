@@ -26,6 +26,17 @@ def test_rows_are_ordered_by_kl_per_token_and_each_question_comes_once() -> None
     assert most_changed(rows, scores, 0) == []
 
 
+@pytest.mark.parametrize("kind", [RowKind.PROBE, RowKind.QUESTION])
+def test_questions_that_the_client_chose_go_first(kind: RowKind) -> None:
+    rows = [
+        Row(RowKind.NEUTRAL, "neutral", "n", encode("n"), encode("x")),
+        row("a"),
+        *[Row(kind, "own", question, encode(question), None) for question in "bc"],
+    ]
+    scores = [RowScore(each.key, kl, 0, 10) for each, kl in zip(rows, (9.0, 8.0, 1.0, 2.0), strict=True)]
+    assert [each.question for each, _ in most_changed(rows, scores, 9)] == ["c", "b", "n", "a"]
+
+
 async def test_answers_part_at_their_first_different_token(story: Story) -> None:
     a, b = (Version(story.id_of(name), None, story.versions[name]) for name in ("pirate", "json"))
     steps: list[None] = []
