@@ -127,6 +127,11 @@ class Client:
 
             if not self.url.startswith(("http://", "https://")):
                 raise CliError(f"{self.url!r} is not a URL: it must begin with http:// or https://", Exit.USAGE)
+            for what, value in (("key", self._key), ("user", self._user)):
+                if value and not (value.isascii() and value.isprintable()):
+                    # Not shown: it may be a key with a line end.
+                    message = f"the {what} for {self.url} holds a character that can't be sent, such as a line end"
+                    raise CliError(f"{message}: check BREAD_API_KEY and --user, or run `bread login`", Exit.USAGE)
             headers = {"User-Agent": "bread"}
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -128,6 +129,7 @@ def main() -> None:
 def run(arguments: Sequence[str], session: Session | None = None, environment: Mapping[str, str] | None = None) -> int:
     """Run one command. Returns: the exit code."""
     environment = os.environ if environment is None else environment
+    _open_closed_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # odd bytes must not end the command
@@ -152,11 +154,26 @@ def run(arguments: Sequence[str], session: Session | None = None, environment: M
         return _fail(error.message, error.code, is_plain)
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # the reader left, as `| head` does: flush nothing to it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader left, as `| head` does
+        _flush_nothing_at_exit()
         return Exit.DIFFERS
+    except OSError as error:  # a full disk, behind standard output or a file
+        _flush_nothing_at_exit()
+        where = f" {error.filename!r}" if error.filename else ""
+        return _fail(f"the system refuses to read or write{where}: {error.strerror or error}", Exit.DIFFERS, is_plain)
     finally:
         session.close()
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a stream that the shell closed, as `>&-` does."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - until the process ends
+
+
+def _flush_nothing_at_exit() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int, is_plain: bool) -> int:

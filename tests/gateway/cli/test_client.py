@@ -43,6 +43,17 @@ def test_a_refusal_has_the_servers_reason_and_an_exit_code(status: int, code: Ex
     assert error.value.message == "no\\x1b[2J, because"
 
 
+@pytest.mark.parametrize(
+    ("key", "user"), [("sk-secret\r", None), ("sk-secret\nx", None), ("ключ", None), ("sk-1", "ü")]
+)
+def test_a_key_or_user_that_can_not_be_sent_is_refused_without_showing_it(key: str, user: str | None) -> None:
+    client = client_of(lambda request: httpx.Response(200, json={}), Server("http://gateway.local", key), user)
+    with pytest.raises(CliError, match="can't be sent") as error:
+        client.get("/v1/x")
+    assert error.value.code == Exit.USAGE and key not in error.value.message
+    assert ("the user for" if user else "the key for") in error.value.message
+
+
 @pytest.mark.parametrize(("key", "words"), [(None, "wants a key"), ("sk-1", "does not know this key")])
 def test_a_wrong_key_leads_to_login(key: str | None, words: str) -> None:
     client = client_of(lambda request: httpx.Response(401, json={"message": "no"}), Server("http://gateway.local", key))

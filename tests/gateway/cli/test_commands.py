@@ -65,6 +65,17 @@ def test_starting_loads_neither_the_service_nor_what_only_some_verbs_need() -> N
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("redirection", "code", "words"),
+    [(">/dev/full", 1, "error: the system refuses to read or write: No space left on device"), (">&-", 0, ""),
+     ("2>&- >/dev/null <&-", 0, "")],
+)  # fmt: skip
+def test_a_full_disk_and_closed_streams_leave_no_traceback(redirection: str, code: int, words: str) -> None:
+    command = f"{sys.executable} -m gateway.cli completion bash {redirection}"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (code, words)
+
+
 def test_the_version_is_the_services(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"bread, version {__version__}\n"
