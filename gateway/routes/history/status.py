@@ -15,8 +15,8 @@ from gateway.routes.history.operations import view
 
 @get("/status")
 async def status(services: Services, caller: Caller, repo: FromPath[str]) -> history.Status:
-    """The repo's current branch, the number of its names and versions, its jobs that wait or run, and what an undo or
-    redo would do."""
+    """Where the repo stands. Its current branch, the number of its names and versions, its active jobs, and what an
+    undo or redo would do."""
     return await services.catalog(_read, caller.user, repo)
 
 
