@@ -47,7 +47,7 @@ def log(
 ) -> None:
     """Show the history: versions, newest first.
 
-    Of a repo, all that its names reach; of a REF, the versions that it came from.
+    For a repo: all that its names reach. For a REF: the version and those that it came from.
     """
     repo, rev = session.repo_or_version(start, repo)
     answer = fetch(session, repo, rev, number, includes_all=includes_all)
