@@ -2,12 +2,11 @@
 
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
-from wcwidth import wcswidth
+from wcwidth import clip, wcswidth, wrap
 
 from gateway.cli.text import as_json, one_line
 
@@ -40,7 +39,14 @@ def wrapped(text: str) -> str:
     if not sys.stderr.isatty():
         return text
     columns = min(shutil.get_terminal_size((80, 24)).columns, MOST_COLUMNS)
-    return textwrap.fill(text, columns - 1, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(lines_of(text, columns - 1, subsequent_indent="  "))
+
+
+def lines_of(text: str, columns: int, *, initial_indent: str = "", subsequent_indent: str = "") -> list[str]:
+    """The text wrapped at words to so many terminal columns: a wide character takes two, a combining one none."""
+    return wrap(
+        text, columns, initial_indent=initial_indent, subsequent_indent=subsequent_indent, break_on_hyphens=False
+    )
 
 
 def width() -> int:
@@ -62,12 +68,7 @@ def cut(text: str, columns: int) -> str:
     """Unstyled text, cut to so many columns."""
     if columns_of(text) <= columns:
         return text
-    kept = ""
-    for character in text:
-        if columns_of(kept + character) >= columns:
-            break
-        kept += character
-    return f"{kept}…"
+    return f"{clip(text, 0, columns - 1).rstrip()}…"
 
 
 def show_table(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pexpect  # type: ignore[import-untyped]
 import pytest
+from wcwidth import wcswidth
 
 from gateway.cli.failures import Exit
 from tests.gateway.engines import MODEL_NAME
@@ -92,7 +93,7 @@ def test_one_line_goes_from_nothing_to_a_served_model(shell: Shell, baked: str) 
         assert re.search(rf"{stage} +━+ 100%", shown), "a full bar"
     assert "\x1b[32m" in baked, "colours"
     assert f"{MODEL_NAME}" in shown and f"bread chat {REPO}/loud" in shown
-    assert all(len(line) <= 80 for line in shown.replace("\r", "\n").splitlines())
+    assert [line for line in shown.replace("\r", "\n").splitlines() if wcswidth(line) > 80] == []
     assert f"{REPO}/loud" in [model["id"] for model in shell.json("models")["data"]]
 
 

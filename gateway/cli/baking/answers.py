@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
@@ -11,7 +10,7 @@ from itertools import zip_longest
 import click
 
 from gateway.cli.client import Client
-from gateway.cli.output import MOST_COLUMNS, cut, is_terminal, padded
+from gateway.cli.output import MOST_COLUMNS, cut, is_terminal, lines_of, padded
 from gateway.cli.text import one_line
 
 QUESTIONS = ("Who are you?", "How can I sleep better?")
@@ -51,7 +50,8 @@ def show(models: Sequence[str], questions: Sequence[str], answers: Sequence[Sequ
         if columns < NARROWEST:
             for model, answer in zip(models, row, strict=True):
                 click.secho(f"  {cut(model, screen - 2)}", dim=True)
-                click.echo(textwrap.fill(answer, screen - 1, initial_indent="  ", subsequent_indent="  "))
+                for line in lines_of(answer, screen - 1, initial_indent="  ", subsequent_indent="  "):
+                    click.echo(line)
         else:
             _show_columns(models, row, columns)
 
@@ -60,6 +60,6 @@ def _show_columns(models: Sequence[str], row: Sequence[str], columns: int) -> No
     titles = [click.style(padded(cut(model, columns), columns), dim=True) for model in models]
     bar = click.style(" │ ", dim=True)
     click.echo("  " + bar.join(titles).rstrip())
-    wrapped = [textwrap.wrap(answer, columns) or ["(no text)"] for answer in row]
+    wrapped = [lines_of(answer, columns) or ["(no text)"] for answer in row]
     for cells in zip_longest(*wrapped, fillvalue=""):
         click.echo("  " + bar.join(padded(cell, columns) for cell in cells).rstrip())

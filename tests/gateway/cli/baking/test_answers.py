@@ -4,6 +4,7 @@ import json
 
 import httpx
 import pytest
+from wcwidth import wcswidth
 
 from gateway.cli.baking import answers
 from gateway.cli.client import Client
@@ -30,6 +31,15 @@ def test_two_answers_share_the_lines(capsys: pytest.CaptureFixture[str]) -> None
         "", "  Who?", "hooli/yoda", "Yoda I am.", "",
     ]  # fmt: skip
     assert all(len(line) <= 100 for line in lines)
+
+
+@pytest.mark.parametrize("letter", ["日", "e\u0301", "👩‍🚀"], ids=["wide", "combining", "joined emoji"])
+def test_columns_are_those_of_the_terminal(letter: str, capsys: pytest.CaptureFixture[str]) -> None:
+    answers.show(["base", "hooli/yoda"], ["Who?"], [[letter * 80, f"{letter}{letter} " * 20]])
+    lines = capsys.readouterr().out.splitlines()[3:]
+    assert len({wcswidth(line.partition("│")[0]) for line in lines}) == 1, "the bar stands in one column"
+    assert all(wcswidth(line) <= 100 for line in lines)
+    assert "".join(line.partition("│")[0].strip() for line in lines) == letter * 80
 
 
 def test_many_models_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
