@@ -196,8 +196,8 @@ def live_first(catalog: Catalog, user: str, repo: str, name: str) -> LiveFirst:
 def all_live_first(catalog: Catalog, user: str, repo: str) -> dict[str, list[Checkpoint]]:
     """Bake -> its checkpoints, as `live_first` has them, for all bakes of the repo that have some."""
     by_bake: dict[str, list[Checkpoint]] = {}
+    live_steps = catalog.store.checkpoints.live_steps(user, repo)
     for checkpoint in catalog.store.checkpoints.of_repo(user, repo):
-        by_bake.setdefault(checkpoint.bake, []).append(checkpoint)
-    for live in reversed(catalog.store.checkpoints.moves_in_repo(user, repo)):
-        by_bake[live.bake].sort(key=lambda checkpoint, live=live: checkpoint != live)  # type: ignore[misc]
+        of_bake = by_bake.setdefault(checkpoint.bake, [])
+        of_bake.insert(0 if live_steps.get(checkpoint.bake) == checkpoint.step else len(of_bake), checkpoint)
     return by_bake

@@ -10,6 +10,7 @@ Functions over the catalog, to be called in a transaction; they block (see `stor
 """
 
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,9 +86,9 @@ def labels(catalog: Catalog, user: str, repo: str) -> dict[int, str]:
     """Number of each deleted bake's job -> its name in the repo's trees and graphs: the bake's own, unless another bake
     has it or had it too."""
     records = catalog.store.jobs.deleted_bakes(user, repo)
-    names = [*catalog.store.names("bakes", user, repo), *(record.name for record in records)]
+    names = Counter([*catalog.store.names("bakes", user, repo), *(record.name for record in records)])
     return {
-        record.id: record.name if names.count(record.name) == 1 else f"{record.name[:MAX_NAME]}.deleted-{record.id}"
+        record.id: record.name if names[record.name] == 1 else f"{record.name[:MAX_NAME]}.deleted-{record.id}"
         for record in records
     }
 

@@ -75,6 +75,12 @@ class CheckpointTable:
         rows = self._rows.all(f"select * from checkpoints where {where} order by moved desc", user, repo)
         return [self._checkpoint(row) for row in rows]
 
+    def live_steps(self, user: str, repo: str) -> dict[str, int]:
+        """Bake -> training step of the checkpoint that its name means."""
+        where = "user = ? and repo = ? and moved is not null"
+        rows = self._rows.all(f"select bake, step from checkpoints where {where} order by moved", user, repo)
+        return {row["bake"]: row["step"] for row in rows}
+
     def all_moved(self) -> list[Checkpoint]:
         """Checkpoints of all bakes that a name was moved to, latest move first."""
         rows = self._rows.all("select * from checkpoints where moved is not null order by moved desc")
@@ -96,10 +102,10 @@ class CheckpointTable:
         """Newest first."""
         return self._checkpoints("true")
 
-    def job_of(self, user: str, repo: str, bake: str, step: int) -> int | None:
-        """Number of the job that wrote the checkpoint of that name, deleted or not; None if no row has the name."""
-        row = self._rows.one(f"select job_id from checkpoints where {KEY}", user, repo, bake, step)
-        return None if row is None else int(row["job_id"])
+    def jobs_of_repo(self, user: str, repo: str) -> dict[tuple[str, int], int]:
+        """(bake, step) of each checkpoint of the repo, deleted or not -> number of the job that wrote it."""
+        rows = self._rows.all("select bake, step, job_id from checkpoints where user = ? and repo = ?", user, repo)
+        return {(row["bake"], row["step"]): row["job_id"] for row in rows}
 
     def commit_of(self, name: str) -> str | None:
         """Id of the commit of the checkpoint of that full name, deleted or not."""

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 Kind = TypeVar("Kind", bound=Job)
 KINDS: dict[str, type[AnyJob]] = {Stage.STIM: StimJob, Stage.ROLLOUT: RolloutJob, Stage.BAKE: BakeJob}
+OF_BAKES = "user = ? and repo = ? and stage = 'bake'"
 JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation", "memory", "recipe")
 
 
@@ -39,6 +40,21 @@ class Origin(NamedTuple):
     """False in the bin: it may be brought back."""
     checkpoints: list[str]
     """Names of the checkpoints that the bake began from, or that gave the answers."""
+
+
+class BakeStart(NamedTuple):
+    """What one run of a bake began from, read without decoding its settings and the copies of its targets."""
+
+    id: int
+    name: str
+    """Name of the bake."""
+    state: JobState
+    created: int
+    """Unix seconds."""
+    checkpoint: str | None
+    """Name of the checkpoint that it began from; None: the base model, or it waits for a bake."""
+    is_waiting: bool
+    """Whether that checkpoint is the result of a bake that it waits for."""
 
 
 class _Teacher(msgspec.Struct):
@@ -176,15 +192,27 @@ class JobTable:
         """Numbers of the jobs that are deleted and not in the bin."""
         return {row["id"] for row in self._rows.all("select id from jobs where deleted is not null and bin is null")}
 
-    def deleted_bakes(self, user: str, repo: str) -> list[BakeJob]:
-        """The deleted bakes of a repo, oldest first; also those in the bin."""
+    def bake_starts(self, user: str, repo: str) -> dict[str, BakeStart]:
+        """Bake -> its latest run, for all bakes of a repo that were run."""
+        latest = f"select max(id) from jobs where {OF_BAKES} and deleted is null group by name"
+        starts = self._bake_starts(f"id in ({latest})", user, repo)
+        return {start.name: start for start in starts}
+
+    def deleted_bakes(self, user: str, repo: str) -> list[BakeStart]:
+        """The runs of a repo's deleted bakes, oldest first; also of those in the bin."""
+        return self._bake_starts(f"{OF_BAKES} and deleted is not null", user, repo)
+
+    def _bake_starts(self, where: str, user: str, repo: str) -> list[BakeStart]:
+        """Args: where: with the parameters of OF_BAKES."""
         rows = self._rows.all(
-            "select * from jobs where user = ? and repo = ? and stage = ? and deleted is not null order by id",
+            "select id, name, state, created, inputs ->> 'checkpoint' as checkpoint, "
+            f"inputs ->> 'awaited_bake' is not null as is_waiting from jobs where {where} order by id",
             user,
             repo,
-            Stage.BAKE,
         )
-        return [_decoded(row, BakeJob) for row in rows]
+        return [
+            BakeStart(**{**row, "state": JobState(row["state"]), "is_waiting": bool(row["is_waiting"])}) for row in rows
+        ]
 
     def origins(self) -> list[Origin]:
         """Origins of all rollouts and bakes, deleted ones too."""

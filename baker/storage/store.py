@@ -165,6 +165,11 @@ class Store:
         config: Row = msgspec.json.decode(row["config"])
         return config
 
+    def configs(self, table: ConfigTable, user: str, repo: str) -> dict[str, str]:
+        """Name -> config as JSON, in order of creation."""
+        rows = self.rows.all(f"select name, config from {table} where user = ? and repo = ? order by rowid", user, repo)
+        return {row["name"]: row["config"] for row in rows}
+
     def created(self, table: ConfigTable, user: str, repo: str, name: str) -> int | None:
         """Unix seconds; None if there is no row of that name."""
         row = self.rows.one(f"select created from {table} where user = ? and repo = ? and name = ?", user, repo, name)

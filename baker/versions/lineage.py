@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.rows import Row
@@ -63,21 +62,20 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
     Raises: NotFoundError if there is no such repo.
     """
     reader = Reader(catalog, user, repo)
-    live_first = bakes.all_live_first(catalog, user, repo)
     branches: dict[str, Branch] = {}
     edges: list[Edge] = []
     queue = catalog.names("bakes", user, repo)
     queued = set(queue)
     for name in queue:  # it grows while it is walked
         source, is_deleted = reader.source(name), name in reader.records
-        checkpoints = [] if is_deleted else live_first.get(name, [])
+        checkpoints = reader.checkpoints(name)
         branches[name] = Branch(
             name=reader.records[name].name if is_deleted else name,
-            status=JobState.NOT_STARTED if source.job is None else source.job.state,
+            status=JobState.NOT_STARTED if source.start is None else source.start.state,
             model_names=[checkpoint.name for checkpoint in checkpoints],
             steps=[checkpoint.step for checkpoint in checkpoints],
             config=source.config,
-            parent=None if source.job is None else source.job.inputs.checkpoint,
+            parent=None if source.start is None else source.start.checkpoint,
             deleted=is_deleted,
         )
         if source.parent is not None:

@@ -5,7 +5,7 @@ targets and parents deleted; any other bake by the repo as it is now. Its parent
 whatever bears that bake's name today. Parents in another repo are not followed: their full name stays in the config.
 """
 
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,8 +17,9 @@ from baker.repos import bakes, records, targets
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob, Job
 from baker.storage.job_inputs import TargetSnapshot
+from baker.storage.job_table import BakeStart
 from baker.storage.rows import Row
-from baker.types import Prompt
+from baker.types import Checkpoint, Prompt
 
 Content = TypeVar("Content")
 Kind = Literal["bake", "target", "prompt"]
@@ -58,8 +59,8 @@ class Recipe(msgspec.Struct, frozen=True):
 class Source(NamedTuple):
     """A bake of a repo, or the record of a deleted one."""
 
-    job: BakeJob | None
-    """Its latest job; None if it was never run."""
+    start: BakeStart | None
+    """Its latest run; None if it was never run."""
     config: Row
     """Effective settings, with the full name of the parent's checkpoint; the bake's name while the job waits for it."""
     parent: str | None
@@ -87,16 +88,21 @@ def recipe(catalog: Catalog, user: str, repo: str, bake: str) -> Recipe:
 class Reader:
     """Walks from a bake to everything that it depends on.
 
+    Reads the rows of all bakes of the repo in a few queries: one query per bake would take too long in a large repo.
     Bakes of different ages may have used different things of the same name: a second one is called `name.2`.
     """
 
     def __init__(self, catalog: Catalog, user: str, repo: str) -> None:
         self._catalog, self._user, self._repo = catalog, user, repo
         self._base_model = catalog.repo(user, repo).base_model
-        self._bakes = set(catalog.store.names("bakes", user, repo))
+        self._bakes = catalog.store.configs("bakes", user, repo)
+        """Name -> config as JSON."""
+        self._starts = catalog.store.jobs.bake_starts(user, repo)
         self._labels = records.labels(catalog, user, repo)
-        self.records = {self._labels[job.id]: job for job in catalog.store.jobs.deleted_bakes(user, repo)}
-        """Name in recipes and trees -> job of a deleted bake."""
+        self.records = {self._labels[start.id]: start for start in catalog.store.jobs.deleted_bakes(user, repo)}
+        """Name in recipes and trees -> run of a deleted bake."""
+        self._written_by = catalog.store.checkpoints.jobs_of_repo(user, repo)
+        self._live_first = bakes.all_live_first(catalog, user, repo)
         self._targets: dict[str, _Target | None] = {}
         self._prompts: dict[str, Prompt | None] = {}
 
@@ -122,31 +128,43 @@ class Reader:
             targets=targets,
             prompts={node.name: self._prompts[node.name] for node in queue if node.kind == "prompt"},
             edges=edges,
-            model_names={name: [] if name in self.records else self._model_names(name) for name in bakes},
+            model_names={name: [each.name for each in self.checkpoints(name)] for name in bakes},
             deleted={name: self.records[name].name for name in bakes if name in self.records},
         )
 
     def source(self, name: str) -> Source:
         """Args: name: of a bake of the repo, or one in `records`."""
-        record = self.records.get(name)
-        job = record or self._catalog.store.jobs.latest_bake(self._user, self._repo, name)
-        config = bakes.find(self._catalog, self._user, self._repo, name) if record is None else record.config
-        if config is None:
-            raise self._catalog.not_found("bakes", self._user, self._repo, name)
+        start = self.records.get(name) or self._starts.get(name)
+        config = self._config(name)
         row = plain(config)
-        checkpoint = None if job is None else job.inputs.checkpoint
+        checkpoint = None if start is None else start.checkpoint
         if config.parent is None and checkpoint is None:
-            return Source(job, row, None)
-        parent = self._bake_of_repo(config.parent) if checkpoint is None else self._origin(checkpoint, job)
-        is_awaited = job is not None and job.inputs.awaited_bake is not None
-        if checkpoint is None and parent is not None and not is_awaited:
-            checkpoint = next(iter(self._model_names(parent)), None)
+            return Source(start, row, None)
+        parent = self._bake_of_repo(config.parent) if checkpoint is None else self._origin(checkpoint, start)
+        is_waiting = start is not None and start.is_waiting
+        if checkpoint is None and parent is not None and not is_waiting:
+            checkpoint = next((each.name for each in self.checkpoints(parent)), None)
         row["model"]["parent_model_name"] = checkpoint or config.parent
         row.pop("model_name", None)  # repeats the parent, or has no effect
-        return Source(job, row, parent)
+        return Source(start, row, parent)
+
+    def checkpoints(self, name: str) -> list[Checkpoint]:
+        """The bake's checkpoints, the live one first; none of a deleted bake. Args: name: as for `source`."""
+        return [] if name in self.records else self._live_first.get(name, [])
+
+    def _config(self, name: str) -> BakeConfig:
+        if (record := self.records.get(name)) is not None and (job := self._job(record)) is not None:
+            return job.config
+        if name not in self._bakes:
+            raise self._catalog.not_found("bakes", self._user, self._repo, name)
+        return msgspec.json.decode(self._bakes[name], type=BakeConfig)
+
+    def _job(self, start: BakeStart | None) -> BakeJob | None:
+        return None if start is None else self._catalog.store.jobs.find_bake(start.id)
 
     def _bake(self, name: str) -> tuple[Row, list[Node]]:
-        job, row, parent = self.source(name)
+        start, row, parent = self.source(name)
+        job = self._job(start)
         needed = [] if parent is None else [Node("bake", parent)]
         for entry in row["datasets"]:
             target = entry["target"]
@@ -192,12 +210,12 @@ class Reader:
         )
         return _Target(config, teacher, student, targets.templates(*place, name), parent)
 
-    def _origin(self, checkpoint: str, user_of_it: Job | None) -> str | None:
-        """The bake of the checkpoint that a job used, if it is one of this repo."""
+    def _origin(self, checkpoint: str, user_of_it: BakeStart | Job | None) -> str | None:
+        """The bake of the checkpoint that a run used, if it is one of this repo."""
         ref = parse_model_name(checkpoint)
         if ref is None or ref.step is None or (ref.user, ref.repo) != (self._user, self._repo):
             return None
-        number = self._catalog.store.checkpoints.job_of(self._user, self._repo, ref.bake, ref.step)
+        number = self._written_by.get((ref.bake, ref.step))
         if number in self._labels:
             return self._labels[number]
         if ref.bake not in self._bakes:
@@ -215,10 +233,6 @@ class Reader:
             return None
         return ref.bake if ref.bake in self._bakes else None
 
-    def _model_names(self, bake: str) -> list[str]:
-        known = bakes.live_first(self._catalog, self._user, self._repo, bake).checkpoints
-        return [checkpoint.name for checkpoint in known]
-
 
 def _label(name: str, content: Content, known: dict[str, Content]) -> str:
     """The name under which `content` is known: its own, unless other content has it. Adds it to `known`."""
@@ -232,12 +246,13 @@ def _label(name: str, content: Content, known: dict[str, Content]) -> str:
 
 def plain(settings: BakeConfig | TargetConfig | Prompt) -> Row:
     """Settings in a form that clients can send back: unset fields are left out, not null."""
-    row: Row = _without_nulls(msgspec.to_builtins(settings))
-    return row
+    return _without_nulls(msgspec.to_builtins(settings))
 
 
-def _without_nulls(value: Any) -> Any:
+def _without_nulls(row: Row) -> Row:
     # Not within lists: a message's null content means something.
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return value
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) else value
+        for key, value in row.items()
+        if value is not None
+    }

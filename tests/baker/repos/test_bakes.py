@@ -11,6 +11,7 @@ from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
+from baker.types import MovedBy
 from tests.baker.repos.filled import USER, checkpoint, filled, finish, put_target, start
 
 __all__ = ["filled"]  # a fixture
@@ -81,3 +82,8 @@ def test_the_live_checkpoint_comes_first(filled: Catalog) -> None:
     assert bakes.find_checkpoint(filled, USER, "repo", "bake", 3) == new
     assert bakes.find_checkpoint(filled, USER, "repo", "bake", None) == old
     assert bakes.live_first(filled, USER, "repo", "nothing") == (None, [])
+    newest = checkpoint(filled, 5, 3)
+    filled.store.checkpoints.add(newest)
+    filled.store.checkpoints.move_name(new, MovedBy.PROMOTE)
+    assert bakes.all_live_first(filled, USER, "repo") == {"bake": [new, newest, old]}
+    assert bakes.live_first(filled, USER, "repo", "bake").checkpoints == [new, newest, old]

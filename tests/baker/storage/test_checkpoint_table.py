@@ -72,7 +72,7 @@ def test_a_deleted_checkpoint_is_only_known_to_those_who_ask_for_records(store: 
     assert store.checkpoints.of_bake("admin", "repo", "bake") == [first]
     assert [move.checkpoint for move in store.checkpoints.moves("admin", "repo", "bake")] == [first]
     assert store.checkpoints.deleted() == {second.name: 7}
-    assert store.checkpoints.job_of("admin", "repo", "bake", 2) == 7
+    assert store.checkpoints.jobs_of_repo("admin", "repo") == {("bake", 1): 7, ("bake", 2): 7, ("other", 1): 1}
     store.checkpoints.mark_deleted("admin", "repo", "bake")
     assert store.checkpoints.all() == store.checkpoints.all_moved() == [other]
     assert store.checkpoints.deleted_steps("admin", "repo", "bake") == {1, 2}

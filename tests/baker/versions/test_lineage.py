@@ -13,6 +13,7 @@ from baker.repos import bakes, prompts, repos, targets, users
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.credentials import PasswordHash, new_key
+from baker.storage.rows import Rows
 from baker.types import Checkpoint, Prompt, User
 from baker.versions import lineage
 from baker.versions.recipe import Edge, Node, recipe
@@ -135,3 +136,27 @@ def test_a_tree_shows_all_bakes_of_the_repo(catalog: Catalog) -> None:
         recipe(catalog, USER, REPO, "nothing")
     with pytest.raises(NotFoundError):
         lineage.tree(catalog, "bob", REPO)
+
+
+def test_a_tree_takes_as_many_queries_for_many_bakes_as_for_few(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(catalog, "gavin_v2", "humble_target", 9)
+    queries: list[str] = []
+    for method in ("all", "one"):
+        ask = getattr(Rows, method)
+        monkeypatch.setattr(Rows, method, lambda *args, ask=ask: (queries.append(args[1]), ask(*args))[1])
+    lineage.tree(catalog, USER, REPO)
+    few = len(queries)
+    for number in range(3, 9):
+        parent = {"parent_model_name": f"{REPO}/gavin_v{number - 1}"}
+        put_bake(catalog, f"gavin_v{number}", "humble_target", model=parent)
+        finish(catalog, f"gavin_v{number}", "humble_target", number)
+    queries.clear()
+    tree = lineage.tree(catalog, USER, REPO)
+    assert len(queries) == few
+    assert [branch.parent for branch in tree.bakes.values()] == [
+        None,
+        FIRST,
+        *(f"alice/hooli/gavin_v{number - 1}/{9 if number == 3 else number - 1}" for number in range(3, 9)),
+    ]
