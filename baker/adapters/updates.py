@@ -5,6 +5,7 @@ factors, which are hundreds of times smaller.
 """
 
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,20 +31,41 @@ class Update(NamedTuple):
     """Shape (r, in)."""
 
 
+class Updates(Mapping[str, Update]):
+    """An adapter's updates by module. Each is read from the file when it is asked for. Blocks."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises: AdapterError."""
+        self._config = read_adapter_config(folder)
+        tensors, self._data = open_weights(folder / ADAPTER_WEIGHTS)
+        pairs: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if match := TENSOR_NAME.match(name):
+                pairs.setdefault(match["module"], {})[match["side"]] = tensor
+        self._pairs = {module: sides for module, sides in pairs.items() if len(sides) == 2}
+
+    def __getitem__(self, module: str) -> Update:
+        sides = self._pairs[module]
+        return Update(self._read(sides["B"]) * self._config.scale_of(module), self._read(sides["A"]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def shape_of(self, module: str) -> tuple[int, int]:
+        """Shape (out, in) of the module's update."""
+        return self._pairs[module]["B"].shape[0], self._pairs[module]["A"].shape[1]
+
+    def _read(self, tensor: Tensor) -> NDArray[np.float64]:
+        values = _floats(self._data[slice(*tensor.data_offsets)], tensor)
+        return values.astype(np.float64).reshape(tensor.shape)
+
+
 def read_updates(folder: Path) -> dict[str, Update]:
-    """The adapter's updates by module. Blocks. Raises: AdapterError."""
-    config = read_adapter_config(folder)
-    tensors, data = open_weights(folder / ADAPTER_WEIGHTS)
-    factors: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for name, tensor in tensors.items():
-        if match := TENSOR_NAME.match(name):
-            values = _floats(data[slice(*tensor.data_offsets)], tensor).astype(np.float64).reshape(tensor.shape)
-            factors.setdefault(match["module"], {})[match["side"]] = values
-    return {
-        module: Update(sides["B"] * config.scale_of(module), sides["A"])
-        for module, sides in factors.items()
-        if len(sides) == 2
-    }
+    """All of an adapter's updates by module, in memory. Blocks. Raises: AdapterError."""
+    return dict(Updates(folder))
 
 
 def inner(first: Update, second: Update) -> float:
