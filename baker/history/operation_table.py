@@ -1,7 +1,7 @@
 """Rows of operations: an append-only log of who changed which name, config or pointer, from what to what."""
 
 import time
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,8 @@ ChangeKind = Literal[
     "bake", "branch", "tag", "head", "remote", "prompt", "target", "bake-config", "template", "probe", "commit"
 ]
 """What changed: `bake` is the pointer of a bake's name (see `repos/pointers.py`), `commit` whether a commit is here."""
+
+POINTERS: tuple[ChangeKind, ...] = ("bake", "branch", "tag", "head")
 
 PURGED = {"removed": True}
 """What an operation has in place of a value that was removed for good."""
@@ -39,6 +41,17 @@ class Operation(msgspec.Struct, frozen=True):
     target: int | None = None
     """Number of the operation that an `undo` or `redo` is about."""
     is_undoable: bool = True
+
+
+class PointerMove(NamedTuple):
+    """What an operation changed of a pointer, without the rest of its values."""
+
+    kind: ChangeKind
+    """One of POINTERS."""
+    name: str
+    before: str | None
+    """Id of the commit that it meant; for HEAD, the branch's name; None: nothing."""
+    after: str | None
 
 
 class OperationTable:
@@ -71,37 +84,57 @@ class OperationTable:
             "target": target,
             "is_undoable": is_undoable,
         }
-        return self._rows.insert("operations", row)
+        number = self._rows.insert("operations", row)
+        self._add_moves(user, repo, number, changes)
+        return number
 
-    def moves(self, user: str, repo: str) -> list[Change]:
-        """The changes of pointers (bakes, branches, tags, HEAD) in all operations, oldest first."""
+    def _add_moves(self, user: str, repo: str, number: int, changes: list[Change]) -> None:
+        for place, change in enumerate(changes):
+            if change.kind in POINTERS:
+                values = change.kind, change.name, target_of(change.before), target_of(change.after)
+                self._rows.execute(
+                    "insert into moves values (?, ?, ?, ?, ?, ?, ?, ?)", user, repo, number, place, *values
+                )
+
+    def moves(self, user: str, repo: str) -> list[PointerMove]:
+        """The changes of pointers in all operations, oldest first."""
         rows = self._rows.all(
-            "select change.value as value from operations, json_each(operations.changes) as change "
-            "where user = ? and repo = ? and change.value ->> 'kind' in ('bake', 'branch', 'tag', 'head') "
-            "order by operations.id, change.key",
+            "select kind, name, before, after from moves where user = ? and repo = ? order by operation, place",
             user,
             repo,
         )
-        return [msgspec.json.decode(row["value"], type=Change) for row in rows]
+        return [PointerMove(**row) for row in rows]
 
     def of_repo(self, user: str, repo: str) -> list[Operation]:
         """Oldest first."""
         rows = self._rows.all("select * from operations where user = ? and repo = ? order by id", user, repo)
         return [_operation(row) for row in rows]
 
+    def since(self, user: str, repo: str, created: float) -> list[Operation]:
+        """Those later than `created` (Unix seconds), oldest first."""
+        where = "user = ? and repo = ? and created > ?"
+        rows = self._rows.all(f"select * from operations where {where} order by id", user, repo, created)
+        return [_operation(row) for row in rows]
+
     def outline(self, user: str, repo: str) -> list[Operation]:
         """Oldest first, without their changes, which may be long texts: enough for `undo_stack.stacks`."""
         rows = self._rows.all(
-            "select id, verb, '[]' as changes, by, created, target, is_undoable from operations "
-            "where user = ? and repo = ? order by id",
+            "select id, verb, by, created, target, is_undoable from operations where user = ? and repo = ? order by id",
             user,
             repo,
         )
-        return [_operation(row) for row in rows]
+        return [Operation(**{**row, "changes": [], "is_undoable": bool(row["is_undoable"])}) for row in rows]
 
     def find(self, user: str, repo: str, number: int) -> Operation | None:
         row = self._rows.one("select * from operations where user = ? and repo = ? and id = ?", user, repo, number)
         return None if row is None else _operation(row)
+
+    def get(self, user: str, repo: str, number: int) -> Operation:
+        """Raises: LookupError if there is no such operation."""
+        operation = self.find(user, repo, number)
+        if operation is None:
+            raise LookupError(f"Repo {repo!r} of {user!r} has no operation {number}")
+        return operation
 
     def page(self, user: str, repo: str, limit: int, before: int | None) -> list[Operation]:
         """The newest `limit` operations with a number below `before` (None: any), newest first."""
@@ -117,20 +150,24 @@ class OperationTable:
 
     def touching(self, user: str, repo: str, kind: ChangeKind, name: str) -> list[Operation]:
         """Operations that changed this thing, oldest first."""
-        rows = self._rows.all(
-            "select * from operations where user = ? and repo = ? and exists (select 1 from "
-            "json_each(operations.changes) as change where json_extract(change.value, '$.kind') = ? "
-            "and json_extract(change.value, '$.name') = ?) order by id",
-            user,
-            repo,
-            kind,
-            name,
-        )
+        if kind in POINTERS:
+            numbers = "select operation from moves where user = ? and repo = ? and kind = ? and name = ?"
+        else:
+            numbers = (
+                "select operations.id from operations, json_each(operations.changes) as change where user = ? "
+                "and repo = ? and change.value ->> 'kind' = ? and change.value ->> 'name' = ?"
+            )
+        rows = self._rows.all(f"select * from operations where id in ({numbers}) order by id", user, repo, kind, name)
         return [_operation(row) for row in rows]
 
     def replace_changes(self, number: int, changes: list[Change]) -> None:
         """For the operation of a bake that still trains (see `recorder.Recorder.record_more`), and for `purge`."""
         self._rows.execute("update operations set changes = ? where id = ?", to_json(changes), number)
+        row = self._rows.one("select user, repo from operations where id = ?", number)
+        if row is not None:
+            place = row["user"], row["repo"]
+            self._rows.execute("delete from moves where user = ? and repo = ? and operation = ?", *place, number)
+            self._add_moves(*place, number, changes)
 
     def purge(self, operation: Operation, kind: ChangeKind, name: str) -> None:
         """Replace the values of this thing in the operation, which can't be undone after that."""
@@ -146,6 +183,16 @@ class OperationTable:
     def forbid_undo(self, number: int) -> None:
         """Mark the operation as one that can't be undone any more, because what it needs is gone."""
         self._rows.execute("update operations set is_undoable = 0 where id = ?", number)
+
+
+def target_of(value: Any) -> str | None:
+    """What a pointer meant by the `before` or `after` of its change: an id of a commit; for HEAD, a branch's name."""
+    match value:
+        case str():
+            return value
+        case {"target": str() as target} | {"commit": str() as target}:
+            return target
+    return None
 
 
 def _operation(row: Row) -> Operation:

@@ -1,10 +1,9 @@
 """Reads the names and commits of a repo, which the rules of `history/revisions.py` work on."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from baker.errors import ConflictError
-from baker.history.operation_table import Change
+from baker.history.operation_table import PointerMove
 from baker.history.ref_table import HEAD, RefKind
 from baker.history.revisions import SHORT_ID, RepoView, is_prefix
 from baker.repos.catalog import Catalog
@@ -59,11 +58,11 @@ def conflict(field: str, kind: str, message: str) -> ConflictError:
     return ConflictError(message, detail=[{"loc": ["body", field], "msg": message, "type": kind}])
 
 
-def reflogs(changes: Iterable[Change], now: Mapping[str, str], head: str | None) -> dict[str, list[str]]:
+def reflogs(moves: Iterable[PointerMove], now: Mapping[str, str], head: str | None) -> dict[str, list[str]]:
     """Name -> ids of the commits that it meant, latest first.
 
     Args:
-        changes: of pointers, oldest first.
+        moves: oldest first.
         now: name -> the commit that it means now.
         head: name of the current branch.
     """
@@ -71,14 +70,14 @@ def reflogs(changes: Iterable[Change], now: Mapping[str, str], head: str | None)
     at: dict[str, str] = {}
     branch: str | None = None
     of_head: list[str] = []
-    for change in changes:
-        before, after = target_of(change.before), target_of(change.after)
-        if change.kind == "head":
+    for kind, name, before, after in moves:
+        if kind == "head":
             branch = after
         else:
-            log = logs.setdefault(change.name, [] if before is None else [before])
-            log += [] if after is None or log[-1:] == [after] else [after]
-            at |= {} if after is None else {change.name: after}
+            log = logs.setdefault(name, [] if before is None else [before])
+            if after is not None:
+                log += [] if log[-1:] == [after] else [after]
+                at[name] = after
         tip = at.get(branch or "")
         of_head += [] if tip is None or of_head[-1:] == [tip] else [tip]
     latest_first = {name: logs.get(name, [])[::-1] for name in now}
@@ -88,13 +87,3 @@ def reflogs(changes: Iterable[Change], now: Mapping[str, str], head: str | None)
         if latest_first[name][:1] != [commit]:
             latest_first[name].insert(0, commit)
     return latest_first
-
-
-def target_of(value: Any) -> str | None:
-    """What a pointer meant by the `before` or `after` of its change: an id of a commit; for HEAD, a branch's name."""
-    match value:
-        case str():
-            return value
-        case {"target": str() as target} | {"commit": str() as target}:
-            return target
-    return None

@@ -274,3 +274,24 @@ def bin_of_deleted_bakes_and_targets(db: Database) -> None:
 @MIGRATIONS()
 def recipes(db: Database) -> None:
     db.table("jobs").add_column("recipe", str)
+
+
+@MIGRATIONS()
+def moves_of_pointers(db: Database) -> None:
+    # What the undo stack needs of each operation is in this index: the changes, which may be long texts, are not read.
+    db.execute("drop index idx_operations_user_repo")
+    db.table("operations").create_index(["user", "repo", "id", "verb", "by", "created", "target", "is_undoable"])
+    columns = {"user": str, "repo": str, "operation": int, "place": int, "kind": str, "name": str}
+    db.table("moves").create(
+        {**columns, "before": str, "after": str}, pk=("user", "repo", "operation", "place"), not_null={"kind", "name"}
+    )
+    before, after = (
+        f"case json_type(change.value, '$.{side}') when 'text' then change.value ->> '{side}' "
+        f"when 'object' then coalesce(change.value ->> '$.{side}.target', change.value ->> '$.{side}.commit') end"
+        for side in ("before", "after")
+    )
+    db.execute(
+        "insert into moves select user, repo, operations.id, change.key, change.value ->> 'kind', "
+        f"change.value ->> 'name', {before}, {after} from operations, json_each(operations.changes) as change "
+        "where change.value ->> 'kind' in ('bake', 'branch', 'tag', 'head')"
+    )

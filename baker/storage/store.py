@@ -37,6 +37,7 @@ IN_REPO = (
     "notes",
     "refs",
     "operations",
+    "moves",
     "probes",
     "comparisons",
     "remotes",

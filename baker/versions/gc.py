@@ -71,11 +71,10 @@ def _roots(catalog: Catalog, user: str, repo: str, now: float) -> Iterator[str]:
         if checkpoint.repo == repo and checkpoint.commit_id is not None and is_kept:
             yield checkpoint.commit_id
     yield from catalog.store.bin.commits(user, repo)
-    for operation in catalog.history.operations.of_repo(user, repo):
-        if operation.created > now - REMEMBERED_SECONDS:
-            for change in operation.changes:
-                if change.kind != "commit":
-                    yield from (name for value in (change.before, change.after) for name in _named(value))
+    for operation in catalog.history.operations.since(user, repo, now - REMEMBERED_SECONDS):
+        for change in operation.changes:
+            if change.kind != "commit":
+                yield from (name for value in (change.before, change.after) for name in _named(value))
     for name in bakes.checkpoints_in_use(catalog) | records.needed(catalog).checkpoints:
         if (commit_id := catalog.store.checkpoints.commit_of(name)) is not None:
             yield commit_id

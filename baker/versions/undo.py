@@ -63,10 +63,17 @@ def plan(catalog: Catalog, user: str, repo: str, verb: str, number: int | None =
     Raises: NotFoundError; ConflictError if there is nothing to do or it can't be done.
     """
     catalog.repo(user, repo)
-    entries = undo_stack.steps(catalog.history.operations.of_repo(user, repo), verb, number)
+    entries = _steps(catalog, user, repo, verb, number)
     meant = {change.name: (entry, change) for entry in entries for change in _inverted(entry) if change.kind in SERVED}
     found = [_checkpoint(catalog, user, repo, entry, change) for entry, change in meant.values()]
     return Plan(user, repo, verb, entries, [each for each in found if each is not None and each.is_served])
+
+
+def _steps(catalog: Catalog, user: str, repo: str, verb: str, number: int | None) -> list[Entry]:
+    """As `undo_stack.steps`. Reads the changes of these operations only."""
+    table = catalog.history.operations
+    entries = undo_stack.steps(table.outline(user, repo), verb, number)
+    return [Entry(*(table.get(user, repo, each.id) for each in entry)) for entry in entries]
 
 
 def _inverted(entry: Entry) -> list[Change]:
@@ -93,8 +100,7 @@ def apply(catalog: Catalog, planned: Plan) -> Done:
     numbers = []
     with catalog.store.transaction():
         catalog.repo(user, repo)
-        operations = catalog.history.operations.of_repo(user, repo)
-        if undo_stack.steps(operations, verb, planned.entries[-1].operation.id) != planned.entries:
+        if _steps(catalog, user, repo, verb, planned.entries[-1].operation.id) != planned.entries:
             raise ConflictError(f"Another operation came first: ask for the {verb} again")
         for entry in planned.entries:
             changes = _inverted(entry)
@@ -103,14 +109,14 @@ def apply(catalog: Catalog, planned: Plan) -> Done:
             try:
                 inverses.apply(catalog, user, repo, changes, restores=entry.applied.id, operation=number)
             except ConflictError as error:
-                what = summary(entry.operation, {each.id: each for each in operations})
+                what = summary(entry.operation, {})
                 raise ConflictError(f"Can't {verb} operation {entry.operation.id} ({what}): {error.message}") from error
             numbers.append(number)
         changes = [change for entry in planned.entries for change in entry.applied.changes]
         touched = {bake: None for change in changes for bake in _bakes_of(catalog, user, repo, change)}
-        done = {each.id: each for each in catalog.history.operations.of_repo(user, repo)}
+        done = [catalog.history.operations.get(user, repo, number) for number in numbers]
         view = repo_view(catalog, user, repo)
-        return Done([done[number] for number in numbers], meanings(catalog, user, repo, [*touched]), view)
+        return Done(done, meanings(catalog, user, repo, [*touched]), view)
 
 
 def _bakes_of(catalog: Catalog, user: str, repo: str, change: Change) -> list[str]:

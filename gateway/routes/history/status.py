@@ -4,7 +4,7 @@ from litestar import Router, get
 from litestar.params import FromPath
 
 from baker.history import undo_stack
-from baker.history.operation_table import Operation
+from baker.history.operation_table import OperationTable
 from baker.history.undo_stack import Entry
 from baker.repos.catalog import Catalog
 from baker.repos.repo_view import repo_view
@@ -23,8 +23,8 @@ async def status(services: Services, caller: Caller, repo: FromPath[str]) -> his
 def _read(catalog: Catalog, user: str, repo: str) -> history.Status:
     base_model = catalog.repo(user, repo).base_model
     names = repo_view(catalog, user, repo)
-    by_number = {each.id: each for each in catalog.history.operations.of_repo(user, repo)}
-    stacks = undo_stack.stacks([*by_number.values()])
+    operations = catalog.history.operations
+    stacks = undo_stack.stacks(operations.outline(user, repo))
     return history.Status(
         repo=repo,
         base_model=base_model,
@@ -41,13 +41,14 @@ def _read(catalog: Catalog, user: str, repo: str) -> history.Status:
             )
             for job in catalog.active_jobs_in(user, repo)
         ],
-        undo=_next(stacks.undo, by_number),
-        redo=_next(stacks.redo, by_number),
+        undo=_next(operations, user, repo, stacks.undo),
+        redo=_next(operations, user, repo, stacks.redo),
     )
 
 
-def _next(stack: list[Entry], by_number: dict[int, Operation]) -> history.Operation | None:
-    return view(stack[-1].operation, by_number) if stack and stack[-1].is_possible else None
+def _next(operations: OperationTable, user: str, repo: str, stack: list[Entry]) -> history.Operation | None:
+    is_possible = bool(stack) and stack[-1].is_possible
+    return view(operations.get(user, repo, stack[-1].operation.id), {}) if is_possible else None
 
 
 ROUTER = Router("/v1/repo/{repo:str}", route_handlers=[status], tags=["history"])

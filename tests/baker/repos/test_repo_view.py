@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker.history.operation_table import Change
+from baker.history.operation_table import ChangeKind, PointerMove, target_of
 from baker.history.ref_table import Ref, RefKind
 from baker.history.revisions import resolve
 from baker.repos import bakes
@@ -51,8 +51,8 @@ def test_a_bake_s_earlier_values_are_known_from_rows_of_versions_without_operati
     assert resolve(view, "bake@{1}") == new.commit_id
 
 
-def moved(name: str, before: object, after: object, kind: str = "branch") -> Change:
-    return Change(kind, name, before, after)  # type: ignore[arg-type]
+def moved(name: str, before: object, after: object, kind: ChangeKind = "branch") -> PointerMove:
+    return PointerMove(kind, name, target_of(before), target_of(after))
 
 
 def test_earlier_values_come_from_operations_latest_first() -> None:
@@ -92,4 +92,4 @@ def test_a_thousand_commits_are_read_in_milliseconds(catalog: Catalog) -> None:
     assert len(view.parents) == 1000
     assert resolve(view, "bake-39~39") == resolve(view, "bake-0")
     assert time.process_time() - start < 0.5
-    assert sqlite3.sqlite_version_info >= (3, 38)  # for `->>` in `OperationTable.moves`
+    assert sqlite3.sqlite_version_info >= (3, 38)  # for `->>`

@@ -3,8 +3,10 @@
 import sqlite3
 from pathlib import Path
 
+import msgspec
 from sqlite_utils import Database
 
+from baker.history.operation_table import PURGED, Change, PointerMove, target_of
 from baker.model_names import BaseModelNames
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
@@ -81,4 +83,33 @@ def test_bakes_of_before_know_their_parents_and_who_answered_their_targets(tmp_p
     assert answered == {"own": None, "t": parent, "gone": None}
     bakes.delete(catalog, "admin", "repo", "first")
     assert list(recipe(catalog, "admin", "repo", "second").deleted) == ["first"]
+    catalog.close()
+
+
+def test_the_moves_of_operations_of_before_are_known(tmp_path: Path) -> None:
+    db = Database(sqlite3.connect(tmp_path / "bread.db", isolation_level=None))
+    MIGRATIONS.apply(db, stop_before="moves_of_pointers")
+    changes = [
+        [Change("bake", "yoda", None, {"step": 3, "commit": "a"}), Change("prompt", "p", None, {"target": "x"})],
+        [
+            Change("branch", "main", {"target": "a"}, {"target": "b", "commit": "c"}),
+            Change("head", "HEAD", None, "main"),
+        ],
+        [Change("tag", "v1", PURGED, {"commit": None}), Change("bake", "lost", "a", 7)],
+    ]
+    for each in changes:
+        text = msgspec.json.encode(each).decode()
+        db.execute(
+            "insert into operations (user, repo, verb, changes, by, created, is_undoable) "
+            "values ('admin', 'repo', 'bake', ?, 'admin', 0, 1)",
+            [text],
+        )
+    db.close()
+    catalog = Catalog(tmp_path, BaseModelNames("fake/base", stands_in=True))
+    assert catalog.history.operations.moves("admin", "repo") == [
+        PointerMove(change.kind, change.name, target_of(change.before), target_of(change.after))
+        for each in changes
+        for change in each
+        if change.kind != "prompt"
+    ]
     catalog.close()
