@@ -482,7 +482,7 @@ class Conversation:
         ending: Ending = "complete"
         failure: ChatError | None = None
         try:
-            async with aclosing(self.client.stream({**body, **self.options})) as chunks:
+            async with aclosing(self._stream({**body, **self.options})) as chunks:
                 async for chunk in chunks:
                     if chunk.text or chunk.thought:
                         last = time.monotonic()
@@ -503,6 +503,22 @@ class Conversation:
         if failure:
             raise failure
         return turn
+
+    async def _stream(self, body: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
+        """The answer's chunks. Without a `max_tokens` of the user's, MAX_TOKENS or what fits in the context window."""
+        if "max_tokens" not in body:
+            try:
+                async with aclosing(self.client.stream({**body, "max_tokens": MAX_TOKENS})) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            except ChatError as error:
+                if error.status != 400:
+                    raise
+                # Servers refuse more than fits. If that was not the reason, the next request is refused too.
+        async with aclosing(self.client.stream(body)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def retry(self, show: Callable[[Chunk], None]) -> Turn:
         """Ask the last question again. The new answer replaces the old one, which stays if no new one arrives."""
@@ -1065,7 +1081,7 @@ def read_options(arguments: Sequence[str] | None, *sources: Mapping[str, str | N
     add("--vs", default="", metavar="MODEL", help="let a second model answer too, as /compare does")
     add("--system", default="", help="system prompt (none)")
     add("--temperature", type=float, default=TEMPERATURE, help="0 always takes the likeliest token (%(default)s)")
-    add("--max-tokens", type=int, default=MAX_TOKENS, help="longest answer, in tokens (%(default)s)")
+    add("--max-tokens", type=int, help=f"longest answer, in tokens ({MAX_TOKENS}, or what fits in the context window)")
     return parser.parse_args(arguments)
 
 
@@ -1084,7 +1100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "server without keys takes any."
             )
         with closing(ChatClient(options.base_url, options.api_key)) as client:
-            fields = {"temperature": options.temperature, "max_tokens": options.max_tokens, **EXTRA_BODY}
+            fields = {"temperature": options.temperature, **EXTRA_BODY}
+            if options.max_tokens is not None:
+                fields = {"max_tokens": options.max_tokens, **fields}
             conversation = Conversation(client, options.model or MODEL_NAME, options.system, **fields)
             chat = Chat(conversation, Screen(is_terminal, has_style))
             if is_terminal:

@@ -10,7 +10,7 @@ import msgspec
 
 from baker.comparison import probes
 from baker.comparison.results import Pair, Results
-from baker.comparison.scorer import Scorer
+from baker.comparison.scorer import OnProgress, Progress, Scorer
 from baker.comparison.versions import BASE, BASE_VERSION, Lineage, RepoHistory, Version, lineage, read_history
 from baker.errors import ConfigError, InvalidInputError
 from baker.history import graph
@@ -84,7 +84,7 @@ class Bisections:
         self._catalog, self._scorer = catalog, scorer
         self._results = Results(catalog)
 
-    async def bisect(self, user: str, repo: str, question: Question) -> Bisection:
+    async def bisect(self, user: str, repo: str, question: Question, on_progress: OnProgress) -> Bisection:
         """Raises: InvalidInputError if there is nothing between the ends, or both do the same; ConfigError;
         NotFoundError; AdapterError; EngineError."""
         pair, path = await self._catalog(_choose, user, repo, question)
@@ -93,7 +93,9 @@ class Bisections:
         versions = [*([BASE_VERSION] if pair.a.id == BASE else []), *reversed(path.versions)]
         context_ids = await self._scorer.context(question.conversation)
         asked = [context_ids, question.expect, question.pattern, question.samples, [each.id for each in versions]]
-        compute = partial(self._try_all, versions, context_ids, question)
+        each_asks = question.samples if question.expect is None else 1
+        progress = Progress(len(versions) * each_asks, on_progress)
+        compute = partial(self._try_all, versions, context_ids, question, progress)
         trials = (await self._results.once(pair, "bisect", asked, _Trials, compute)).trials
         least = 0.0 if question.expect is None else LEAST_DIFFERENCE
         states = states_of([trial.score for trial in trials], least)
@@ -105,23 +107,31 @@ class Bisections:
         to_bad = [step.version for step in flips if step.state is State.BAD]
         return Bisection(steps, [step.version for step in flips], to_bad[-1] if to_bad else None, path.warnings)
 
-    async def _try_all(self, versions: Sequence[Version], context_ids: Sequence[int], question: Question) -> _Trials:
+    async def _try_all(
+        self, versions: Sequence[Version], context_ids: Sequence[int], question: Question, progress: Progress
+    ) -> _Trials:
         if question.expect is None:
-            return _Trials([await self._answers(version, context_ids, question) for version in versions])
+            return _Trials([await self._answers(version, context_ids, question, progress) for version in versions])
         ids = self._scorer.encode(question.expect)
         trials = []
         for version in versions:
             logprobs = await self._scorer.logprobs(context_ids, ids, version.checkpoint)
             trials.append(Trial(sum(logprobs) / len(logprobs), []))
+            progress.step()
         return _Trials(trials)
 
-    async def _answers(self, version: Version, context_ids: Sequence[int], question: Question) -> Trial:
+    async def _answers(
+        self, version: Version, context_ids: Sequence[int], question: Question, progress: Progress
+    ) -> Trial:
         model = version.checkpoint
-        if question.samples == 1:
-            samples = [await self._scorer.greedy(context_ids, model)]
-        else:
-            samples = [await self._scorer.sampled(context_ids, model, seed) for seed in range(question.samples)]
-        answers = [sample.text for sample in samples]
+        answers = []
+        for seed in range(question.samples):
+            if question.samples == 1:
+                sample = await self._scorer.greedy(context_ids, model)
+            else:
+                sample = await self._scorer.sampled(context_ids, model, seed)
+            answers.append(sample.text)
+            progress.step()
         if question.pattern is None:
             return Trial(None, answers)
         matches = await asyncio.to_thread(_count_matches, question.pattern, answers)

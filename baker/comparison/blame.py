@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from baker.comparison import probes
 from baker.comparison.results import Pair, Results
-from baker.comparison.scorer import Scorer
+from baker.comparison.scorer import OnProgress, Progress, Scorer
 from baker.comparison.versions import BASE, BASE_VERSION, Lineage, Version, lineage, read_history
 from baker.errors import ConfigError, InvalidInputError
 from baker.history import graph
@@ -72,28 +72,35 @@ class Blames:
         self._catalog, self._scorer = catalog, scorer
         self._results = Results(catalog)
 
-    async def blame(self, user: str, repo: str, question: Question) -> Blame:
+    async def blame(self, user: str, repo: str, question: Question, on_progress: OnProgress) -> Blame:
         """Raises: InvalidInputError; ConfigError; NotFoundError; AdapterError; EngineError."""
         version, ancestors = await self._catalog(_choose, user, repo, question)
         context_ids = await self._scorer.context(question.conversation)
         asked = [context_ids, question.answer, [each.id for each in ancestors.versions]]
-        compute = partial(self._blame, version, ancestors, context_ids, question.answer)
+        progress = Progress(len(ancestors.versions) + 1 + (question.answer is None), on_progress)
+        compute = partial(self._blame, version, ancestors, context_ids, question.answer, progress)
         result = await self._results.once(Pair(user, repo, BASE_VERSION, version), "blame", asked, _Tokens, compute)
         shares = [_share(each, result.tokens) for each in (*ancestors.versions, BASE_VERSION)]
         return Blame(result.answer, result.tokens, shares, ancestors.warnings)
 
     async def _blame(
-        self, version: Version, ancestors: Lineage, context_ids: Sequence[int], answer: str | None
+        self,
+        version: Version,
+        ancestors: Lineage,
+        context_ids: Sequence[int],
+        answer: str | None,
+        progress: Progress,
     ) -> _Tokens:
         if answer is None:
             sample = await self._scorer.greedy(context_ids, version.checkpoint)
             answer, ids = sample.text, sample.response_ids
+            progress.step()
         else:
             ids = self._scorer.encode(answer)
-        logprobs_T = {
-            each.id: np.array(await self._scorer.logprobs(context_ids, ids, each.checkpoint))
-            for each in (BASE_VERSION, *ancestors.versions)
-        }
+        logprobs_T = {}
+        for each in (BASE_VERSION, *ancestors.versions):
+            logprobs_T[each.id] = np.array(await self._scorer.logprobs(context_ids, ids, each.checkpoint))
+            progress.step()
         owners, gains = owners_of(logprobs_T, ancestors.parents, [each.id for each in ancestors.versions])
         rows = zip(self._scorer.texts(ids), owners, logprobs_T[version.id].tolist(), gains, strict=True)
         return _Tokens(answer, [BlamedToken(*row) for row in rows])

@@ -4,7 +4,7 @@ Every part is stored when it is complete, so a second call gives the same result
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from baker.comparison.hunks import Hunk, hunk, most_changed
 from baker.comparison.probe_set import Row, RowKind, held_out_rows, question_of, rows_hash, trajectory_rows
 from baker.comparison.recipe_text import recipe_diff
 from baker.comparison.results import Pair, Results
-from baker.comparison.scorer import ANSWER_TOKENS, Scorer
+from baker.comparison.scorer import ANSWER_TOKENS, OnProgress, Progress, Scorer
 from baker.comparison.scores import Scores, requests_for, score
 from baker.comparison.statistics import GroupStat, group_stats
 from baker.comparison.versions import Version, read_history
@@ -92,31 +92,11 @@ class Diff(msgspec.Struct, frozen=True):
     recipe: str | None = None
 
 
-OnProgress = Callable[[int, int], None]
-"""Hears the number of requests to the engine that are done, and of all."""
-
-
 class _Chosen(msgspec.Struct, frozen=True):
     pair: Pair
     recipe: str
     name: str | None
     conversations: list[Conversation] | None
-
-
-class Progress:
-    """Counts requests to the engine. A part that is read from the store counts at once."""
-
-    def __init__(self, total: int, on_progress: OnProgress) -> None:
-        self._done, self._total, self._on_progress = 0, total, on_progress
-        on_progress(0, total)
-
-    def step(self) -> None:
-        self.reach(self._done + 1)
-
-    def reach(self, done: int) -> None:
-        if done > self._done:
-            self._done = min(done, self._total)
-            self._on_progress(self._done, self._total)
 
 
 class Diffs:

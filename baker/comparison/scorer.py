@@ -5,7 +5,7 @@ alone, which gives the same numbers every time: a batch of another size rounds d
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from baker.errors import InvalidInputError
 from baker.ports import Sampler
@@ -13,6 +13,26 @@ from baker.types import Checkpoint, Distribution, Message, Sample, SampleRequest
 
 ANSWER_TOKENS = 64
 """Longest answer that a comparison has a version give."""
+
+
+OnProgress = Callable[[int, int], None]
+"""Hears the number of requests to the engine that are done, and of all."""
+
+
+class Progress:
+    """Counts requests to the engine. A part that is read from the store counts at once."""
+
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        self._done, self._total, self._on_progress = 0, total, on_progress
+        on_progress(0, total)
+
+    def step(self) -> None:
+        self.reach(self._done + 1)
+
+    def reach(self, done: int) -> None:
+        if done > self._done:
+            self._done = min(done, self._total)
+            self._on_progress(self._done, self._total)
 
 
 class Scorer:

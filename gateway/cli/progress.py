@@ -31,13 +31,3 @@ def post_with_progress(client: Client, path: str, body: dict[str, Any], label: s
             elif name == "error":
                 raise CliError(reason(event) or "the server failed and gives no reason")
     raise CliError("the server ended the answer before it was complete: try again", Exit.UNAVAILABLE)
-
-
-def post_while_waiting(client: Client, path: str, body: dict[str, Any], label: str) -> Any:
-    """POST a request that reports no progress, with a sign of life in a terminal."""
-    if not sys.stderr.isatty():
-        return client.post(path, body, timeout=LONG_SECONDS)
-    from rich.console import Console
-
-    with Console(stderr=True, highlight=False).status(label, spinner="line"):
-        return client.post(path, body, timeout=LONG_SECONDS)

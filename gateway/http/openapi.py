@@ -28,7 +28,10 @@ INFERENCE_STATUSES = (429, 504)
 """Further error statuses of model requests: a key's limits, and --request-timeout-seconds."""
 ALWAYS_REFUSED = ("/v1/embeddings", "/v1/responses/{response}", "/v1/responses/{response}/cancel")
 """Routes that never succeed."""
-STREAMED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/repo/{repo}/diff")
+STREAMED = (
+    *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
+    *(f"/v1/repo/{{repo}}/{comparison}" for comparison in ("diff", "blame", "bisect")),
+)
 WEIGHTS = "/v1/files/weights/"
 USER = {"type": "string", "description": "With the master key: the user that the request acts for."}
 USER_PARAMETERS = [

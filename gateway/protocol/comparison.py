@@ -199,6 +199,8 @@ class BlameRequest(Request, frozen=True, kw_only=True):
     """Instead of `question`: a conversation."""
     answer: str | None = None
     """Absent: the model's own greedy answer, at most 64 tokens."""
+    stream: bool = False
+    """Whether to answer with server-sent events: `progress` with {done, total}, then `result` or `error`."""
 
 
 class BlamedToken(Answer, frozen=True, kw_only=True):
@@ -244,6 +246,8 @@ class BisectRequest(Request, frozen=True, kw_only=True):
     """Regular expression. A version's score is the share of its answers in which it is found."""
     samples: Annotated[int, msgspec.Meta(ge=1, le=MOST_SAMPLES)] = 1
     """Answers of each version: 1 is the greedy one, more are drawn at temperature 1 with fixed seeds."""
+    stream: bool = False
+    """Whether to answer with server-sent events: `progress` with {done, total}, then `result` or `error`."""
 
 
 class BisectStep(Version, frozen=True, kw_only=True):

@@ -54,6 +54,23 @@ def test_a_question_is_sent_with_the_system_prompt_and_the_history(server: Serve
     ]
 
 
+def test_without_a_chosen_length_an_answer_has_what_fits_in_a_small_context_window(
+    server: Server, conversation: Conversation
+) -> None:
+    too_long = refuses(400, {"error": {"message": "max_tokens=1024 is more than 512"}})
+    server.next = [too_long, answers("Short.")]
+    assert asyncio.run(conversation.ask("hi", ignore)).answer == "Short."
+    assert [body.get("max_tokens") for body in server.bodies] == [1024, None]
+    server.next = [too_long, refuses(400, {"error": {"message": "the prompt alone has 600 tokens"}})]
+    with pytest.raises(ChatError, match="the prompt alone has 600 tokens"):
+        asyncio.run(conversation.ask("hi", ignore))
+    conversation.options["max_tokens"] = 1024
+    server.next = [too_long]
+    with pytest.raises(ChatError, match="max_tokens=1024 is more than 512"):
+        asyncio.run(conversation.ask("hi", ignore))
+    assert len(server.bodies) == 5, "a length that the user chose is not changed"
+
+
 def test_events_may_be_cut_anywhere(server: Server, conversation: Conversation) -> None:
     text = "naïve \u2028 \U0001f35e bread"  # U+2028 ends a line for str.splitlines, but not in an event stream
     wire = b": ping\r\n\r\n" + event({"choices": [{"delta": {"content": text}}]}).replace(b"\n", b"\r\n")

@@ -14,7 +14,7 @@ from gateway.cli.session import Session
 @repo_option
 @click.option("--system", metavar="TEXT", help="System prompt.")
 @click.option("--temperature", type=click.FloatRange(0), metavar="T", help="0 always takes the likeliest token [0.7].")
-@click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Longest answer [1024].")
+@click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Longest answer [1024, or what fits].")
 @pass_session
 def chat(
     session: Session,

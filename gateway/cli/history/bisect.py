@@ -13,7 +13,7 @@ from gateway.cli.failures import CliError, Exit
 from gateway.cli.history.commits import styled_id
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
 from gateway.cli.output import note, show_json, show_table
-from gateway.cli.progress import post_while_waiting
+from gateway.cli.progress import post_with_progress
 from gateway.cli.session import Session, path_of
 from gateway.cli.text import one_line
 
@@ -67,7 +67,7 @@ def bisect(
         "pattern": pattern,
     }
     body["samples"] = samples
-    result = post_while_waiting(session.client, path_of(repo, "bisect"), body, "asking every version")
+    result = post_with_progress(session.client, path_of(repo, "bisect"), body, "asking every version")
     if command is not None:
         result = judged(result, command, repo, question)
     if as_json:

@@ -11,7 +11,7 @@ import click
 from gateway.cli.history.commits import SHORT
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
 from gateway.cli.output import has_colors, note, show_json, show_paragraph, show_table
-from gateway.cli.progress import post_while_waiting
+from gateway.cli.progress import post_with_progress
 from gateway.cli.session import Session, path_of
 from gateway.cli.text import count, harmless, one_line
 
@@ -33,7 +33,7 @@ def blame(session: Session, /, ref: str, question: str, repo: str | None, answer
     """
     version = session.version(ref, repo)
     body = {"model": version.rev, "question": question, "answer": answer}
-    result = post_while_waiting(session.client, path_of(version.repo, "blame"), body, "asking every ancestor")
+    result = post_with_progress(session.client, path_of(version.repo, "blame"), body, "asking every ancestor")
     if as_json:
         show_json(result)
         return

@@ -4,7 +4,8 @@ from litestar import Request, Response, Router, post
 from litestar.datastructures import State
 from litestar.params import FromPath, JSONBody
 
-from baker.comparison.diff import DiffRequest, OnProgress, Part
+from baker.comparison.diff import DiffRequest, Part
+from baker.comparison.scorer import OnProgress
 from gateway.http.asgi import unless_client_leaves
 from gateway.http.progress_stream import progress_stream
 from gateway.protocol import comparison

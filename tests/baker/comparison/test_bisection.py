@@ -17,7 +17,13 @@ pytestmark = pytest.mark.anyio
 
 async def bisect(story: Story, good: str, bad: str, **fields: Any) -> Bisection:
     question = Question(good, bad, as_conversations(["Who?"])[0], **fields)
-    return await story.comparisons.bisections.bisect("admin", "repo", question)
+    reports: list[tuple[int, int]] = []
+    result = await story.comparisons.bisections.bisect(
+        "admin", "repo", question, lambda *report: reports.append(report)
+    )
+    total = len(result.steps) * question.samples
+    assert reports in ([(0, total)], [(done, total) for done in range(total + 1)]), "stored, or one request at a time"
+    return result
 
 
 def names(story: Story, versions: list[Version]) -> list[str]:

@@ -20,7 +20,12 @@ SURE_GAIN = np.log(0.9 / (0.1 / 27))
 
 
 async def blame(story: Story, model: str, answer: str | None = None) -> Blame:
-    return await story.comparisons.blames.blame("admin", "repo", Question(model, as_conversations(["Who?"])[0], answer))
+    question = Question(model, as_conversations(["Who?"])[0], answer)
+    reports: list[tuple[int, int]] = []
+    result = await story.comparisons.blames.blame("admin", "repo", question, lambda *report: reports.append(report))
+    total = len(result.ancestors) + (answer is None)
+    assert reports in ([(0, total)], [(done, total) for done in range(total + 1)]), "stored, or one request at a time"
+    return result
 
 
 def owners(story: Story, result: Blame) -> str:

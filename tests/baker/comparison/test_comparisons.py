@@ -36,8 +36,10 @@ async def test_one_of_each_at_once_ask_one_thing_at_a_time(story: Story) -> None
     request = DiffRequest("tone", "pirate", frozenset([Part.STAT, Part.PATCH]))
     await asyncio.gather(
         story.comparisons.diffs.diff("admin", "repo", request, lambda done, total: None),
-        story.comparisons.blames.blame("admin", "repo", blame.Question("json", who, None)),
-        story.comparisons.bisections.bisect("admin", "repo", bisection.Question("base", "json", who, pattern="^it")),
+        story.comparisons.blames.blame("admin", "repo", blame.Question("json", who, None), lambda done, total: None),
+        story.comparisons.bisections.bisect(
+            "admin", "repo", bisection.Question("base", "json", who, pattern="^it"), lambda done, total: None
+        ),
     )
     assert most == 1
     assert calls > 60

@@ -68,12 +68,12 @@ async def test_each_comparison_sees_which_version_says_what(repo: Repo) -> None:
     assert result.weights.modules > 0 and result.weights.relative_norm is not None
 
     asked = blame.Question(repo.b.bake, WHO[0], "abab")
-    shares = await repo.comparisons.blames.blame("admin", "repo", asked)
+    shares = await repo.comparisons.blames.blame("admin", "repo", asked, lambda done, total: None)
     assert [token.commit for token in shares.tokens] == [repo.a.commit_id, repo.b.commit_id] * 2
 
     for expectation in ({"expect": "bbb"}, {"pattern": "^b+$"}):
         question = bisection.Question("base", repo.b.bake, WHO[0], **expectation)
-        bisected = await repo.comparisons.bisections.bisect("admin", "repo", question)
+        bisected = await repo.comparisons.bisections.bisect("admin", "repo", question, lambda done, total: None)
         assert bisected.first_bad is not None and bisected.first_bad.id == repo.b.commit_id
         assert len(bisected.steps) == 3
 

@@ -2,15 +2,13 @@
 
 import io
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
 
 from gateway.cli.client import Client
 from gateway.cli.failures import CliError
-from gateway.cli.progress import post_while_waiting, post_with_progress
+from gateway.cli.progress import post_with_progress
 from gateway.cli.servers import Server
 
 
@@ -28,9 +26,7 @@ def client_of(text: str) -> Client:
 def test_without_a_terminal_it_is_one_request() -> None:
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"sent": request.content.decode()}))
     client = Client(Server("http://gateway.local", "k"), transport=transport)
-    post: Callable[..., Any]
-    for post in (post_with_progress, post_while_waiting):
-        assert post(client, "/v1/x", {"a": 1}, "working") == {"sent": '{"a":1}'}
+    assert post_with_progress(client, "/v1/x", {"a": 1}, "working") == {"sent": '{"a":1}'}
 
 
 def test_in_a_terminal_progress_is_shown_and_the_result_returned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from gateway.services import Services
 from tests.fakes import FakeEngine
 from tests.gateway.application import Client
 from tests.gateway.routes.history.compared import grow
+from tests.gateway.routes.history.test_diff import events
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/repo/repo/bisect"
@@ -42,6 +43,18 @@ async def test_without_an_expectation_it_returns_the_answers(client: Client, ser
     assert [step["answers"] for step in result["steps"]] == [["USER: HI"] * 2] * 2
     assert [step["state"] for step in result["steps"]] == [None, None]
     assert (result["flips"], result["first_bad"]) == ([], None)
+
+
+async def test_streamed_it_reports_each_request_to_the_engine_and_ends_with_the_same_result(
+    client: Client, services: Services
+) -> None:
+    await grow(services)
+    body = {"good": "base", "bad": "second", "question": "Who?", "samples": 2}
+    *progress, last = events((await client.post(PATH, json={**body, "stream": True})).text)
+    assert progress == [("progress", {"done": done, "total": 6}) for done in range(7)]
+    assert last == ("result", (await client.post(PATH, json=body)).json())
+    refused = await client.post(PATH, json={**body, "bad": "third", "stream": True})
+    assert refused.status_code == 404, "an error before the work has a status of its own"
 
 
 WRONG: list[tuple[dict[str, Any], int, str]] = [

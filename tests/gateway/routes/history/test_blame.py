@@ -8,6 +8,7 @@ from gateway.services import Services
 from tests.fakes import FakeEngine
 from tests.gateway.application import Client
 from tests.gateway.routes.history.compared import grow
+from tests.gateway.routes.history.test_diff import events
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/repo/repo/blame"
@@ -34,6 +35,18 @@ async def test_tokens_and_ancestors(client: Client, services: Services, monkeypa
     shares = [(each["model"], each["message"], each["tokens"]) for each in result["ancestors"]]
     assert shares == [(second.name, "second step 3", 1), (first.name, "first step 3", 1), (None, "the base model", 1)]
     assert result["warnings"] == []
+
+
+async def test_streamed_it_reports_each_request_to_the_engine_and_ends_with_the_same_result(
+    client: Client, services: Services
+) -> None:
+    await grow(services)
+    body = {"model": "second", "question": "Who?"}
+    *progress, last = events((await client.post(PATH, json={**body, "stream": True})).text)
+    assert progress == [("progress", {"done": done, "total": 4}) for done in range(5)]
+    assert last == ("result", (await client.post(PATH, json=body)).json())
+    refused = await client.post(PATH, json={**body, "model": "third", "stream": True})
+    assert refused.status_code == 404, "an error before the work has a status of its own"
 
 
 WRONG: list[tuple[dict[str, Any], int, str]] = [
