@@ -25,8 +25,7 @@ EXACT = 1 - 1e-12
 _ANY_RANK = 2**31
 _SUM_ROUNDING = 1e-12
 """Share of the coefficients' sizes below which their sum is rounding, as that of 0.1 + 0.2 - 0.3."""
-_TOO_LARGE = 1e50
-"""Far above float32's largest value, far below the root of float64's."""
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Term(NamedTuple):
@@ -64,8 +63,8 @@ class _Sum(NamedTuple):
         present = [(updates[module], coefficient) for updates, coefficient in self.terms if module in updates]
         with np.errstate(over="ignore"):
             b = np.hstack([coefficient * update.b for update, coefficient in present])
-        if not np.abs(b).max() < _TOO_LARGE:
-            raise AdapterError(f"{module}: weights times alpha and coefficient are too large ({np.abs(b).max():g})")
+        if not np.abs(b).max() <= _FLOAT32_MAX:
+            raise AdapterError(f"{module}: weights times alpha and coefficient are too large for float32")
         return Update(b, np.vstack([update.a for update, _ in present]))
 
 
@@ -94,7 +93,7 @@ def combine(
         raise ValueError(f"max_rank must be at least 1 and energy in (0, 1], got {max_rank} and {energy}")
     left = _added_up(terms)
     total = _opened(left)
-    parts = {module: low_rank(total.update_of(module)) for module in total.modules}
+    parts = {module: _part(module, total.update_of(module)) for module in total.modules}
     full_rank = max(len(part.values) for part in parts.values())
     if full_rank == 0:
         raise AdapterError("nothing is left: the adapters cancel each other out, or change nothing")
@@ -145,6 +144,13 @@ def _opened(terms: Sequence[Term]) -> _Sum:
                     "adapters of different base models can't be combined"
                 )
     return _Sum(updates, sorted(shapes))
+
+
+def _part(module: str, update: Update) -> LowRank:
+    part = low_rank(update)
+    if part.values.max(initial=0.0) > _FLOAT32_MAX:
+        raise AdapterError(f"{module}: the sum is too large for float32 ({part.values[0]:g})")
+    return part
 
 
 def _energies_lost(parts: Sequence[LowRank]) -> NDArray[np.float64]:
@@ -198,7 +204,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _write_weights(folder: Path, total: _Sum, parts: Mapping[str, LowRank], rank: int) -> None:
-    """A safetensors file in float32, written tensor by tensor. Raises: AdapterError if a value is not finite."""
+    """A safetensors file in float32, written tensor by tensor."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for module in total.modules:
@@ -232,6 +238,4 @@ def _factors(module: str, update: Update, part: LowRank, rank: int) -> tuple[NDA
     signs = np.where(largest < 0, -1.0, 1.0)
     a[:kept] *= signs[:, None]
     b[:, :kept] *= signs
-    if (largest_weight := max(np.abs(a).max(), np.abs(b).max())) > np.finfo(np.float32).max:
-        raise AdapterError(f"{module}: a weight of the sum is too large for float32 ({largest_weight:g})")
     return a.astype(np.float32), b.astype(np.float32)
