@@ -16,12 +16,12 @@ RESERVED = {
     "repo": frozenset[str](),
     "prompt": frozenset({"batch"}),
     "target": frozenset({"batch", "default"}),
-    "bake": frozenset({"batch", "default"}),
+    "bake": frozenset({"batch", "default", "HEAD"}),
     "branch": frozenset({"HEAD", "base"}),
     "tag": frozenset({"HEAD", "base"}),
 }
-"""Names taken by a route (`batch`), the built-in template (`default`), the master key's user, the current branch or the
-base model (`base` in a comparison)."""
+"""Names taken by a route (`batch`), the built-in template (`default`), the master key's user, the current branch
+(`HEAD`) or the base model (`base` in a comparison)."""
 
 
 def is_name(text: str) -> bool:

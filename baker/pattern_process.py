@@ -12,8 +12,9 @@ WRONG, TOO_LARGE = "wrong", "too-large"
 
 
 def main() -> None:
-    """Read a JSON object from standard input: `library` (re or regex), `method` (match or search), `patterns`, `texts`,
-    `cpu_seconds`. Write a JSON object: `counts` has, for each text, the number of patterns that are found in it."""
+    """Read a JSON object from standard input: `library` (re or regex), `method` (match, fullmatch or search),
+    `patterns`, `texts`, `cpu_seconds`. Write a JSON object: `counts` has, for each text, the number of patterns that
+    are found in it."""
     asked = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_seconds"], asked["cpu_seconds"]))

@@ -23,7 +23,7 @@ def count_matches(
     texts: Sequence[str],
     *,
     library: Literal["re", "regex"],
-    method: Literal["match", "search"],
+    method: Literal["match", "fullmatch", "search"],
     cpu_seconds: int,
 ) -> list[int]:
     """For each text, the number of patterns that are found in it. Blocks.

@@ -4,7 +4,8 @@ Functions over the catalog; they block (see `storage/one_thread.py`).
 """
 
 from collections.abc import Sequence
-from typing import Any
+
+import msgspec
 
 from baker.errors import ConfigError, NotFoundError
 from baker.history.operation_table import Change
@@ -13,6 +14,7 @@ from baker.model_names import shortened
 from baker.names import check_name
 from baker.repos.catalog import Catalog, Put
 from baker.suggestions import did_you_mean
+from baker.types import Message
 
 MOST_ROWS, MOST_CHARACTERS, MOST_OF_A_REPO = 256, 200_000, 100
 """Limits: conversations of a probe, characters of all its messages, probes of a repo."""
@@ -72,7 +74,7 @@ def check(conversations: Sequence[Conversation]) -> None:
     for index, conversation in enumerate(conversations):
         if complaint := _complaint(conversation):
             raise ConfigError(f"conversation {index} {complaint}")
-    size = sum(len(_text(message)) for conversation in conversations for message in conversation)
+    size = sum(_size(message) for conversation in conversations for message in conversation)
     if size > MOST_CHARACTERS:
         raise ConfigError(
             f"the messages have {size} characters, at most {MOST_CHARACTERS} are allowed: split the probe"
@@ -85,6 +87,9 @@ def _complaint(conversation: Conversation) -> str | None:
     for message in conversation:
         if message.get("role") not in ROLES:
             return f"has a message with the role {message.get('role')!r:.40}; allowed are {', '.join(ROLES)}"
+        content = message.get("content")
+        if content is not None and not isinstance(content, str | list):
+            return f"has a message whose content must be a string, a list of parts or null, got {content!r:.80}"
     if conversation[-1]["role"] == "assistant":
         return "ends with the assistant's message, so there is nothing to answer: remove it"
     if not _text(conversation[-1]).strip():
@@ -92,9 +97,15 @@ def _complaint(conversation: Conversation) -> str | None:
     return None
 
 
-def _text(message: dict[str, Any]) -> str:
+def _text(message: Message) -> str:
     content = message.get("content")
     return content if isinstance(content, str) else "" if content is None else str(content)
+
+
+def _size(message: Message) -> int:
+    """Characters of the content, and of the JSON of other fields."""
+    others = {name: value for name, value in message.items() if name not in ("role", "content")}
+    return len(_text(message)) + (len(msgspec.json.encode(others)) if others else 0)
 
 
 def _record(

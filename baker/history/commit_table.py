@@ -21,6 +21,17 @@ class CommitTable:
             self._rows.insert("commits", {"user": user, "repo": repo, "id": commit_id, **row})
         return commit_id
 
+    def arrive(self, user: str, repo: str, commit_id: str, now: int) -> None:
+        """Note that another server's copy of the commit came now (Unix seconds)."""
+        self._rows.execute(
+            "update commits set arrived = ? where user = ? and repo = ? and id = ?", now, user, repo, commit_id
+        )
+
+    def arrived_since(self, user: str, repo: str, since: float) -> list[str]:
+        """Ids of the commits that came from another server after `since` (Unix seconds)."""
+        rows = self._rows.all("select id from commits where user = ? and repo = ? and arrived > ?", user, repo, since)
+        return [row["id"] for row in rows]
+
     def find(self, user: str, repo: str, commit_id: str) -> Commit | None:
         row = self._rows.one("select * from commits where user = ? and repo = ? and id = ?", user, repo, commit_id)
         return None if row is None else _commit(row)

@@ -251,7 +251,9 @@ class BakeStage:
         if before is None or (folder / STATE).exists():
             return
         old = folder.with_name(str(before.id))
-        if (before.config, before.inputs) != (bake.config, job.inputs):
+        # Where the branch was decides where the result's name goes, not what is trained.
+        inputs = msgspec.structs.replace(before.inputs, branch_tip=job.inputs.branch_tip)
+        if (before.config, inputs) != (bake.config, job.inputs):
             for name in (STATE, ROUNDS):
                 await asyncio.to_thread(shutil.rmtree, old / name, ignore_errors=True)
         if not (old / STATE).exists():

@@ -295,3 +295,9 @@ def moves_of_pointers(db: Database) -> None:
         f"change.value ->> 'name', {before}, {after} from operations, json_each(operations.changes) as change "
         "where change.value ->> 'kind' in ('bake', 'branch', 'tag', 'head')"
     )
+
+
+@MIGRATIONS()
+def arrivals(db: Database) -> None:
+    # Unix seconds at which another server's commit came, which gc keeps for a while.
+    db.table("commits").add_column("arrived", int)

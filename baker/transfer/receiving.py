@@ -112,7 +112,12 @@ def plan(catalog: Catalog, user: str, repo: str, commit: Commit) -> Plan:
     missing = [each for each in commit.parent_ids if catalog.history.commits.find(user, repo, each) is None]
     if missing:
         raise ConflictError(f"Parent {missing[0]} of commit {commit.id} is not in repo {repo!r}: send parents first")
-    commit_id = commit.id
+    commit_id, name = commit.id, commit.id[:12]
+    if catalog.store.config("bakes", user, repo, name) is not None:
+        raise ConflictError(
+            f"Commit {commit_id} would be served as '{repo}/{name}/{STEP}', but {name!r} is a bake of repo {repo!r}: "
+            "push it into another repo"
+        )
     return Plan(
         is_known=catalog.history.commits.find(user, repo, commit_id) is not None,
         has_weights=catalog.store.checkpoints.of_commit(user, repo, commit_id) is not None,
@@ -129,6 +134,7 @@ def describe(catalog: Catalog, user: str, repo: str, arrival: Arrival) -> None:
 
 def _describe(catalog: Catalog, user: str, repo: str, arrival: Arrival) -> str:
     commit_id = catalog.history.commits.add(user, repo, arrival.commit)
+    catalog.history.commits.arrive(user, repo, commit_id, int(time.time()))
     known = catalog.history.commits.notes(user, repo, commit_id)
     for key, value in arrival.notes.items():
         if key != PARITY and key not in known:

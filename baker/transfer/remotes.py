@@ -16,6 +16,8 @@ from baker.repos.catalog import Catalog
 from baker.suggestions import did_you_mean
 
 MAX_URL = 2_000
+MOST_REMOTES, MOST_NAMES = 100, 10_000
+"""Limits: remotes of a repo, and names of one remote."""
 SCHEMES = ("http", "https", "file", "hf")
 
 
@@ -34,6 +36,8 @@ def put(catalog: Catalog, user: str, repo: str, name: str, url: str) -> Tracked:
     with catalog.store.transaction():
         catalog.repo(user, repo)
         known = catalog.history.remotes.find(user, repo, name)
+        if known is None and len(catalog.history.remotes.of_repo(user, repo)) >= MOST_REMOTES:
+            raise ConfigError(f"repo {repo!r} has {MOST_REMOTES} remotes, the most it may have: delete one first")
         if known is None or known.url != url:
             created = 0 if known is None else known.created
             catalog.history.remotes.put(user, repo, Remote(name, url, created))
@@ -75,7 +79,10 @@ def track(catalog: Catalog, user: str, repo: str, name: str, refs: dict[str, str
     Raises: ConfigError; NotFoundError if there is no such remote or commit.
     """
     with catalog.store.transaction():
-        get(catalog, user, repo, name)
+        tracked = get(catalog, user, repo, name)
+        after = {**tracked.refs, **refs}
+        if (count := sum(commit is not None for commit in after.values())) > MOST_NAMES:
+            raise ConfigError(f"remote {name!r} would have {count} names, at most {MOST_NAMES} are allowed")
         for ref, commit in refs.items():
             check_name(ref, "ref")
             if commit is not None and catalog.history.commits.find(user, repo, commit) is None:

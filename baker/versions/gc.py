@@ -22,8 +22,6 @@ from baker.types import Checkpoint
 
 REMEMBERED_SECONDS = 30 * 24 * 3600
 """How long an operation keeps the versions that it names."""
-
-
 ARRIVAL_SECONDS = 24 * 3600
 """How long a version that came from another server is kept without a name: names come last, and the copy may break."""
 
@@ -65,8 +63,10 @@ def _reached(known: dict[str, Commit], roots: Iterable[str]) -> set[str]:
 def _roots(catalog: Catalog, user: str, repo: str, now: float) -> Iterator[str]:
     yield from (ref.target for ref in catalog.history.refs.of_repo(user, repo))
     yield from catalog.history.refs.targets(user)
+    yield from catalog.history.commits.arrived_since(user, repo, now - ARRIVAL_SECONDS)
     own = set(catalog.store.names("bakes", user, repo))
     for checkpoint in catalog.store.checkpoints.of_user(user):
+        # Received before arrivals were noted, a version is as old as its checkpoint.
         is_kept = checkpoint.bake in own or checkpoint.created > now - ARRIVAL_SECONDS
         if checkpoint.repo == repo and checkpoint.commit_id is not None and is_kept:
             yield checkpoint.commit_id

@@ -31,6 +31,8 @@ from baker.versions.checkpoints import Kept
 
 Keep = Callable[[Catalog, BakeJob, list[Checkpoint], list[Checkpoint]], Kept]
 """`checkpoints.keep` with its other arguments."""
+Remove = Callable[[Catalog, BakeJob], list[Checkpoint]]
+"""Removes rows of checkpoints. Returns: those."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -176,8 +178,7 @@ class CheckpointService:
         if kept.warning is not None:
             await bake.warn(kept.warning)
         if held_back is None:
-            self._retire_soon(await self._catalog(checkpoints.remove_of_other_jobs, job, last))
-            await self._show(job)
+            await self._remove(partial(checkpoints.remove_of_other_jobs, result=last), job)
         else:
             await bake.warn(f"'{job.repo}/{job.name}' does not mean checkpoint {last.step}: {held_back}")
         await self._prune(job, config)
@@ -204,7 +205,7 @@ class CheckpointService:
     async def _complaint(self, job: BakeJob, checkpoint: Checkpoint) -> str | None:
         """Why the checkpoint can't be served; None if it can. Raises: EngineError."""
         # A checkpoint of the same name that an earlier run of the bake left is replaced.
-        await self._retire(await self._catalog(checkpoints.remove_namesakes, job, checkpoint))
+        await asyncio.shield(await self._remove(partial(checkpoints.remove_namesakes, checkpoint=checkpoint), job))
         try:
             await self._publisher_of(checkpoint).prove(checkpoint)
         except AdapterError as error:
@@ -213,29 +214,33 @@ class CheckpointService:
 
     async def _prune(self, job: BakeJob, config: BakeConfig) -> None:
         if config.save_total_limit is not None:
-            self._retire_soon(await self._catalog(checkpoints.prune, job, config.save_total_limit))
-            await self._show(job)
-
-    async def _show(self, job: BakeJob) -> None:
-        """Serve the repo's names without the checkpoints that were removed."""
-        self._publisher.show(await self._catalog(repo_view, job.user, job.repo))
+            await self._remove(partial(checkpoints.prune, limit=config.save_total_limit), job)
 
     async def discard(self, job: BakeJob, folder: Path) -> None:
         """Stop serving this run's checkpoints; remove them, its training states and its rounds.
 
         Nothing of the run is left, so its progress is 0 again.
         """
-        await self._retire(await self._catalog(checkpoints.discard_run, job))
-        await self._show(job)
+        await asyncio.shield(await self._remove(checkpoints.discard_run, job))
         for name in (STATE, ROUNDS, CHECKPOINTS):
             await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
 
-    def _retire_soon(self, checkpoints: list[Checkpoint]) -> None:
-        """Retire in the background: new requests can't use them, but running ones may take a while."""
-        if checkpoints:
-            task = asyncio.create_task(self._retire(checkpoints))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+    async def _remove(self, remove: Remove, job: BakeJob) -> asyncio.Task[None]:
+        """Remove the rows of checkpoints, and stop serving them. A cancelled bake does both or neither.
+
+        Returns: the task that removes their files. New requests can't use them, but running ones may take a while.
+        """
+
+        async def both() -> asyncio.Task[None]:
+            gone = await self._catalog(remove, job)
+            retiring = asyncio.create_task(self._retire(gone))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+            if gone:
+                self._publisher.show(await self._catalog(repo_view, job.user, job.repo))
+            return retiring
+
+        return await asyncio.shield(both())
 
     async def _retire(self, checkpoints: list[Checkpoint]) -> None:
         """Remove the files of checkpoints whose rows are gone, once no request uses them."""

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
+MOST_BYTES = 256 << 20
+"""Longest answer that is read: another server may send one without an end."""
 LONG_SECONDS = 3600.0
 """For requests that compute: a comparison waits for free places in the engine."""
+ENCODED = ("content-encoding", "content-length", "transfer-encoding")
+"""Headers that are about a body on its way."""
 
 
 def quoted(name: str) -> str:
@@ -78,11 +82,9 @@ class Client:
         try:
             with http.stream("POST", path, json=body, timeout=timeout) as answer:
                 if not answer.is_success:
-                    answer.read()
-                    raise self._refusal(answer)
+                    raise self._refusal(self._read(answer))
                 if "text/event-stream" not in answer.headers.get("content-type", ""):
-                    answer.read()
-                    yield "result", self._json(answer)
+                    yield "result", self._json(self._read(answer))
                     return
                 name = "message"
                 for line in answer.iter_lines():
@@ -114,7 +116,8 @@ class Client:
         }
         limit = httpx.Timeout(timeout or TIMEOUT_SECONDS, connect=min(timeout or CONNECT_SECONDS, CONNECT_SECONDS))
         try:
-            answer = http.request(method, path, json=body, params=parameters, timeout=limit)
+            with http.stream(method, path, json=body, params=parameters, timeout=limit) as opened:
+                answer = self._read(opened)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if not answer.is_success:
@@ -148,10 +151,22 @@ class Client:
                 raise CliError(message, Exit.USAGE) from None
         return self._http
 
+    def _read(self, answer: httpx.Response) -> httpx.Response:
+        """The answer with its body. Raises: CliError if that is longer than MOST_BYTES."""
+        import httpx
+
+        content = bytearray()
+        for chunk in answer.iter_bytes():
+            content += chunk
+            if len(content) > MOST_BYTES:
+                raise CliError(f"{self.url} sends an answer of more than {MOST_BYTES >> 20} MiB: it was not read")
+        headers = [(name, value) for name, value in answer.headers.items() if name not in ENCODED]
+        return httpx.Response(answer.status_code, headers=headers, content=bytes(content), request=answer.request)
+
     def _json(self, answer: httpx.Response) -> Any:
         try:
             return answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise CliError(
                 f"{self.url} answers, but is not a Bread gateway: check the URL with `bread status`"
             ) from None
@@ -174,7 +189,7 @@ class Client:
         status = answer.status_code
         try:
             message = reason(answer.json())
-        except ValueError:
+        except (ValueError, RecursionError):
             message = ""
         code = exit_code_of(status)
         if status == 401:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 MOST_ASKED = 10_000
-"""Commits, and adapters, that one request may ask for."""
+"""Commits, adapters or names in one request."""
 
 Ids = Annotated[list[str], msgspec.Meta(max_length=MOST_ASKED)]
 
@@ -73,7 +73,7 @@ class RemotePut(Body, frozen=True, kw_only=True):
 
 
 class RemoteRefs(Body, frozen=True, kw_only=True):
-    refs: dict[str, str | None]
+    refs: Annotated[dict[str, str | None], msgspec.Meta(max_length=MOST_ASKED)]
     """Name on the remote -> id of its commit; null: it is gone there."""
     verb: Literal["push", "fetch"] = "fetch"
     """What the client did to know it."""

@@ -34,7 +34,9 @@ def test_illegal_names_are_refused_with_the_reason(name: str, complaint: str) ->
         check_name(name, "repo")
 
 
-@pytest.mark.parametrize(("what", "name"), [("prompt", "batch"), ("target", "default"), ("bake", "batch")])
+@pytest.mark.parametrize(
+    ("what", "name"), [("prompt", "batch"), ("target", "default"), ("bake", "batch"), ("bake", "HEAD")]
+)
 def test_names_of_routes_and_templates_are_reserved(what: str, name: str) -> None:
     with pytest.raises(ConfigError, match="reserved"):
         check_name(name, what)

@@ -21,6 +21,7 @@ import psutil
 import pytest
 from aibread import ConflictError
 
+from tests import killer
 from tests.chat.terminal import open_chat
 from tests.service import ROOT, RunningGateway
 from tests.shape import Shape
@@ -89,6 +90,7 @@ class Story:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.kill_order = folder / "kill-order"
         self.start(EXACT)
         self.question = ""
         self.base_answer = ""
@@ -96,7 +98,11 @@ class Story:
 
     def start(self, vllm_args: str) -> None:
         """Start the service and connect to it."""
-        self.gateway = RunningGateway(self.folder, f"--vllm-args={vllm_args}", "--rollout-max-tokens=64")
+        hook = self.folder / "hook"
+        hook.mkdir(exist_ok=True)
+        (hook / "sitecustomize.py").write_text(killer.SITECUSTOMIZE)
+        environment = {"PYTHONPATH": f"{hook}:{ROOT}", killer.ORDER: str(self.kill_order)}
+        self.gateway = RunningGateway(self.folder, f"--vllm-args={vllm_args}", "--rollout-max-tokens=64", **environment)
         self.bread, self.openai = self.gateway.bread(), self.gateway.openai()
 
     def greedy(self, model: str) -> str:
@@ -405,6 +411,7 @@ def test_a_dead_engine_is_replaced_while_the_service_stays_up(story: Story) -> N
 
 
 def test_a_killed_service_resumes_where_it_was(story: Story) -> None:
+    """It kills itself in the middle of an undo, during a rollout."""
     bread = story.bread
     overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], "num_traj_per_stimulus": 3}
     of_target = {"target_name": "second_target", "repo_name": "my_first_repo"}
@@ -414,7 +421,15 @@ def test_a_killed_service_resumes_where_it_was(story: Story) -> None:
     before = until(lambda: bread.targets.rollout.get(**of_target).lines, "the first trajectory")
     others = story.gateway.processes()[1:]
     assert others, "the engine runs in its own processes"
+    repo = f"{story.gateway.url}/v1/repo/my_first_repo"
+    headers = {"Authorization": f"Bearer {story.gateway.key}"}
+    branch = {"kind": "branch", "to": "gavin_bake"}
+    assert httpx.put(f"{repo}/refs/kept", json=branch, headers=headers).status_code == 201
+    story.kill_order.write_text("after 1 insert.*operations")
+    with pytest.raises(httpx.HTTPError):
+        httpx.post(f"{repo}/undo", json={}, headers=headers, timeout=60)
     story.gateway.kill()
+    story.kill_order.unlink()
     _, alive = psutil.wait_procs(others, timeout=30)
     assert not alive, "no process of a killed service remains"
 
@@ -422,6 +437,11 @@ def test_a_killed_service_resumes_where_it_was(story: Story) -> None:
     story.start(f"{EXACT} --chat-template {TOOLS_TEMPLATE}")
     bread = story.bread
     assert story.greedy("my_first_repo/gavin_bake") == story.baked_answer, "a finished bake is served again"
+    assert story.greedy("my_first_repo/kept") == story.baked_answer, "nothing of the undo that was cut off is visible"
+    repo = f"{story.gateway.url}/v1/repo/my_first_repo"
+    assert httpx.post(f"{repo}/undo", json={}, headers=headers).json()["summary"].startswith("undo ")
+    with pytest.raises(openai.NotFoundError):
+        story.greedy("my_first_repo/kept")
     rollout = ended(lambda: bread.targets.rollout.get(**of_target), "the interrupted rollout")
     rows = bread.targets.rollout.get_output(**of_target, limit=1000).output
     assert rollout.lines == 60 > before

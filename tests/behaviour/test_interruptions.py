@@ -11,11 +11,13 @@ import psutil
 import pytest
 
 from baker.adapters.files import ADAPTER_WEIGHTS
+from baker.history.ref_table import RefKind
 from baker.jobs import bake_stage
 from baker.repos import bakes, models
 from baker.status import JobState, Stage
 from baker.storage.files import read_lines
 from baker.storage.job import BakeJob
+from baker.versions import refs
 from tests.baker.jobs.test_bake_stage import Publisher, ended, make_service, steps_kept
 from tests.baker.jobs.test_queue import USER, Service, running
 from tests.baker.tiny import make_model
@@ -150,7 +152,8 @@ async def test_cancelling_ends_the_training_at_once_and_the_next_run_continues_i
 ) -> None:
     publisher = Publisher()
     async with running(service_of(tmp_path, base, publisher)) as service:
-        job = await begin(service)
+        parent = {**SETTINGS["model"], "parent_model_name": "fake/base"}
+        job = await begin(service, branch="main", model=parent)
         await until(lambda: 40 in publisher.published)
         process = trainer()
         assert process is not None
@@ -162,8 +165,9 @@ async def test_cancelling_ends_the_training_at_once_and_the_next_run_continues_i
         assert served[-2:] == [40, 20] and publisher.retired == []
         newest = await service.catalog(models.resolve, USER, "repo/bake")
         assert newest.checkpoint is not None and newest.checkpoint.step == served[0]
+        await service.catalog(refs.put, USER, "repo", "main", RefKind.BRANCH, "bake/20")
         again = await service.jobs.start(Stage.BAKE, USER, "repo", "bake")
-        assert again.id > job.id
+        assert again.id > job.id, "although its branch moved meanwhile"
         done = await ended(service, SECONDS)
         assert (done.state, done.error) == (JobState.COMPLETE, None)
         assert set(served) < set(await steps_kept(service))

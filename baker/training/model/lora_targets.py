@@ -7,9 +7,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from baker.adapters.files import FORBIDDEN_TARGETS
-from baker.errors import AdapterError
+from baker.errors import AdapterError, InvalidInputError
+from baker.pattern_search import count_matches
 
 ALL_LINEAR = "all-linear"
+PATTERN_CPU_SECONDS = 5
 
 _NAMES = re.compile(r"[\w.,\s-]*")
 
@@ -45,10 +47,13 @@ def resolve_targets(model: PreTrainedModel, target_modules: str | list[str]) -> 
 
 def _matching(model: PreTrainedModel, pattern: str, linear: set[str]) -> list[str]:
     """The full names of linear layers that match `pattern`."""
+    names = [name for name, _ in model.named_modules()]
     try:
-        matched = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
-    except re.error as error:
-        raise AdapterError(f"target_modules {pattern!r} is not a regular expression: {error}") from error
+        # PEFT matches it too, in this process: it must not take exponential time.
+        counts = count_matches([pattern], names, library="re", method="fullmatch", cpu_seconds=PATTERN_CPU_SECONDS)
+    except InvalidInputError as error:
+        raise AdapterError(f"target_modules {pattern!r:.200}: {error.message}") from error
+    matched = [name for name, count in zip(names, counts, strict=True) if count]
     refused = [name for name in matched if FORBIDDEN_TARGETS.intersection(name.split("."))]
     if refused:
         raise AdapterError(

@@ -121,6 +121,8 @@ def copy(
     commits = adapters = size = without_recipe = 0
     for commit in wanted:
         record, adapter = source.record(commit, with_data=with_data), history[commit].adapter
+        if record["id"] != commit or record["description"].get("adapter") != adapter:
+            raise CliError(f"{source.label} describes commit {commit[:12]} as another one: the source is damaged")
         if record["has_weights"] and adapter in missing_blobs:
             size += _copy_blob(source, target, adapter, report)
             missing_blobs.discard(adapter)
@@ -143,9 +145,12 @@ def _copy_blob(source: Place, target: Place, sha256: str, report: Report) -> int
     """Returns: bytes sent."""
     size, sent = source.blob_size(sha256), 0
 
-    def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def counted(chunks: Iterator[bytes], left: int) -> Iterator[bytes]:
         nonlocal sent
         for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise CliError(f"{source.label} sends more than the {size} bytes that it announced for {sha256[:12]}")
             sent += len(chunk)
             report.bytes_done(len(chunk))
             yield chunk
@@ -154,7 +159,7 @@ def _copy_blob(source: Place, target: Place, sha256: str, report: Report) -> int
         try:
             offset = target.offer_blob(sha256, size)
             if offset < size:
-                target.write_blob(sha256, size, offset, counted(source.read_blob(sha256, offset)))
+                target.write_blob(sha256, size, offset, counted(source.read_blob(sha256, offset), size - offset))
         except Unreachable as error:
             if attempt == TRIES:
                 raise CliError(f"{error.message}; the same command goes on where this one stopped") from error
@@ -178,7 +183,11 @@ def parents_first(history: Mapping[str, Node], tips: Iterable[str]) -> list[str]
             raise CliError(f"commit {commit[:12]} is its own ancestor there: the source is damaged, nothing was copied")
         elif commit not in order:
             if commit not in history:
-                raise CliError(f"commit {commit[:12]} is not there, but is needed: it may be another user's")
+                raise CliError(
+                    f"commit {commit[:12]} is not there, but others came from it, so they can't be copied: "
+                    "it may be in another user's repo",
+                    Exit.CONFLICT,
+                )
             open_ones.add(commit)
             stack.append((commit, True))
             stack += [(parent, False) for parent in history[commit].parents]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterable
@@ -54,19 +55,30 @@ class Folder:
             part.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             with os.fdopen(descriptor, "r+b") as file:
+                self._check_room(size - offset)
                 file.truncate(offset)
                 file.seek(offset)
+                written = offset
                 for chunk in chunks:
+                    written += len(chunk)
+                    if written > size:  # the source may never end
+                        break
                     file.write(chunk)
-                written = file.tell()
                 file.flush()
                 os.fsync(file.fileno())
             if written < size:
                 return
-            if not self._finish(sha256, size):
+            if written > size:
+                part.unlink()
+            if written > size or not self._finish(sha256, size):
                 raise CliError(f"{sha256[:12]} came with another content: nothing of it was kept, try again")
         except OSError as error:
             raise CliError(f"cannot write to {self.label}: {error.strerror}") from error
+
+    def _check_room(self, size: int) -> None:
+        free = shutil.disk_usage(self.path).free
+        if size > free:
+            raise CliError(f"cannot write to {self.label}: it needs {size} bytes, and the disk has {free} left")
 
     def _finish(self, sha256: str, size: int) -> bool:
         """Give the blob its name, if it is whole; else remove it."""

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
 from gateway.cli.failures import CliError, Exit
+from gateway.cli.remotes import shapes
 from gateway.cli.remotes.copying import Move, Node, Record, Ref
 
 LAYOUT, INDEX = "oci-layout", "index.json"
@@ -32,9 +32,6 @@ REF_NAME, REF_KIND, HEAD_MARK = "org.opencontainers.image.ref.name", "ai.bread.r
 COMMIT_ID = "ai.bread.commit"
 MOST_INDEX_BYTES, MOST_MANIFEST_BYTES, MOST_DOCUMENT_BYTES = 64 << 20, 1 << 20, 64 << 20
 CHUNK_BYTES = 1 << 20
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
 
 Update = Callable[[bytes | None], bytes]
 """Makes the new index.json of the present one; None: there is none."""
@@ -85,16 +82,16 @@ class LayoutRepo:
     def head(self) -> str | None:
         for entry in self._entries():
             notes = entry["annotations"]
-            if notes.get(HEAD_MARK) == "true" and _is_name(notes.get(REF_NAME)):
+            if notes.get(HEAD_MARK) == "true" and shapes.is_name(notes.get(REF_NAME)):
                 return str(notes[REF_NAME])
         return None
 
     def history(self) -> dict[str, Node]:
         nodes = {}
         for commit in self._manifests():
-            description = self._description(commit)
-            parents = tuple(_hash(parent["id"]) for parent in description["parents"])
-            nodes[commit] = Node(_hash(description["adapter"]), parents)
+            complaint = f"the description of commit {commit[:12]} in {self.label} is damaged"
+            description = shapes.checked(self._description(commit), shapes.Description, complaint)
+            nodes[commit] = Node(description.adapter, description.parent_ids)
         return nodes
 
     def record(self, commit: str, *, with_data: bool) -> Record:
@@ -120,7 +117,7 @@ class LayoutRepo:
     def missing(self, commits: list[str], blobs: list[str]) -> tuple[set[str], set[str]]:
         known = self._manifests()
         here = {
-            _digest(layer["digest"])
+            shapes.hash_of(layer["digest"])
             for manifest in known.values()
             for layer in manifest["layers"]
             if layer.get("mediaType") == ADAPTER_TYPE
@@ -142,7 +139,7 @@ class LayoutRepo:
         if record.get("data"):
             layers.append(self._write(DATA_TYPE, record["data"]))
         config = self._write(COMMIT_TYPE, description)
-        if _digest(config["digest"]) != record["id"]:
+        if shapes.hash_of(config["digest"]) != record["id"]:
             raise CliError(f"commit {record['id'][:12]} was changed on its way: its description has another hash")
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "artifactType": COMMIT_TYPE}
         entry = self._write(MANIFEST_TYPE, manifest | {"config": config, "layers": layers})
@@ -181,20 +178,19 @@ class LayoutRepo:
                 if COMMIT_ID in entry["annotations"]:
                     commit = _hash(entry["annotations"][COMMIT_ID])
                     manifest = self._json(entry, MOST_MANIFEST_BYTES)
-                    if not isinstance(manifest.get("layers"), list) or _digest(manifest["config"]["digest"]) != commit:
-                        raise CliError(f"the manifest of commit {commit[:12]} in {self.label} is damaged")
+                    complaint = f"the manifest of commit {commit[:12]} in {self.label} is damaged"
+                    described = shapes.checked(manifest, shapes.Manifest, complaint).config.digest
+                    if shapes.hash_of(described) != commit:
+                        raise CliError(f"{complaint}: it describes {described[7:19]}")
                     self._commits[commit] = manifest
         return self._commits
 
     def _description(self, commit: str) -> dict[str, Any]:
-        description = self._json({"digest": f"sha256:{commit}"}, MOST_MANIFEST_BYTES)
-        if not isinstance(description.get("parents"), list):
-            raise CliError(f"the description of commit {commit[:12]} in {self.label} is damaged")
-        return description
+        return self._json({"digest": f"sha256:{commit}"}, MOST_MANIFEST_BYTES)
 
     def _json(self, descriptor: dict[str, Any], most: int) -> dict[str, Any]:
         """The document that a descriptor names, if it has that hash."""
-        sha256 = _digest(descriptor["digest"])
+        sha256 = shapes.hash_of(descriptor.get("digest"))
         with self._open(sha256) as file:
             content = file.read(most + 1)
         if len(content) > most or hashlib.sha256(content).hexdigest() != sha256:
@@ -254,7 +250,7 @@ def _refs(entries: list[dict[str, Any]]) -> dict[str, Ref]:
     refs = {}
     for notes in (entry["annotations"] for entry in entries):
         if REF_NAME in notes:
-            if not _is_name(notes[REF_NAME]) or notes.get(REF_KIND) not in ("branch", "tag"):
+            if not shapes.is_name(notes[REF_NAME]) or notes.get(REF_KIND) not in ("branch", "tag"):
                 raise CliError(
                     f"index.json has the name {str(notes[REF_NAME])[:140]!r}, which no branch or tag can have"
                 )
@@ -263,7 +259,8 @@ def _refs(entries: list[dict[str, Any]]) -> dict[str, Ref]:
 
 
 def _index_of(entries: list[dict[str, Any]], new: list[dict[str, Any]], moves: list[Move], head: str | None) -> bytes:
-    commits = {each["annotations"][COMMIT_ID]: each for each in [*entries, *new] if REF_NAME not in each["annotations"]}
+    known = [each for each in [*entries, *new] if COMMIT_ID in each["annotations"]]
+    commits = {_hash(each["annotations"][COMMIT_ID]): each for each in known if REF_NAME not in each["annotations"]}
     refs = {each["annotations"][REF_NAME]: each for each in entries if REF_NAME in each["annotations"]}
     for name, ref, _ in moves:
         target = commits.get(ref.commit)
@@ -279,16 +276,5 @@ def _index_of(entries: list[dict[str, Any]], new: list[dict[str, Any]], moves: l
     return canonical({"schemaVersion": 2, "manifests": [*commits.values(), *refs.values()]})
 
 
-def _digest(digest: Any) -> str:
-    match = _DIGEST.fullmatch(digest) if isinstance(digest, str) else None
-    if match is None:
-        raise CliError(f"{str(digest)[:100]!r} is no digest of the form sha256:<64 hex digits>")
-    return match[1]
-
-
 def _hash(text: Any) -> str:
-    return _digest(f"sha256:{text}")
-
-
-def _is_name(text: Any) -> bool:
-    return isinstance(text, str) and _NAME.fullmatch(text) is not None
+    return shapes.hash_of(f"sha256:{text}")

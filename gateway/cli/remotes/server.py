@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from gateway.cli.client import CONNECT_SECONDS, Client
 from gateway.cli.failures import CliError
+from gateway.cli.remotes import shapes
 from gateway.cli.remotes.copying import Move, Node, Record, Ref
 from gateway.cli.session import path_of
 
 if TYPE_CHECKING:
     import httpx
 
-PAGE = 1000
-"""Commits in one request."""
+Shape = TypeVar("Shape")
+PAGE, MOST_COMMITS = 1000, 1_000_000
+"""Commits in one request, and in one repo."""
 CHUNK_BYTES = 1 << 18
+MOST_DIGITS = 16
+"""Of a length in bytes."""
 IO_SECONDS = 120.0
 """How long either side may be silent while an adapter travels."""
 PROVE_SECONDS = 900.0
@@ -34,7 +40,10 @@ class ByteClient(Client):
             raise self._unreachable(error) from error
         if answer.status_code != 200:
             raise CliError(f"{self.url} has no {path.rpartition('/')[2][:12]} any more (HTTP {answer.status_code})")
-        return int(answer.headers["content-length"])
+        length = answer.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit() and len(length) < MOST_DIGITS):
+            raise CliError(f"{self.url} does not say how long {path.rpartition('/')[2][:12]} is")
+        return int(length)
 
     def read(self, path: str, offset: int) -> Iterator[bytes]:
         """The bytes from `offset` on."""
@@ -44,8 +53,7 @@ class ByteClient(Client):
         try:
             with self._client().stream("GET", path, headers=headers, timeout=_timeout()) as answer:
                 if answer.status_code != (206 if offset else 200):
-                    answer.read()
-                    raise self._refusal(answer)
+                    raise self._refusal(self._read(answer))
                 yield from answer.iter_bytes(CHUNK_BYTES)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
@@ -55,7 +63,10 @@ class ByteClient(Client):
         import httpx
 
         try:
-            answer = self._client().put(path, content=chunks, headers=dict(headers), timeout=_timeout())
+            with self._client().stream(
+                "PUT", path, content=chunks, headers=dict(headers), timeout=_timeout()
+            ) as opened:
+                answer = self._read(opened)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if not answer.is_success:
@@ -87,16 +98,15 @@ class ServerRepo:
         self.client.post("/v1/repo", {"repo_name": self.repo})
 
     def refs(self) -> dict[str, Ref]:
-        listed = self.client.get(path_of(self.repo, "refs"))["refs"]
+        listed = self._checked(self.client.get(path_of(self.repo, "refs")), shapes.RefList).refs
+        sent = [{"name": each.name, "kind": each.kind, "commit": each.commit} for each in listed if _travels(each)]
         return {
-            each["name"]: Ref("tag" if each["kind"] == "tag" else "branch", each["commit"], each["kind"] == "bake")
-            for each in listed
-            if each["kind"] in {"bake", "branch", "tag"} and each["commit"]
+            each.name: Ref("tag" if each.kind == "tag" else "branch", each.commit, each.kind == "bake")
+            for each in self._checked(sent, list[shapes.Travelling])
         }
 
     def head(self) -> str | None:
-        branch = self.client.get(path_of(self.repo, "head"))["branch"]
-        return None if branch is None else str(branch)
+        return self._checked(self.client.get(path_of(self.repo, "head")), shapes.Head).branch
 
     def history(self, tips: Iterable[str] = ()) -> dict[str, Node]:
         """Args: tips: commits that no name may mean any more, but that are wanted too."""
@@ -108,17 +118,23 @@ class ServerRepo:
 
     def _log(self, ref: str | None) -> Iterator[tuple[str, Node]]:
         after: str | None = None
+        known: set[str] = set()
         while True:
-            page = self.client.get(path_of(self.repo, "commits"), ref=ref, all=True, limit=PAGE, after=after)
-            for each in page["commits"]:
-                yield each["id"], Node(each["adapter"], tuple(parent["id"] for parent in each["parents"]))
-            after = page.get("next")
+            answer = self.client.get(path_of(self.repo, "commits"), ref=ref, all=True, limit=PAGE, after=after)
+            page = self._checked(answer, shapes.CommitPage)
+            before = len(known)
+            for each in page.commits:
+                known.add(each.id)
+                yield each.id, Node(each.adapter, each.parent_ids)
+            after = page.next
             if after is None:
                 return
+            if len(known) == before or len(known) > MOST_COMMITS:
+                raise CliError(f"the history of {self.label} does not end: nothing was copied")
 
     def record(self, commit: str, *, with_data: bool) -> Record:
-        described: Record = self.client.get(path_of(self.repo, "commits", commit, "description"), with_data=with_data)
-        return described
+        answer = self.client.get(path_of(self.repo, "commits", commit, "description"), with_data=with_data)
+        return msgspec.structs.asdict(self._checked(answer, shapes.Record))
 
     def blob_size(self, sha256: str) -> int:
         return self.client.size(self._blob(sha256))
@@ -130,14 +146,18 @@ class ServerRepo:
         missing_commits, missing_blobs = set(), set()
         for start in range(0, max(len(commits), len(blobs)), PAGE):
             part = slice(start, start + PAGE)
-            answer = self.client.post(path_of(self.repo, "have"), {"commits": commits[part], "blobs": blobs[part]})
-            missing_commits |= {*answer["missing_commits"]}
-            missing_blobs |= {*answer["missing_blobs"]}
+            body = {"commits": commits[part], "blobs": blobs[part]}
+            answer = self._checked(self.client.post(path_of(self.repo, "have"), body), shapes.Missing)
+            missing_commits |= {*answer.missing_commits}
+            missing_blobs |= {*answer.missing_blobs}
         return missing_commits, missing_blobs
 
     def offer_blob(self, sha256: str, size: int) -> int:
         answer = self.client.send(self._blob(sha256), None, {"Content-Range": f"bytes */{size}"})
-        return size if answer["is_complete"] else int(answer["size"])
+        standing = self._checked(answer, shapes.Standing)
+        if not 0 <= standing.size <= size:
+            raise CliError(f"{self.label} says that it has {standing.size} of the {size} bytes of {sha256[:12]}")
+        return size if standing.is_complete else standing.size
 
     def write_blob(self, sha256: str, size: int, offset: int, chunks: Iterable[bytes]) -> None:
         headers = {"Content-Range": f"bytes {offset}-{size - 1}/{size}", "Content-Length": str(size - offset)}
@@ -159,3 +179,10 @@ class ServerRepo:
 
     def _blob(self, sha256: str) -> str:
         return path_of(self.repo, "blobs", sha256)
+
+    def _checked(self, answer: Any, shape: type[Shape]) -> Shape:
+        return shapes.checked(answer, shape, f"{self.client.url} does not answer as a Bread gateway does")
+
+
+def _travels(named: shapes.Named) -> bool:
+    return named.kind in {"bake", "branch", "tag"} and bool(named.commit)

@@ -9,6 +9,18 @@ LINES = {
 }
 
 
+OPEN_ENDS = {
+    "bash": ("COMPREPLY+=($value)", "COMPREPLY+=($value)\n            [[ $value == */ ]] && compopt -o nospace"),
+    "zsh": (
+        "compadd -U -V unsorted -a completions",
+        "local -a open=(${(M)completions:#*/}) whole=(${completions:#*/})\n"
+        "        (( $#open )) && compadd -U -V unsorted -S '' -a open\n"
+        "        (( $#whole )) && compadd -U -V unsorted -a whole",
+    ),
+}
+"""Line of click's script, and what replaces it: no space follows `repo/`, since a name does. fish knows that."""
+
+
 @click.command(epilog="\b\n" + "\n".join(LINES.values()))
 @click.argument("shell", type=click.Choice(list(LINES)))
 @click.pass_context
@@ -18,4 +30,6 @@ def completion(context: click.Context, shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None  # click has all three
-    click.echo(kind(context.find_root().command, {}, "bread", "_BREAD_COMPLETE").source())
+    source = kind(context.find_root().command, {}, "bread", "_BREAD_COMPLETE").source()
+    line, replacement = OPEN_ENDS.get(shell, ("", ""))
+    click.echo(source.replace(line, replacement) if line else source)

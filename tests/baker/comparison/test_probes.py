@@ -58,6 +58,11 @@ def test_every_change_is_an_operation_and_the_same_rows_again_are_none(repo: Cat
         ([*QUESTIONS, [{"role": "robot", "content": "x"}]], "conversation 2 .*'robot'"),
         ([[{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]], "nothing to answer"),
         (probes.as_conversations([" "]), "empty message"),
+        (probes.as_conversations(["x"] * 100_000), "got 100000"),
+        ([[{"role": "user", "content": 5}]], "conversation 0 has a message whose content must be a string"),
+        ([[{"role": ["user"], "content": "x"}]], "the role"),
+        ([[{"role": "user", "content": {"type": "text"}}]], "content must be a string"),
+        ([[{"role": "user", "content": "x", "name": "y" * 300_000}]], "at most 200000 are allowed"),
         (probes.as_conversations(["x" * 100_001] * 2), "200002 characters"),
     ],
 )

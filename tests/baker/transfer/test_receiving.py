@@ -12,7 +12,7 @@ from baker.errors import ConflictError, InvalidInputError, NotFoundError
 from baker.history.commit import Commit, content_id
 from baker.history.ref_table import Ref, RefKind
 from baker.model_names import BaseModelNames
-from baker.repos import models, repos
+from baker.repos import bakes, models, repos
 from baker.repos.catalog import Catalog
 from baker.storage.files import read_lines
 from baker.transfer import receiving
@@ -40,6 +40,14 @@ def arrive(catalog: Catalog, seed: int, *parents: str, **fields: Any) -> tuple[C
     files = catalog.store.home / "jobs" / f".import-{seed}"
     commit = foreign_commit(write_adapter(files, seed), BASE, *parents)
     return commit, receiving.keep(catalog, "admin", "repo", arrival(commit, **fields), files, ["a warning"])
+
+
+def test_a_commit_whose_name_a_bake_has_is_refused(here: Catalog) -> None:
+    commit = foreign_commit("a" * 64, BASE)
+    bakes.put(here, "admin", "repo", commit.id[:12], "default", {}, may_change=False)
+    with pytest.raises(ConflictError, match=f"'{commit.id[:12]}' is a bake of repo 'repo': push it into another repo"):
+        receiving.describe(here, "admin", "repo", arrival(commit, is_shallow=True))
+    assert here.history.commits.of_repo("admin", "repo") == {}
 
 
 def test_a_received_commit_is_a_version_like_any_other(here: Catalog) -> None:

@@ -54,6 +54,25 @@ def test_names_of_remotes_and_of_their_refs_are_names(catalog: Catalog, name: st
         remotes.track(catalog, *PLACE, "origin", {name: None}, "fetch")
 
 
+def test_remotes_and_their_names_are_limited(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remotes, "MOST_REMOTES", 2)
+    monkeypatch.setattr(remotes, "MOST_NAMES", 3)
+    commit = add_version(catalog, "one", 1).commit_id
+    for name in ("origin", "backup"):
+        remotes.put(catalog, *PLACE, name, "http://host/repo")
+    with pytest.raises(ConfigError, match="has 2 remotes, the most"):
+        remotes.put(catalog, *PLACE, "third", "http://host/repo")
+    remotes.put(catalog, *PLACE, "origin", "http://other/repo")
+    remotes.track(catalog, *PLACE, "origin", {"a": commit, "b": commit}, "fetch")
+    with pytest.raises(ConfigError, match="would have 4 names, at most 3"):
+        remotes.track(catalog, *PLACE, "origin", {"c": commit, "d": commit}, "fetch")
+    assert remotes.track(catalog, *PLACE, "origin", {"c": commit, "d": commit, "a": None}, "fetch").refs.keys() == {
+        "b",
+        "c",
+        "d",
+    }
+
+
 def test_what_a_remote_s_names_meant_is_recorded_and_can_not_be_undone(catalog: Catalog) -> None:
     one, two = (add_version(catalog, name, seed).commit_id or "" for seed, name in enumerate(("one", "two")))
     remotes.put(catalog, *PLACE, "origin", "http://host/repo")

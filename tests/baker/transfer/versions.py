@@ -57,7 +57,7 @@ def stream_of(folder: Path) -> bytes:
 
 
 def add_version(
-    catalog: Catalog, bake: str, seed: int, *, user: str = "admin", repo: str = "repo", **inputs: Any
+    catalog: Catalog, bake: str, seed: int, *, user: str = "admin", repo: str = "repo", step: int = 3, **inputs: Any
 ) -> Checkpoint:
     """A finished bake with a commit. Args: inputs: fields of its job's inputs."""
     if user != MASTER_USER and catalog.store.users.find(user) is None:
@@ -69,10 +69,10 @@ def add_version(
     job = catalog.store.jobs.add(
         BakeJob(user=user, repo=repo, name=bake, state=JobState.COMPLETE, config=config, inputs=chosen)
     )
-    folder = checkpoint_folder(job_folder(catalog.store.home, job.id), 3)
+    folder = checkpoint_folder(job_folder(catalog.store.home, job.id), step)
     sha256 = write_adapter(folder, seed)
     (folder / "parity.json").write_bytes(msgspec.json.encode(PARITY))
-    checkpoint = Checkpoint(user, repo, bake, 3, folder, sha256, int(time.time()), job.id, parent=chosen.checkpoint)
+    checkpoint = Checkpoint(user, repo, bake, step, folder, sha256, int(time.time()), job.id, parent=chosen.checkpoint)
     return checkpoints.keep(catalog, job, [checkpoint], [checkpoint]).checkpoints[0]
 
 

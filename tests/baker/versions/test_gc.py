@@ -16,6 +16,8 @@ from baker.status import JobState
 from baker.storage.home import checkpoint_folder, job_folder
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
+from baker.transfer import receiving
+from baker.transfer.receiving import Arrival, Data
 from baker.types import Checkpoint
 from baker.versions import gc
 from tests.baker.versions.history import NAMES, USER, act, new_repo, put_bake, run_bake, step
@@ -100,6 +102,21 @@ def test_an_operation_keeps_what_it_names_for_a_month(catalog: Catalog) -> None:
     }
     assert catalog.history.commits.of_repo(USER, repo)[kept].message == "one step 2", "where the name was"
     assert len(gc.unreachable(catalog, USER, repo, LATER)) == 2
+
+
+def test_what_a_push_brought_is_kept_for_a_day_with_weights_or_without(catalog: Catalog) -> None:
+    """Its names come last, so nothing reaches it yet."""
+    repo = new_repo(catalog)
+    commit = Commit(Kind.BAKE, "a" * 64, None, catalog.fingerprint, "older", "bob", 1)
+    receiving.describe(catalog, USER, repo, Arrival(commit, {}, Data(), is_shallow=True))
+    local = catalog.history.commits.add(USER, repo, Commit(Kind.MERGE, "b" * 64, None, "base", "local", USER, 1))
+    now = time.time()
+    assert [each.commit_id for each in gc.unreachable(catalog, USER, repo)] == [local]
+    gc.collect(catalog, USER, repo, prune=True)
+    assert [*catalog.history.commits.of_repo(USER, repo)] == [commit.id]
+    receiving.describe(catalog, USER, repo, Arrival(commit, {}, Data(), is_shallow=True))
+    assert gc.unreachable(catalog, USER, repo, now + gc.ARRIVAL_SECONDS - 60) == []
+    assert len(gc.unreachable(catalog, USER, repo, now + gc.ARRIVAL_SECONDS + 60)) == 1
 
 
 def test_a_running_job_and_children_in_other_repos_keep_their_parents(catalog: Catalog) -> None:

@@ -12,6 +12,7 @@ import pytest
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from baker.config.bake import bake_config
 from baker.errors import TrainingError
+from baker.history.revisions import RepoView
 from baker.model_names import BaseModelNames
 from baker.repos import bakes, repos
 from baker.repos.catalog import Catalog
@@ -20,7 +21,7 @@ from baker.storage.home import checkpoint_folder, job_folder
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs
 from baker.storage.one_thread import OneThread
-from baker.types import SavedCheckpoint
+from baker.types import Checkpoint, SavedCheckpoint
 from baker.versions import checkpoints
 from baker.versions.checkpoints import Kept
 from baker.versions.publishing import Bake, CheckpointService, Result
@@ -122,6 +123,46 @@ async def test_a_checkpoint_whose_bake_is_cancelled_while_its_row_is_stored_is_s
     await asyncio.wait([serving])
     may_go_on.set()
     assert await running.steps() == [2] == running.publisher.published
+
+
+@pytest.mark.parametrize("name", ["prune", "discard_run", "remove_of_other_jobs"])
+async def test_a_checkpoint_whose_bake_is_cancelled_while_its_row_is_removed_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    running = Running(tmp_path, checkpoint=[{"save_total_limit": 1}] if name == "prune" else [])
+    bake = await running.start()
+    assert await running.service.serve(bake, SavedCheckpoint(2, HASH))
+    is_removing, may_go_on = threading.Event(), threading.Event()
+    remove = checkpoints.remove_of_job if name == "remove_of_other_jobs" else getattr(checkpoints, name)
+
+    def slow(catalog: Catalog, job: BakeJob, **arguments: Any) -> list[Checkpoint]:
+        is_removing.set()
+        may_go_on.wait()
+        gone: list[Checkpoint] = remove(catalog, job, **({} if "result" in arguments else arguments))
+        return gone
+
+    monkeypatch.setattr(checkpoints, name, slow)
+    work = {
+        "prune": lambda: running.service.serve(bake, SavedCheckpoint(4, HASH)),
+        "discard_run": lambda: running.service.discard(bake.job, bake.folder),
+        "remove_of_other_jobs": lambda: running.service.finish(bake, Result([SavedCheckpoint(5, HASH)], 0, Loss())),
+    }
+    show, is_shown = running.publisher.show, asyncio.Event()
+
+    def watched(view: RepoView) -> None:
+        show(view)
+        if "bake/2" not in view.checkpoints:
+            is_shown.set()
+
+    monkeypatch.setattr(running.publisher, "show", watched)
+    task = asyncio.create_task(work[name]())
+    await asyncio.to_thread(is_removing.wait)
+    task.cancel()
+    await asyncio.wait([task])
+    may_go_on.set()
+    await asyncio.wait_for(is_shown.wait(), 60)
+    assert 2 in running.publisher.retired and 2 not in await running.steps()
+    running.catalog.close(Catalog.close)
 
 
 async def test_a_student_that_is_not_served_as_it_was_trained_ends_the_bake(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from baker.errors import AdapterError
+from baker.training.model import lora_targets
 from baker.training.model.lora_targets import is_named, resolve_targets
 from tests.baker.tiny import make_model
 
@@ -45,6 +46,12 @@ def test_target_modules_that_are_not_supported_are_refused_by_name(
 ) -> None:
     with pytest.raises(AdapterError, match=complaint):
         resolve_targets(make_model(), target_modules)
+
+
+def test_a_pattern_of_exponential_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lora_targets, "PATTERN_CPU_SECONDS", 1)
+    with pytest.raises(AdapterError, match=r"target_modules .* took too much time"):
+        resolve_targets(make_model(), r"([a-z_.0-9]+)+!")
 
 
 def test_a_name_is_a_full_one_or_its_last_parts() -> None:

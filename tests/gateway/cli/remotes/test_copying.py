@@ -1,5 +1,7 @@
 """Copies: the order, what is not sent again, and what goes on after a break."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +62,25 @@ def test_a_copy_that_keeps_breaking_says_how_to_go_on(monkeypatch: pytest.Monkey
     before = target.received
     assert 0 < before < 1000
     assert copied(source, target, tip).size == 1000 - before
+
+
+def test_an_adapter_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = Memory(), Memory()
+    tip = source.add("x")
+    monkeypatch.setattr(source, "read_blob", lambda sha256, offset: itertools.repeat(b"y" * 60))
+    with pytest.raises(CliError, match="memory sends more than the 100 bytes that it announced"):
+        copied(source, target, tip)
+    assert (target.received, target.commits, target.blobs) == (60, {}, {})
+
+
+def test_a_source_that_describes_another_commit_is_refused() -> None:
+    source, target = Memory(), Memory()
+    tip, other = source.add("x"), source.add("y")
+    source.commits[tip] = {**source.commits[other], "id": tip}
+    history = {tip: Node("a" * 64, ())}
+    with pytest.raises(CliError, match="as another one"):
+        copy(source, target, [tip], with_data=False, report=Silent(), history=history)
+    assert target.commits == target.blobs == {}
 
 
 def test_prompts_travel_only_on_request() -> None:

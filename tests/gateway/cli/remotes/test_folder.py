@@ -1,6 +1,7 @@
 """Files of a folder: whole or not there, and continued where a copy broke."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,23 @@ def test_another_content_is_not_kept(tmp_path: Path) -> None:
         with pytest.raises(CliError, match="another content"):
             folder.append(SHA256, len(CONTENT), 0, chunks)
         assert folder.part(SHA256, len(CONTENT)) == 0
+
+
+def test_a_source_without_an_end_is_cut_off(tmp_path: Path) -> None:
+    folder, asked = Folder(tmp_path), 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield CONTENT
+
+    with pytest.raises(CliError, match="another content"):
+        folder.append(SHA256, len(CONTENT), 0, endless())
+    assert asked == 2 and not [path for path in tmp_path.rglob("*") if path.is_file()]
+    with pytest.raises(CliError, match="the disk has"):
+        folder.append(SHA256, 1 << 60, 0, endless())
+    assert asked == 2
 
 
 def test_a_break_keeps_what_came(tmp_path: Path) -> None:

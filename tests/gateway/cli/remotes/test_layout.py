@@ -146,6 +146,90 @@ def test_hostile_folders_are_refused(source: Memory, tmp_path: Path) -> None:
         pulled(path)
 
 
+def written(path: Path, document: Any) -> str:
+    """Add a document, as anybody can who may write to the folder. Returns: its digest."""
+    content = json.dumps(document).encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    (path / "blobs/sha256" / sha256).write_bytes(content)
+    return f"sha256:{sha256}"
+
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {},
+        {"layers": []},
+        {"config": {}, "layers": []},
+        {"config": [], "layers": []},
+        {"config": {"digest": 5}, "layers": []},
+        {"config": {"digest": DIGEST}, "layers": [5]},
+        {"config": {"digest": DIGEST}, "layers": [{}]},
+        {"config": {"digest": DIGEST}, "layers": [{"digest": "sha256:../up"}]},
+        {"config": {"digest": DIGEST}, "layers": {}},
+        {"config": {"digest": DIGEST}, "layers": []},
+    ],
+)
+def test_manifests_of_another_form_are_one_line(source: Memory, tmp_path: Path, manifest: Any) -> None:
+    pushed(source, tmp_path)
+    digest = written(tmp_path, manifest)
+    tampered(tmp_path, lambda index: index["manifests"][0].update(digest=digest))
+    with pytest.raises(CliError, match="the manifest of commit") as raised:
+        pulled(tmp_path)
+    assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {},
+        {"adapter": "a" * 64},
+        {"adapter": "../up", "parents": []},
+        {"adapter": 5, "parents": []},
+        {"adapter": "a" * 64, "parents": ["b" * 64]},
+        {"adapter": "a" * 64, "parents": [{"id": "../up"}]},
+        {"adapter": "a" * 64, "parents": [{}]},
+        {"adapter": "a" * 64, "parents": 5},
+    ],
+)
+def test_descriptions_of_another_form_are_one_line(source: Memory, tmp_path: Path, description: Any) -> None:
+    pushed(source, tmp_path)
+    config = written(tmp_path, description)
+    digest = written(tmp_path, {"config": {"digest": config}, "layers": []})
+    notes = {"ai.bread.commit": config.removeprefix("sha256:")}
+    tampered(tmp_path, lambda index: index["manifests"].append({"digest": digest, "annotations": notes}))
+    with pytest.raises(CliError, match="the description of commit"):
+        pulled(tmp_path)
+
+
+def test_an_index_with_entries_of_another_form_is_one_line(source: Memory, tmp_path: Path) -> None:
+    changes: list[Any] = [
+        lambda index: index["manifests"][0].pop("digest"),
+        lambda index: index["manifests"][0].update(digest=None),
+        lambda index: index["manifests"].append({"annotations": {"org.opencontainers.image.ref.name": "main"}}),
+        lambda index: index["manifests"][0]["annotations"].update({"ai.bread.commit": {}}),
+    ]
+    for number, change in enumerate(changes):
+        path = tmp_path / str(number)
+        pushed(source, path)
+        tampered(path, change)
+        with pytest.raises(CliError):
+            pulled(path)
+        with pytest.raises(CliError):
+            pushed(source, path)
+
+
+def test_entries_of_other_tools_are_left_alone(source: Memory, tmp_path: Path) -> None:
+    other = {"digest": DIGEST, "size": 1, "annotations": {"com.example": "x"}}
+    pushed(source, tmp_path)
+    tampered(tmp_path, lambda index: index["manifests"].append(other))
+    source.names["yoda"] = Ref("branch", source.add("newer", source.names["yoda"].commit))
+    pushed(source, tmp_path)
+    assert pulled(tmp_path).names == source.names
+
+
 def test_links_and_devices_in_a_folder_are_not_followed(source: Memory, tmp_path: Path) -> None:
     path = tmp_path / "backup"
     there = pushed(source, path)
