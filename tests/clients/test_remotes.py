@@ -187,7 +187,6 @@ def test_another_user_s_key_neither_sees_nor_changes_a_repo(
     url = f"{there.url}/private"
     bread("remote", "add", "origin", url, "--repo", "private")
     first = bread("push", "origin", "yoda", "--repo", "private")
-    load(gateway, "private/yoda", 111)
     commit = refs(there, "private")["yoda"]
     with client_of(there) as admin:
         made = admin.post("/v1/admin/users", json=new_user("mallory"))
