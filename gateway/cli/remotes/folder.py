@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gateway.cli.failures import CliError
-from gateway.cli.remotes.layout import CHUNK_BYTES, INDEX, LAYOUT, LAYOUT_CONTENT, Update
+from gateway.cli.remotes.layout import CHUNK_BYTES, INDEX, LAYOUT, LAYOUT_CONTENT, MOST_INDEX_BYTES, Update
 
 LOCK = ".lock"
 
@@ -100,7 +100,7 @@ class Folder:
                     self._replace(INDEX, update(None))
                     return
                 with file:
-                    content = file.read()
+                    content = file.read(MOST_INDEX_BYTES + 1)
                 self._replace(INDEX, update(content))
         except OSError as error:
             raise CliError(f"cannot write to {self.label}: {error.strerror}") from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, ParamSpec, TypeVar, cast
 
 from gateway.cli.failures import CliError, Exit
 from gateway.cli.remotes.folder import Folder
-from gateway.cli.remotes.layout import INDEX, LAYOUT, LAYOUT_CONTENT, Update
+from gateway.cli.remotes.layout import INDEX, LAYOUT, LAYOUT_CONTENT, MOST_INDEX_BYTES, Update
 from gateway.cli.text import one_line
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Hub:
             self._api().create_repo(self._repo_id, private=True, exist_ok=True)
         self._look()
         index = self.open(INDEX)
-        new_index = update(None if index is None else index.read())
+        new_index = update(None if index is None else index.read(MOST_INDEX_BYTES + 1))
         if index is not None:
             index.close()
         blobs = sorted((self._staging.path / "blobs" / "sha256").glob("[0-9a-f]*"))

@@ -153,7 +153,7 @@ class LayoutRepo:
 
     def _publish(self, moves: list[Move], head: str | None) -> None:
         def update(content: bytes | None) -> bytes:
-            entries = [] if content is None else _entries(_json_of(content, self.label))
+            entries = [] if content is None else _entries(_index(content, self.label))
             now = _refs(entries)
             for move in moves:
                 current = now.get(move.name)
@@ -220,9 +220,12 @@ def _read_index(file: BinaryIO | None, label: str) -> dict[str, Any] | None:
     if file is None:
         return None
     with file:
-        content = file.read(MOST_INDEX_BYTES + 1)
+        return _index(file.read(MOST_INDEX_BYTES + 1), label)
+
+
+def _index(content: bytes, label: str) -> dict[str, Any]:
     if len(content) > MOST_INDEX_BYTES:
-        raise CliError(f"index.json in {label} is too long")
+        raise CliError(f"index.json in {label} has more than {MOST_INDEX_BYTES} bytes: it is no Bread repo")
     return _json_of(content, label)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from baker.history.commit import canonical as canonical_of_commits
 from gateway.cli.failures import CliError
+from gateway.cli.remotes import folder, layout
 from gateway.cli.remotes.copying import Move, Ref, copy
 from gateway.cli.remotes.folder import Folder
 from gateway.cli.remotes.layout import LayoutRepo, canonical
@@ -219,6 +220,16 @@ def test_an_index_with_entries_of_another_form_is_one_line(source: Memory, tmp_p
             pulled(path)
         with pytest.raises(CliError):
             pushed(source, path)
+
+
+def test_an_index_that_is_too_long_is_not_read(source: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = pushed(source, tmp_path)
+    for module in (folder, layout):
+        monkeypatch.setattr(module, "MOST_INDEX_BYTES", 1000)
+    with pytest.raises(CliError, match=r"index.json in .* has more than 1000 bytes"):
+        LayoutRepo(Folder(tmp_path))
+    with pytest.raises(CliError, match="has more than 1000 bytes"):
+        there.set_head("yoda")
 
 
 def test_entries_of_other_tools_are_left_alone(source: Memory, tmp_path: Path) -> None:

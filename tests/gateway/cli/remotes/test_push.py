@@ -1,7 +1,11 @@
 """`bread push`: versions arrive under their ids, and only names that go forward move."""
 
-import msgspec
+from typing import Any
 
+import msgspec
+import pytest
+
+from gateway.cli.remotes.server import ServerRepo
 from tests.gateway.application import KEY
 from tests.gateway.cli.remotes.conftest import OTHER, Pair
 
@@ -30,6 +34,24 @@ def test_bakes_branches_and_tags_are_pushed_and_served(pair: Pair) -> None:
     assert (last["verb"], last["undoable"]) == ("push", False)
     shown = pair.bread("push", "origin", "yoda", "--repo", "repo")
     assert shown.out == f"To {OTHER}/copy\n = everything is up to date\n"
+
+
+def test_gc_while_a_push_runs_removes_nothing_of_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names come last, and the weights of the first version are gone: it arrives as a description."""
+    parent = pair.here.add("tone", 1)
+    child = pair.here.add("yoda", 2, parent)
+    assert pair.here.client.delete("/v1/repo/repo/bakes/tone?prune=true").status_code == 200
+    write, collected = ServerRepo.write_commit, []
+
+    def write_and_collect(place: ServerRepo, record: Any) -> None:
+        write(place, record)
+        collected.append(pair.there.client.post("/v1/repo/copy/gc", json={"prune": True}).json()["freed_bytes"])
+
+    monkeypatch.setattr(ServerRepo, "write_commit", write_and_collect)
+    pushed = pair.run("push", f"{OTHER}/copy", "yoda", "--repo", "repo")
+    assert (pushed["commits"], pushed["adapters"], collected) == (2, 1, [0, 0])
+    assert pair.there.refs("copy") == {"yoda": ("branch", child.commit_id)}
+    assert [*pair.there.commits("copy")] == [parent.commit_id, child.commit_id]
 
 
 def test_a_name_that_went_another_way_moves_only_by_force(pair: Pair) -> None:

@@ -1,6 +1,9 @@
 """Answers of hostile servers and folders end in one clear line, before anything is done with them."""
 
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -9,7 +12,8 @@ import pytest
 from gateway.cli import client
 from gateway.cli.failures import CliError
 from gateway.cli.remotes import shapes
-from gateway.cli.remotes.server import ServerRepo
+from gateway.cli.remotes.server import ByteClient, ServerRepo
+from gateway.cli.servers import Server
 from tests.gateway.cli.remotes.test_server import repo
 
 HASH = "a" * 64
@@ -124,6 +128,30 @@ def test_redirects_are_not_followed(place: str) -> None:
     with pytest.raises(CliError, match="HTTP 307"):
         list(repo(answer).read_blob(HASH, 0))
     assert {*asked} == {"host"}
+
+
+def test_headers_without_an_end_are_not_read() -> None:
+    sent = 0
+
+    def serve(listener: socket.socket) -> None:
+        nonlocal sent
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            while sent < 1 << 30:
+                sent += connection.send(b"x" * (1 << 16))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        server = Server(f"http://127.0.0.1:{listener.getsockname()[1]}", "key")
+        place = ServerRepo(ByteClient(server), "hooli")
+        with pytest.raises(CliError, match=r"the connection to .* broke"):
+            refs(place)
+        place.client.close()
+        thread.join()
+    assert sent < 64 << 20
 
 
 @pytest.mark.parametrize("length", [None, "-1", "1e9", "9" * 20, "x"])
