@@ -3,7 +3,8 @@
     python -m benchmarks.merging arithmetic
     python -m benchmarks.merging bakes FOLDER FOLDER --seeds 42 42 [--home .bread]
 
-`arithmetic` adds up random adapters of the size of Llama-3-8B and of SmolLM2-135M, each sum in a new process.
+`arithmetic` adds up random adapters of the size of Llama-3-8B and of SmolLM2-135M, each sum in a new process without
+torch, as the server computes it.
 
 `bakes` takes the folders of the adapters of two bakes of the embedded model (`jobs/*/checkpoints/*` of a home), and the
 seeds they were trained with. It says how far their factors A moved from their start and are from each other, what a cut
@@ -21,16 +22,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.numpy import save_file
-from transformers import AutoModelForCausalLM
 
 from baker.adapters.combine import Combination, Term, combine
 from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter_config
 from baker.adapters.updates import Update, norm, read_updates
 from baker.storage.files import write_json
-from baker.training.model import lora
-from benchmarks import _models
 
 Shapes = dict[str, tuple[int, int]]
 
@@ -98,6 +95,8 @@ def _random_adapter(folder: Path, model: Shapes, rank: int, seed: int) -> Path:
 
 
 def _bakes(options: argparse.Namespace) -> None:
+    from benchmarks import _models
+
     model = _models.embedded(options.home)
     rank = read_adapter_config(options.folders[0]).r
     first, second = (read_updates(folder) for folder in options.folders)
@@ -126,6 +125,11 @@ def _bakes(options: argparse.Namespace) -> None:
 
 def _start(model: Path, rank: int, seed: int) -> Mapping[str, Update]:
     """What a bake of the base model starts from; `baker/training/run/train.py` makes it in the same way."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from baker.training.model import lora
+
     base = AutoModelForCausalLM.from_pretrained(model)
     torch.manual_seed(seed)
     attached = lora.attach(base, rank=rank, alpha=rank)

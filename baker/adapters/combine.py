@@ -230,8 +230,8 @@ def _factors(module: str, update: Update, part: LowRank, rank: int) -> tuple[NDA
     kept = min(rank, len(part.values))
     width = update.a.shape[1]
     seed = int.from_bytes(hashlib.sha256(module.encode()).digest()[:8], "little")
-    a = np.random.default_rng(seed).uniform(-1, 1, (rank, width)) / math.sqrt(width)
-    b = np.zeros((len(update.b), rank))
+    a, b = np.zeros((rank, width)), np.zeros((len(update.b), rank))
+    a[kept:] = np.random.default_rng(seed).uniform(-1, 1, (rank - kept, width)) / math.sqrt(width)
     a[:kept], b[:, :kept] = part.right[:kept] @ update.a, update.b @ part.left[:, :kept]
     # A singular pair has two signs: the first of the largest entries of a row of A is positive.
     largest = a[np.arange(kept), np.abs(a[:kept]).argmax(axis=1)]

@@ -11,7 +11,9 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from baker.adapters.combine import Term, combine
 from baker.errors import AdapterError, EngineError, NotFoundError
+from baker.types import Checkpoint
 from gateway.engine import Engine
 from gateway.engine.requests import kinds
 from tests.gateway.engines import (
@@ -54,7 +56,25 @@ async def test_an_adapter_is_served_as_peft_computes_it(
 ) -> None:
     checkpoint = make_checkpoint(tmp_path, 1, scale=scale)
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    model = PeftModel.from_pretrained(base, checkpoint.path).eval()
+    await assert_served_as(PeftModel.from_pretrained(base, checkpoint.path), engine, checkpoint)
+
+
+async def test_a_sum_of_adapters_is_served_as_peft_computes_it_from_the_parts(
+    engine: Engine, tiny_model: Path, tmp_path: Path
+) -> None:
+    one, two = (make_adapter(tmp_path / str(seed), seed, scale=0.1) for seed in (1, 2))
+    checkpoint = make_checkpoint(tmp_path, 3)
+    combine([Term(one, 0.7), Term(two, -0.4)], checkpoint.path, max_rank=16)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, one, "one")
+    model.load_adapter(two, "two")
+    model.add_weighted_adapter(["one", "two"], [0.7, -0.4], "sum", combination_type="cat")
+    model.set_adapter("sum")
+    await assert_served_as(model, engine, checkpoint)
+
+
+async def assert_served_as(model: PeftModel, engine: Engine, checkpoint: Checkpoint) -> None:
+    model.eval()
     context, response = list(range(70, 90)), list(range(100, 140))
     served = await engine.generation.distribution(context, response, 64, checkpoint)
     ids_TK = torch.from_numpy(served.top_ids_TK).long()
