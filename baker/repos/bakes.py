@@ -193,11 +193,12 @@ def live_first(catalog: Catalog, user: str, repo: str, name: str) -> LiveFirst:
     return LiveFirst(live, sorted(newest_first, key=lambda checkpoint: checkpoint != live))
 
 
-def all_live_first(catalog: Catalog, user: str, repo: str) -> dict[str, list[Checkpoint]]:
-    """Bake -> its checkpoints, as `live_first` has them, for all bakes of the repo that have some."""
-    by_bake: dict[str, list[Checkpoint]] = {}
+def all_live_first(catalog: Catalog, user: str, repo: str) -> dict[str, list[int]]:
+    """Bake -> the training steps of its checkpoints, in the order of `live_first`, for all bakes of the repo that have
+    some."""
+    by_bake: dict[str, list[int]] = {}
     live_steps = catalog.store.checkpoints.live_steps(user, repo)
-    for checkpoint in catalog.store.checkpoints.of_repo(user, repo):
-        of_bake = by_bake.setdefault(checkpoint.bake, [])
-        of_bake.insert(0 if live_steps.get(checkpoint.bake) == checkpoint.step else len(of_bake), checkpoint)
+    for bake, step in catalog.store.checkpoints.steps(user, repo):
+        of_bake = by_bake.setdefault(bake, [])
+        of_bake.insert(0 if live_steps.get(bake) == step else len(of_bake), step)
     return by_bake

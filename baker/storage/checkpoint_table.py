@@ -75,6 +75,13 @@ class CheckpointTable:
         rows = self._rows.all(f"select * from checkpoints where {where} order by moved desc", user, repo)
         return [self._checkpoint(row) for row in rows]
 
+    def steps(self, user: str, repo: str) -> list[tuple[str, int]]:
+        """(bake, step) of each checkpoint of the repo, newest first."""
+        where = "user = ? and repo = ? and deleted is null"
+        order = "order by job_id desc, step desc"
+        rows = self._rows.all(f"select bake, step from checkpoints where {where} {order}", user, repo)
+        return [(row["bake"], row["step"]) for row in rows]
+
     def live_steps(self, user: str, repo: str) -> dict[str, int]:
         """Bake -> training step of the checkpoint that its name means."""
         where = "user = ? and repo = ? and moved is not null"

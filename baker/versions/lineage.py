@@ -68,12 +68,11 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
     queued = set(queue)
     for name in queue:  # it grows while it is walked
         source, is_deleted = reader.source(name), name in reader.records
-        checkpoints = reader.checkpoints(name)
         branches[name] = Branch(
             name=reader.records[name].name if is_deleted else name,
             status=JobState.NOT_STARTED if source.start is None else source.start.state,
-            model_names=[checkpoint.name for checkpoint in checkpoints],
-            steps=[checkpoint.step for checkpoint in checkpoints],
+            model_names=reader.model_names(name),
+            steps=reader.steps(name),
             config=source.config,
             parent=None if source.start is None else source.start.checkpoint,
             deleted=is_deleted,

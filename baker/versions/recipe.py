@@ -19,7 +19,7 @@ from baker.storage.job import BakeJob, Job
 from baker.storage.job_inputs import TargetSnapshot
 from baker.storage.job_table import BakeStart
 from baker.storage.rows import Row
-from baker.types import Checkpoint, Prompt
+from baker.types import Prompt
 
 Content = TypeVar("Content")
 Kind = Literal["bake", "target", "prompt"]
@@ -128,7 +128,7 @@ class Reader:
             targets=targets,
             prompts={node.name: self._prompts[node.name] for node in queue if node.kind == "prompt"},
             edges=edges,
-            model_names={name: [each.name for each in self.checkpoints(name)] for name in bakes},
+            model_names={name: self.model_names(name) for name in bakes},
             deleted={name: self.records[name].name for name in bakes if name in self.records},
         )
 
@@ -143,14 +143,18 @@ class Reader:
         parent = self._bake_of_repo(config.parent) if checkpoint is None else self._origin(checkpoint, start)
         is_waiting = start is not None and start.is_waiting
         if checkpoint is None and parent is not None and not is_waiting:
-            checkpoint = next((each.name for each in self.checkpoints(parent)), None)
+            checkpoint = next(iter(self.model_names(parent)), None)
         row["model"]["parent_model_name"] = checkpoint or config.parent
         row.pop("model_name", None)  # repeats the parent, or has no effect
         return Source(start, row, parent)
 
-    def checkpoints(self, name: str) -> list[Checkpoint]:
-        """The bake's checkpoints, the live one first; none of a deleted bake. Args: name: as for `source`."""
+    def steps(self, name: str) -> list[int]:
+        """Steps of the bake's checkpoints, the live one first; none of a deleted bake. Args: name: as for `source`."""
         return [] if name in self.records else self._live_first.get(name, [])
+
+    def model_names(self, name: str) -> list[str]:
+        """Names of these checkpoints."""
+        return [f"{self._user}/{self._repo}/{name}/{step}" for step in self.steps(name)]
 
     def _config(self, name: str) -> BakeConfig:
         if (record := self.records.get(name)) is not None and (job := self._job(record)) is not None:

@@ -20,7 +20,9 @@ import openai
 import psutil
 import pytest
 from aibread import ConflictError
+from safetensors import safe_open
 
+from gateway.serving import embedded_model
 from tests import killer
 from tests.chat.terminal import open_chat
 from tests.service import ROOT, RunningGateway
@@ -180,6 +182,24 @@ def test_the_greeting_shows_how_to_use_the_service(story: Story) -> None:
     assert written == {"BREAD_API_KEY": story.gateway.key, "BREAD_BASE_URL": story.gateway.url}
 
 
+def test_the_first_start_converts_the_embedded_model(story: Story) -> None:
+    home = story.folder / ".bread"
+    folder = home / "models" / embedded_model.FOLDER
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_type"] == "llama" and config["num_hidden_layers"] == 30
+    with safe_open(folder / "model.safetensors", framework="numpy") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+        assert file.get_slice("model.embed_tokens.weight").get_dtype() == "BF16"
+    assert shapes["model.embed_tokens.weight"] == [49152, 576]
+    assert len(shapes) == 2 + 30 * 9
+    assert "<|im_start|>" in (folder / "chat_template.jinja").read_text()
+    assert (folder / "tokenizer.json").stat().st_size > 1_000_000
+    converted = (folder / "model.safetensors").stat()
+    assert embedded_model.prepare(home) == folder
+    assert (folder / "model.safetensors").stat().st_ino == converted.st_ino, "it is not converted again"
+    assert not [path.name for path in folder.parent.iterdir() if path.name.endswith(".unfinished")]
+
+
 def test_whole_and_streamed_answers_of_the_base_model_are_equal(story: Story) -> None:
     story.question = story.steadiest(CANDIDATES)
     story.base_answer = story.greedy(BASE)
@@ -264,8 +284,9 @@ def test_the_stages_run_in_a_row_while_others_are_served(story: Story) -> None:
     is_over = threading.Event()
 
     def keep_asking() -> list[str]:
-        answers = []
-        while not is_over.wait(6.0):  # with a pause: serving has priority, and without one the bake would take an hour
+        answers: list[str] = []
+        # With pauses: serving has priority, and without them the bake would take an hour.
+        while not is_over.wait(6.0 if len(answers) < 4 else 20.0):
             answers.append(story.streamed(BASE))
         return answers
 

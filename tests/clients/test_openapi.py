@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.service import RunningGateway
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-EXAMPLES = 20
+EXAMPLES = 15
 """Requests per operation. More find no further faults, and the test should take at most a minute."""
 
 KNOWN = {"repo": "fuzzed", "prompt": "loud", "target": "target", "bake": "bake", "user": "fuzzer"}

@@ -85,5 +85,5 @@ def test_the_live_checkpoint_comes_first(filled: Catalog) -> None:
     newest = checkpoint(filled, 5, 3)
     filled.store.checkpoints.add(newest)
     filled.store.checkpoints.move_name(new, MovedBy.PROMOTE)
-    assert bakes.all_live_first(filled, USER, "repo") == {"bake": [new, newest, old]}
+    assert bakes.all_live_first(filled, USER, "repo") == {"bake": [new.step, newest.step, old.step]}
     assert bakes.live_first(filled, USER, "repo", "bake").checkpoints == [new, newest, old]

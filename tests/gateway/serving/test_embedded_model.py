@@ -1,34 +1,17 @@
-"""The embedded model: converted once, completely or not at all."""
+"""The embedded model: converted once, completely or not at all.
 
-import json
+tests/behaviour/test_first_bake.py looks at what a real conversion makes: its service starts for the first time.
+"""
+
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
 
 from baker.errors import ConfigError, EngineError
 from gateway.serving import embedded_model
 from gateway.serving.embedded_model import FOLDER, prepare
-
-
-def test_it_is_converted_to_a_model_folder(tmp_path: Path) -> None:
-    folder = prepare(tmp_path)
-    assert folder == tmp_path / "models" / FOLDER
-    config = json.loads((folder / "config.json").read_text())
-    assert config["model_type"] == "llama" and config["num_hidden_layers"] == 30
-    with safe_open(folder / "model.safetensors", framework="numpy") as file:
-        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
-        assert file.get_slice("model.embed_tokens.weight").get_dtype() == "BF16"
-    assert shapes["model.embed_tokens.weight"] == [49152, 576]
-    assert len(shapes) == 2 + 30 * 9
-    assert "<|im_start|>" in (folder / "chat_template.jinja").read_text()
-    assert (folder / "tokenizer.json").stat().st_size > 1_000_000
-    before = time.monotonic()
-    assert prepare(tmp_path) == folder
-    assert time.monotonic() - before < 0.1
-    assert sorted(path.name for path in folder.parent.iterdir()) == [FOLDER, f"{FOLDER}.lock"]
 
 
 def test_two_starts_at_once_convert_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
