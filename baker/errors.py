@@ -11,6 +11,7 @@
         StimError                   questions could not be generated
         RolloutError                an answer could not be generated
         CollateError                a target has no trajectories to train on
+        MergeConflictError          versions answer the same questions in different ways
         TrainingError               the training process failed
         TrainerLostError            the training process died without reporting; a new one resumes from the saved state
         NeedsRoomError              the training does not fit beside the engine, but would while the engine sleeps
@@ -78,6 +79,10 @@ class RolloutError(StageError):
 
 class CollateError(StageError):
     code = "COLLATE_FAILED"
+
+
+class MergeConflictError(StageError):
+    code = "MERGE_CONFLICT"
 
 
 class TrainingError(StageError):

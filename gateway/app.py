@@ -54,6 +54,7 @@ from gateway.routes.history import (
     commits,
     diff,
     gc,
+    merges,
     operations,
     probes,
     refs,
@@ -70,6 +71,21 @@ from gateway.serving.registry import Registry
 from gateway.serving.undo import Undo
 
 MIB = 1 << 20
+HISTORY = (
+    commits,
+    refs,
+    status,
+    transfer,
+    remotes,
+    probes,
+    diff,
+    blame,
+    bisect,
+    merges,
+    operations,
+    gc,
+)
+"""Modules of the routes of a repo's history."""
 WITH_OWN_METRICS = "^(/v1)?/(chat/completions|completions|responses|messages|messages/count_tokens|(de)?tokenize)$"
 """Paths without Litestar's metrics, which take 3 to 4 % of a stream's CPU time: model requests have their own
 (`inference/request_metrics.py`)."""
@@ -115,6 +131,7 @@ def build_services(settings: Settings, home: Path, key: str, engine: Engine, bas
         bin=RecycleBin(home, catalog, registry, uploads),
         archives=Archives(home, catalog, engine),
         comparisons=Comparisons(home, catalog, engine.generation, engine, stages.neutral, settings.top_logprobs),
+        merger=stages.merger,
         links=Links(home),
         engine=engine,
         supervisor=Supervisor(engine, stall_seconds=settings.engine_stall_seconds),
@@ -170,18 +187,8 @@ def build_app(
             targets.ROUTER,
             bakes.ROUTER,
             lineage.ROUTER,
-            commits.ROUTER,
-            refs.ROUTER,
-            status.ROUTER,
+            *(noun.ROUTER for noun in HISTORY),
             downloads.ROUTER,
-            transfer.ROUTER,
-            remotes.ROUTER,
-            probes.ROUTER,
-            diff.ROUTER,
-            blame.ROUTER,
-            bisect.ROUTER,
-            operations.ROUTER,
-            gc.ROUTER,
             admin.ROUTER,
             openai.ROUTER,
             models.ROUTER,

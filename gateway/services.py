@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from baker.comparison.comparisons import Comparisons
 from baker.jobs.queue import Jobs
+from baker.merging.merger import Merger
 from baker.repos.catalog import Catalog
 from baker.storage.one_thread import OneThread
 from baker.transfer.uploads import Uploads
@@ -40,6 +41,7 @@ class Services(NamedTuple):
     bin: RecycleBin
     archives: Archives
     comparisons: Comparisons
+    merger: Merger
     links: Links
     engine: Engine
     supervisor: Supervisor

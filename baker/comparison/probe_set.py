@@ -47,9 +47,9 @@ class _Spec(msgspec.Struct, frozen=True):
     held_out: dict[str, list[str]] = {}
 
 
-def held_out_files(home: Path, checkpoint: Checkpoint) -> dict[str, list[Path]]:
-    """Target -> files of the trajectories that the checkpoint's bake held out; empty for an import. Blocks."""
-    folder = job_folder(home, checkpoint.job_id)
+def held_out_files(home: Path, job: int) -> dict[str, list[Path]]:
+    """Target -> files of the trajectories that the bake of that job held out; empty for an import. Blocks."""
+    folder = job_folder(home, job)
     try:
         spec = msgspec.json.decode((folder / SPEC).read_bytes(), type=_Spec)
     except (OSError, msgspec.DecodeError):
@@ -68,7 +68,7 @@ def held_out_rows(home: Path, checkpoints: Iterable[Checkpoint], limit: int) -> 
     """
     rows: dict[str, dict[str, Row]] = {}
     for checkpoint in sorted(checkpoints, key=lambda each: each.name):
-        for target, files in held_out_files(home, checkpoint).items():
+        for target, files in held_out_files(home, checkpoint.job_id).items():
             for row in trajectory_rows(files, RowKind.TARGET, target):
                 rows.setdefault(target, {}).setdefault(row.key, row)
     in_turn = zip_longest(*(own.values() for _, own in sorted(rows.items())))

@@ -14,6 +14,7 @@ import msgspec
 
 from baker.config.checkpoint import STATE_SECONDS, CheckpointConfig, PublishConfig
 from baker.config.data import DataConfig
+from baker.config.merge import MergeConfig
 from baker.config.mistakes import Mistake, check, find_mistakes, refusal
 from baker.config.model import LoraConfig, ModelConfig
 from baker.config.optimizer import OptimizerConfig, SchedulerConfig
@@ -133,6 +134,8 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Message of the commits that the bake makes; absent: the bake's name and the step."""
     branch: str | None = None
     """Branch of the repo that the bake begins from, if no parent is named, and that moves to its result."""
+    merge: MergeConfig = MergeConfig()
+    """Makes the bake a merge."""
     wandb: WandbConfig = WandbConfig()
     """Settings of Weights & Biases."""
     deepspeed: DeepspeedConfig = DeepspeedConfig()
@@ -150,6 +153,11 @@ class BakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def parent(self) -> str | None:
         """Name of the model to start from, as the client wrote it; None: the repo's base model."""
         return self.model.parent_model_name or self.model_name
+
+    @property
+    def moves_at_end(self) -> bool:
+        """Whether the bake's name moves to the result only, if that is good enough."""
+        return self.publish_if.is_set or self.merge.is_set
 
     def settled(self, *, is_own_teacher: bool) -> "BakeConfig":
         """The config with `data.teacher` set; if it was absent, `full` if the parent gave all the rollouts' answers

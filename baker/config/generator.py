@@ -8,7 +8,7 @@ from typing import Any, ClassVar, get_args
 
 import msgspec
 
-from baker.config import question_templates
+from baker import question_templates
 from baker.config.mistakes import check, refusal
 from baker.config.ranges import Positive, Questions, Seed, Temperature
 from baker.errors import ConfigError

@@ -13,6 +13,9 @@ SOURCE_TYPES = {"bake_jsonl": "bake_jsonl"}
 CHECKPOINT_ENGINES = {"huggingface": "huggingface"}
 BIASES = {"none": "none"}
 """The engine can't serve adapters with biases."""
+MERGE_KINDS = {"merge": "merge", "cherry_pick": "cherry-pick", "revert": "revert"}
+MERGE_STRATEGIES = {name: name for name in ("auto", "algebra", "distill", "compose")}
+RESOLUTIONS = {"ours": "ours", "theirs": "theirs"}
 CACHE_FILE_SYSTEMS = {name: name for name in ("auto", "local", "shared")}
 
 DTYPES = {

@@ -31,6 +31,13 @@ def _refusals(config: BakeConfig) -> Iterator[str]:
             f"data.on_policy.rounds is {on_policy.rounds}, and each round resumes from the training state, "
             "but checkpoint[].auto_resume is false, so none is kept: remove auto_resume"
         )
+    if config.merge.is_set and config.merge.meant_strategy != "compose":
+        if config.data.has_full_teacher:
+            yield "data.teacher 'full' needs one teacher, but the rows of a merge have different ones: leave it out"
+        if on_policy.rounds and config.merge.meant_kind != "merge":
+            yield f"data.on_policy.rounds is {on_policy.rounds}, but a {config.merge.meant_kind} asks no questions"
+    if config.merge.is_set and config.model.student_model_path is not None:
+        yield "model.student_model_path names another model, and only adapters of the served one are merged"
     for name, sources in (("sources", config.data.sources), ("eval_sources", config.data.eval_sources)):
         if sources:
             yield f"data.{name} names {len(sources)} files, but bakes train on rollouts: name targets in datasets"

@@ -10,13 +10,14 @@ from baker.history.ref_table import RefKind
 from baker.history.revisions import SHORT_ID, RepoView
 from baker.jobs import awaited as awaited_bakes
 from baker.jobs.policy import Policy
+from baker.merging.plan import plan_merge
 from baker.repos import bakes, models, targets
 from baker.repos.catalog import Catalog
 from baker.repos.models import ResolvedModel
 from baker.repos.repo_view import repo_view
 from baker.status import JobState
 from baker.storage.job import BakeJob, RolloutJob
-from baker.storage.job_inputs import AwaitedBake, BakeInputs, TargetSnapshot
+from baker.storage.job_inputs import AwaitedBake, BakeInputs, MergeInputs, TargetSnapshot
 from baker.types import Checkpoint
 
 
@@ -31,9 +32,10 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
     named = f"{user}/{repo}/{config.branch}" if begins_on_branch else config.parent
     parent = models.resolve(catalog, user, named or catalog.repo(user, repo).base_model)
     _check_parent(name, parent, student)
+    merge = _merge(catalog, user, repo, config, parent)
     rollouts = _rollouts(catalog, user, repo, name, config)
     parent_name = None if parent.checkpoint is None else parent.checkpoint.name
-    start = _identity(catalog, parent_name, parent.awaited)
+    start = _identity(catalog, parent_name if merge is None else merge.base, parent.awaited)
     others = [] if student is not None else [t for t, job in rollouts.items() if _teacher(catalog, job) != start]
     return BakeJob(
         user=user,
@@ -46,17 +48,26 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
             targets={target: _snapshot(catalog, job) for target, job in rollouts.items()},
             student=student,
             branch_tip=tip,
-            is_own_teacher=student is None and not others,
+            is_own_teacher=student is None and not others and bool(rollouts),
+            merge=merge,
             awaited_bake=parent.awaited,
         ),
         depends_on=[*(job.id for job in rollouts.values()), *([] if parent.awaited is None else [parent.awaited.job])],
         warnings=[
             *unsupported.warnings(config),
             *_model_warnings(catalog, parent, student),
-            *_branch_warnings(view, config, parent, tip),
-            *(_other_teacher_warning(config, rollouts[target], _shown(catalog, parent)) for target in others),
+            *_branch_warnings(view, config, _starts(parent, merge), tip),
+            *(_other_teacher_warning(config, rollouts[target], start or catalog.base.served) for target in others),
         ],
     )
+
+
+def _merge(catalog: Catalog, user: str, repo: str, config: BakeConfig, parent: ResolvedModel) -> MergeInputs | None:
+    if not config.merge.is_set:
+        return None
+    if parent.awaited is not None:
+        raise InvalidInputError(f"{parent.awaited.name!r} is still training: wait for its end, then merge")
+    return plan_merge(catalog, user, repo, config, parent.checkpoint)
 
 
 def _branch_tip(view: RepoView, config: BakeConfig) -> str | None:
@@ -73,10 +84,17 @@ def _branch_tip(view: RepoView, config: BakeConfig) -> str | None:
     return None if ref is None else ref.target
 
 
-def _branch_warnings(view: RepoView, config: BakeConfig, parent: ResolvedModel, tip: str | None) -> list[str]:
-    start = None if parent.checkpoint is None else parent.checkpoint.commit_id
-    comes_from_tip = start is not None and tip is not None and graph.is_ancestor(view.parents, tip, start)
-    if tip is None or comes_from_tip or parent.awaited is not None:
+def _starts(parent: ResolvedModel, merge: MergeInputs | None) -> list[str] | None:
+    """The commits that the bake's result will come from; None: they do not exist yet."""
+    if parent.awaited is not None:
+        return None
+    if merge is not None:
+        return [side.commit for side in merge.sides]
+    return [] if parent.checkpoint is None or parent.checkpoint.commit_id is None else [parent.checkpoint.commit_id]
+
+
+def _branch_warnings(view: RepoView, config: BakeConfig, starts: list[str] | None, tip: str | None) -> list[str]:
+    if tip is None or starts is None or any(graph.is_ancestor(view.parents, tip, start) for start in starts):
         return []
     return [
         f"branch {config.branch!r} will not move to the result: it means {tip[:SHORT_ID]}, and the bake's parent did "
@@ -85,7 +103,13 @@ def _branch_warnings(view: RepoView, config: BakeConfig, parent: ResolvedModel, 
 
 
 def _check_config(policy: Policy, bake: str, config: BakeConfig) -> None:
-    if not config.datasets:
+    is_merge_of_rows = config.merge.is_set and config.merge.meant_strategy != "compose"
+    if is_merge_of_rows and config.datasets:
+        raise InvalidInputError(
+            f"Bake {bake!r} is a merge, which is trained on the versions' own rows: leave datasets out, or set "
+            "merge.strategy to compose"
+        )
+    if not config.datasets and not is_merge_of_rows:
         raise InvalidInputError(f"Bake {bake!r} has no datasets: name at least one target")
     if refusals := unsupported.refusals(config):
         raise InvalidInputError(f"Bake {bake!r} can't be run here: {'; '.join(refusals)}")
@@ -130,7 +154,7 @@ def _rollouts(catalog: Catalog, user: str, repo: str, bake: str, config: BakeCon
             rollouts[target] = job
     if missing:
         raise InvalidInputError(f"Bake {bake!r} needs rollouts that are missing: {', '.join(missing)}: run them first")
-    if _are_empty(rollouts):
+    if rollouts and _are_empty(rollouts):
         raise InvalidInputError(f"Bake {bake!r} has no trajectories to train on: its rollouts are empty")
     return rollouts
 
@@ -163,11 +187,6 @@ def _identity(catalog: Catalog, checkpoint: str | None, awaited: AwaitedBake | N
     except BakeryError:  # the queue is about to fail the jobs that wait for it
         result = None
     return result or f"job {awaited.job}"
-
-
-def _shown(catalog: Catalog, parent: ResolvedModel) -> str:
-    adapter = parent.checkpoint or parent.awaited
-    return catalog.base.served if adapter is None else adapter.name
 
 
 def _model_warnings(catalog: Catalog, parent: ResolvedModel, student: str | None) -> list[str]:

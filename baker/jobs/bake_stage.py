@@ -14,6 +14,7 @@ import asyncio
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +23,14 @@ import msgspec
 from baker.errors import InvalidInputError, NeedsRoomError, NotLentError, RolloutError, TrainerLostError, TrainingError
 from baker.jobs.job_row import JobRow
 from baker.jobs.training_listener import TrainingListener
+from baker.merging.merger import Merger, Start, settings_from
 from baker.ports import LentWeights, Sampler, ServedModel
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.repos.rendering import IGNORED_TOOLS
-from baker.status import Progress
+from baker.status import Loss, Progress
 from baker.storage.files import write_bytes, write_json
-from baker.storage.home import CHECKPOINTS, DATA, ENGINE_WEIGHTS, METRICS, RESULT, ROUNDS, STATE, WANDB_ID
+from baker.storage.home import ALGEBRA, CHECKPOINTS, DATA, ENGINE_WEIGHTS, METRICS, RESULT, ROUNDS, STATE, WANDB_ID
 from baker.storage.job import BakeJob
 from baker.storage.models_folder import student_folder
 from baker.storage.one_thread import OneThread
@@ -40,7 +42,7 @@ from baker.trajectories.collate import Mix
 from baker.trajectories.mix import linked_mix
 from baker.trajectories.neutral import NeutralAnswers
 from baker.trajectories.on_policy import AnswerSettings, RoundStore, answer_and_judge, draw_rows
-from baker.types import Checkpoint
+from baker.types import Checkpoint, SavedCheckpoint
 from baker.versions import checkpoints
 from baker.versions.publishing import Bake, CheckpointService, Publisher, Result
 
@@ -77,6 +79,7 @@ class BakeStage:
         self._home, self._catalog, self._base = home, catalog, base
         self.checkpoints = CheckpointService(catalog, publisher)
         self._sampler, self._neutral, self._settings = sampler, neutral, settings
+        self.merger = Merger(home, catalog, sampler, base, publisher, neutral, settings.top_logprobs)
         self.training: dict[int, Progress] = {}
         """Job number of each bake in training -> its latest step."""
 
@@ -90,7 +93,7 @@ class BakeStage:
         result_file = folder / RESULT
         if not result_file.exists():
             try:
-                result = await self._train(bake, row)
+                result = await self._result(bake, row)
             except TrainingError:
                 await self.checkpoints.discard(job, folder)
                 raise
@@ -101,19 +104,28 @@ class BakeStage:
         if not bake.config.keeps_state:
             await asyncio.to_thread(shutil.rmtree, folder / STATE, ignore_errors=True)
 
-    async def _train(self, bake: Bake, row: JobRow) -> Result:
+    async def _result(self, bake: Bake, row: JobRow) -> Result:
+        if bake.job.inputs.merge is None:
+            return await self._train(row, bake)
+        return await self.merger.run(bake, partial(self._write_untrained, row), partial(self._train, row))
+
+    async def _write_untrained(self, row: JobRow, bake: Bake, start: Start) -> tuple[SavedCheckpoint, Loss]:
+        """See `merging.merger.WriteUntrained`."""
+        await self._find_neutral(bake)
+        spec = self._spec(bake, await self._mix(bake, start), start).untrained(bake.folder / ALGEBRA)
+        listener = TrainingListener(row.note, row.warn, serve=None, show=lambda progress: None)
+        saved = await self._run_process(bake, spec, listener)
+        return saved, listener.loss
+
+    async def _train(self, row: JobRow, bake: Bake, start: Start | None = None) -> Result:
         """Run the training process; if it is killed, start another from the last training state."""
-        try:
-            # For another student, they would measure its distance from the served model.
-            bake.neutral = await self._neutral.files() if bake.job.inputs.student is None else []
-        except (InvalidInputError, RolloutError) as error:
-            await bake.warn(f"the drift is not measured: the base model can't answer the neutral questions: {error}")
+        await self._find_neutral(bake)
         if bake.config.resumes:
             await self._inherit(bake)
         retries = 0
         while True:
             try:
-                return await self._train_once(bake, row)
+                return await self._train_once(bake, row, start)
             except TrainerLostError as error:
                 # Without a state, training starts over and would overwrite served checkpoints in place, but the engine
                 # identifies an adapter by its path.
@@ -125,11 +137,25 @@ class BakeStage:
                 log.warning("job %d: %s; resuming it (%d of %d)", bake.job.id, error, retries, RETRIES)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _train_once(self, bake: Bake, row: JobRow) -> Result:
+    async def _find_neutral(self, bake: Bake) -> None:
+        try:
+            # For another student, they would measure its distance from the served model.
+            bake.neutral = await self._neutral.files() if bake.job.inputs.student is None else []
+        except (InvalidInputError, RolloutError) as error:
+            await bake.warn(f"the drift is not measured: the base model can't answer the neutral questions: {error}")
+
+    async def _mix(self, bake: Bake, start: Start | None) -> Mix[str]:
+        link: Callable[[], Mix[str]] = partial(
+            linked_mix, self._home, bake.folder / DATA, bake.config, bake.job.inputs.rollouts
+        )
+        mix = await asyncio.to_thread(link if start is None else start.link_rows)
+        await self._catalog(Catalog.update_job, bake.job.id, collation=mix.collation)
+        return mix
+
+    async def _train_once(self, bake: Bake, row: JobRow, start: Start | None) -> Result:
         job, folder = bake.job, bake.folder
-        mix = await asyncio.to_thread(linked_mix, self._home, folder / DATA, bake.config, job.inputs.rollouts)
-        await self._catalog(Catalog.update_job, job.id, collation=mix.collation)
-        spec, rounds = self._spec(bake, mix), RoundStore(folder)
+        mix = await self._mix(bake, start)
+        spec, rounds = self._spec(bake, mix, start), RoundStore(folder)
         state = await self._state_of(spec)
         if state is None:
             await self.checkpoints.discard(job, folder)
@@ -147,17 +173,10 @@ class BakeStage:
             part = await self._round(bake, rounds, number, mix.train)
             resume = None if state is None else str(state)
             spec = msgspec.structs.replace(spec, resume=resume, round=part, devices=devices)
-            listener.begin_process()
-            try:
-                await self._train_beside(bake, spec, listener)
-            except NeedsRoomError as error:
-                log.warning("job %d: %s", job.id, error)
-                await self._train_alone(spec, folder, listener)
-            if listener.last is None:
-                raise TrainerLostError("the training process wrote no checkpoint: see its trainer.log")
+            last = await self._run_process(bake, spec, listener)
             if number == bake.config.data.on_policy.rounds:
-                return Result([*listener.unserved, listener.last], int(time.time()), listener.loss)
-            await asyncio.to_thread(rounds.begin, number + 1, listener.last.step, self.training.get(job.id))
+                return Result([*listener.unserved, last], int(time.time()), listener.loss)
+            await asyncio.to_thread(rounds.begin, number + 1, last.step, self.training.get(job.id))
             state = await self._state_of(spec)
 
     async def _state_of(self, spec: TrainSpec) -> Path | None:
@@ -189,6 +208,18 @@ class BakeStage:
         first_round = await asyncio.to_thread(rounds.read, 1)
         train = [str(bake.folder / name) for name in record.train or []]
         return Round(number, record.first_step, first_round.first_step, train)
+
+    async def _run_process(self, bake: Bake, spec: TrainSpec, listener: TrainingListener) -> SavedCheckpoint:
+        """Returns: the last checkpoint that it wrote."""
+        listener.begin_process()
+        try:
+            await self._train_beside(bake, spec, listener)
+        except NeedsRoomError as error:
+            log.warning("job %d: %s", bake.job.id, error)
+            await self._train_alone(spec, bake.folder, listener)
+        if listener.last is None:
+            raise TrainerLostError("the training process wrote no checkpoint: see its trainer.log")
+        return listener.last
 
     async def _train_beside(self, bake: Bake, spec: TrainSpec, listener: TrainingListener) -> None:
         """Train while the engine serves, on the engine's weights if it lends them."""
@@ -223,18 +254,21 @@ class BakeStage:
         finally:
             await asyncio.shield(self._base.wake())
 
-    def _spec(self, bake: Bake, mix: Mix[str]) -> TrainSpec:
-        student = bake.job.inputs.student
+    def _spec(self, bake: Bake, mix: Mix[str], start: Start | None) -> TrainSpec:
+        student, config = bake.job.inputs.student, bake.config
+        adapter = None if bake.parent is None else bake.parent.path
+        if start is not None:
+            adapter, config = start.adapter, settings_from(start, config, len(mix.train))
         return TrainSpec(
             name=f"{bake.job.repo}/{bake.job.name}",
             base_model=str(self._base.path if student is None else student_folder(self._home, student)),
             base_model_name=self._base.name if student is None else student,
-            parent_adapter=None if bake.parent is None else str(bake.parent.path),
+            parent_adapter=None if adapter is None else str(adapter),
             train=mix.train,
             held_out=mix.held_out,
             output=str(bake.folder / CHECKPOINTS),
             metrics=str(bake.folder / METRICS),
-            config=bake.config.settled(is_own_teacher=bake.job.inputs.is_own_teacher),
+            config=config.settled(is_own_teacher=bake.job.inputs.is_own_teacher),
             neutral=[str(path) for path in bake.neutral],
             state=str(bake.folder / STATE) if bake.config.resumes else None,
             draws_curves=True,

@@ -59,6 +59,7 @@ class Stages:
         )
         self.neutral = NeutralAnswers(home, sampler, base, settings.top_logprobs)
         self._bakes = BakeStage(home, catalog, sampler, base, publisher, self.neutral, bake_settings)
+        self.merger = self._bakes.merger
         self.training: Mapping[int, Progress] = self._bakes.training
         """Job number of each bake in training -> its latest step."""
         self._paces: dict[int, Pace] = {}
@@ -80,7 +81,7 @@ class Stages:
                 case RolloutJob():
                     await self._rollout.run(job, folder, row)
                 case BakeJob():
-                    await self._bakes.run(job, folder, await self._find_checkpoint(job.inputs.checkpoint), row)
+                    await self._bakes.run(job, folder, await self._find_checkpoint(job.inputs.teacher), row)
         finally:
             self._paces.pop(job.id, None)
 

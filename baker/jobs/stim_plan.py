@@ -5,7 +5,7 @@ Blocks, like the catalog that it reads: see `storage/one_thread.py`.
 
 import msgspec
 
-from baker.config import question_templates
+from baker import question_templates
 from baker.config.generator import Asking, Custom, FromDataset, Generator, Hardcoded, Persona
 from baker.errors import ConfigError, InvalidInputError
 from baker.jobs.policy import Policy

@@ -22,9 +22,10 @@ class TrainingListener:
     """One bake's listener, for all the training processes that it starts in turn."""
 
     def __init__(
-        self, note: Note, warn: Warn, serve: Serve, show: Callable[[Progress], None], percent: float = 0.0
+        self, note: Note, warn: Warn, serve: Serve | None, show: Callable[[Progress], None], percent: float = 0.0
     ) -> None:
         """Args:
+        serve: None: checkpoints are only counted.
         show: publishes the latest step.
         percent: the job's progress so far; a training that resumes an earlier one does not go below it.
         """
@@ -64,5 +65,5 @@ class TrainingListener:
                 await self._note(attempts=1)
             case events.Saved(step, sha256):
                 self.last = SavedCheckpoint(step, sha256)
-                if not event.is_last and not await self._serve(self.last):
+                if not event.is_last and self._serve is not None and not await self._serve(self.last):
                     self.unserved.append(self.last)

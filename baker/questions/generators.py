@@ -13,7 +13,7 @@ from functools import partial
 from string import Template
 from typing import NamedTuple
 
-from baker.config import question_templates
+from baker import question_templates
 from baker.config.generator import Asking, FromDataset, Generator, Hardcoded, Persona
 from baker.errors import StimError
 from baker.ports import Warn

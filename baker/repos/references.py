@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from baker.config import unsupported
 from baker.config.bake import BakeConfig
-from baker.config.question_templates import template_name, template_path
 from baker.config.target import TargetConfig
 from baker.errors import ConfigError, InvalidInputError, NotFoundError
+from baker.question_templates import template_name, template_path
 from baker.repos import models, prompts
 from baker.repos.catalog import Catalog
 from baker.suggestions import did_you_mean

@@ -3,10 +3,10 @@
 import msgspec
 
 from baker.config.generator import detach_templates
-from baker.config.question_templates import template_name
 from baker.config.target import TargetConfig, target_config
 from baker.errors import ConflictError
 from baker.history.operation_table import Change
+from baker.question_templates import template_name
 from baker.repos import records, recycle_bin
 from baker.repos.catalog import (
     DEFAULT_TEMPLATE,

@@ -17,6 +17,7 @@ jobs/<number>/                      the files of one job:
     rounds/<round>/                 bake: round.json and trajectories/ with the student's own answers
     state/<step>/                   bake: training state to resume from; removed when the training is done
     checkpoints/<step>/             bake: adapters
+    sum/, algebra/0/                merge: the versions' weighted sum, and the same with its certificate
     archives/<step>.tar.gz          bake: checkpoints packed for download; <step>.prompts.tar.gz: with the prompts
     spec.json, trainer.log          bake: what the training process reads and prints
     engine-weights.pickle           bake: handles of the engine's weights, while a training uses them
@@ -55,6 +56,8 @@ ROUND = "round.json"
 STATE = "state"
 CHECKPOINTS = "checkpoints"
 ARCHIVES = "archives"
+SUM = "sum"
+ALGEBRA = "algebra"
 RECEIVED = "received"
 SPEC = "spec.json"
 LOG = "trainer.log"

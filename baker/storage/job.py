@@ -6,6 +6,7 @@ import msgspec
 
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
+from baker.merge_report import MergeReport
 from baker.status import Collation, JobState, Loss, MemoryPlan, Stage
 from baker.storage.job_inputs import BakeInputs, RolloutInputs, StimInputs
 
@@ -82,6 +83,8 @@ class BakeJob(Job, frozen=True, kw_only=True, tag="bake"):
     """How the targets were mixed; None until they are."""
     memory: MemoryPlan | None = None
     """What the training needs; None until it is about to start."""
+    merge: MergeReport | None = None
+    """What a merge measured so far; None for other bakes."""
     held_back: str | None = None
     """Why the bake's name did not move to its result."""
     recipe: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ import msgspec
 
 from baker.config.generator import Persona
 from baker.config.target import TargetConfig
-from baker.types import Prompt
+from baker.types import Message, Prompt
 
 
 class LocalSet(msgspec.Struct, frozen=True, tag="local"):
@@ -127,6 +127,39 @@ class ReceivedCommit(msgspec.Struct, frozen=True):
     """What made it; None: the sender kept that."""
 
 
+class MergeSide(msgspec.Struct, frozen=True):
+    """A version that a merge adds up."""
+
+    label: str
+    """The name by which people know it in the merge, unlike the other sides' labels."""
+    commit: str
+    checkpoint: str
+    """Full name."""
+    weight: float
+    """Coefficient of what it changed since the merge base; negative if that is taken out."""
+    jobs: list[int]
+    """Numbers of the bakes that made it since the merge base, newest first."""
+    contexts: list[str] = []
+    """Hashes of the different prompts that these bakes' students see."""
+
+
+class MergeInputs(msgspec.Struct, frozen=True):
+    """base + sum of weight * (side - base), in weights."""
+
+    sides: list[MergeSide]
+    """The bake's parent first."""
+    base: str | None
+    """Checkpoint of the merge base; None: the base model."""
+    base_commit: str | None
+    probe: list[list[Message]] = []
+    """Conversations that measure the sides without held-out rows."""
+
+    @property
+    def base_weight(self) -> float:
+        """Coefficient of the merge base itself."""
+        return 1.0 - sum(side.weight for side in self.sides)
+
+
 class BakeInputs(msgspec.Struct, frozen=True):
     rollouts: dict[str, int]
     """Target -> number of its rollout job."""
@@ -146,10 +179,19 @@ class BakeInputs(msgspec.Struct, frozen=True):
     awaited_bake: AwaitedBake | None = None
     """Bake whose result will be `checkpoint`; None as soon as it is known."""
 
+    merge: MergeInputs | None = None
+    """None: the bake is no merge."""
+
+    @property
+    def teacher(self) -> str | None:
+        """Name of the checkpoint whose prompted answers the bake learns from; None: the base model."""
+        return self.checkpoint if self.merge is None else self.merge.base
+
     @property
     def checkpoints(self) -> list[str]:
         """Names of the checkpoints that the job reads."""
-        return [] if self.checkpoint is None else [self.checkpoint]
+        sides = [] if self.merge is None else [self.merge.base, *(side.checkpoint for side in self.merge.sides)]
+        return list(dict.fromkeys(name for name in (self.checkpoint, *sides) if name is not None))
 
     @property
     def awaited(self) -> list[AwaitedBake]:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 Kind = TypeVar("Kind", bound=Job)
 KINDS: dict[str, type[AnyJob]] = {Stage.STIM: StimJob, Stage.ROLLOUT: RolloutJob, Stage.BAKE: BakeJob}
 OF_BAKES = "user = ? and repo = ? and stage = 'bake'"
-JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation", "memory", "recipe")
+JSON_COLUMNS = ("config", "inputs", "depends_on", "warnings", "loss", "collation", "memory", "recipe", "merge")
 
 
 class JobCount(NamedTuple):

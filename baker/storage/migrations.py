@@ -243,11 +243,9 @@ def history(db: Database) -> None:
 
 @MIGRATIONS()
 def comparisons(db: Database) -> None:
-    db.table("probes").create(
-        {"user": str, "repo": str, "name": str, "conversations": str, "sha256": str, "created": int},
-        pk=("user", "repo", "name"),
-        not_null={"conversations", "sha256", "created"},
-    )
+    columns = {"user": str, "repo": str, "name": str, "conversations": str, "sha256": str, "created": int}
+    required = {"conversations", "sha256", "created"}
+    db.table("probes").create(columns, pk=("user", "repo", "name"), not_null=required)
     db.table("comparisons").create(
         {"user": str, "repo": str, "key": str, "a": str, "b": str, "result": str, "created": int},
         pk=("user", "repo", "key"),
@@ -301,3 +299,8 @@ def moves_of_pointers(db: Database) -> None:
 def arrivals(db: Database) -> None:
     # Unix seconds at which another server's commit came, which gc keeps for a while.
     db.table("commits").add_column("arrived", int)
+
+
+@MIGRATIONS()
+def merges(db: Database) -> None:
+    db.table("jobs").add_column("merge", str)

@@ -7,6 +7,7 @@ import msgspec
 
 from baker.adapters.files import content_hash
 from baker.config.bake import BakeConfig
+from baker.errors import TrainingError
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -68,13 +69,29 @@ class TrainSpec(msgspec.Struct, frozen=True):
     """Share of each GPU's memory that the engine would free if it slept."""
     is_engine_asleep: bool = False
 
+    is_untrained: bool = False
+    """Whether the parent's adapter is only evaluated, and written with its parity certificate as checkpoint 0."""
+
+    def untrained(self, output: Path) -> "TrainSpec":
+        """The spec of a process that evaluates the parent's adapter, and writes it with a certificate as `<output>/0`.
+
+        Raises: TrainingError if there are no rows to do that on.
+        """
+        train = self.train or self.neutral
+        if not train:
+            raise TrainingError("there are no rows to prove the merge on: the base model answers no neutral questions")
+        return msgspec.structs.replace(
+            self, train=train, output=str(output), state=None, draws_curves=False, is_untrained=True
+        )
+
     def fingerprint(self) -> str:
         """Hash of everything that decides the result, the same in all rounds. Only the last two parts of a trajectory's
         path count: the folders may have moved since."""
         parent = None if self.parent_adapter is None else content_hash(Path(self.parent_adapter))
         held_out = {target: [_short(file) for file in files] for target, files in self.held_out.items()}
         config = msgspec.to_builtins(self.config)
-        del config["publish_if"]  # does not change the training, and states of older versions were made without it
+        for name in ("publish_if", "merge"):  # don't change the training; states of older versions lack them
+            del config[name]
         parts = (self.base_model_name, parent, [_short(file) for file in self.train], held_out, config)
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 

@@ -103,6 +103,8 @@ def keep(
                 if checkpoint in moving:
                     moved.append(kept[-1])
             commits.evaluated(catalog, kept[-1], loss)
+            if is_result:
+                commits.proved(catalog, kept[-1])
         has_moved = is_result and kept[-1] in moved
         warning = refs.follow(catalog, job, kept[-1].commit_id or "") if has_moved else None
         return Kept(kept, moved, repo_view(catalog, job.user, job.repo), warning)

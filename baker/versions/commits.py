@@ -14,6 +14,8 @@ from baker.types import Checkpoint
 
 EVALUATION = "evaluation"
 """Name of the note with the fields of `baker.status.Loss`."""
+MERGE = "merge"
+"""Name of the note with the fields of `baker.merge_report.MergeReport`."""
 
 
 def recipe_of(job: BakeJob) -> dict[str, Any] | None:
@@ -47,24 +49,48 @@ def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:
     if parent is not None and checkpoint.parent is not None:
         _copy_ancestors(catalog, checkpoint, checkpoint.parent.split("/")[1], parent)
     commit = Commit(
-        kind=Kind.BAKE if job is None or job.inputs.imported is None else Kind.IMPORT,
+        kind=_kind(job),
         adapter=checkpoint.sha256,
         recipe=None if recipe is None else content_id(recipe),
         base=catalog.fingerprint,
         message=(job and job.config.message) or f"{checkpoint.bake} step {checkpoint.step}",
         author=checkpoint.user,
         created=checkpoint.created,
-        parents=() if parent is None else (Parent(parent),),
+        parents=_parents(job, parent),
     )
     return msgspec.structs.replace(
         checkpoint, commit_id=catalog.history.commits.add(checkpoint.user, checkpoint.repo, commit)
     )
 
 
+def _kind(job: BakeJob | None) -> Kind:
+    if job is None:
+        return Kind.BAKE
+    if job.inputs.merge is not None:
+        return Kind(job.config.merge.meant_kind)
+    return Kind.BAKE if job.inputs.imported is None else Kind.IMPORT
+
+
+def _parents(job: BakeJob | None, first: str | None) -> tuple[Parent, ...]:
+    """Args: first: id of the commit that the bake began from."""
+    merge = None if job is None else job.inputs.merge
+    if merge is not None and _kind(job) is Kind.MERGE:
+        return tuple(Parent(side.commit, side.weight) for side in merge.sides)
+    return () if first is None else (Parent(first),)
+
+
 def evaluated(catalog: Catalog, checkpoint: Checkpoint, loss: Loss | None) -> None:
     """Note beside the checkpoint's commit what the bake's evaluations measured; nothing if that is not known."""
     if loss is not None and checkpoint.commit_id is not None and (values := msgspec.to_builtins(loss)):
         catalog.history.commits.put_note(checkpoint.user, checkpoint.repo, checkpoint.commit_id, EVALUATION, values)
+
+
+def proved(catalog: Catalog, checkpoint: Checkpoint) -> None:
+    """Note beside a merge's commit what it measured."""
+    job = catalog.store.jobs.find_bake(checkpoint.job_id)
+    if job is not None and job.merge is not None and checkpoint.commit_id is not None:
+        report = msgspec.to_builtins(job.merge)
+        catalog.history.commits.put_note(checkpoint.user, checkpoint.repo, checkpoint.commit_id, MERGE, report)
 
 
 def _copy_ancestors(catalog: Catalog, checkpoint: Checkpoint, repo: str, tip: str) -> None:

@@ -42,6 +42,8 @@ class Result(msgspec.Struct, frozen=True):
     """Checkpoints to publish, by step: those not served yet, and last the bake's result."""
     created: int
     loss: Loss
+    held_back: str | None = None
+    """Why a merge may not move a name."""
 
 
 class Publisher(Protocol):
@@ -142,8 +144,8 @@ class CheckpointService:
 
     async def _keep(self, bake: Bake, checkpoint: Checkpoint) -> None:
         """Publish an intermediate checkpoint that was proved."""
-        # With `publish_if`, the bake's name only moves to the result.
-        moving = [checkpoint] if checkpoint.is_served and not bake.config.publish_if.is_set else []
+        # With `publish_if`, and for a merge, the bake's name only moves to the result.
+        moving = [checkpoint] if checkpoint.is_served and not bake.config.moves_at_end else []
         job = await self._catalog(lambda catalog: catalog.store.jobs.find_bake(bake.job.id))
         loss = None if job is None else job.loss
         await self._store(partial(checkpoints.keep, loss=loss), bake.job, [checkpoint], moving)
@@ -169,8 +171,8 @@ class CheckpointService:
             else:
                 await bake.warn(f"{complaint}; it is not published")
         proved.append(last)
-        held_back = config.publish_if.complaint(result.loss)
-        moving = [] if held_back is not None else [last] if config.publish_if.is_set else proved
+        held_back = config.publish_if.complaint(result.loss) or result.held_back
+        moving = [] if held_back is not None else [last] if config.moves_at_end else proved
         # The rows change before the served names: after a crash in between, the next start serves what they say.
         changes = {"progress_percent": 100.0, "held_back": held_back}
         keep = partial(checkpoints.keep, loss=result.loss, is_result=True, **changes)

@@ -45,6 +45,11 @@ SECTIONS: dict[str, dict[str, str]] = {
         "op": "gateway.cli.history.operations",
         "gc": "gateway.cli.history.gc",
     },
+    "Merging": {
+        "merge": "gateway.cli.merging.merge",
+        "cherry-pick": "gateway.cli.merging.merge",
+        "revert": "gateway.cli.merging.merge",
+    },
     "Other servers": {
         "remote": "gateway.cli.remotes.remote",
         "clone": "gateway.cli.remotes.clone",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from baker.merge_report import MergeReport
 from baker.status import AgreementChange, Collation, JobState, KLChange, MemoryPlan, Progress, WaitingFor
 from baker.types import Message
 
@@ -180,7 +181,9 @@ class Bake(Stands, frozen=True, kw_only=True):
     live_checkpoint: int | None
     """Checkpoint that `repo/bake` means; null while it means none."""
     held_back: str | None
-    """Why `publish_if` did not move `repo/bake` to the bake's result."""
+    """Why `publish_if`, or a merge's own gate, did not move `repo/bake` to the bake's result."""
+    merge: MergeReport | None
+    """What a merge measured so far; null for other bakes."""
     checkpoint: int | None
     """First of `checkpoints`."""
     checkpoints: list[int]

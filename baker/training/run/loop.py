@@ -127,6 +127,10 @@ class Loop:
                 self._evaluation.run_due()
                 yield self.step
 
+    def measure(self) -> None:
+        """What is due before the first step. Raises: TrainingError; Stopped."""
+        self._evaluation.run_due()
+
     def state(self) -> TrainingState:
         """All that another loop over the same data needs to continue after the last whole step, on any number of
         devices. Write it before the next step: arrays may share memory with the weights. Every process must call it."""

@@ -75,8 +75,12 @@ def train(spec: TrainSpec, emit: Emit, is_stopping: Callable[[], bool] = lambda:
 
 
 def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, state_writer: StateWriter, emit: Emit) -> None:
-    """Train to the end of the round; write checkpoints and states."""
+    """Train to the end of the round, unless the spec says not to; write checkpoints and states."""
     configs, first_step = spec.config.checkpoint, spec.round.first_step
+    if spec.is_untrained:
+        loop.measure()
+        emit(writer.write(0, is_last=True))
+        return
     try:
         for step in loop.steps():
             if step < loop.last_step and is_due(configs, step, loop.plan.steps_per_epoch, first_step):
@@ -86,7 +90,9 @@ def _run(loop: Loop, spec: TrainSpec, writer: CheckpointWriter, state_writer: St
         state_writer.keep()
         raise
     # Losses on the rounds' answers are on another scale, so they are not compared with the first ones.
-    warning = judge(loop.history.losses[: spec.round.taught_steps or None], loop.history.evaluations)
+    taught = loop.history.losses[: spec.round.taught_steps or None]
+    # A merge starts near its end, so that its loss need not fall: its own gate judges it.
+    warning = None if spec.config.merge.is_set else judge(taught, loop.history.evaluations)
     if not loop.plan.is_last_round:
         _hand_over(loop.last_step, writer, state_writer, emit)
         return

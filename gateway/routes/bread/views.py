@@ -127,6 +127,7 @@ def bake(
         model_name=[known.name for known in checkpoints if known.is_served] if is_complete else None,
         live_checkpoint=None if finished.live is None or not finished.live.is_served else finished.live.step,
         held_back=None if job is None else job.held_back,
+        merge=None if job is None else job.merge,
         checkpoint=checkpoints[0].step if checkpoints else None,
         checkpoints=[checkpoint.step for checkpoint in checkpoints],
         loss=None if loss is None else _loss(loss),

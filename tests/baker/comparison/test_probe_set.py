@@ -50,7 +50,7 @@ async def test_an_import_has_none(story: Story, content: bytes | None) -> None:
     if content is not None:
         spec.parent.mkdir(parents=True, exist_ok=True)
         spec.write_bytes(content)
-    assert held_out_files(story.home, story.versions["json"]) == {}
+    assert held_out_files(story.home, story.versions["json"].job_id) == {}
 
 
 def test_the_hash_changes_with_what_the_engine_is_asked() -> None:

@@ -72,6 +72,12 @@ def logprobs_of(model: Any, context: np.ndarray, row: Trajectory) -> torch.Tenso
     return logits.float().log_softmax(-1)
 
 
+def distance(logprobs: torch.Tensor, row: Trajectory) -> float:
+    """Mean distance in nats of the row's stored log-probabilities from these (T, V)."""
+    expected = logprobs.gather(-1, torch.from_numpy(row.top_ids_TK).long())
+    return float((expected - torch.from_numpy(row.top_logprobs_TK)).abs().mean())
+
+
 async def test_the_newest_checkpoint_answers_and_the_prompted_base_model_scores(
     tmp_path: Path, engine: Engine, tiny_model: Path
 ) -> None:
@@ -89,11 +95,11 @@ async def test_the_newest_checkpoint_answers_and_the_prompted_base_model_scores(
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     for row in rows:
         assert len(row.response_ids) <= 10 and row.top_ids_TK.shape[1] == 8
-        expected = logprobs_of(base, row.teacher_ids, row).gather(-1, torch.from_numpy(row.top_ids_TK).long())
-        assert (expected - torch.from_numpy(row.top_logprobs_TK)).abs().mean() < 0.05, (
-            "the prompted base model's log-probabilities"
-        )
         assert len(row.teacher_ids) > len(row.student_ids)
+    # The engine rounds to bfloat16: single rows are up to 0.06 nats off.
+    by_prompted = np.mean([distance(logprobs_of(base, row.teacher_ids, row), row) for row in rows])
+    by_bare = np.mean([distance(logprobs_of(base, row.student_ids, row), row) for row in rows])
+    assert by_prompted < 0.1 < 1 < by_bare, "the prompted base model's log-probabilities"
     by_base = np.mean([margin(logprobs_of(base, row.student_ids, row), row) for row in rows])
     student = PeftModel.from_pretrained(base, folder / "checkpoints" / str(TAUGHT)).eval()
     by_student = np.mean([margin(logprobs_of(student, row.student_ids, row), row) for row in rows])

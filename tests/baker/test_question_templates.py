@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baker.config import question_templates
+from baker import question_templates
 from baker.errors import ConfigError
 from baker.names import NAME_PATTERN
 

@@ -1,0 +1,115 @@
+"""Turns a request for a merge into a bake of the repo. Functions over the catalog; they block."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from baker.comparison.versions import Version, read_history
+from baker.config.bake import BakeConfig, bake_config
+from baker.config.merge import MergeConfig
+from baker.errors import ConflictError, InvalidInputError
+from baker.history import graph
+from baker.history.ref_table import HEAD, RefKind
+from baker.history.revisions import RepoView
+from baker.merging.plan import plan_merge
+from baker.repos import bakes
+from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
+from baker.storage.job_inputs import MergeInputs
+
+
+class MergeRequest(msgspec.Struct, frozen=True):
+    merge: MergeConfig
+    into: str = HEAD
+    """Revision that the others are merged into."""
+    name: str | None = None
+    """Of the bake that the merge becomes; None: made of the versions' names."""
+    message: str | None = None
+    overrides: dict[str, Any] = {}
+    """Further settings of the bake."""
+
+
+class Planned(msgspec.Struct, frozen=True):
+    name: str
+    config: BakeConfig
+    inputs: MergeInputs
+    overrides: dict[str, Any]
+
+
+def plan(catalog: Catalog, user: str, repo: str, request: MergeRequest, *, max_rank: int) -> Planned:
+    """The bake that the merge would be. Reads only.
+
+    Raises: NotFoundError; InvalidInputError, ConfigError or ConflictError with what can't be merged, and what to do.
+    """
+    history = read_history(catalog, user, repo)
+    ours = history.version(_into(history.view, request))
+    if ours.checkpoint is None:
+        raise InvalidInputError("the base model can't be merged into: name a version of the repo in `into`")
+    others = [history.version(text) for text in request.merge.others]
+    overrides: dict[str, Any] = {
+        **request.overrides,
+        "merge": _given(request.merge),
+        "model": {**request.overrides.get("model", {}), "parent_model_name": ours.checkpoint.name},
+    }
+    if request.message is not None:
+        overrides["message"] = request.message
+    if (branch := _branch(history.view, [ours, *others])) is not None:
+        overrides.setdefault("branch", branch)
+    config = bake_config(overrides, max_rank=max_rank)
+    inputs = plan_merge(catalog, user, repo, config, ours.checkpoint)
+    for name in _names(request, inputs):
+        if config.merge.meant_strategy == "compose":
+            overrides = {**overrides, "datasets": [{"target": name}]}
+            config = bake_config(overrides, max_rank=max_rank)
+        known = bakes.find(catalog, user, repo, name)
+        is_free = known is None and catalog.history.refs.find(user, repo, name) is None
+        if is_free or known == config or request.name is not None:
+            return Planned(name, config, inputs, overrides)
+    raise ConflictError("the names that are made of the versions' names are taken: choose a name")
+
+
+def save(catalog: Catalog, user: str, repo: str, planned: Planned, *, max_rank: int) -> None:
+    """Add the bake, unless it is there already. Raises: ConflictError if one of that name has other settings."""
+    bakes.put(
+        catalog, user, repo, planned.name, DEFAULT_TEMPLATE, planned.overrides, may_change=False, max_rank=max_rank
+    )
+
+
+def _into(view: RepoView, request: MergeRequest) -> str:
+    if request.into == HEAD and (view.head is None or view.head not in view.refs):
+        raise InvalidInputError(
+            f"repo {view.repo!r} has no current branch to merge into: name a version (bread merge A B), or switch to a "
+            "branch"
+        )
+    return request.into
+
+
+def _branch(view: RepoView, sides: list[Version]) -> str | None:
+    """The current branch, if the merge would move it forward."""
+    if view.head is None or (ref := view.refs.get(view.head)) is None or ref.kind is not RefKind.BRANCH:
+        return None
+    return view.head if any(graph.is_ancestor(view.parents, ref.target, side.id) for side in sides) else None
+
+
+def _given(merge: MergeConfig) -> dict[str, Any]:
+    """The settings that differ from the defaults, as a client would write them."""
+    defaults = msgspec.to_builtins(MergeConfig())
+    return {name: value for name, value in msgspec.to_builtins(merge).items() if value != defaults[name]}
+
+
+LONGEST_STEM = 120
+"""Characters of a name made of other names; a number may follow."""
+MOST_NAMES = 1000
+_PREFIXES = {"merge": "", "cherry-pick": "pick-", "revert": "revert-"}
+
+
+def _names(request: MergeRequest, inputs: MergeInputs) -> Iterator[str]:
+    """The name that the client chose, or those made of the versions' names."""
+    if request.name is not None:
+        yield request.name
+        return
+    kind = request.merge.meant_kind
+    sides = inputs.sides if kind == "merge" else inputs.sides[1:]
+    stem = (_PREFIXES[kind] + "-".join(side.label for side in sides))[:LONGEST_STEM]
+    yield stem
+    yield from (f"{stem}-{number}" for number in range(2, MOST_NAMES))

@@ -1,0 +1,124 @@
+"""Asks for a merge, follows it, and shows its proof."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gateway.cli.baking.stages import Stage, Status, run_all, warnings_of
+from gateway.cli.failures import CliError, Exit
+from gateway.cli.history.commits import styled_id
+from gateway.cli.output import note, show_json, show_table
+from gateway.cli.progress import post_with_progress
+from gateway.cli.session import Session, path_of
+from gateway.cli.text import one_line
+
+CONFLICT_CODE = "MERGE_CONFLICT"
+
+
+def run(session: Session, repo: str, body: dict[str, Any], *, as_json: bool) -> int:
+    """Ask for the merge, wait for its end, and show it. Returns: the exit code."""
+    asked = _asked(session, repo, body, as_json=as_json)
+    bake = asked["bake"]
+    if bake is None:
+        if as_json:
+            show_json(asked)
+        else:
+            _show_plan(asked)
+        return Exit.OK
+    if not as_json:
+        _show_plan(asked)
+    path = path_of(repo, "bakes", bake)
+    stages = [Stage("merge", path, "")]
+    if asked["report"] is not None and body.get("strategy") == "compose":
+        target = path_of(repo, "targets", bake)
+        stages = [Stage("rollout", f"{target}/rollout", "answers"), *stages]
+    try:
+        status = run_all(session.client, stages, f"{repo}/{bake}")["merge"]
+    except CliError as error:
+        ended = session.client.find(path)
+        if ended is not None and ended.get("error_code") == CONFLICT_CODE:
+            raise CliError(error.message, Exit.CONFLICT) from error
+        raise
+    report = status["merge"] or {}
+    if as_json:
+        show_json(_summary(asked, status))
+    else:
+        for warning in warnings_of({"merge": status}):
+            note(f"note: {warning}")
+        _show_report(session, repo, status)
+    return Exit.OK if report.get("verdict") == "passed" and not status["held_back"] else Exit.DIFFERS
+
+
+def _asked(session: Session, repo: str, body: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Raises: CliError; one that shows where the versions contradict each other has exit code 3."""
+    path = path_of(repo, "merges")
+    answer: dict[str, Any] = (
+        session.client.post(path, body, timeout=3600)
+        if as_json
+        else post_with_progress(session.client, path, body, "comparing")
+    )
+    return answer
+
+
+def _show_plan(asked: dict[str, Any]) -> None:
+    report = asked["report"]
+    if report is None:
+        click.echo(one_line(asked["message"]))
+        return
+    base = "the base model" if asked["base"] is None else styled_id(asked["base"])
+    cut = report["rank"] < report["full_rank"]
+    rank = f"rank {report['full_rank']} -> {report['rank']} ({report['energy_lost']:.1%} of the energy)"
+    click.echo(f"merge base {base}   {rank if cut else 'rank ' + str(report['rank'])}")
+    conflict = report["conflict"]
+    if conflict["moved"]:
+        where = "" if conflict["has_equal_contexts"] else ", but after different prompts"
+        click.echo(f"conflict {conflict['share']:.0%} of {conflict['moved']} changed tokens{where}")
+    if asked["bake"] is None:
+        for each in conflict["questions"]:
+            click.secho(f'  "{one_line(each["question"], 70)}"', bold=True)
+            show_table((), [(f"    {label}", one_line(text, 100)) for label, text in each["answers"].items()])
+        click.echo(one_line(asked["message"]))
+
+
+def _show_report(session: Session, repo: str, status: Status) -> None:
+    report = status["merge"]
+    rows = []
+    for label, each in report.get("retention", {}).items():
+        what = "left" if not each.get("is_removed") else "still there"
+        value = "-" if each["retention"] is None else f"{each['retention']:.2f}"
+        interval = "" if each["low"] is None else f"[{each['low']:.2f}, {each['high']:.2f}]"
+        began = report.get("algebra", {}).get(label)
+        rows.append(
+            (
+                f"  {label}",
+                f"{value} {what}",
+                interval,
+                f"agrees at {each['agreement']:.0%} of {each['agreement_own']:.0%}",
+                "" if began is None else f"sum alone: {began:.2f}",
+            )
+        )
+    click.echo(f"made by {report['strategy']}")
+    show_table((), rows)
+    if report.get("drift") is not None:
+        click.echo(f"  drift {report['drift']:.4f} nats per token, at most {report['drift_limit']:.4f}")
+    model = f"{repo}/{status['bake_name']}"
+    if status["held_back"]:
+        kept = f"{model}/{status['checkpoint']}"
+        note(f"held back: {one_line(status['held_back'])}. It is served as {kept}, and no name moved.")
+    else:
+        click.echo(f"gate passed; {click.style(model, bold=True)} is served")
+
+
+def _summary(asked: dict[str, Any], status: Status) -> dict[str, Any]:
+    report = status["merge"] or {}
+    return {
+        **asked,
+        "report": report,
+        "verdict": report.get("verdict"),
+        "strategy": report.get("strategy"),
+        "retention": {label: each["retention"] for label, each in report.get("retention", {}).items()},
+        "held_back": status["held_back"],
+        "model": None if not status["model_name"] else status["model_name"][0],
+    }

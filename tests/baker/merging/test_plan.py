@@ -1,0 +1,157 @@
+"""Which versions a merge adds up, from what, and what it refuses."""
+
+import msgspec
+import pytest
+
+from baker.config.bake import BakeConfig, bake_config
+from baker.errors import BakeryError, ConflictError, InvalidInputError, NotFoundError
+from baker.history.commit import Commit, Kind, Parent
+from baker.merging.plan import FAST_FORWARD, UP_TO_DATE, plan_merge
+from baker.repos.catalog import Catalog
+from baker.status import JobState
+from baker.storage.job_inputs import MergeInputs, MergeSide
+from baker.types import Checkpoint
+from tests.baker.grown import baked
+
+
+def config(*others: str, **merge: object) -> BakeConfig:
+    return bake_config({"merge": {"others": list(others), **merge}})
+
+
+def plan(catalog: Catalog, into: Checkpoint | None, *others: str, **merge: object) -> MergeInputs:
+    return plan_merge(catalog, "admin", "repo", config(*others, **merge), into)
+
+
+def id_of(checkpoint: Checkpoint) -> str:
+    assert checkpoint.commit_id is not None
+    return checkpoint.commit_id
+
+
+def side(label: str, checkpoint: Checkpoint, weight: float, *own: Checkpoint) -> MergeSide:
+    jobs = [each.job_id for each in own or (checkpoint,)]
+    return MergeSide(label, id_of(checkpoint), checkpoint.name, weight, jobs)
+
+
+def test_two_bakes_of_the_base_model_are_added_up(catalog: Catalog) -> None:
+    a, b = baked(catalog, "a"), baked(catalog, "b")
+    inputs = plan(catalog, a, "b")
+    assert inputs == MergeInputs([side("a", a, 1.0), side("b", b, 1.0)], None, None)
+    assert inputs.base_weight == -1.0
+
+
+def test_changes_are_counted_from_the_merge_base(catalog: Catalog) -> None:
+    tone = baked(catalog, "tone")
+    a1 = baked(catalog, "a1", tone)
+    a, b = baked(catalog, "a", a1), baked(catalog, "b", tone)
+    inputs = plan(catalog, a, "b", weights=[0.7, 0.3])
+    assert inputs == MergeInputs([side("a", a, 0.7, a, a1), side("b", b, 0.3)], tone.name, id_of(tone))
+    assert inputs.base_weight == pytest.approx(0.0)
+
+
+def test_three_versions(catalog: Catalog) -> None:
+    a, _b, c = (baked(catalog, name) for name in "abc")
+    assert [each.label for each in plan(catalog, a, "b", id_of(c)[:9]).sides] == ["a", "b", id_of(c)[:9]]
+
+
+def test_a_cherry_pick_counts_from_the_picked_version_s_parent(catalog: Catalog) -> None:
+    tone = baked(catalog, "tone")
+    picked, a = baked(catalog, "x", tone), baked(catalog, "a")
+    inputs = plan(catalog, a, "x", kind="cherry_pick")
+    assert inputs == MergeInputs([side("a", a, 1.0), side("x", picked, 1.0)], tone.name, id_of(tone))
+    assert plan(catalog, a, "tone", kind="cherry_pick").base is None, "its parent is the base model"
+
+
+def test_a_revert_takes_out_what_an_ancestor_changed(catalog: Catalog) -> None:
+    first = baked(catalog, "first")
+    second = baked(catalog, "second", first)
+    third = baked(catalog, "third", second)
+    inputs = plan(catalog, third, "second", kind="revert")
+    assert inputs == MergeInputs([side("third", third, 1.0), side("second", second, -1.0)], first.name, id_of(first))
+    # first + (third - first) - (second - first)
+    assert inputs.base_weight == 1.0
+    with pytest.raises(ConflictError, match="newest version itself"):
+        plan(catalog, third, "third", kind="revert")
+    with pytest.raises(ConflictError, match="no ancestor"):
+        plan(catalog, second, "third", kind="revert")
+
+
+@pytest.mark.parametrize(
+    "into, other, kind", [("b", "a", UP_TO_DATE), ("a", "b", FAST_FORWARD), ("a", "a", UP_TO_DATE)]
+)
+def test_nothing_is_merged_that_came_from_the_other(catalog: Catalog, into: str, other: str, kind: str) -> None:
+    a = baked(catalog, "a")
+    versions = {"a": a, "b": baked(catalog, "b", a)}
+    with pytest.raises(ConflictError) as caught:
+        plan(catalog, versions[into], other)
+    assert caught.value.detail and caught.value.detail[0]["type"] == kind
+
+
+def test_a_criss_cross_asks_for_the_merge_base(catalog: Catalog) -> None:
+    a, b = baked(catalog, "a"), baked(catalog, "b")
+    left, right = (merged(catalog, name, a, b) for name in ("left", "right"))
+    with pytest.raises(ConflictError, match="--merge-base") as caught:
+        plan(catalog, left, "right")
+    assert id_of(a)[:12] in caught.value.message and id_of(b)[:12] in caught.value.message
+    inputs = plan(catalog, left, "right", base="a")
+    assert (inputs.base, [each.jobs for each in inputs.sides]) == (a.name, [[], []]), "both have what b taught"
+    assert id_of(right) == inputs.sides[1].commit
+
+
+def merged(catalog: Catalog, name: str, *parents: Checkpoint) -> Checkpoint:
+    """A merge of these versions."""
+    made = baked(catalog, name, parents[0])
+    inputs = MergeInputs([side(each.bake, each, 1.0) for each in parents], None, None)
+    job = catalog.store.jobs.find_bake(made.job_id)
+    assert job is not None
+    catalog.store.jobs.update(job.id, inputs=msgspec.structs.replace(job.inputs, merge=inputs))
+    old = catalog.history.commits.of_repo("admin", "repo")[id_of(made)]
+    commit = msgspec.structs.replace(old, kind=Kind.MERGE, parents=tuple(Parent(id_of(each)) for each in parents))
+    catalog.history.commits.add("admin", "repo", commit)
+    changed = msgspec.structs.replace(made, commit_id=commit.id)
+    catalog.store.checkpoints.set_commit(changed)
+    return changed
+
+
+def test_a_merge_has_the_rows_of_its_parents(catalog: Catalog) -> None:
+    a, b, c = (baked(catalog, name) for name in "abc")
+    both = merged(catalog, "both", a, b)
+    inputs = plan(catalog, both, "c")
+    assert inputs.sides[0].jobs == [b.job_id, a.job_id], "not the merge's own, which are copies of these"
+    assert inputs.sides[1].jobs == [c.job_id]
+
+
+def test_versions_that_can_not_be_merged_are_refused(catalog: Catalog) -> None:
+    a, b = baked(catalog, "a"), baked(catalog, "b")
+    refusals: list[tuple[type[BakeryError], str, Checkpoint | None, str]] = [
+        (InvalidInputError, "is the base model", a, "base"),
+        (InvalidInputError, "strength", a, "b@0.5"),
+        (NotFoundError, "no revision 'gone'", a, "gone"),
+        (InvalidInputError, "no version of repo 'repo' to merge into", None, "b"),
+    ]
+    for error, reason, into, other in refusals:
+        with pytest.raises(error, match=reason):
+            plan(catalog, into, other)
+    catalog.store.jobs.update(b.job_id, held_back="recovered 0.1")
+    with pytest.raises(InvalidInputError, match=r"held back \(recovered 0\.1\)"):
+        plan(catalog, a, "b")
+    assert plan(catalog, a, "b", allows_held_back=True).sides[1].label == "b"
+    catalog.store.jobs.update(b.job_id, state=JobState.RUNNING)
+    with pytest.raises(ConflictError, match="still training"):
+        plan(catalog, a, "b", allows_held_back=True)
+
+
+def test_an_adapter_of_another_base_model_is_refused(catalog: Catalog) -> None:
+    a, b = baked(catalog, "a"), baked(catalog, "b")
+    known = catalog.history.commits.of_repo("admin", "repo")[id_of(b)]
+    foreign: Commit = msgspec.structs.replace(known, base="f" * 64)
+    catalog.history.commits.add("admin", "repo", foreign)
+    catalog.store.checkpoints.set_commit(msgspec.structs.replace(b, commit_id=foreign.id))
+    with pytest.raises(InvalidInputError, match=r"another base model \(f{12}\)"):
+        plan(catalog, a, foreign.id[:9])
+
+
+def test_a_probe_measures_versions_without_rows(catalog: Catalog) -> None:
+    a = baked(catalog, "a")
+    baked(catalog, "b")
+    with pytest.raises(NotFoundError, match="robe"):
+        plan(catalog, a, "b", probe="hard")
