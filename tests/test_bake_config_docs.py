@@ -63,10 +63,6 @@ TRIES: dict[str, tuple[dict[str, Any], str]] = {
     "optimizer.type": ({"optimizer": {"type": "adam", "weight_decay": 0.1}}, "weight_decay is decoupled"),
     "wandb.enable": ({"wandb": {"enable": True}}, "wandb.enable has no effect"),
     "merge.strategy": ({"merge": {"others": ["a"]}}, "leave datasets out, or set merge.strategy to compose"),
-    "merge.probe": (
-        {"merge": {"others": ["parent"], "strategy": "compose", "probe": "gone"}},
-        "gone",
-    ),
     "branch": ({"branch": "bake"}, "which is a bake of repo"),
     "deepspeed.zero_optimization.stage": ({"deepspeed": {"zero_optimization": {"stage": 2}}}, "stage 2 has no effect"),
 }

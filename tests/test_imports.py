@@ -193,8 +193,6 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "gateway.protocol",
         "gateway.routes",
         "baker.comparison",
-        # A request for a merge has its settings.
-        "baker.config",
         "baker.history",
         "baker.merging",
         "baker.repos",

@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "baker/history/history.py": "tables by name; the tests of the tables",
     "baker/jobs/policy.py": "one struct",
     "baker/merge_report.py": "structs; tests/baker/merging fills them",
+    "baker/merging/merge.py": "tests/baker/merging/test_merger.py opens and runs them",
     "baker/pattern_process.py": "tests/baker/test_pattern_search.py runs it",
     "baker/repos/pointers.py": "tests/baker/versions/test_undo.py moves names and takes the moves back",
     "baker/repos/recycle_bin.py": "tests/baker/versions/test_undo.py deletes, brings back, prunes and sweeps",

@@ -27,6 +27,9 @@ from baker.types import Checkpoint, Distribution, SampleRequest
 
 PROBE_TOKENS = 64
 """Longest answer to a probe's question."""
+ENERGY = 1 - 1e-8
+"""Share of the sum's energy to keep. Versions that share a part cancel it up to the rounding of their files, and that
+rounding would count as rank with a higher share."""
 SHOWN_TOKENS = 32
 """Longest answer that is shown for a question in conflict."""
 
@@ -86,7 +89,9 @@ class Merge:
     def _combine(self, terms: Sequence[Term], folder: Path) -> Combination:
         temporary = folder.with_name(f".{folder.name}")
         served = self._tools.served
-        combination = combine(terms, temporary, max_rank=served.max_lora_rank, base_model_name=served.name)
+        combination = combine(
+            terms, temporary, max_rank=served.max_lora_rank, energy=ENERGY, base_model_name=served.name
+        )
         publish_folder(temporary, folder)
         return combination
 

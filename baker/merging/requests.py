@@ -19,7 +19,8 @@ from baker.storage.job_inputs import MergeInputs
 
 
 class MergeRequest(msgspec.Struct, frozen=True):
-    merge: MergeConfig
+    merge: dict[str, Any]
+    """Settings of the merge, as a client writes them."""
     into: str = HEAD
     """Revision that the others are merged into."""
     name: str | None = None
@@ -41,14 +42,15 @@ def plan(catalog: Catalog, user: str, repo: str, request: MergeRequest, *, max_r
 
     Raises: NotFoundError; InvalidInputError, ConfigError or ConflictError with what can't be merged, and what to do.
     """
+    merge = bake_config({"merge": request.merge}).merge
     history = read_history(catalog, user, repo)
     ours = history.version(_into(history.view, request))
     if ours.checkpoint is None:
         raise InvalidInputError("the base model can't be merged into: name a version of the repo in `into`")
-    others = [history.version(text) for text in request.merge.others]
+    others = [history.version(text) for text in merge.others]
     overrides: dict[str, Any] = {
         **request.overrides,
-        "merge": _given(request.merge),
+        "merge": _given(merge),
         "model": {**request.overrides.get("model", {}), "parent_model_name": ours.checkpoint.name},
     }
     if request.message is not None:
@@ -57,7 +59,7 @@ def plan(catalog: Catalog, user: str, repo: str, request: MergeRequest, *, max_r
         overrides.setdefault("branch", branch)
     config = bake_config(overrides, max_rank=max_rank)
     inputs = plan_merge(catalog, user, repo, config, ours.checkpoint)
-    for name in _names(request, inputs):
+    for name in _names(request, config.merge.meant_kind, inputs):
         if config.merge.meant_strategy == "compose":
             overrides = {**overrides, "datasets": [{"target": name}]}
             config = bake_config(overrides, max_rank=max_rank)
@@ -103,12 +105,11 @@ MOST_NAMES = 1000
 _PREFIXES = {"merge": "", "cherry-pick": "pick-", "revert": "revert-"}
 
 
-def _names(request: MergeRequest, inputs: MergeInputs) -> Iterator[str]:
+def _names(request: MergeRequest, kind: str, inputs: MergeInputs) -> Iterator[str]:
     """The name that the client chose, or those made of the versions' names."""
     if request.name is not None:
         yield request.name
         return
-    kind = request.merge.meant_kind
     sides = inputs.sides if kind == "merge" else inputs.sides[1:]
     stem = (_PREFIXES[kind] + "-".join(side.label for side in sides))[:LONGEST_STEM]
     yield stem

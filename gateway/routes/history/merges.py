@@ -7,7 +7,6 @@ from litestar import Request, Response, Router, post
 from litestar.datastructures import State
 from litestar.params import FromPath, JSONBody
 
-from baker.config.merge import MergeConfig
 from baker.errors import ConflictError
 from baker.history.ref_table import HEAD, RefKind
 from baker.merge_report import MergeReport
@@ -47,19 +46,16 @@ async def _merge(
     services: Services, user: str, repo: str, data: merging.MergeRequest, on_progress: OnProgress
 ) -> merging.Merge:
     asked = requests.MergeRequest(
-        merge=msgspec.convert(
-            {
-                "kind": data.kind,
-                "others": data.others,
-                "weights": data.weights,
-                "base": data.base,
-                "strategy": data.strategy,
-                "resolution": data.resolution,
-                "probe": data.probe,
-                "allows_held_back": data.allow_held_back,
-            },
-            MergeConfig,
-        ),
+        merge={
+            "kind": data.kind,
+            "others": data.others,
+            "weights": data.weights,
+            "base": data.base,
+            "strategy": data.strategy,
+            "resolution": data.resolution,
+            "probe": data.probe,
+            "allows_held_back": data.allow_held_back,
+        },
         into=data.into,
         name=data.name,
         message=data.message,

@@ -2,7 +2,6 @@
 
 import pytest
 
-from baker.config.merge import MergeConfig
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
 from baker.history.ref_table import RefKind
 from baker.merging import requests
@@ -20,7 +19,7 @@ def plan(catalog: Catalog, request: MergeRequest) -> Planned:
 
 
 def asked(*others: str, into: str = "pirate", name: str | None = None, **merge: object) -> MergeRequest:
-    return MergeRequest(MergeConfig(others=list(others), **merge), into=into, name=name)  # type: ignore[arg-type]
+    return MergeRequest({"others": list(others), **merge}, into=into, name=name)
 
 
 def test_the_bake_is_named_after_the_versions_and_asked_again_it_is_the_same(catalog: Catalog) -> None:
