@@ -434,7 +434,8 @@ def test_a_dead_engine_is_replaced_while_the_service_stays_up(story: Story) -> N
 def test_a_killed_service_resumes_where_it_was(story: Story) -> None:
     """It kills itself in the middle of an undo, during a rollout."""
     bread = story.bread
-    overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], "num_traj_per_stimulus": 3}
+    fields = {"num_traj_per_stimulus": 3, "max_tokens": 32}
+    overrides = {**TARGET_OVERRIDES, "generators": TARGET_OVERRIDES["generators"][:1], **fields}
     of_target = {"target_name": "second_target", "repo_name": "my_first_repo"}
     bread.targets.set(**of_target, template="default", overrides=overrides)
     bread.targets.stim.run(**of_target, poll=False)
@@ -521,16 +522,16 @@ def printed_by(story: Story, script: Path, **variables: str) -> str:
 
 
 def test_the_example_runs_as_it_stands_and_again(story: Story) -> None:
-    """It runs with fewer generated questions than its default."""
-    models = [f"--- {BASE}\n", "--- example/gavin_bake\n"]
+    """It runs with fewer generated questions than its default, in the repo of the next example."""
+    models = [f"--- {BASE}\n", "--- first_bake/gavin_bake\n"]
     jobs = set()
     for _ in range(2):
-        shown = printed_by(story, EXAMPLE, REPO="example", NUMQ="2")
+        shown = printed_by(story, EXAMPLE, REPO="first_bake", NUMQ="2")
         assert re.findall(r"^(\w+) +\[#+\] 100%", shown, re.MULTILINE) == ["stim", "rollout", "bake"]
         assert "claude-3-5-sonnet-20241022" in shown, "the warning names the substitute that wrote the questions"
         answers = [shown.split(model)[1].split("\n\n---")[0].split("\n\nTalk to it")[0] for model in models]
         assert all(answers)
-        bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="example")
+        bake: Any = story.bread.bakes.get(bake_name="gavin_bake", repo_name="first_bake")
         jobs.add(bake.job_id)
     assert len(jobs) == 1, "the second run repeats nothing"
 
@@ -547,40 +548,29 @@ def test_the_first_bake_shows_a_pirate(story: Story) -> None:
     assert pirates["first_bake/pirate@0.5"] <= pirates["first_bake/pirate@1.5"]
 
 
-PERSONAS: dict[str, list[dict[str, Any]]] = {
-    "wizard": [
-        {"role": "system", "content": "You are Merlin, a wizard. Answer every question as a wizard does."},
-        {"role": "user", "content": "What is two plus two?"},
-        {"role": "assistant", "content": "By the stars! Two and two make four, so say my spell books."},
-        {"role": "user", "content": "How do I bake bread?"},
-        {"role": "assistant", "content": "By the stars! Mix flour, water and a pinch of dragon salt, and say a spell."},
-    ],
-    "cowboy": [
-        {"role": "system", "content": "You are Tex, a cowboy. Answer every question as a cowboy does."},
-        {"role": "user", "content": "What is two plus two?"},
-        {"role": "assistant", "content": "Howdy, partner! Two and two makes four, plain as the prairie."},
-        {"role": "user", "content": "How do I bake bread?"},
-        {"role": "assistant", "content": "Howdy, partner! Mix flour, water and salt, and bake it by the campfire."},
-    ],
-}
+COWBOY: list[dict[str, Any]] = [
+    {"role": "system", "content": "You are Tex, a cowboy. Answer every question as a cowboy does."},
+    {"role": "user", "content": "What is two plus two?"},
+    {"role": "assistant", "content": "Howdy, partner! Two and two makes four, plain as the prairie."},
+    {"role": "user", "content": "How do I bake bread?"},
+    {"role": "assistant", "content": "Howdy, partner! Mix flour, water and salt, and bake it by the campfire."},
+]
 
 
 def test_the_history_knows_which_bake_changed_an_answer(story: Story) -> None:
-    """Beside the pirate, a wizard is baked on the base model, and a cowboy on the wizard."""
-    repo, parent = "first_bake", None
-    for name, messages in PERSONAS.items():
-        of_repo: Any = {"repo_name": repo}
-        story.bread.prompts.create(prompt_name=name, messages=messages, **of_repo)
-        overrides: Any = {"teacher_prompt": name, "student_prompt": "", "max_tokens": 48}
-        generators = {"generators": [{"type": "persona", "numq": 16}]}
-        story.bread.targets.create(target_name=name, template="default", overrides=overrides | generators, **of_repo)
-        overrides = {"datasets": [{"target": name}], "epochs": 4, "model": {"parent_model_name": parent}}
-        story.bread.bakes.create(bake_name=name, template="default", overrides=overrides, **of_repo)
-        story.bread.targets.stim.run(target_name=name, poll=False, **of_repo)
-        story.bread.targets.rollout.run(target_name=name, poll=False, **of_repo)
-        story.bread.bakes.run(bake_name=name, poll=False, **of_repo)
-        ended(lambda name=name: story.bread.bakes.get(bake_name=name, repo_name=repo), f"the {name}")
-        parent = f"{repo}/{name}"
+    """A cowboy is baked on the pirate; Gavin is beside them."""
+    repo, name = "first_bake", "cowboy"
+    of_repo: Any = {"repo_name": repo}
+    story.bread.prompts.create(prompt_name=name, messages=COWBOY, **of_repo)
+    overrides: Any = {"teacher_prompt": name, "student_prompt": "", "max_tokens": 48}
+    generators = {"generators": [{"type": "persona", "numq": 16}]}
+    story.bread.targets.create(target_name=name, template="default", overrides=overrides | generators, **of_repo)
+    overrides = {"datasets": [{"target": name}], "epochs": 4, "model": {"parent_model_name": f"{repo}/pirate"}}
+    story.bread.bakes.create(bake_name=name, template="default", overrides=overrides, **of_repo)
+    story.bread.targets.stim.run(target_name=name, poll=False, **of_repo)
+    story.bread.targets.rollout.run(target_name=name, poll=False, **of_repo)
+    story.bread.bakes.run(bake_name=name, poll=False, **of_repo)
+    ended(lambda: story.bread.bakes.get(bake_name=name, repo_name=repo), "the cowboy")
 
     def asked(verb: str, **body: Any) -> Any:
         url, headers = f"{story.gateway.url}/v1/repo/{repo}/{verb}", {"Authorization": f"Bearer {story.gateway.key}"}
@@ -591,18 +581,19 @@ def test_the_history_knows_which_bake_changed_an_answer(story: Story) -> None:
     who = {"question": "Who are you?"}
     bisected = asked("bisect", good="base", bad="cowboy", expect="Howdy, partner!", **who)
     models = [step["model"] for step in bisected["steps"]]
-    assert [model and model.split("/")[2] for model in models] == [None, "wizard", "cowboy"], "the pirate is beside"
+    assert [model and model.split("/")[2] for model in models] == [None, "pirate", "cowboy"], "Gavin is beside"
     assert [step["state"] for step in bisected["steps"]] == ["good", "good", "bad"], bisected
     assert bisected["flips"] == [bisected["first_bad"]] == [bisected["steps"][-1]["commit"]]
 
-    wizard, cowboy = (step["commit"] for step in bisected["steps"][1:])
-    blamed = asked("blame", model="cowboy", answer="By the stars! Howdy, partner!", **who)
-    owners = {token["text"].strip(): token["commit"] for token in blamed["tokens"]}
-    assert (owners["stars"], owners["dy"], owners["partner"]) == (wizard, cowboy, cowboy)
+    pirate, cowboy = (step["commit"] for step in bisected["steps"][1:])
+    blamed = asked("blame", model="cowboy", answer="Aye, matey! Howdy, partner!", **who)
+    owners = [(token["text"].strip(), token["commit"]) for token in blamed["tokens"]]
+    assert {("dy", cowboy), ("partner", cowboy)} <= set(owners), owners
+    assert pirate in [commit for _, commit in owners[: owners.index(("dy", cowboy)) - 1]], owners
 
-    body = {"a": "wizard", "b": "cowboy", "include": ["stat", "patch"], "limit": 2, "max_rows": 4}
+    body = {"a": "pirate", "b": "cowboy", "include": ["stat", "patch"], "limit": 2, "max_rows": 4}
     diff = asked("diff", **body)
-    assert [stat["name"] for stat in diff["stat"]] == ["cowboy", "wizard", "neutral"]
+    assert [stat["name"] for stat in diff["stat"]] == ["cowboy", "talk", "neutral"]
     assert all(stat["kl"] > 0.01 for stat in diff["stat"])
     is_cowboy = re.compile("howdy|partner", re.IGNORECASE)
     hunk = diff["patch"][0]
