@@ -35,6 +35,8 @@ class Retention(msgspec.Struct, frozen=True):
     questions: int
     is_removed: bool = False
     """Whether the merge is to forget it: the lower, the better."""
+    yields: bool = False
+    """Whether the other version's answers count where the two contradict each other, so that this one may lose."""
 
 
 class ConflictQuestion(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ class Conflict(msgspec.Struct, frozen=True):
 class MergeReport(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str
     """`merge`, `cherry-pick` or `revert`."""
+    phase: str | None = None
+    """What is being done now: `comparing`, `adding up`, `training` or `measuring`; absent when it is done."""
     strategy: str | None = None
     """How the result was made: `algebra`, `distill` or `compose`; absent until then."""
     rank: int | None = None

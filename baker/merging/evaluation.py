@@ -16,11 +16,18 @@ WORST_QUESTIONS = 5
 
 
 def retention(
-    base: Sequence[RowScore], own: Sequence[RowScore], merged: Sequence[RowScore], *, is_removed: bool = False
+    base: Sequence[RowScore],
+    own: Sequence[RowScore],
+    merged: Sequence[RowScore],
+    *,
+    is_removed: bool = False,
+    yields: bool = False,
 ) -> Retention:
     """What is left of a version, on its own held-out rows.
 
-    Args: base, own, merged: scores of the merge base, the version and the merge, row by row. At least one row.
+    Args:
+        base, own, merged: scores of the merge base, the version and the merge, row by row. At least one row.
+        is_removed, yields: see `Retention`.
     """
     questions = list(dict.fromkeys(score.stimulus for score in own))
     place = {stimulus: index for index, stimulus in enumerate(questions)}
@@ -46,6 +53,7 @@ def retention(
         rows=len(own),
         questions=len(questions),
         is_removed=is_removed,
+        yields=yields,
     )
 
 

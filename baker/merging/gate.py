@@ -55,7 +55,11 @@ def judged(report: MergeReport, weights: Mapping[str, float]) -> MergeReport:
     failures: list[str] = []
     for label, each in report.retention.items():
         failures += _failures(label, each, min(1.0, abs(weights.get(label, 1.0))), limits)
-    kept = [each.retention for each in report.retention.values() if each.retention is not None and not each.is_removed]
+    kept = [
+        each.retention
+        for each in report.retention.values()
+        if each.retention is not None and not (each.is_removed or each.yields)
+    ]
     full_weight = all(weights.get(label, 1.0) >= 1.0 for label in report.retention)
     if len(kept) > 1 and full_weight and (mean := sum(kept) / len(kept)) < limits.mean_retention:
         failures.append(f"mean retention {mean:.2f}, at least {limits.mean_retention:.2f} is needed")
@@ -87,7 +91,7 @@ def judged_composed(report: MergeReport, loss: Loss) -> MergeReport:
 
 
 def _failures(label: str, each: Retention, weight: float, limits: Limits) -> list[str]:
-    if each.retention is None:
+    if each.retention is None or each.yields:
         return []
     if each.is_removed:
         if each.retention <= FORGOTTEN:

@@ -69,6 +69,9 @@ class Merge:
         self._versions, self._base, self._tools = versions, base, tools
         self.data = data
         self.weights = {side.label: side.weight for side in inputs.sides}
+        resolution = config.merge.meant_resolution
+        self.loser = None if resolution is None else inputs.sides[1 if resolution == "ours" else 0].label
+        """Label of the version that is not learned where the two contradict each other."""
         self._rows: dict[str, list[Row]] | None = None
 
     def with_data(self, data: MergeData) -> "Merge":
@@ -145,6 +148,7 @@ class Merge:
                 await self._scores(rows, self._versions[label]),
                 (await score(rows, merged, self._tools.sampler, self._tools.top_logprobs)).rows,
                 is_removed=self.weights[label] < 0,
+                yields=label == self.loser,
             )
         drift, limit = await self._drift(merged, is_distilled=report.strategy != "algebra")
         report = msgspec.structs.replace(report, retention=retention, drift=drift, drift_limit=limit)

@@ -87,7 +87,8 @@ class Merger:
         job, config, inputs = bake.job, bake.config.merge, bake.job.inputs.merge
         assert inputs is not None
         merge = await self.open(job.user, job.repo, bake.config, inputs)
-        report = job.merge or MergeReport(config.meant_kind)
+        report = msgspec.structs.replace(job.merge or MergeReport(config.meant_kind), phase="comparing")
+        await self._note(bake, report)
         report = await self._check_conflict(bake, merge, report)
         if merge.data.dropped:
             await bake.warn(f"{merge.data.dropped} rows are not trained on: another version held out their questions")
@@ -96,7 +97,8 @@ class Merger:
             return await self._trained(bake, merge, report, train, None)
         if not (bake.folder / SUM).exists():
             report = _with_sum(report, await merge.combine(bake.folder / SUM))
-            await self._note(bake, report)
+        report = msgspec.structs.replace(report, phase="adding up")
+        await self._note(bake, report)
         resolution, strategy = config.meant_resolution, config.meant_strategy
         is_sum_tried = strategy in ("auto", "algebra") and resolution is None and report.strategy != "distill"
         if is_sum_tried:
@@ -112,9 +114,8 @@ class Merger:
             )
         report = _to_distill(report)
         await self._note(bake, report)
-        if resolution is not None:
-            loser = inputs.sides[1 if resolution == "ours" else 0].label
-            merge = merge.with_data(await merge.without_conflicts(loser))
+        if merge.loser is not None:
+            merge = merge.with_data(await merge.without_conflicts(merge.loser))
         return await self._trained(bake, merge, report, train, _start(bake, merge, report))
 
     async def preview(
@@ -150,7 +151,8 @@ class Merger:
         """The sum as a checkpoint, judged."""
         saved, loss = await write_untrained(bake, _start(bake, merge, report))
         folder = bake.folder / ALGEBRA / str(saved.step)
-        report = msgspec.structs.replace(report, strategy="algebra")
+        report = msgspec.structs.replace(report, strategy="algebra", phase="measuring")
+        await self._note(bake, report)
         report = await self._judged(bake, merge, report, folder, saved.sha256)
         result_folder = checkpoint_folder(bake.folder, saved.step)
         if not result_folder.exists():
@@ -162,7 +164,11 @@ class Merger:
     async def _trained(
         self, bake: Bake, merge: Merge, report: MergeReport, train: Train, start: Start | None
     ) -> Result:
+        report = msgspec.structs.replace(report, phase="training")
+        await self._note(bake, report)
         result = await train(bake, start)
+        report = msgspec.structs.replace(report, phase="measuring")
+        await self._note(bake, report)
         last = result.checkpoints[-1]
         report = await self._judged(bake, merge, report, checkpoint_folder(bake.folder, last.step), last.sha256)
         if report.strategy == "compose":
@@ -186,6 +192,7 @@ class Merger:
             report = await merge.measure(checkpoint, report)
         finally:
             await asyncio.shield(self._publisher.retire(checkpoint))
+        report = msgspec.structs.replace(report, phase=None)
         await self._note(bake, report)
         return report
 

@@ -217,3 +217,32 @@ async def test_after_kill_9_of_the_service_the_next_one_continues(
         assert await steps_kept(service) == list(range(LAST, 0, -20))
     assert weights_of(tmp_path, done) == weights_of(*whole)
     assert rows_of(tmp_path, done) == rows_of(*whole)
+
+
+async def test_a_merge_that_is_killed_in_its_training_ends_as_it_would_have(
+    base: Path, whole: tuple[Path, BakeJob]
+) -> None:
+    """Two checkpoints of the bake are merged twice, once with a killed training."""
+    home, _ = whole
+    adapters = []
+    async with running(service_of(home, base)) as service:
+        for name in ("killed", "undisturbed"):
+            merge = {"others": ["bake/20"], "strategy": "distill"}
+            model = {**SETTINGS["model"], "parent_model_name": "repo/bake"}
+            settings = {**SETTINGS, "datasets": [], "epochs": 6, "merge": merge, "model": model}
+            await service.catalog(bakes.put, USER, "repo", name, "default", settings, may_change=False)
+            job = await service.jobs.start(Stage.BAKE, USER, "repo", name)
+            assert isinstance(job, BakeJob)
+            folder = home / "jobs" / str(job.id)
+            if name == "killed":
+                await until(lambda job=job: step_of(service, job) >= 12)
+                sums = (folder / "sum" / ADAPTER_WEIGHTS).stat()
+                assert kill_trainer() is not None
+            done = await service.jobs.wait(job, SECONDS)
+            assert isinstance(done, BakeJob) and (done.state, done.error) == (JobState.COMPLETE, None)
+            assert done.merge is not None and (done.merge.strategy, done.merge.phase) == ("distill", None)
+            if name == "killed":
+                assert (folder / "sum" / ADAPTER_WEIGHTS).stat().st_ino == sums.st_ino, "it is not added up again"
+            last = (await service.catalog(bakes.checkpoints, USER, "repo", name))[0]
+            adapters.append((last.path / ADAPTER_WEIGHTS).read_bytes())
+    assert adapters[0] == adapters[1]

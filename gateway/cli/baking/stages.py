@@ -117,7 +117,10 @@ def note_of(stage: Stage, status: Status) -> str:
     lines, total = status.get("lines"), status.get("total_expected")
     if stage.unit and lines:
         notes.append(f"{lines} of {total} {stage.unit}" if total and state == "running" else f"{lines} {stage.unit}")
-    if (training := status.get("training")) is not None:
+    training = status.get("training")
+    if training is None and (phase := (status.get("merge") or {}).get("phase")) is not None:
+        notes.append(phase)
+    if training is not None:
         notes.append(f"loss {training['loss']:.3f}")
         notes.append(f"{training['tokens_per_second']:,.0f} tokens/s")
     if state == "running" and status.get("eta_seconds") is not None:

@@ -46,7 +46,8 @@ def run(session: Session, repo: str, body: dict[str, Any], *, as_json: bool) -> 
         show_json(_summary(asked, status))
     else:
         for warning in warnings_of({"merge": status}):
-            note(f"note: {warning}")
+            if not status["held_back"] or one_line(status["held_back"]) not in warning:  # shown at the end
+                note(f"note: {warning}")
         _show_report(session, repo, status)
     return Exit.OK if report.get("verdict") == "passed" and not status["held_back"] else Exit.DIFFERS
 

@@ -78,6 +78,12 @@ def test_a_version_with_less_weight_may_lose_the_rest() -> None:
     assert judged(weights={"a": 0.5, "b": 1.0}, retention=retention).verdict is Verdict.PASSED
 
 
+def test_a_version_that_yields_may_lose() -> None:
+    loser = msgspec.structs.replace(left(0.2, agreement=0.3), yields=True)
+    assert judged("distill", retention={"a": left(0.95), "b": loser}).verdict is Verdict.PASSED
+    assert judged("distill", retention={"a": left(0.85), "b": loser}).verdict is Verdict.HELD_BACK
+
+
 @pytest.mark.parametrize("value, verdict", [(0.05, Verdict.PASSED), (-0.2, Verdict.PASSED), (0.11, Verdict.HELD_BACK)])
 def test_what_is_taken_out_is_gone(value: float, verdict: Verdict) -> None:
     retention = {"a": left(0.97), "b": left(value, is_removed=True)}
