@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 from baker.config.mistakes import Mistake, check
+from baker.config.ranges import Positive
 from baker.config.spellings import MERGE_KINDS, MERGE_STRATEGIES, RESOLUTIONS, meaning, misspelling
 
 MOST_PARENTS = 4
@@ -31,6 +32,8 @@ class MergeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resolution: str | None = None
     """Whose answers count for questions that both changed in different ways: `ours` or `theirs`. Absent: such a merge
     fails."""
+    rank: Positive | None = None
+    """Highest rank of the sum; absent: the highest that the service serves."""
     probe: str | None = None
     """Probe of the repo whose questions measure the versions that have no held-out rows, such as imported ones."""
     allows_held_back: bool = False

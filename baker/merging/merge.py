@@ -92,9 +92,8 @@ class Merge:
     def _combine(self, terms: Sequence[Term], folder: Path) -> Combination:
         temporary = folder.with_name(f".{folder.name}")
         served = self._tools.served
-        combination = combine(
-            terms, temporary, max_rank=served.max_lora_rank, energy=ENERGY, base_model_name=served.name
-        )
+        rank = min(self._config.merge.rank or served.max_lora_rank, served.max_lora_rank)
+        combination = combine(terms, temporary, max_rank=rank, energy=ENERGY, base_model_name=served.name)
         publish_folder(temporary, folder)
         return combination
 

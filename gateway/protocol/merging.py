@@ -28,6 +28,8 @@ class MergeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Revision that the changes are counted from, or `base`; absent: the versions' merge base."""
     resolution: Literal["ours", "theirs"] | None = None
     """Whose answers count for questions that both changed in different ways."""
+    rank: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Highest rank of the sum; absent: the highest that the service serves."""
     probe: str | None = None
     """Probe whose questions measure versions without held-out rows."""
     allow_held_back: bool = False

@@ -27,6 +27,7 @@ def _shared(function: Callable[..., Any]) -> Callable[..., Any]:
             help="How the weights are found [auto: add them up, and train if that loses too much].",
         ),
         click.option("--merge-base", "base", metavar="REF", help="What the changes are counted from."),
+        click.option("--rank", type=click.IntRange(1), metavar="N", help="Highest rank of the sum of the weights."),
         click.option("--probe", metavar="NAME", help="Questions that measure imported versions (bread probe)."),
         click.option("--allow-held-back", is_flag=True, help="Also take versions that a gate held back."),
         click.option("--dry-run", is_flag=True, help="Only measure: make nothing."),
@@ -97,6 +98,6 @@ def _one(session: Session, kind: str, ref: str, into: str | None, options: dict[
 
 
 def _run(session: Session, repo: str, body: dict[str, Any], options: dict[str, Any]) -> int:
-    names = ("message", "name", "strategy", "base", "probe", "allow_held_back", "dry_run")
+    names = ("message", "name", "strategy", "base", "rank", "probe", "allow_held_back", "dry_run")
     body |= {name: options[name] for name in names if options[name] not in (None, False)}
     return running.run(session, repo, body, as_json=options["as_json"])

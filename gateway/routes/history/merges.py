@@ -53,6 +53,7 @@ async def _merge(
             "base": data.base,
             "strategy": data.strategy,
             "resolution": data.resolution,
+            "rank": data.rank,
             "probe": data.probe,
             "allows_held_back": data.allow_held_back,
         },
