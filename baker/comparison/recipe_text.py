@@ -34,6 +34,8 @@ def recipe_lines(catalog: Catalog, version: Version) -> list[str]:
 
 def _lines(recipe: dict[str, Any]) -> Iterator[str]:
     yield from _section("bake", recipe["config"])
+    if (merge := recipe.get("merge")) is not None:
+        yield from _merge(merge)
     for name, target in sorted(recipe["targets"].items()):
         yield from _section(f"target {name}", target["config"])
         for side in ("teacher", "student"):
@@ -41,6 +43,13 @@ def _lines(recipe: dict[str, Any]) -> Iterator[str]:
         for path, text in sorted(target["templates"].items()):
             yield f"target {name}: template {path}"
             yield from (f"  {line}" for line in text.splitlines())
+
+
+def _merge(merge: dict[str, Any]) -> Iterator[str]:
+    """A line for each version: in the config, a merge names them by revisions, which move."""
+    yield f"merge: {merge['kind']}, {merge['strategy']}"
+    yield f"  base: {merge['base'] or 'the base model'}"
+    yield from (f"  version: {side['commit']}, weight {side['weight']:g}" for side in merge["sides"])
 
 
 def _section(heading: str, settings: Any) -> Iterator[str]:

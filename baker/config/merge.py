@@ -21,6 +21,8 @@ class MergeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`merge`; `cherry_pick`: adds what the other version changed; `revert`: takes out what an ancestor changed."""
     others: list[str] = []
     """Revisions of the repo to merge into the bake's parent: one to three; for the other kinds one."""
+    into: str | None = None
+    """Revision of the repo that they are merged into; absent: the bake's parent (`model.parent_model_name`)."""
     weights: list[Weight] = []
     """Weight of what each version changed, the bake's parent first; absent: 1 each."""
     base: str | None = None

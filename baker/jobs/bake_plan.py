@@ -30,6 +30,8 @@ def plan_bake(catalog: Catalog, policy: Policy, user: str, repo: str, name: str)
     tip = _branch_tip(view, config)
     begins_on_branch = config.parent is None and tip is not None
     named = f"{user}/{repo}/{config.branch}" if begins_on_branch else config.parent
+    if config.merge.is_set and config.merge.into is not None:
+        named = f"{user}/{repo}/{config.merge.into}"
     parent = models.resolve(catalog, user, named or catalog.repo(user, repo).base_model)
     _check_parent(name, parent, student)
     merge = _merge(catalog, user, repo, config, parent)

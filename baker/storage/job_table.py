@@ -14,6 +14,7 @@ import msgspec
 from baker.errors import StageError
 from baker.status import JobState, Stage
 from baker.storage.job import AnyJob, BakeJob, Job, RolloutJob, StimJob
+from baker.storage.job_origins import BakeStart, Origin, bake_start, checkpoints_in
 from baker.storage.rows import Row, Rows, to_json
 
 log = logging.getLogger(__name__)
@@ -30,42 +31,6 @@ class JobCount(NamedTuple):
     jobs: int
     items: int
     """Number of items that the jobs finished: stimuli, trajectories, rows of metrics."""
-
-
-class Origin(NamedTuple):
-    """What a rollout or bake came from."""
-
-    job_id: int
-    is_deleted: bool
-    """False in the bin: it may be brought back."""
-    checkpoints: list[str]
-    """Names of the checkpoints that the bake began from, or that gave the answers."""
-
-
-class BakeStart(NamedTuple):
-    """What one run of a bake began from, read without decoding its settings and the copies of its targets."""
-
-    id: int
-    name: str
-    """Name of the bake."""
-    state: JobState
-    created: int
-    """Unix seconds."""
-    checkpoint: str | None
-    """Name of the checkpoint that it began from; None: the base model, or it waits for a bake."""
-    is_waiting: bool
-    """Whether that checkpoint is the result of a bake that it waits for."""
-
-
-class _Teacher(msgspec.Struct):
-    checkpoint: str | None = None
-
-
-class _Inputs(msgspec.Struct):
-    """The fields of `RolloutInputs` and `BakeInputs` that name checkpoints."""
-
-    checkpoint: str | None = None
-    targets: dict[str, _Teacher] = {}
 
 
 class JobTable:
@@ -206,18 +171,17 @@ class JobTable:
         """Args: where: with the parameters of OF_BAKES."""
         rows = self._rows.all(
             "select id, name, state, created, inputs ->> 'checkpoint' as checkpoint, "
-            f"inputs ->> 'awaited_bake' is not null as is_waiting from jobs where {where} order by id",
+            "inputs ->> 'awaited_bake' is not null as is_waiting, inputs ->> 'merge' as merge "
+            f"from jobs where {where} order by id",
             user,
             repo,
         )
-        return [
-            BakeStart(**{**row, "state": JobState(row["state"]), "is_waiting": bool(row["is_waiting"])}) for row in rows
-        ]
+        return [bake_start(row) for row in rows]
 
     def origins(self) -> list[Origin]:
         """Origins of all rollouts and bakes, deleted ones too."""
         return [
-            Origin(row["id"], row["deleted"] is not None and row["bin"] is None, _checkpoints_in(row["inputs"]))
+            Origin(row["id"], row["deleted"] is not None and row["bin"] is None, checkpoints_in(row["inputs"]))
             for row in self._rows.all("select id, deleted, bin, inputs from jobs where stage in ('rollout', 'bake')")
         ]
 
@@ -257,13 +221,6 @@ class JobTable:
         removed = [row["id"] for row in self._rows.all(f"select id from jobs where {where}", *parameters)]
         self._rows.execute(f"delete from jobs where {where}", *parameters)
         return removed
-
-
-def _checkpoints_in(inputs: str) -> list[str]:
-    named = msgspec.json.decode(inputs, type=_Inputs)
-    return [
-        name for name in (named.checkpoint, *(each.checkpoint for each in named.targets.values())) if name is not None
-    ]
 
 
 def _job_row(job: Job) -> Row:

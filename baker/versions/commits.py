@@ -19,7 +19,7 @@ MERGE = "merge"
 
 
 def recipe_of(job: BakeJob) -> dict[str, Any] | None:
-    """What made the bake, as JSON: its settings, and its targets with their prompts.
+    """What made the bake, as JSON: its settings, its targets with their prompts, and for a merge what was merged.
 
     None for an import, and for a version that was received without its recipe.
     """
@@ -33,7 +33,16 @@ def recipe_of(job: BakeJob) -> dict[str, Any] | None:
     for name in ("message", "branch"):  # they say how the result is named, not how it is made
         config.pop(name)
     targets = {name: msgspec.to_builtins(snapshot) for name, snapshot in job.inputs.targets.items()}
-    return {"config": config, "targets": targets}
+    recipe = {"config": config, "targets": targets}
+    if (merge := job.inputs.merge) is not None:
+        # The config names revisions, which mean other versions as names move.
+        recipe["merge"] = {
+            "kind": job.config.merge.meant_kind,
+            "strategy": job.config.merge.meant_strategy,
+            "base": merge.base_commit,
+            "sides": [{"commit": side.commit, "weight": side.weight} for side in merge.sides],
+        }
+    return recipe
 
 
 def committed(catalog: Catalog, checkpoint: Checkpoint) -> Checkpoint:

@@ -38,6 +38,8 @@ class Branch(msgspec.Struct, frozen=True):
     config: Row
     parent: str | None
     """Full name of the checkpoint that it began from, in any repo; None: the base model, or it was not run yet."""
+    parents: list[str]
+    """All checkpoints that it continues, `parent` first: several for a merge."""
     deleted: bool
 
 
@@ -68,20 +70,25 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
     queued = set(queue)
     for name in queue:  # it grows while it is walked
         source, is_deleted = reader.source(name), name in reader.records
+        further = reader.further_parents(name)
+        began_from = None if source.start is None else source.start.checkpoint
         branches[name] = Branch(
             name=reader.records[name].name if is_deleted else name,
             status=JobState.NOT_STARTED if source.start is None else source.start.state,
             model_names=reader.model_names(name),
             steps=reader.steps(name),
             config=source.config,
-            parent=None if source.start is None else source.start.checkpoint,
+            parent=began_from,
+            parents=[parent for parent in (began_from, *further) if parent is not None],
             deleted=is_deleted,
         )
-        if source.parent is not None:
-            edges.append(Edge(Node("bake", name), Node("bake", source.parent)))
-            if source.parent not in queued:
-                queue.append(source.parent)
-                queued.add(source.parent)
+        for parent in dict.fromkeys((source.parent, *further.values())):
+            if parent is None:
+                continue
+            edges.append(Edge(Node("bake", name), Node("bake", parent)))
+            if parent not in queued:
+                queue.append(parent)
+                queued.add(parent)
     return Tree(catalog.repo(user, repo).base_model, branches, edges)
 
 
@@ -123,7 +130,10 @@ def _steps(node: Node, needs: dict[Node, list[Node]], made_of: Recipe) -> list[S
         case "bake":
             config = made_of.bakes[node.name]
             is_deleted = node.name in made_of.deleted
-            if recreated is not None:
+            if (merge := made_of.merges.get(node.name)) is not None:
+                model = {key: value for key, value in config["model"].items() if key != "parent_model_name"}
+                config = {**config, "model": model, "merge": merge}
+            elif recreated is not None:
                 config = {**config, "model": {**config["model"], "parent_model_name": recreated}}
             return [
                 Step("create_bake", node, [*targets, *bakes], config, is_deleted),

@@ -17,7 +17,7 @@ from baker.repos import bakes, records, targets
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob, Job
 from baker.storage.job_inputs import TargetSnapshot
-from baker.storage.job_table import BakeStart
+from baker.storage.job_origins import BakeStart
 from baker.storage.rows import Row
 from baker.types import Prompt
 
@@ -54,6 +54,8 @@ class Recipe(msgspec.Struct, frozen=True):
     """Bake -> names of its finished checkpoints: the live one, then the others, newest first."""
     deleted: dict[str, str] = {}
     """The bakes that were deleted since: name in this recipe -> name that the bake had."""
+    merges: dict[str, Row] = {}
+    """Merge -> its settings under `merge`, which name the bakes of this recipe."""
 
 
 class Source(NamedTuple):
@@ -130,12 +132,12 @@ class Reader:
             edges=edges,
             model_names={name: self.model_names(name) for name in bakes},
             deleted={name: self.records[name].name for name in bakes if name in self.records},
+            merges={name: merge for name, row in bakes.items() if (merge := self._merge(name, row["merge"]))},
         )
 
     def source(self, name: str) -> Source:
         """Args: name: of a bake of the repo, or one in `records`."""
-        start = self.records.get(name) or self._starts.get(name)
-        config = self._config(name)
+        start, config = self._start(name), self._config(name)
         row = plain(config)
         checkpoint = None if start is None else start.checkpoint
         if config.parent is None and checkpoint is None:
@@ -148,6 +150,13 @@ class Reader:
         row.pop("model_name", None)  # repeats the parent, or has no effect
         return Source(start, row, parent)
 
+    def further_parents(self, name: str) -> dict[str, str | None]:
+        """Checkpoints that a merge continues besides the one that it began from -> their bakes of the repo."""
+        start = self._start(name)
+        if start is None or start.merge is None or self._config(name).merge.meant_kind != "merge":
+            return {}
+        return {side.checkpoint: self._origin(side.checkpoint, start) for side in start.merge.sides[1:]}
+
     def steps(self, name: str) -> list[int]:
         """Steps of the bake's checkpoints, the live one first; none of a deleted bake. Args: name: as for `source`."""
         return [] if name in self.records else self._live_first.get(name, [])
@@ -156,12 +165,40 @@ class Reader:
         """Names of these checkpoints."""
         return [f"{self._user}/{self._repo}/{name}/{step}" for step in self.steps(name)]
 
+    def _start(self, name: str) -> BakeStart | None:
+        return self.records.get(name) or self._starts.get(name)
+
     def _config(self, name: str) -> BakeConfig:
         if (record := self.records.get(name)) is not None and (job := self._job(record)) is not None:
             return job.config
         if name not in self._bakes:
             raise self._catalog.not_found("bakes", self._user, self._repo, name)
         return msgspec.json.decode(self._bakes[name], type=BakeConfig)
+
+    def _merge_origins(self, name: str) -> list[str | None]:
+        """The bakes of the versions that a merge adds up, and of its base; None for those that are not of this repo."""
+        if (start := self._start(name)) is not None and start.merge is not None:
+            named = [start.merge.base, *(side.checkpoint for side in start.merge.sides)]
+            return [self._origin(each, start) for each in named if each is not None]
+        return [other if other in self._bakes else None for other in self._config(name).merge.others]
+
+    def _merge(self, name: str, settings: Row) -> Row | None:
+        """The settings of a merge that ran, with names that mean the recreated bakes; None for other bakes."""
+        start = self._start(name)
+        if start is None or start.merge is None:
+            return None
+        into, *others = (self._revision(side.checkpoint, side.commit, start) for side in start.merge.sides)
+        base, base_commit = start.merge.base, start.merge.base_commit
+        known = {} if base is None or base_commit is None else {"base": self._revision(base, base_commit, start)}
+        return {**settings, **(known if "base" in settings else {}), "into": into, "others": others}
+
+    def _revision(self, checkpoint: str, commit: str, start: BakeStart) -> str:
+        """The recreated bake of the checkpoint, with its step unless its name means that; else the commit's id."""
+        origin, step = self._origin(checkpoint, start), int(checkpoint.rpartition("/")[2])
+        if origin is None:
+            return commit
+        is_result = origin in self.records or self._live_first.get(origin, [step])[0] == step
+        return origin if is_result else f"{origin}/{step}"
 
     def _job(self, start: BakeStart | None) -> BakeJob | None:
         return None if start is None else self._catalog.store.jobs.find_bake(start.id)
@@ -170,6 +207,7 @@ class Reader:
         start, row, parent = self.source(name)
         job = self._job(start)
         needed = [] if parent is None else [Node("bake", parent)]
+        needed += [Node("bake", origin) for origin in self._merge_origins(name) if origin is not None]
         for entry in row["datasets"]:
             target = entry["target"]
             snapshot = None if job is None else job.inputs.targets.get(target)

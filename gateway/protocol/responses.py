@@ -413,6 +413,8 @@ class TreeBake(Body, frozen=True, kw_only=True):
     config: dict[str, Any]
     parent: str | None
     """Full name of the checkpoint that it began from; null: the base model, or it was not run yet."""
+    parents: list[str]
+    """All checkpoints that it continues, `parent` first: several for a merge."""
     deleted: bool
     """Whether the bake was deleted: its record stays as long as another one came from it."""
 

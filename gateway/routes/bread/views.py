@@ -216,6 +216,7 @@ def tree(value: lineage.Tree) -> responses.Tree:
                 config=branch.config,
                 bake_name=branch.name,
                 parent=branch.parent,
+                parents=branch.parents,
                 deleted=branch.deleted,
             )
             for name, branch in value.bakes.items()

@@ -14,6 +14,7 @@ from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs, ReceivedCommit, TargetSnapshot
 from baker.types import Checkpoint, Prompt
 from baker.versions.commits import recipe_of
+from tests.baker.grown import baked, merged
 
 
 def version(catalog: Catalog, name: str, prompt: str, *, epochs: int = 3, imported: str | None = None) -> Version:
@@ -77,3 +78,23 @@ def test_a_recipe_of_another_server_may_have_another_form(
     assert recipe_of(job) == recipe
     checkpoint = Checkpoint("admin", "repo", "x", 0, catalog.store.home, "0" * 64, 0, job.id)
     assert recipe_lines(catalog, Version("c" * 64, None, checkpoint)) == lines
+
+
+def test_the_recipe_of_a_merge_names_the_versions_that_it_merged(catalog: Catalog) -> None:
+    sides = [baked(catalog, name).commit_id for name in ("a", "b", "c")]
+    texts = []
+    for name, other in (("first", "b"), ("second", "c")):
+        merge = merged(catalog, name, "a", other)
+        commit = catalog.history.commits.find("admin", "repo", merge.commit_id or "")
+        texts.append(recipe_lines(catalog, Version(merge.commit_id or "", commit, merge)))
+    lines = texts[0]
+    start = lines.index("merge: merge, auto")
+    assert lines[start + 1 : start + 4] == [
+        "  base: the base model",
+        f"  version: {sides[0]}, weight 1",
+        f"  version: {sides[1]}, weight 1",
+    ]
+    assert {line for line in lines if line not in texts[1]} == {
+        f"  version: {sides[1]}, weight 1",
+        '  merge.others: ["b"]',
+    }

@@ -15,7 +15,7 @@ from baker.repos.catalog import Catalog
 from baker.status import Loss
 from baker.storage.migrations import MIGRATIONS
 from baker.versions import commits, undo
-from tests.baker.grown import baked
+from tests.baker.grown import baked, merged
 
 PARENTS = {"second/3": "first/3", "second/5": "first/3", "third/3": "second/5", "first/3": None, "gone/1": "lost/1"}
 """Checkpoint -> the one that it began from. Rows are not in the order of descent."""
@@ -168,3 +168,29 @@ def test_a_parent_in_another_repo_comes_with_its_ancestors_and_their_notes(catal
     known = catalog.history.commits.of_repo("admin", "repo")
     assert list(known) == [root.commit_id, parent.commit_id, child.commit_id]
     assert catalog.history.commits.notes("admin", "repo", root.commit_id or "") == {"evaluation": {"recovered": 0.5}}
+
+
+def test_two_merges_of_different_versions_never_have_one_recipe(catalog: Catalog) -> None:
+    for name in ("a", "b", "c"):
+        baked(catalog, name)
+    first = merged(catalog, "first", "a", "b")
+    baked(catalog, "b")  # the name means another version now
+    second = merged(catalog, "second", "a", "b")
+    weighted = merged(catalog, "weighted", "a", "b", weights=[1.0, 0.5])
+    picked = merged(catalog, "picked", "a", "b", kind="cherry_pick")
+    from_c = merged(catalog, "from_c", "a", "b", base="c")
+    recipes = []
+    for each in (first, second, weighted, picked, from_c):
+        commit = catalog.history.commits.find("admin", "repo", each.commit_id or "")
+        assert commit is not None
+        recipes.append(commit.recipe)
+    assert len(set(recipes)) == 5
+    job = catalog.store.jobs.find_bake(first.job_id)
+    assert job is not None and (recipe := commits.recipe_of(job)) is not None
+    assert job.inputs.merge is not None
+    assert recipe["merge"] == {
+        "kind": "merge",
+        "strategy": "auto",
+        "base": None,
+        "sides": [{"commit": side.commit, "weight": 1.0} for side in job.inputs.merge.sides],
+    }

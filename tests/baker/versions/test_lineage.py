@@ -1,10 +1,14 @@
 """Trees, dependency graphs and recreation plans: the worked example of two generations, and what deletion leaves."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from baker.adapters.combine import Term, combine
+from baker.adapters.files import content_hash
 from baker.errors import NotFoundError
 from baker.jobs import plan
 from baker.jobs.policy import Policy
@@ -13,10 +17,14 @@ from baker.repos import bakes, prompts, repos, targets, users
 from baker.repos.catalog import Catalog
 from baker.status import JobState, Stage
 from baker.storage.credentials import PasswordHash, new_key
+from baker.storage.job import BakeJob
 from baker.storage.rows import Rows
 from baker.types import Checkpoint, Prompt, User
 from baker.versions import lineage
 from baker.versions.recipe import Edge, Node, recipe
+from tests.baker.adapters.dense import MODULES, adapter
+from tests.baker.grown import POLICY as MERGE_POLICY
+from tests.baker.grown import baked, merge_result, merged
 
 USER = "alice"
 REPO = "hooli"
@@ -160,3 +168,115 @@ def test_a_tree_takes_as_many_queries_for_many_bakes_as_for_few(
         FIRST,
         *(f"alice/hooli/gavin_v{number - 1}/{9 if number == 3 else number - 1}" for number in range(3, 9)),
     ]
+
+
+@pytest.fixture
+def two(home_catalog: Catalog) -> Catalog:
+    """`pirate` and `json` on `tone`."""
+    tone = baked(home_catalog, "tone")
+    for name in ("pirate", "json"):
+        baked(home_catalog, name, tone)
+    return home_catalog
+
+
+@pytest.fixture
+def home_catalog(tmp_path: Path) -> Iterator[Catalog]:
+    catalog = Catalog(tmp_path, BaseModelNames(served="fake/base", stands_in=True))
+    yield catalog
+    catalog.close()
+
+
+def bake_edges(*rows: str) -> list[Edge]:
+    return [Edge(*(Node("bake", name) for name in row.split())) for row in rows]
+
+
+def test_a_merge_has_all_its_parents_in_the_tree(two: Catalog) -> None:
+    merged(two, "both", "pirate", "json")
+    merged(two, "again", "both", "tone", kind="revert")
+    tree = lineage.tree(two, "admin", "repo")
+    assert tree.bakes["both"].parent == "admin/repo/pirate/3", "published clients know only the first one"
+    assert tree.bakes["both"].parents == ["admin/repo/pirate/3", "admin/repo/json/3"]
+    assert tree.bakes["again"].parents == ["admin/repo/both/0"], "a revert continues one version"
+    assert (tree.bakes["tone"].parents, tree.bakes["json"].parents) == ([], ["admin/repo/tone/3"])
+    assert tree.edges == bake_edges("pirate tone", "json tone", "both pirate", "both json", "again both")
+
+
+def test_a_deleted_side_of_a_merge_stays_in_the_tree_and_the_plan(two: Catalog) -> None:
+    merged(two, "both", "pirate", "json")
+    bakes.delete(two, "admin", "repo", "json", prune=True)
+    tree = lineage.tree(two, "admin", "repo")
+    assert tree.bakes["json"].deleted and Edge(Node("bake", "both"), Node("bake", "json")) in tree.edges
+    steps = lineage.recreation_plan(recipe(two, "admin", "repo", "both"), "both")
+    assert ("run_bake", "json", True) in [(step.action, step.resource.name, step.deleted) for step in steps]
+
+
+def test_a_plan_recreates_what_a_merge_merged_before_it(two: Catalog) -> None:
+    merged(two, "both", "pirate", "json", weights=[1.0, 0.5])
+    made_of = recipe(two, "admin", "repo", "both")
+    assert set(made_of.edges) == set(bake_edges("both pirate", "both json", "both tone", "pirate tone", "json tone"))
+    steps = lineage.recreation_plan(made_of, "both")
+    runs = [step.resource.name for step in steps if step.action == "run_bake"]
+    assert runs[0] == "tone" and set(runs[1:3]) == {"pirate", "json"} and runs[3:] == ["both"]
+    assert set(steps[-2].dependencies) == {"bake:pirate:complete", "bake:json:complete", "bake:tone:complete"}
+    merge, model = steps[-1].config["merge"], steps[-1].config["model"]
+    assert (merge["into"], merge["others"], merge["weights"]) == ("pirate", ["json"], [1.0, 0.5])
+    assert "parent_model_name" not in model, "it would name a version of this repo wherever the plan is carried out"
+
+
+def test_a_plan_names_a_step_that_no_name_means(two: Catalog) -> None:
+    baked(two, "long", steps=(2, 5))
+    merged(two, "both", "pirate", "long/2", base="tone")
+    merge = lineage.recreation_plan(recipe(two, "admin", "repo", "both"), "both")[-1].config["merge"]
+    assert (merge["others"], merge["base"]) == (["long/2"], "tone")
+
+
+def test_a_merge_of_a_merge_is_recreated_in_order(two: Catalog) -> None:
+    merged(two, "both", "pirate", "json")
+    baked(two, "third")
+    merged(two, "all", "both", "third")
+    steps = lineage.recreation_plan(recipe(two, "admin", "repo", "all"), "all")
+    runs = [step.resource.name for step in steps if step.action == "run_bake"]
+    assert runs.index("both") > max(runs.index("pirate"), runs.index("json"))
+    assert runs[-1] == "all" and "third" in runs[:-1]
+
+
+def test_a_carried_out_plan_merges_the_recreated_versions_to_the_same_weights(two: Catalog, tmp_path: Path) -> None:
+    for seed, name in enumerate(("tone", "pirate", "json")):
+        adapter(version(two, "repo", name).path, seed=seed, ranks={MODULES[0]: 2})
+    merged(two, "both", "pirate", "json", weights=[1.0, 0.5])
+    expected = summed(two, "repo", tmp_path / "first")
+    repos.put(two, "admin", "again", None)
+    for step in lineage.recreation_plan(recipe(two, "admin", "repo", "both"), "both"):
+        name = step.resource.name
+        if step.action == "create_bake":
+            continue
+        if step.config["merge"]["others"]:
+            bakes.put(two, "admin", "again", name, "default", step.config, may_change=False)
+            job = plan.start(two, MERGE_POLICY, Stage.BAKE, "admin", "again", name, None)
+            assert isinstance(job, BakeJob)
+            merge_result(two, job)
+        else:  # a training with the same seed gives the same weights
+            rebaked = baked(two, name, None if name == "tone" else version(two, "again", "tone"), repo="again")
+            shutil.copytree(version(two, "repo", name).path, rebaked.path)
+    again = two.store.jobs.latest_bake("admin", "again", "both")
+    assert again is not None and again.inputs.merge is not None
+    assert [side.checkpoint for side in again.inputs.merge.sides] == ["admin/again/pirate/3", "admin/again/json/3"]
+    assert again.inputs.merge.base == "admin/again/tone/3"
+    assert summed(two, "again", tmp_path / "second") == expected
+
+
+def version(catalog: Catalog, repo: str, bake: str) -> Checkpoint:
+    checkpoint = bakes.find_checkpoint(catalog, "admin", repo, bake, None)
+    assert checkpoint is not None
+    return checkpoint
+
+
+def summed(catalog: Catalog, repo: str, folder: Path) -> str:
+    """SHA-256 of the adapter that `both` adds up."""
+    job = catalog.store.jobs.latest_bake("admin", repo, "both")
+    assert job is not None and job.inputs.merge is not None
+    inputs = job.inputs.merge
+    terms = [(side.checkpoint, side.weight) for side in inputs.sides] + [(str(inputs.base), inputs.base_weight)]
+    files = [Term(version(catalog, repo, name.split("/")[2]).path, weight) for name, weight in terms]
+    combine(files, folder, max_rank=64, base_model_name="fake/base")
+    return content_hash(folder)
