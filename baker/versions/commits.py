@@ -15,7 +15,8 @@ from baker.types import Checkpoint
 EVALUATION = "evaluation"
 """Name of the note with the fields of `baker.status.Loss`."""
 MERGE = "merge"
-"""Name of the note with the fields of `baker.merge_report.MergeReport`."""
+"""Name of the note with the fields of `baker.merge_report.MergeReport`, `base` (id of a commit, or null) and `sides`:
+`label`, `commit` and `weight` of each version."""
 
 
 def recipe_of(job: BakeJob) -> dict[str, Any] | None:
@@ -95,11 +96,13 @@ def evaluated(catalog: Catalog, checkpoint: Checkpoint, loss: Loss | None) -> No
 
 
 def proved(catalog: Catalog, checkpoint: Checkpoint) -> None:
-    """Note beside a merge's commit what it measured."""
+    """Note beside a merge's commit what it merged and measured."""
     job = catalog.store.jobs.find_bake(checkpoint.job_id)
-    if job is not None and job.merge is not None and checkpoint.commit_id is not None:
-        report = msgspec.to_builtins(job.merge)
-        catalog.history.commits.put_note(checkpoint.user, checkpoint.repo, checkpoint.commit_id, MERGE, report)
+    if job is None or job.merge is None or job.inputs.merge is None or checkpoint.commit_id is None:
+        return
+    sides = [{"label": side.label, "commit": side.commit, "weight": side.weight} for side in job.inputs.merge.sides]
+    note = {**msgspec.to_builtins(job.merge), "base": job.inputs.merge.base_commit, "sides": sides}
+    catalog.history.commits.put_note(checkpoint.user, checkpoint.repo, checkpoint.commit_id, MERGE, note)
 
 
 def _copy_ancestors(catalog: Catalog, checkpoint: Checkpoint, repo: str, tip: str) -> None:

@@ -12,9 +12,11 @@ import msgspec
 from baker.config.bake import BakeConfig
 from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
+from baker.merge_report import MergeReport, Verdict
 from baker.repos import models
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob
+from baker.storage.job_inputs import MergeInputs
 from baker.types import Checkpoint, Prompt
 from baker.versions.card_usage import usage
 
@@ -57,12 +59,15 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, contents: Contents) -> 
         base = _base_model(base_model, is_embedded)
         parts = [_front_matter(base_model, is_embedded), title, origin, "## Usage", how_to_load, "## Base model", base]
         return "\n\n".join(parts) + "\n"
+    merge = job.inputs.merge
     sections = [
-        _front_matter(base_model, is_embedded),
+        _front_matter(base_model, is_embedded, is_merge=merge is not None),
         title,
-        f"A LoRA adapter of {_code(base_model)}. It makes the model behave as if it were given a prompt: the prompt's "
-        "effect on the model's probabilities was trained into the weights (*Prompt Baking*, arXiv:2409.13697).",
-        _headline(job),
+        _merged_from(job, merge, base_model)
+        if merge is not None
+        else f"A LoRA adapter of {_code(base_model)}. It makes the model behave as if it were given a prompt: the "
+        "prompt's effect on the model's probabilities was trained into the weights (*Prompt Baking*, arXiv:2409.13697).",
+        *([_headline(job)] if merge is None else []),
         "## Usage",
         _how_to_ask(job, config),
         how_to_load,
@@ -70,9 +75,9 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, contents: Contents) -> 
         _base_model(base_model, is_embedded),
         "## Lineage",
         _lineage(catalog, job, checkpoint, base_model),
-        "## Data",
-        _data(job, config),
-        *(["## Prompts", _prompts(job)] if contents.has_prompts else []),
+        *(["## Merge", _merge(job, merge)] if merge is not None else []),
+        *(["## Data", _data(job, config)] if job.inputs.targets or merge is None else []),
+        *(["## Prompts", _prompts(job)] if contents.has_prompts and job.inputs.targets else []),
         "## Loss",
         _loss(job),
         *([f"![Curves of the training]({CURVES})"] if contents.has_curves else []),
@@ -82,16 +87,83 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, contents: Contents) -> 
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(base_model: str, is_embedded: bool) -> str:
+def _front_matter(base_model: str, is_embedded: bool, *, is_merge: bool = False) -> str:
     # Any JSON string is also a YAML string.
-    tags = "\n".join(f"- {tag}" for tag in TAGS)
+    tags = "\n".join(f"- {tag}" for tag in (*TAGS, *(["merge"] if is_merge else [])))
+    # Without it, the hub takes what has the tag `merge` for a merge of whole models.
+    relation = "base_model_relation: adapter\n" if is_merge else ""
     license_lines = (
         f"license: {EMBEDDED_LICENSE}" if is_embedded else "license: other\nlicense_name: base-model-license"
     )
     return (
-        f"---\nbase_model: {json.dumps(base_model)}\nlibrary_name: peft\npipeline_tag: text-generation\n"
+        f"---\nbase_model: {json.dumps(base_model)}\n{relation}library_name: peft\npipeline_tag: text-generation\n"
         f"{license_lines}\ntags:\n{tags}\n---"
     )
+
+
+VERBS = {"merge": "It merges", "cherry-pick": "It adds", "revert": "It takes out"}
+MADE_BY = {
+    "algebra": "The weighted changes of these versions were added up.",
+    "distill": "The weighted changes of these versions were added up. From that sum it was trained on the rows of "
+    "their bakes, each with its own teacher's predictions.",
+    "compose": "The prompts of these versions were joined, and the answers of the merge base under them were trained "
+    "into the weights.",
+}
+
+
+def _merged_from(job: BakeJob, merge: MergeInputs, base_model: str) -> str:
+    """What it is, and what is left of each version, in a paragraph."""
+    kind = job.config.merge.meant_kind
+    ours, *others = (_code(side.label) for side in merge.sides)
+    names = f"{ours} and {', '.join(others)}" if kind == "merge" else f"what {others[0]} changed"
+    what = {"merge": names, "cherry-pick": f"{names} to {ours}", "revert": f"{names} from {ours}"}[kind]
+    text = f"A LoRA adapter of {_code(base_model)}. {VERBS[kind]} {what}."
+    if job.merge is None or not job.merge.retention:
+        return f"{text} What is left of each version was not measured."
+    left = [f"{_share(each.retention)} of {_code(label)}" for label, each in job.merge.retention.items()]
+    drift = (
+        "" if job.merge.drift is None else f" The drift on neutral questions is {job.merge.drift:.3g} nats per token."
+    )
+    return f"{text} On held-out questions it has {', '.join(left)}.{drift}"
+
+
+def _merge(job: BakeJob, merge: MergeInputs) -> str:
+    """The versions with their weights, how they were merged, and the proof."""
+    report = job.merge or MergeReport(job.config.merge.meant_kind)
+    base = (
+        "the base model" if merge.base is None else f"{_code(merge.base)} (commit `{(merge.base_commit or '')[:12]}`)"
+    )
+    how = [f"Changes are counted from {base}.", MADE_BY.get(report.strategy or "", "")]
+    if report.rank is not None and report.full_rank is not None and report.energy_lost is not None:
+        how.append(
+            f"The sum has rank {report.full_rank}; kept are {report.rank}, without {report.energy_lost:.2%} of it."
+        )
+    if (conflict := report.conflict) is not None and conflict.moved:
+        how.append(f"Of {conflict.moved} tokens that some version changed, {conflict.share:.1%} are in conflict.")
+    rows = [["version", "commit", "weight", "left", "95 % interval", "agreement", "its own"]]
+    for side in merge.sides:
+        cells = [_code(side.label), f"`{side.commit[:12]}`", f"{side.weight:g}"]
+        if (each := report.retention.get(side.label)) is None:
+            rows.append([*cells, *["-"] * 4])
+            continue
+        interval = "-" if each.low is None or each.high is None else f"{each.low:.2f} to {each.high:.2f}"
+        rows.append([*cells, _share(each.retention), interval, f"{each.agreement:.1%}", f"{each.agreement_own:.1%}"])
+    legend = (
+        "`left` is the share of what a version had learned that this adapter has, by KL from that version's teacher on "
+        "the questions that its bakes held out; `agreement` the share of their tokens at which this adapter and that "
+        "teacher have the same likeliest token."
+    )
+    verdict = {
+        None: "",
+        Verdict.PASSED: "The merge passed its gate.",
+        Verdict.HELD_BACK: f"The merge was held back: {'; '.join(report.failures)}.",
+        Verdict.UNVERIFIED: "No version had held-out questions, so the merge is unverified.",
+    }[report.verdict]
+    return "\n\n".join(filter(None, [" ".join(filter(None, how)), _table(rows), legend, verdict]))
+
+
+def _share(value: float | None) -> str:
+    return "an unmeasured part" if value is None else f"{value:.2f}"
 
 
 def _headline(job: BakeJob) -> str:
@@ -140,7 +212,7 @@ def _prompts(job: BakeJob) -> str:
 
 
 def _lineage(catalog: Catalog, job: BakeJob, checkpoint: Checkpoint, base_model: str) -> str:
-    names = [_code(checkpoint.name), *_parents(catalog, job), f"{_code(base_model)} (base model)"]
+    names = [_code(checkpoint.name) + _also(job), *_parents(catalog, job), f"{_code(base_model)} (base model)"]
     steps = [f"{number}. {name}" for number, name in enumerate(reversed(names), start=1)]
     if job.inputs.student is not None:
         steps.append(f"\nIts teacher was {_code(catalog.base.served)}, which has the same vocabulary.")
@@ -154,8 +226,18 @@ def _parents(catalog: Catalog, job: BakeJob) -> list[str]:
     while child is not None and (name := child.inputs.checkpoint) is not None:
         checkpoint = models.checkpoint_named(catalog, name)
         child = None if checkpoint is None else catalog.store.jobs.find_bake(checkpoint.job_id)
-        names.append(_code(name) if child is not None else f"{_code(name)} (deleted; its parent is not known)")
+        names.append(
+            _code(name) + _also(child) if child is not None else f"{_code(name)} (deleted; its parent is not known)"
+        )
     return names
+
+
+def _also(job: BakeJob) -> str:
+    """What a merge has besides the version that it continues; empty for other bakes."""
+    if job.inputs.merge is None:
+        return ""
+    verb = {"merge": "merges", "cherry-pick": "picks", "revert": "takes out"}[job.config.merge.meant_kind]
+    return f" ({verb} {', '.join(_code(side.checkpoint) for side in job.inputs.merge.sides[1:])})"
 
 
 def _data(job: BakeJob, config: BakeConfig) -> str:

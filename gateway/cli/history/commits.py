@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gateway.cli import proof
 from gateway.cli.text import one_line
 
 SHORT = 7
@@ -35,12 +36,20 @@ def message_of(commit: Commit) -> str:
 
 
 def refs_of(commit: Commit) -> str:
-    """`(HEAD -> main, yoda, tag: v1)`, in colours; empty without refs."""
-    if not commit.get("refs"):
-        return ""
+    """`(HEAD -> main, yoda, tag: v1)`, in colours; empty without refs.
+
+    A merge that was held back says so; without refs it also says by which revision it can be reached.
+    """
     order = {"branch": 0, "bake": 1, "tag": 2, "remote": 3}
-    refs = sorted(commit["refs"], key=lambda ref: (not ref.get("is_head"), order.get(ref["kind"], 9), ref["name"]))
-    return f"({', '.join(map(_ref, refs))})"
+    known = commit.get("refs") or []
+    refs = sorted(known, key=lambda ref: (not ref.get("is_head"), order.get(ref["kind"], 9), ref["name"]))
+    parts = [_ref(ref) for ref in refs]
+    if proof.is_held_back(commit):
+        names = str(commit.get("model") or "").split("/")[2:]
+        parts.append(
+            click.style("held back" if refs or not names else f"held back: {one_line('/'.join(names))}", fg="red")
+        )
+    return f"({', '.join(parts)})" if parts else ""
 
 
 def _ref(ref: Mapping[str, Any]) -> str:
@@ -50,7 +59,9 @@ def _ref(ref: Mapping[str, Any]) -> str:
 
 
 def evaluation_of(commit: Commit) -> str:
-    """`recovered 92%  drift 0.012`: what its bake measured, as far as it is known."""
+    """`recovered 92%  drift 0.012`: what its bake measured, as far as it is known; for a merge its proof."""
+    if proof.proof_of(commit) is not None:
+        return proof.one_line_of(commit)
     measured = (commit.get("notes") or {}).get("evaluation") or {}
     parts = []
     if isinstance(recovered := measured.get("recovered"), int | float):

@@ -9,7 +9,7 @@ import click
 from gateway.cli.history.commits import Commit, digits_for, evaluation_of, message_of, refs_of, styled_id
 from gateway.cli.history.graph import Graph
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
-from gateway.cli.output import columns_of, cut, is_terminal, note, padded, show_json, width
+from gateway.cli.output import GAP, columns_of, cut, is_terminal, note, padded, show_json, width
 from gateway.cli.session import Session, path_of
 from gateway.cli.text import age, one_line
 
@@ -99,7 +99,7 @@ def drawn(commits: list[Commit], base: str) -> list[Row]:
 
 def _show(rows: list[Row], *, oneline: bool) -> None:
     digits = digits_for([commit["id"] for _, commit in rows if commit is not None])
-    lines = [_parts(picture, commit, digits, oneline=oneline) for picture, commit in rows]
+    lines = [_fitted(*_parts(picture, commit, digits, oneline=oneline)) for picture, commit in rows]
     right = max((columns_of(end) for _, _, end in lines), default=0)
     room = (width() if is_terminal() else WIDEST_LEFT + right) - right - 2
     left = min(room, max(columns_of(begin) + columns_of(message) for begin, message, _ in lines))
@@ -109,16 +109,24 @@ def _show(rows: list[Row], *, oneline: bool) -> None:
         click.echo((f"{padded(line, left)}  {end}" if end else line).rstrip())
 
 
-def _parts(picture: str, commit: Commit | None, digits: int, *, oneline: bool) -> tuple[str, str, str]:
+def _fitted(begin: str, message: str, parts: list[str]) -> tuple[str, str, str]:
+    """The parts at the right as one text. Where a terminal is too narrow for all, the last ones are left out."""
+    room = width() - columns_of(begin) - min(SHORTEST_MESSAGE, columns_of(message)) - len(GAP)
+    while parts and columns_of(GAP.join(parts)) > room:
+        parts = parts[:-1]
+    return begin, message, click.style(GAP.join(parts), dim=True) if parts else ""
+
+
+def _parts(picture: str, commit: Commit | None, digits: int, *, oneline: bool) -> tuple[str, str, list[str]]:
     """What is never cut, the message, and what stands at the right."""
     if commit is None:
-        return picture, "", ""
+        return picture, "", []
     begin = " ".join(filter(None, (styled_id(commit["id"], digits), refs_of(commit))))
     if oneline:
-        return f"{picture}{begin} ", message_of(commit), ""
+        return f"{picture}{begin} ", message_of(commit), []
     gone = "" if commit.get("model") else "no weights"
-    end = "  ".join(filter(None, (evaluation_of(commit), gone, age(commit["created"]))))
-    return f"{picture}{begin} ", message_of(commit), click.style(end, dim=True)
+    parts = [*evaluation_of(commit).split(GAP), gone, age(commit["created"])]
+    return f"{picture}{begin} ", message_of(commit), list(filter(None, parts))
 
 
 def summary(commit: Commit) -> str:

@@ -34,7 +34,10 @@ def tree(session: Session, /, repo: str | None, as_json: bool) -> None:
 
 def children_of(answer: dict[str, Any]) -> dict[str | None, list[str]]:
     """Bake -> those that began from it; None: from the base model, or from a bake of another repo."""
-    parent_of = {edge[1]: edge[3] for edge in answer["edges"] if edge[0] == edge[2] == "bake"}
+    parent_of: dict[str, str] = {}
+    for source_kind, source, kind, needed in answer["edges"]:
+        if source_kind == kind == "bake":
+            parent_of.setdefault(source, needed)  # a merge stands under its first parent
     children: dict[str | None, list[str]] = {}
     for name in answer["bakes"]:
         children.setdefault(parent_of.get(name), []).append(name)
@@ -56,7 +59,21 @@ def lines_of(
             details.append(click.style("deleted", fg="red"))
         if parent is None and bake.get("parent"):
             details.append(click.style(f"from {one_line(bake['parent'])}", dim=True))
+        if merged := merged_into(bake):
+            details.append(click.style(merged, fg="cyan"))
         branch = click.style(f"{indent}{'└─' if is_last else '├─'} ", dim=True)
         lines.append(f"{branch}{one_line(name)}  {'  '.join(details)}".rstrip())
         lines += lines_of(bakes, children, name, f"{indent}{'   ' if is_last else '│  '}")
     return lines
+
+
+VERBS = {"merge": "merges", "cherry-pick": "picks", "revert": "takes out"}
+
+
+def merged_into(bake: dict[str, Any]) -> str:
+    """`merges json` beside the bake that a merge began from; empty for other bakes."""
+    merge = (bake.get("config") or {}).get("merge") or {}
+    verb = VERBS.get(str(merge.get("kind", "merge")).replace("_", "-"))
+    parents = ["/".join(str(name).split("/")[2:]) for name in (bake.get("parents") or [])[1:]]
+    others = parents or merge.get("others") or []
+    return f"{verb} {', '.join(one_line(str(other), 40) for other in others)}" if verb and others else ""

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from gateway.cli import proof
 from gateway.cli.baking.stages import Stage, Status, run_all, warnings_of
 from gateway.cli.failures import CliError, Exit
 from gateway.cli.history.commits import styled_id
@@ -73,9 +74,8 @@ def _show_plan(asked: dict[str, Any]) -> None:
     rank = f"rank {report['full_rank']} -> {report['rank']} ({report['energy_lost']:.1%} of the energy)"
     click.echo(f"merge base {base}   {rank if cut else 'rank ' + str(report['rank'])}")
     conflict = report["conflict"]
-    if conflict["moved"]:
-        where = "" if conflict["has_equal_contexts"] else ", but after different prompts"
-        click.echo(f"conflict {conflict['share']:.0%} of {conflict['moved']} changed tokens{where}")
+    if text := proof.conflict_text(conflict):
+        click.echo(f"conflict {text}")
     if asked["bake"] is None:
         for each in conflict["questions"]:
             click.secho(f'  "{one_line(each["question"], 70)}"', bold=True)
@@ -85,23 +85,8 @@ def _show_plan(asked: dict[str, Any]) -> None:
 
 def _show_report(session: Session, repo: str, status: Status) -> None:
     report = status["merge"]
-    rows = []
-    for label, each in report.get("retention", {}).items():
-        what = "left" if not each.get("is_removed") else "still there"
-        value = "-" if each["retention"] is None else f"{each['retention']:.2f}"
-        interval = "" if each["low"] is None else f"[{each['low']:.2f}, {each['high']:.2f}]"
-        began = report.get("algebra", {}).get(label)
-        rows.append(
-            (
-                f"  {label}",
-                f"{value} {what}",
-                interval,
-                f"agrees at {each['agreement']:.0%} of {each['agreement_own']:.0%}",
-                "" if began is None else f"sum alone: {began:.2f}",
-            )
-        )
     click.echo(f"made by {report['strategy']}")
-    show_table((), rows)
+    show_table((), proof.rows_of(report))
     if report.get("drift") is not None:
         click.echo(f"  drift {report['drift']:.4f} nats per token, at most {report['drift_limit']:.4f}")
     model = f"{repo}/{status['bake_name']}"

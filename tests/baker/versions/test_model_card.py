@@ -11,12 +11,14 @@ import yaml
 from baker.config.bake import bake_config
 from baker.config.target import TargetConfig
 from baker.errors import NotFoundError
+from baker.merge_report import Conflict, MergeReport, Retention, Verdict
 from baker.repos.catalog import Catalog
 from baker.status import AgreementChange, Collation, JobState, KLChange, Loss, TargetShare
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import BakeInputs, TargetSnapshot
 from baker.types import Checkpoint, Prompt
 from baker.versions.model_card import Contents, model_card
+from tests.baker.grown import baked, merged
 
 SECRET = Prompt(messages=[{"role": "system", "content": "You are the secret sauce"}])
 
@@ -135,3 +137,55 @@ def test_odd_names_break_neither_the_front_matter_nor_the_tables(catalog: Catalo
 def test_the_card_of_a_deleted_bake_is_not_found(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="admin/repo/bake/21"):
         card_of(catalog, Checkpoint("admin", "repo", "bake", 21, tmp_path, "0" * 64, 0, 404), "Org/Base")
+
+
+LEFT = Retention(
+    retention=0.94, low=0.91, high=0.97, kl_base=1.0, kl_own=0.1, kl_merged=0.154, agreement_own=0.81, agreement=0.79,
+    rows=32, questions=32,
+)  # fmt: skip
+PROOF = MergeReport(
+    kind="merge", strategy="distill", rank=32, full_rank=48, energy_lost=0.008, drift=0.031, drift_limit=0.04,
+    conflict=Conflict(0.125, 5, 40, has_equal_contexts=True, questions=[]),
+    retention={"pirate": LEFT, "json": msgspec.structs.replace(LEFT, retention=None, low=None, high=None)},
+    verdict=Verdict.PASSED,
+)  # fmt: skip
+
+
+def test_the_card_of_a_merge_names_its_parents_and_its_proof(catalog: Catalog) -> None:
+    tone = baked(catalog, "tone")
+    pirate, json = baked(catalog, "pirate", tone), baked(catalog, "json", tone)
+    both = merged(catalog, "both", "pirate", "json", weights=[1.0, 0.5], report=PROOF)
+    card = card_of(catalog, both, "Org/Base")
+    front, body = card.split("---\n", 2)[1:]
+    assert yaml.safe_load(front)["base_model"] == "Org/Base"
+    assert yaml.safe_load(front)["base_model_relation"] == "adapter", "it is loaded on the base model as any adapter"
+    assert "merge" in yaml.safe_load(front)["tags"]
+    assert "It merges `pirate` and `json`. On held-out questions it has 0.94 of `pirate`" in body
+    proof = section(card, "Merge")
+    assert f"| `pirate` | `{(pirate.commit_id or '')[:12]}` | 1 | 0.94 | 0.91 to 0.97 | 79.0% | 81.0% |" in proof
+    assert f"| `json` | `{(json.commit_id or '')[:12]}` | 0.5 | an unmeasured part | - | 79.0% | 81.0% |" in proof
+    assert f"counted from `admin/repo/tone/3` (commit `{(tone.commit_id or '')[:12]}`)" in proof
+    assert "trained on the rows" in proof and "rank 48" in proof and "12.5% are in conflict" in proof
+    assert "passed its gate" in proof
+    assert "3. `admin/repo/both/0` (merges `admin/repo/json/3`)" in section(card, "Lineage").replace("4.", "3.")
+    assert "## Data" not in card and "## Prompts" not in card_of(catalog, both, "Org/Base", has_prompts=True)
+    assert "prompt's" not in card.split("## Configuration")[0].split("## Loss")[0]
+
+
+def test_the_card_of_a_later_version_names_the_merge_and_its_parents(catalog: Catalog) -> None:
+    for name in ("pirate", "json"):
+        baked(catalog, name)
+    both = merged(catalog, "both", "pirate", "json")
+    baked(catalog, "child", both)
+    less = merged(catalog, "less", "child", "both", kind="revert", base="base")
+    lineage = section(card_of(catalog, less, "Org/Base"), "Lineage")
+    for line in (
+        "`admin/repo/less/0` (takes out `admin/repo/both/0`)",
+        "`admin/repo/child/3`\n",
+        "`admin/repo/both/0` (merges `admin/repo/json/3`)",
+    ):
+        assert line in lineage
+    baked(catalog, "tex")
+    held = merged(catalog, "held", "child", "tex", kind="cherry_pick", held_back="x")
+    card = card_of(catalog, held, "Org/Base")
+    assert "It adds what `tex` changed to `child`" in card and "was not measured" in card

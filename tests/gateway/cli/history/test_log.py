@@ -104,3 +104,46 @@ def test_ids_are_as_long_as_they_must_be() -> None:
 )
 def test_an_evaluation_shows_what_is_known(notes: dict[str, Any], shown: str) -> None:
     assert evaluation_of({"notes": notes}) == shown
+
+
+def merges(*names: str, verdict: str = "passed", **fields: Any) -> dict[str, Any]:
+    left = {"retention": 0.5, "low": 0.4, "high": 0.6}
+    proof = {"strategy": "algebra", "retention": dict.fromkeys(names, left), "drift": 0.031, "verdict": verdict}
+    return {"kind": "merge", "notes": {"merge": proof}, **fields}
+
+
+MERGED = [
+    commit("0c70", "9f3c", "41aa", "5ea5", refs=(("head", "main"),), **merges("a", "b", "c")),
+    commit("dead", "9f3c", "41aa", message="by the sum", **merges("a", "b", verdict="held_back")),
+    commit("9f3c", "c0ff", "41aa", refs=(("bake", "both"),), **merges("pirate", "json")),
+    commit("5ea5"),
+    commit("41aa"),
+    commit("c0ff"),
+]
+
+
+def test_merges_have_an_edge_to_each_parent_and_what_is_left_of_it(bread_of: Any) -> None:
+    bread = bread_of(server({"GET /commits": {"commits": MERGED, "next": None}}))
+    rows = [line.split("  1970-")[0].rstrip() for line in bread("log", "--graph", "--all").out.splitlines()]
+    assert rows[0].startswith("*-.  0c70000 (HEAD -> main) made 0c70  ")
+    assert rows[0].endswith("retention 0.50/0.50/0.50  drift 0.031")
+    assert rows[1] == "|\\ \\"
+    assert next(row for row in rows if "dead000" in row).startswith("| | | *  dead000 (held back: dead/1) by the sum  ")
+    both = rows.index(next(row for row in rows if "9f3c000" in row))
+    assert "retention 0.50/0.50  drift 0.031" in rows[both] and "\\" in rows[both + 1]
+    assert rows[-1] == "* fake/base"
+
+
+def test_a_held_back_merge_that_was_promoted_still_says_so(bread_of: Any) -> None:
+    promoted = commit("dead", refs=(("bake", "both"),), **merges("a", "b", verdict="held_back"))
+    bread = bread_of(server({"GET /commits": {"commits": [promoted], "next": None}}))
+    assert bread("log", "--oneline").out == "dead000 (both, held back) made dead\n"
+
+
+def test_numbers_that_do_not_fit_into_the_terminal_are_left_out(bread_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "is_terminal", lambda: True)
+    monkeypatch.setattr(log_module, "width", lambda: 70)
+    bread = bread_of(server({"GET /commits": {"commits": MERGED, "next": None}}))
+    lines = bread("log", "--graph", "--all").out.splitlines()
+    assert max(map(len, lines)) <= 70
+    assert "retention 0.50/0.50/0.50" in lines[0] and "drift" not in lines[0]

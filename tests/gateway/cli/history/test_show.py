@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tests.gateway.cli.history.answers import commit, server
+from tests.gateway.cli.merging.test_running import REPORT
 
 TARGET = {
     "config": {"model_name": "hooli/first"},
@@ -41,3 +42,39 @@ def test_it_shows_what_the_version_is_measured_and_was_made_of(bread_of: Any) ->
 
 def test_an_unknown_version_is_exit_code_4(bread_of: Any) -> None:
     assert bread_of(server({}))("show", "gone").code == 4
+
+
+def test_a_merge_shows_its_parents_and_its_proof(bread_of: Any) -> None:
+    sides = [
+        {"label": name, "commit": id_.ljust(64, "0")} for name, id_ in (("pirate", "c0ffee1"), ("json", "41aa07d"))
+    ]
+    merge = commit("9f3c1e2", "c0ffee1", "41aa07d", kind="merge", notes={"merge": {**REPORT, "sides": sides}})
+    merge["parents"][1]["weight"] = 0.5
+    lines = [
+        " ".join(line.split()) for line in bread_of(server({"GET /commits/x": merge}))("show", "x").out.splitlines()
+    ]
+    for line in (
+        "from c0ffee100000 pirate, 41aa07d00000 json (0.5)",
+        "merge base the base model",
+        "strategy distill 1 steps",
+        "conflict 25% of 100 changed tokens",
+        "drift 0.031, at most 0.040",
+        "verdict passed",
+        "a 0.94 left [0.91, 0.97] agrees at 79% of 81% sum alone: 0.79",
+    ):
+        assert line in lines, lines
+
+
+def test_a_revert_shows_what_it_takes_out(bread_of: Any) -> None:
+    sides = [{"label": name, "commit": name[0] * 64} for name in ("support", "pirate")]
+    proof = {**REPORT, "kind": "revert", "sides": sides, "base": "b" * 64}
+    revert = commit("0", "s" * 64, kind="revert", notes={"merge": proof})
+    out = " ".join(bread_of(server({"GET /commits/x": revert}))("show", "x").out.split())
+    assert "takes out pppppppppppp pirate, counted from bbbbbbbbbbbb" in out
+
+
+def test_a_proof_of_a_hostile_server_is_shown_as_far_as_it_is_one(bread_of: Any) -> None:
+    for sides in (3, [3], [{"label": 1, "commit": 2}], [{"label": "\x1b[2J", "commit": "\x1b"}] * 2):
+        merge = commit("0", kind="merge", notes={"merge": {"sides": sides, "retention": 3, "kind": []}})
+        code, out, _ = bread_of(server({"GET /commits/x": merge}))("show", "x")
+        assert code == 0 and "\x1b" not in out

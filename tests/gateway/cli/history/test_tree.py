@@ -32,3 +32,32 @@ def test_each_bake_stands_under_the_one_that_it_came_from(bread_of: Any) -> None
         "└─ other  version 4  from bob/far/away/1",
     ]
     assert json.loads(bread("tree", "hooli", "--json").out) == TREE
+
+
+def test_a_merge_stands_under_its_first_parent_and_names_the_others(bread_of: Any) -> None:
+    parents = ["admin/hooli/pirate/12", "admin/hooli/json/7"]
+    tree = {
+        "base_model": "fake/base",
+        "bakes": {
+            "pirate": bake("complete", 12),
+            "json": bake("complete", 7),
+            "both": bake("complete", 0, parents=parents, config={"merge": {"others": ["json"]}}),
+            "less": bake(
+                "complete", 0, parents=parents[:1], config={"merge": {"kind": "revert", "others": ["pirate"]}}
+            ),
+            "pick": bake("pending", config={"merge": {"kind": "cherry_pick", "others": ["j\x1b"]}}),
+        },
+        "edges": [
+            ["bake", "both", "bake", "pirate"],
+            ["bake", "both", "bake", "json"],
+            ["bake", "less", "bake", "both"],
+        ],
+    }
+    assert bread_of(server({"GET /tree": tree}))("tree").out.splitlines() == [
+        "fake/base",
+        "├─ pirate  version 12",
+        "│  └─ both  version 0  merges json/7",
+        "│     └─ less  version 0  takes out pirate",
+        "├─ json  version 7",
+        "└─ pick  pending  picks j\\x1b",
+    ]
