@@ -66,7 +66,8 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, contents: Contents) -> 
         _merged_from(job, merge, base_model)
         if merge is not None
         else f"A LoRA adapter of {_code(base_model)}. It makes the model behave as if it were given a prompt: the "
-        "prompt's effect on the model's probabilities was trained into the weights (*Prompt Baking*, arXiv:2409.13697).",
+        "prompt's effect on the model's probabilities was trained into the weights (*Prompt Baking*, "
+        "arXiv:2409.13697).",
         *([_headline(job)] if merge is None else []),
         "## Usage",
         _how_to_ask(job, config),
