@@ -60,6 +60,7 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, contents: Contents) -> 
         parts = [_front_matter(base_model, is_embedded), title, origin, "## Usage", how_to_load, "## Base model", base]
         return "\n\n".join(parts) + "\n"
     merge = job.inputs.merge
+    has_targets = merge is None or bool(job.inputs.targets)
     sections = [
         _front_matter(base_model, is_embedded, is_merge=merge is not None),
         title,
@@ -77,8 +78,8 @@ def model_card(catalog: Catalog, checkpoint: Checkpoint, contents: Contents) -> 
         "## Lineage",
         _lineage(catalog, job, checkpoint, base_model),
         *(["## Merge", _merge(job, merge)] if merge is not None else []),
-        *(["## Data", _data(job, config)] if job.inputs.targets or merge is None else []),
-        *(["## Prompts", _prompts(job)] if contents.has_prompts and job.inputs.targets else []),
+        *(["## Data", _data(job, config)] if has_targets else []),
+        *(["## Prompts", _prompts(job)] if contents.has_prompts and has_targets else []),
         "## Loss",
         _loss(job),
         *([f"![Curves of the training]({CURVES})"] if contents.has_curves else []),
