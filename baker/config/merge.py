@@ -1,5 +1,6 @@
 """Settings under `merge`: the bake's weights are combined from other versions'."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -59,7 +60,29 @@ class MergeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
             if wrong_weights
             else None,
+            *self._contradictions(),
         )
+
+    def _contradictions(self) -> Iterator[Mistake]:
+        """Settings that would have no effect, or another than they say."""
+        if any(
+            misspelling(*text)
+            for text in (("kind", self.kind, MERGE_KINDS), ("strategy", self.strategy, MERGE_STRATEGIES))
+        ):
+            return
+        kind, strategy = self.meant_kind, self.meant_strategy
+        if strategy == "compose" and kind != "merge":
+            yield Mistake(("strategy",), f"a {kind} can't be composed: choose auto, algebra or distill")
+        if kind == "revert" and len(self.weights) > 1 and self.weights[1] >= 0:
+            yield Mistake(("weights",), f"{self.weights[1]:g} for what is taken out, which needs a weight below 0")
+        if self.resolution is None:
+            return
+        if kind == "revert" or len(self.others) > 1:
+            yield Mistake(("resolution",), f"{self.resolution!r} needs a merge of two versions")
+        if strategy in ("algebra", "compose"):
+            yield Mistake(
+                ("resolution",), f"{self.resolution!r} decides which rows are trained on: choose auto or distill"
+            )
 
     @property
     def is_set(self) -> bool:

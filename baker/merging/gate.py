@@ -4,7 +4,7 @@ The thresholds are those of the proposal that the benchmark calibrated once (ben
 the same for every merge since.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -46,10 +46,12 @@ def drift_limit(drifts: Mapping[str, float], *, is_distilled: bool) -> float:
     return own + DRIFT_SLACK
 
 
-def judged(report: MergeReport, weights: Mapping[str, float]) -> MergeReport:
+def judged(report: MergeReport, weights: Mapping[str, float], unmeasured: Sequence[str] = ()) -> MergeReport:
     """The report with its verdict and failures.
 
-    Args: weights: label -> weight of the version; a version with less than its whole weight may lose the rest.
+    Args:
+        weights: label -> weight of the version; a version with less than its whole weight may lose the rest.
+        unmeasured: labels of the versions that should be measured, but have no rows.
     """
     limits = ALGEBRA if report.strategy == "algebra" else DISTILLED
     failures: list[str] = []
@@ -72,7 +74,11 @@ def judged(report: MergeReport, weights: Mapping[str, float]) -> MergeReport:
         failures.append(f"drift {report.drift:.4f} nats per token, at most {report.drift_limit:.4f}")
     if failures:
         verdict = Verdict.HELD_BACK
+    elif unmeasured:
+        failures = [f"{label} has no held-out rows here" for label in unmeasured]
+        verdict = Verdict.UNVERIFIED
     elif not any(each.retention is not None for each in report.retention.values()):
+        failures = ["none of the versions learned enough on held-out rows to measure what is left of it"]
         verdict = Verdict.UNVERIFIED
     else:
         verdict = Verdict.PASSED
@@ -91,7 +97,7 @@ def judged_composed(report: MergeReport, loss: Loss) -> MergeReport:
 
 
 def _failures(label: str, each: Retention, weight: float, limits: Limits) -> list[str]:
-    if each.retention is None or each.yields:
+    if each.retention is None or each.yields or weight == 0.0:
         return []
     if each.is_removed:
         if each.retention <= FORGOTTEN:

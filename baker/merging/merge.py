@@ -1,7 +1,7 @@
 """One merge: its versions, their rows, and everything that is measured on them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -151,7 +151,13 @@ class Merge:
             )
         drift, limit = await self._drift(merged, is_distilled=report.strategy != "algebra")
         report = msgspec.structs.replace(report, retention=retention, drift=drift, drift_limit=limit)
-        return gate.judged(report, self.weights)
+        return gate.judged(report, self.weights, self._unmeasured(retention))
+
+    def _unmeasured(self, measured: Collection[str]) -> list[str]:
+        """Labels of the versions that changed something of their own, but have no rows to measure that on. One that
+        yields may have none left."""
+        changed = [side.label for side in self._inputs.sides if side.jobs and side.weight and side.label != self.loser]
+        return [label for label in changed if label not in measured]
 
     async def _drift(self, merged: Checkpoint, *, is_distilled: bool) -> tuple[float | None, float | None]:
         try:

@@ -95,7 +95,8 @@ class Merger:
         if job.inputs.targets:
             report = msgspec.structs.replace(report, strategy="compose")
             return await self._trained(bake, merge, report, train, None)
-        if not (bake.folder / SUM).exists():
+        if report.rank is None:  # a sum that was written before a crash, but not noted, is made again
+            await asyncio.to_thread(shutil.rmtree, bake.folder / SUM, ignore_errors=True)
             report = _with_sum(report, await merge.combine(bake.folder / SUM))
         report = msgspec.structs.replace(report, phase="adding up")
         await self._note(bake, report)
@@ -105,6 +106,7 @@ class Merger:
             added = await self._added_up(bake, merge, report, write_untrained)
             is_enough = strategy == "algebra" or added.report.verdict is not Verdict.HELD_BACK
             if is_enough or not _can_train(merge.data, merge.weights):
+                await asyncio.to_thread(_publish_sum, bake.folder)
                 return added.result
             report = added.report
         if not _can_train(merge.data, merge.weights):
@@ -154,9 +156,6 @@ class Merger:
         report = msgspec.structs.replace(report, strategy="algebra", phase="measuring")
         await self._note(bake, report)
         report = await self._judged(bake, merge, report, folder, saved.sha256)
-        result_folder = checkpoint_folder(bake.folder, saved.step)
-        if not result_folder.exists():
-            await asyncio.to_thread(_copy, folder, result_folder)
         # The trainer measured the sum as a start: its values of before are the result's.
         loss = Loss(eval_kl=loss.eval_kl_before, agreement=loss.agreement_before, drift=loss.drift_before)
         return _Added(Result([saved], int(time.time()), loss, held_back=_held_back(report)), report)
@@ -249,10 +248,7 @@ def _held_back(report: MergeReport) -> str | None:
         case Verdict.PASSED:
             return None
         case Verdict.UNVERIFIED:
-            return (
-                "unverified: none of the versions has held-out rows here; name questions to measure it on "
-                "(merge.probe), or promote it"
-            )
+            return f"unverified: {'; '.join(report.failures)}: name questions (merge.probe), or promote it"
     return "; ".join(report.failures)
 
 
@@ -277,10 +273,13 @@ def _versions(catalog: Catalog, user: str, repo: str, inputs: MergeInputs) -> tu
     return sides, version(inputs.base_commit, inputs.base)
 
 
-def _copy(folder: Path, final: Path) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
+def _publish_sum(folder: Path) -> None:
+    """Make the sum with its certificate the bake's only checkpoint. Args: folder: the job's."""
+    final = checkpoint_folder(folder, 0)
+    shutil.rmtree(final.parent, ignore_errors=True)
+    final.parent.mkdir(parents=True)
     with new_folder(final) as temporary:
-        for file in folder.iterdir():
+        for file in (folder / ALGEBRA / "0").iterdir():
             shutil.copyfile(file, temporary / file.name)
 
 

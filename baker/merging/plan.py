@@ -1,6 +1,7 @@
 """Which versions a merge adds up, from what, and what it refuses. Functions over the catalog; they block."""
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import msgspec
 
@@ -13,6 +14,7 @@ from baker.history import graph, revisions
 from baker.history.commit import content_id
 from baker.model_names import shortened
 from baker.names import is_name
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.storage.job import BakeJob
 from baker.storage.job_inputs import MergeInputs, MergeSide
@@ -35,10 +37,11 @@ def plan_merge(catalog: Catalog, user: str, repo: str, config: BakeConfig, paren
         )
     ours = history.of_commit(parent.commit_id)
     others = [history.version(text) for text in merge.others]
-    for version, text in zip(others, merge.others, strict=True):
+    texts = [_own_label(history, ours), *merge.others]
+    for version, text in zip([ours, *others], texts, strict=True):
         _check_side(catalog, version, text, merge)
     base = _base(history, merge, ours, others)
-    labels = _labels([_own_label(history, ours), *merge.others], [ours, *others])
+    labels = _labels(texts, [ours, *others])
     weights = merge.weights or [1.0, *(-1.0 if merge.meant_kind == "revert" else 1.0 for _ in others)]
     jobs_of = [_with_rows_of_their_own(catalog, jobs) for jobs in _jobs(history, merge, base, [ours, *others])]
     sides = [
@@ -67,15 +70,11 @@ def _check_side(catalog: Catalog, version: Version, text: str, merge: MergeConfi
     job = catalog.store.jobs.find_bake(version.checkpoint.job_id)
     if job is not None and job.state.is_active:
         raise ConflictError(f"{name!r} is still training: wait for its end, or name one of its checkpoints' ids later")
-    if job is not None and _is_held_back(job, version.checkpoint) and not merge.allows_held_back:
+    if job is not None and bakes.is_held_back(catalog, job) and not merge.allows_held_back:
         raise InvalidInputError(
             f"{name!r} was held back ({job.held_back}): bake it again, or set merge.allows_held_back "
             "(--allow-held-back)"
         )
-
-
-def _is_held_back(job: BakeJob, checkpoint: Checkpoint) -> bool:
-    return job.held_back is not None and checkpoint.job_id == job.id
 
 
 def _base(history: RepoHistory, merge: MergeConfig, ours: Version, others: Sequence[Version]) -> Version:
@@ -107,6 +106,7 @@ def _base(history: RepoHistory, merge: MergeConfig, ours: Version, others: Seque
                 f"from in merge.base (--merge-base), such as {known[0][: revisions.SHORT_ID]}"
             )
         return history.version(known[0]) if known else BASE_VERSION
+    _check_apart(history, [ours, *others])
     for other in others:
         if graph.is_ancestor(parents, other.id, ours.id):
             raise _nothing_to_do(UP_TO_DATE, f"{ours.short_id} already has everything of {other.short_id}")
@@ -127,6 +127,18 @@ def _base(history: RepoHistory, merge: MergeConfig, ours: Version, others: Seque
     return history.version(bases[0][0]) if bases[0] else BASE_VERSION
 
 
+def _check_apart(history: RepoHistory, versions: Sequence[Version]) -> None:
+    """Raises: ConflictError if one of more than two versions is, or came from, another one: it would count twice."""
+    for older, newer in permutations(versions, 2) if len(versions) > 2 else ():
+        if older.id == newer.id:
+            raise ConflictError(f"{older.short_id} is named twice: name each version once")
+        if graph.is_ancestor(history.view.parents, older.id, newer.id):
+            raise ConflictError(
+                f"{newer.short_id} already has everything of {older.short_id}, so that would count twice: leave "
+                f"{older.short_id} out"
+            )
+
+
 def _nothing_to_do(kind: str, message: str) -> ConflictError:
     return ConflictError(message, detail=[{"loc": ["body", "merge", "others"], "msg": message, "type": kind}])
 
@@ -136,7 +148,7 @@ def _own_label(history: RepoHistory, ours: Version) -> str:
     view = history.view
     names = [name for name, commit in view.bakes.items() if commit == ours.id]
     names += [name for name, ref in view.refs.items() if ref.target == ours.id]
-    return names[0] if names else ours.short_id
+    return next(filter(is_name, names), ours.short_id)  # `origin/x` is a name of another server, and none for a bake
 
 
 def _labels(texts: Sequence[str], versions: Sequence[Version]) -> list[str]:

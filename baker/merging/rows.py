@@ -21,9 +21,6 @@ from baker.trajectories.collate import Mix, Source, collate
 from baker.trajectories.files import load_trajectory
 from baker.types import Distribution, Trajectory
 
-LEAST_HELD_OUT = 16
-"""Held-out rows of each version below which what is left of it can't be told."""
-
 
 class Row(NamedTuple):
     """A held-out row, with what its own teacher predicts."""

@@ -153,9 +153,9 @@ def _metrics(spec: TrainSpec, rows_before: int, ranks: Ranks, emit: Emit) -> Met
 
 
 def _clear(spec: TrainSpec, after: int) -> None:
-    """Remove what a killed run left: it has reported no checkpoint after this step, that of its last state."""
+    """Remove what a killed run left: it has reported no checkpoint after this step, that of its last state; 0: none."""
     for folder in Path(spec.output).glob("*"):
-        if not folder.name.isdigit() or int(folder.name) > after:
+        if after == 0 or not folder.name.isdigit() or int(folder.name) > after:
             shutil.rmtree(folder)
     if after == 0:
         Path(spec.metrics).unlink(missing_ok=True)

@@ -28,6 +28,13 @@ def test_names_are_read_in_any_spelling() -> None:
         ({"others": ["a"], "resolution": "both"}, "resolution: 'both'"),
         ({"others": ["a"], "kind": "octopus"}, "kind: 'octopus'"),
         ({"others": "a"}, "others"),
+        ({"others": ["a"], "kind": "revert", "strategy": "compose"}, "strategy: a revert can't be composed"),
+        ({"others": ["a"], "kind": "cherry_pick", "strategy": "compose"}, "strategy: a cherry-pick can't be composed"),
+        ({"others": ["a"], "kind": "revert", "weights": [1, 1]}, "weights: 1 for what is taken out"),
+        ({"others": ["a", "b"], "resolution": "ours"}, "resolution: 'ours' needs a merge of two versions"),
+        ({"others": ["a"], "kind": "revert", "resolution": "ours"}, "resolution: 'ours' needs a merge"),
+        ({"others": ["a"], "strategy": "algebra", "resolution": "theirs"}, "resolution: 'theirs' decides which rows"),
+        ({"others": ["a"], "strategy": "compose", "resolution": "theirs"}, "resolution: 'theirs' decides which rows"),
         ({"parents": ["a"]}, "parents"),
     ],
 )

@@ -96,6 +96,22 @@ def test_without_a_measurement_nothing_is_verified(retention: dict[str, Retentio
     assert judged(retention=retention, drift=1.0).verdict is Verdict.HELD_BACK
 
 
+def test_a_merge_of_which_one_version_is_not_measured_is_not_verified() -> None:
+    report = MergeReport("merge", strategy="algebra", retention={"a": left(0.97)})
+    assert gate.judged(report, WHOLE).verdict is Verdict.PASSED
+    report = gate.judged(report, WHOLE, ["b"])
+    assert (report.verdict, report.failures) == (Verdict.UNVERIFIED, ["b has no held-out rows here"])
+    assert gate.judged(msgspec.structs.replace(report, retention={"a": left(0.2)}), WHOLE, ["b"]).verdict is (
+        Verdict.HELD_BACK
+    )
+
+
+def test_a_version_without_weight_may_lose_everything() -> None:
+    retention = {"a": left(0.97), "b": left(-0.3, agreement=0.1)}
+    assert judged(weights={"a": 1.0, "b": 0.0}, retention=retention).verdict is Verdict.PASSED
+    assert judged(weights={"a": 1.0, "b": 0.1}, retention=retention).verdict is Verdict.HELD_BACK
+
+
 @pytest.mark.parametrize(
     "recovered, verdict", [(0.8, Verdict.PASSED), (0.6, Verdict.HELD_BACK), (None, Verdict.HELD_BACK)]
 )

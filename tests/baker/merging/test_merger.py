@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from baker.adapters.files import check_adapter
 from baker.config.target import TargetConfig
 from baker.errors import MergeConflictError, StageError, TrainingError
 from baker.merge_report import Verdict
@@ -158,6 +159,35 @@ async def test_without_held_out_rows_nothing_is_verified_unless_a_probe_is_named
     report = await scene.report(probed)
     assert {label: each.rows for label, each in report.retention.items()} == {"pirate": 1, "yoda": 1}
     assert report.retention["pirate"].kl_own == pytest.approx(0.0, abs=1e-6), "it is its own teacher"
+
+
+async def test_a_version_without_rows_is_not_verified_by_the_other_s(stage: Stage) -> None:
+    scene = await stage(None)
+    await scene.grow_without_rows("yoda")
+    bake = await scene.bake()
+    result = await scene.run(bake)
+    report = await scene.report(bake)
+    assert set(report.retention) == {"pirate"} and report.verdict is Verdict.UNVERIFIED
+    assert result.held_back == (
+        "unverified: yoda has no held-out rows here: name questions (merge.probe), or promote it"
+    )
+
+
+async def test_a_sum_that_was_not_noted_before_a_crash_is_made_again(stage: Stage) -> None:
+    scene = await stage(None)
+    bake = await scene.bake(strategy="distill")
+    (bake.folder / SUM).mkdir()
+    (bake.folder / SUM / "adapter_config.json").write_bytes(b"{}")
+    await scene.run(bake)
+    (start,) = scene.trained
+    assert start is not None and start.rank == 4 and check_adapter(start.adapter, max_rank=4) is None
+
+
+async def test_a_sum_that_is_not_enough_is_no_checkpoint_of_the_training(stage: Stage) -> None:
+    scene = await stage(PIRATE)
+    bake = await scene.bake()
+    await scene.run(bake)
+    assert (bake.folder / ALGEBRA / "0").exists() and not checkpoint_folder(bake.folder, 0).exists()
 
 
 async def test_what_the_engine_does_not_serve_as_it_was_written_is_refused(stage: Stage) -> None:

@@ -6,7 +6,9 @@ import pytest
 from baker.config.bake import BakeConfig, bake_config
 from baker.errors import BakeryError, ConflictError, InvalidInputError, NotFoundError
 from baker.history.commit import Commit, Kind, Parent
+from baker.history.ref_table import Ref, RefKind
 from baker.merging.plan import FAST_FORWARD, UP_TO_DATE, plan_merge
+from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.job_inputs import MergeInputs, MergeSide
@@ -121,7 +123,7 @@ def test_a_merge_has_the_rows_of_its_parents(catalog: Catalog) -> None:
 
 
 def test_versions_that_can_not_be_merged_are_refused(catalog: Catalog) -> None:
-    a, b = baked(catalog, "a"), baked(catalog, "b")
+    a, _ = baked(catalog, "a"), baked(catalog, "b")
     refusals: list[tuple[type[BakeryError], str, Checkpoint | None, str]] = [
         (InvalidInputError, "is the base model", a, "base"),
         (InvalidInputError, "strength", a, "b@0.5"),
@@ -131,13 +133,44 @@ def test_versions_that_can_not_be_merged_are_refused(catalog: Catalog) -> None:
     for error, reason, into, other in refusals:
         with pytest.raises(error, match=reason):
             plan(catalog, into, other)
+
+
+def test_a_version_that_was_held_back_or_still_trains_is_refused_on_either_side(catalog: Catalog) -> None:
+    a, b = baked(catalog, "a"), baked(catalog, "b")
     catalog.store.jobs.update(b.job_id, held_back="recovered 0.1")
-    with pytest.raises(InvalidInputError, match=r"held back \(recovered 0\.1\)"):
-        plan(catalog, a, "b")
-    assert plan(catalog, a, "b", allows_held_back=True).sides[1].label == "b"
-    catalog.store.jobs.update(b.job_id, state=JobState.RUNNING)
-    with pytest.raises(ConflictError, match="still training"):
-        plan(catalog, a, "b", allows_held_back=True)
+    assert plan(catalog, a, "b").sides[1].label == "b", "its name means it: a user promoted it"
+    later = baked(catalog, "b", steps=(6,))
+    for into, other in ((a, "b/3"), (b, "a")):
+        with pytest.raises(InvalidInputError, match=r"held back \(recovered 0\.1\)"):
+            plan(catalog, into, other)
+        assert plan(catalog, into, other, allows_held_back=True).sides
+    for into, other in ((a, "b"), (later, "a")):
+        catalog.store.jobs.update(later.job_id, state=JobState.RUNNING)
+        with pytest.raises(ConflictError, match="still training"):
+            plan(catalog, into, other, allows_held_back=True)
+
+
+def test_of_several_versions_none_counts_twice(catalog: Catalog) -> None:
+    a, b = baked(catalog, "a"), baked(catalog, "b")
+    child, c = baked(catalog, "child", b), baked(catalog, "c", a)
+    for into, others, reason in (
+        (a, ("b", "b"), f"{id_of(b)[:12]} is named twice"),
+        (a, ("b", id_of(b)[:9]), "is named twice"),
+        (a, ("b", "child"), f"{id_of(child)[:12]} already has everything of {id_of(b)[:12]}"),
+        (c, ("a", "b"), f"leave {id_of(a)[:12]} out"),
+        (a, ("b", "c"), f"leave {id_of(a)[:12]} out"),
+    ):
+        with pytest.raises(ConflictError, match=reason) as caught:
+            plan(catalog, into, *others)
+        assert not caught.value.detail, "not up to date: there is something else to merge"
+
+
+def test_a_version_that_only_another_server_names_is_called_by_its_id(catalog: Catalog) -> None:
+    a, b = baked(catalog, "a", steps=(3, 6)), baked(catalog, "b")
+    first = next(each for each in bakes.checkpoints(catalog, "admin", "repo", "a") if each.step == 3)
+    catalog.history.refs.put("admin", "repo", Ref("origin/a", RefKind.REMOTE, id_of(first)))
+    assert [each.label for each in plan(catalog, first, "b").sides] == [id_of(first)[:12], b.bake]
+    assert a.commit_id != first.commit_id
 
 
 def test_an_adapter_of_another_base_model_is_refused(catalog: Catalog) -> None:

@@ -247,6 +247,19 @@ def test_what_a_killed_run_left_is_cleared(tmp_path: Path, base: Path) -> None:
     check_adapter(tmp_path / "out/6", max_rank=4)
 
 
+def test_a_parent_that_is_only_measured_is_written_as_it_is_and_again_after_a_kill(tmp_path: Path, base: Path) -> None:
+    run(write_spec(tmp_path / "parent", base, epochs=1))
+    parent = load_file(tmp_path / "parent/out/6" / ADAPTER_WEIGHTS)
+    spec = write_spec(tmp_path, base, parent=tmp_path / "parent/out/6")
+    spec = msgspec.structs.replace(spec, state=None, is_untrained=True)
+    for _ in range(2):  # the second run finds the checkpoint of the first
+        heard = run(spec)
+        assert [each.step for each in heard if isinstance(each, events.Saved)] == [0]
+        written = load_file(tmp_path / "out/0" / ADAPTER_WEIGHTS)
+        assert all(torch.equal(written[name], tensor) for name, tensor in parent.items())
+        assert read_parity(tmp_path / "out/0").sequences
+
+
 def replaced(row: Trajectory, **changes: Any) -> Trajectory:
     return msgspec.structs.replace(row, **changes)
 
