@@ -15,6 +15,7 @@ from baker.history.revisions import RepoView
 from baker.merging.plan import plan_merge
 from baker.repos import bakes
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
+from baker.status import JobState
 from baker.storage.job_inputs import MergeInputs
 
 
@@ -48,10 +49,11 @@ def plan(catalog: Catalog, user: str, repo: str, request: MergeRequest, *, max_r
     if ours.checkpoint is None:
         raise InvalidInputError("the base model can't be merged into: name a version of the repo in `into`")
     others = [history.version(text) for text in merge.others]
+    _check_overrides(request.overrides)
     overrides: dict[str, Any] = {
         **request.overrides,
         "merge": _given(merge),
-        "model": {**request.overrides.get("model", {}), "parent_model_name": ours.checkpoint.name},
+        "model": {**(request.overrides.get("model") or {}), "parent_model_name": ours.checkpoint.name},
     }
     if request.message is not None:
         overrides["message"] = request.message
@@ -65,9 +67,35 @@ def plan(catalog: Catalog, user: str, repo: str, request: MergeRequest, *, max_r
             config = bake_config(overrides, max_rank=max_rank)
         known = bakes.find(catalog, user, repo, name)
         is_free = known is None and catalog.history.refs.find(user, repo, name) is None
-        if is_free or known == config or request.name is not None:
+        is_same = known == config and _merges_the_same(catalog, user, repo, name, inputs)
+        if known == config and not is_same and request.name is not None:
+            raise ConflictError(f"bake {name!r} merged other versions of the same names: choose another name")
+        if is_free or is_same or request.name is not None:
             return Planned(name, config, inputs, overrides)
     raise ConflictError("the names that are made of the versions' names are taken: choose a name")
+
+
+def _check_overrides(overrides: dict[str, Any]) -> None:
+    """Raises: InvalidInputError for what the merge itself sets, and what is no object."""
+    if set_here := sorted({"merge", "datasets", "model_name"} & overrides.keys()):
+        raise InvalidInputError(f"overrides has {', '.join(set_here)}, which the merge itself sets: leave it out")
+    model = overrides.get("model") or {}
+    if not isinstance(model, dict):
+        raise InvalidInputError(f"overrides.model must be an object, got {type(model).__name__}")
+    if set_here := sorted({"parent_model_name", "name_or_path"} & model.keys()):
+        raise InvalidInputError(f"overrides.model has {', '.join(set_here)}: name the version to merge into in `into`")
+
+
+def _merges_the_same(catalog: Catalog, user: str, repo: str, name: str, inputs: MergeInputs) -> bool:
+    """Whether the bake's run, if it does not have to run again, merged these versions: names may have moved since."""
+    job = bakes.latest_job(catalog, user, repo, name)
+    if job is None or job.state is JobState.FAILED or job.inputs.merge is None:
+        return True
+    return _versions(job.inputs.merge) == _versions(inputs)
+
+
+def _versions(inputs: MergeInputs) -> tuple[object, ...]:
+    return [(side.commit, side.weight) for side in inputs.sides], inputs.base_commit, inputs.probe
 
 
 def save(catalog: Catalog, user: str, repo: str, planned: Planned, *, max_rank: int) -> None:

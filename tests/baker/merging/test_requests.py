@@ -1,5 +1,6 @@
 """A request becomes a bake of the repo, with a name and a branch."""
 
+import msgspec
 import pytest
 
 from baker.errors import ConflictError, InvalidInputError, NotFoundError
@@ -8,6 +9,9 @@ from baker.merging import requests
 from baker.merging.requests import MergeRequest, Planned
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
+from baker.status import JobState
+from baker.storage.job import BakeJob
+from baker.storage.job_inputs import BakeInputs
 from baker.versions import refs
 from tests.baker.grown import baked
 
@@ -40,6 +44,43 @@ def test_the_bake_is_named_after_the_versions_and_asked_again_it_is_the_same(cat
             plan(catalog, asked("json", weights=[1.0, 0.5], name="pirate-json")),
             max_rank=RANK,
         )
+
+
+def test_a_name_that_moved_since_gives_another_merge(catalog: Catalog) -> None:
+    pirate, _ = baked(catalog, "pirate"), baked(catalog, "json")
+    planned = plan(catalog, asked("json"))
+    requests.save(catalog, "admin", "repo", planned, max_rank=RANK)
+    inputs = BakeInputs({}, pirate.name, merge=planned.inputs)
+    job = BakeJob(user="admin", repo="repo", name=planned.name, config=planned.config, inputs=inputs)
+    job = catalog.store.jobs.add(job)
+    assert plan(catalog, asked("json")) == planned
+    json = baked(catalog, "json", steps=(6,))
+    later = plan(catalog, asked("json"))
+    assert (later.name, later.inputs.sides[1].checkpoint) == ("pirate-json-2", json.name)
+    with pytest.raises(ConflictError, match="other versions of the same names"):
+        plan(catalog, asked("json", name="pirate-json"))
+    catalog.store.jobs.update(job.id, state=JobState.FAILED)
+    assert plan(catalog, asked("json")).name == "pirate-json", "what failed runs again, with what the names mean now"
+
+
+@pytest.mark.parametrize(
+    "overrides, reason",
+    [
+        ({"merge": {"others": ["x"]}}, "has merge"),
+        ({"datasets": [{"target": "x"}], "model_name": "y"}, "has datasets, model_name"),
+        ({"model": "pirate"}, "must be an object, got str"),
+        ({"model": [1]}, "must be an object, got list"),
+        ({"model": {"parent_model_name": "x"}}, "has parent_model_name"),
+    ],
+)
+def test_what_the_merge_sets_itself_can_not_be_overridden(
+    catalog: Catalog, overrides: dict[str, object], reason: str
+) -> None:
+    baked(catalog, "pirate"), baked(catalog, "json")
+    with pytest.raises(InvalidInputError, match=reason):
+        plan(catalog, msgspec.structs.replace(asked("json"), overrides=overrides))
+    empty = msgspec.structs.replace(asked("json"), overrides={"model": None})
+    assert plan(catalog, empty).config.parent is not None
 
 
 @pytest.mark.parametrize("merge, name", [({"kind": "cherry_pick"}, "pick-json"), ({"kind": "merge"}, "pirate-json")])
