@@ -23,7 +23,7 @@ def prompt_text(prompt: Prompt) -> str:
     """The prompt as plain text, for a model that writes questions about it."""
     messages = _non_empty(prompt)
     if [message["role"] for message in messages] == ["system"]:
-        return _plain(messages[0].get("content"))
+        return plain_text(messages[0].get("content"))
     return _lines(messages)
 
 
@@ -37,10 +37,11 @@ def _non_empty(prompt: Prompt) -> list[Message]:
 
 
 def _lines(messages: Sequence[Message]) -> str:
-    return "\n".join(f"{message['role']}: {_plain(message.get('content'))}" for message in messages)
+    return "\n".join(f"{message['role']}: {plain_text(message.get('content'))}" for message in messages)
 
 
-def _plain(content: Any) -> str:
+def plain_text(content: Any) -> str:
+    """A message's content as text; of parts, those with text."""
     if isinstance(content, list):
         return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return str(content or "")

@@ -5,6 +5,7 @@ Only this strategy says what to answer where the versions contradict each other.
 
 from collections.abc import Iterator, Sequence
 
+from baker.conversation import plain_text
 from baker.errors import InvalidInputError
 from baker.repos import prompts, targets
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
@@ -53,7 +54,9 @@ def _prompts(jobs: Sequence[BakeJob]) -> Iterator[Prompt]:
 def joined_prompt(parts: Sequence[Prompt]) -> Prompt:
     """One prompt that says all: the system texts as one message, then the other messages and tools in their order."""
     different = [part for index, part in enumerate(parts) if part not in parts[:index]]
-    system = [str(message["content"]) for part in different for message in part.messages if _is_system(message)]
+    system = [
+        plain_text(message.get("content")) for part in different for message in part.messages if _is_system(message)
+    ]
     others = [message for part in different for message in part.messages if not _is_system(message)]
     tools = [tool for part in different for tool in part.tools or []]
     first: list[Message] = [{"role": "system", "content": "\n\n".join(dict.fromkeys(system))}] if system else []

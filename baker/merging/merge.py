@@ -142,7 +142,8 @@ class Merge:
         for label, rows in (await self.rows()).items():
             if not rows:
                 continue
-            retention[label] = evaluation.retention(
+            retention[label] = await asyncio.to_thread(
+                evaluation.retention,
                 await self._scores(rows, self._base),
                 await self._scores(rows, self._versions[label]),
                 (await score(rows, merged, self._tools.sampler, self._tools.top_logprobs)).rows,
@@ -200,7 +201,8 @@ class Merge:
         if not rows:
             return []
         pair = Pair(self._place.user, self._place.repo, self._base, version)
-        settings = {"rows": _hash(rows), "top": self._tools.top_logprobs}
+        # Seconds for thousands of rows: not on the event loop.
+        settings = {"rows": await asyncio.to_thread(_hash, rows), "top": self._tools.top_logprobs}
         compute = partial(score, rows, version.checkpoint, self._tools.sampler, self._tools.top_logprobs)
         return (await self._tools.results.once(pair, "merge", settings, Scores, compute)).rows
 

@@ -23,6 +23,15 @@ def test_system_texts_become_one_message() -> None:
     assert joined_prompt([Prompt([{"role": "user", "content": "Hi"}])]).messages == [{"role": "user", "content": "Hi"}]
 
 
+def test_system_texts_in_parts_are_read() -> None:
+    parts = [{"type": "text", "text": "Be a pirate."}]
+    prompt = Prompt([{"role": "system", "content": parts}, {"role": "user", "content": parts}])
+    assert joined_prompt([prompt, JSON]).messages == [
+        {"role": "system", "content": "Be a pirate.\n\nAnswer in JSON."},
+        {"role": "user", "content": parts},
+    ]
+
+
 def prompted(catalog: Catalog, name: str, prompt: Prompt) -> Checkpoint:
     made = baked(catalog, name)
     job = catalog.store.jobs.find_bake(made.job_id)
