@@ -35,7 +35,8 @@ class Planned(msgspec.Struct, frozen=True):
     name: str
     config: BakeConfig
     inputs: MergeInputs
-    overrides: dict[str, Any]
+    overrides: dict[str, Any] | None
+    """Settings of the bake to add; None if it is there already."""
 
 
 def plan(catalog: Catalog, user: str, repo: str, request: MergeRequest, *, max_rank: int) -> Planned:
@@ -67,10 +68,12 @@ def plan(catalog: Catalog, user: str, repo: str, request: MergeRequest, *, max_r
             config = bake_config(overrides, max_rank=max_rank)
         known = bakes.find(catalog, user, repo, name)
         is_free = known is None and catalog.history.refs.find(user, repo, name) is None
-        is_same = known == config and _merges_the_same(catalog, user, repo, name, inputs)
-        if known == config and not is_same and request.name is not None:
-            raise ConflictError(f"bake {name!r} merged other versions of the same names: choose another name")
-        if is_free or is_same or request.name is not None:
+        if known is not None and _without_branch(known) == _without_branch(config):
+            if _merges_the_same(catalog, user, repo, name, inputs):
+                return Planned(name, known, inputs, None)
+            if request.name is not None:
+                raise ConflictError(f"bake {name!r} merged other versions of the same names: choose another name")
+        if is_free or request.name is not None:
             return Planned(name, config, inputs, overrides)
     raise ConflictError("the names that are made of the versions' names are taken: choose a name")
 
@@ -100,9 +103,16 @@ def _versions(inputs: MergeInputs) -> tuple[object, ...]:
 
 def save(catalog: Catalog, user: str, repo: str, planned: Planned, *, max_rank: int) -> None:
     """Add the bake, unless it is there already. Raises: ConflictError if one of that name has other settings."""
+    if planned.overrides is None:
+        return
     bakes.put(
         catalog, user, repo, planned.name, DEFAULT_TEMPLATE, planned.overrides, may_change=False, max_rank=max_rank
     )
+
+
+def _without_branch(config: BakeConfig) -> BakeConfig:
+    """The current branch, which the first request chose, may have moved since."""
+    return msgspec.structs.replace(config, branch=None)
 
 
 def _into(view: RepoView, request: MergeRequest) -> str:

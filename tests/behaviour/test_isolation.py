@@ -22,7 +22,7 @@ from baker.status import JobState
 from baker.storage.files import append_line
 from gateway.engine import Reply
 from gateway.engine.requests.kinds import Kind
-from gateway.protocol import comparison, history, requests, transfer
+from gateway.protocol import comparison, history, merging, requests, transfer
 from gateway.services import Services
 from tests.gateway.application import Client, add_user, client_of, finish_bake, holding, new_user, services_in
 
@@ -63,6 +63,7 @@ BODIES: dict[type, Any] = {
     requests.BakeCreate: lambda of: {"bake_name": of.bake, "template": of.bake},
     requests.BakeSet: lambda of: {"template": of.bake},
     requests.BakeBatch: lambda of: {"bakes": [{"bake_name": "new", "template": of.bake}]},
+    merging.MergeRequest: lambda of: {"into": of.bake, "others": [of.bake]},
     requests.Promote: lambda of: {"checkpoint": 7},
     history.Step: lambda of: {},
     history.Prune: lambda of: {"prune": True},

@@ -14,11 +14,13 @@ from gateway.cli.completion import complete_model
 from gateway.cli.failures import CliError, Exit
 from gateway.cli.files import questions_of
 from gateway.cli.options import json_option, pass_session, repo_option
-from gateway.cli.output import note, show_json, show_table
+from gateway.cli.output import lines_of, note, show_json, show_table, width
 from gateway.cli.session import Session, path_of
 
 FIRST_REPO = "bread"
 """Repo of a user who has none."""
+LEAST_SHOWN = 0.005
+"""Share that is shown as 1 %."""
 WEAK_KL = 0.1
 """Nats per token; a prompt that moves the model less hardly shows in its text (docs/baking.md)."""
 
@@ -139,7 +141,9 @@ def _show_result(session: Session, model: str, base: str, status: Status) -> Non
         click.echo(f"\n{model} is trained, but its student is not the served model: download it to use it.")
         return
     if (recovered := loss.get("recovered")) is not None:
-        click.echo(f"\n{recovered:.0%} of the prompt's effect is in the weights, on questions it was not trained on.")
+        share = f"{recovered:.0%}" if recovered >= LEAST_SHOWN else "Nothing"
+        text = f"{share} of the prompt's effect is in the weights, on questions it was not trained on."
+        click.echo("\n" + "\n".join(lines_of(text, width() - 1)))
     if (effect := loss.get("eval_kl_before")) is not None and effect < WEAK_KL:
         note(
             f"note: this prompt hardly changes what the model writes ({effect:.2f} nats per token). Two examples do "

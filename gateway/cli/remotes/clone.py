@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gateway.cli.failures import CliError, Exit
@@ -10,8 +12,10 @@ from gateway.cli.remotes import places, summary
 from gateway.cli.remotes.copying import Move, Ref
 from gateway.cli.remotes.fetch import fetch_from
 from gateway.cli.remotes.places import Remote
-from gateway.cli.remotes.server import ServerRepo
 from gateway.cli.session import Session, path_of
+
+if TYPE_CHECKING:
+    from gateway.cli.remotes.server import ServerRepo
 
 ORIGIN = "origin"
 

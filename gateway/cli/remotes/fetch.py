@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -12,8 +12,10 @@ from gateway.cli.options import json_option, pass_session, repo_option
 from gateway.cli.remotes import places, progress, summary
 from gateway.cli.remotes.copying import Copied, Move, Node, Ref, check_fast_forwards, copy
 from gateway.cli.remotes.places import Remote
-from gateway.cli.remotes.server import ServerRepo
 from gateway.cli.session import Session, path_of
+
+if TYPE_CHECKING:
+    from gateway.cli.remotes.server import ServerRepo
 
 
 class Fetched(NamedTuple):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from gateway.cli.failures import CliError, Exit
 from gateway.cli.remotes.copying import Place
-from gateway.cli.remotes.server import ByteClient, ServerRepo
 from gateway.cli.servers import Server, normal_url
 from gateway.cli.session import Session, path_of
+
+if TYPE_CHECKING:
+    from gateway.cli.remotes.server import ServerRepo
 
 FORMS = "http://HOST:PORT/REPO, file:/FOLDER or hf://ORG/NAME"
 
@@ -44,6 +46,8 @@ def normal(url: str) -> str:
 
 def local_repo(session: Session, repo: str) -> ServerRepo:
     """A repo of the session's own server."""
+    from gateway.cli.remotes.server import ByteClient, ServerRepo
+
     client = ByteClient(session.server, user=session.user, transport=session.transport)
     return ServerRepo(client, repo)
 
@@ -73,6 +77,8 @@ def open_place(session: Session, url: str, name: str | None) -> Place:
         from gateway.cli.remotes.layout import LayoutRepo
 
         return LayoutRepo(Hub(url.removeprefix("hf://").strip("/")))
+    from gateway.cli.remotes.server import ByteClient, ServerRepo
+
     address, repo = split_url(url)
     return ServerRepo(ByteClient(Server(address, _key(session, address, name)), transport=session.transport), repo)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gateway.cli.failures import CliError, Exit
 from gateway.cli.options import json_option, pass_session, repo_option
 from gateway.cli.remotes import places, progress, summary
 from gateway.cli.remotes.copying import Move, Ref, check_fast_forwards, copy
-from gateway.cli.remotes.server import ServerRepo
 from gateway.cli.session import Session, path_of
+
+if TYPE_CHECKING:
+    from gateway.cli.remotes.server import ServerRepo
 
 
 @click.command()

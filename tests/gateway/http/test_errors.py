@@ -49,6 +49,7 @@ EXPECTED = {
     "TrainingError": (500, "TRAINING_FAILED", {}),
     "TrainerLostError": (500, "TRAINER_LOST", {}),
     "NeedsRoomError": (500, "NEEDS_ROOM", {}),
+    "MergeConflictError": (500, "MERGE_CONFLICT", {}),
     "DiskError": (500, "DISK_ERROR", {}),
     "EngineError": (503, "UNAVAILABLE", {"Retry-After": "5"}),
     "UnauthorizedError": (401, "UNAUTHORIZED", {"WWW-Authenticate": "Bearer"}),
