@@ -53,7 +53,7 @@ def test_a_name_that_moved_since_gives_another_merge(catalog: Catalog) -> None:
     inputs = BakeInputs({}, pirate.name, merge=planned.inputs)
     job = BakeJob(user="admin", repo="repo", name=planned.name, config=planned.config, inputs=inputs)
     job = catalog.store.jobs.add(job)
-    assert plan(catalog, asked("json")) == planned
+    assert plan(catalog, asked("json")) == msgspec.structs.replace(planned, overrides=None), "it is there already"
     json = baked(catalog, "json", steps=(6,))
     later = plan(catalog, asked("json"))
     assert (later.name, later.inputs.sides[1].checkpoint) == ("pirate-json-2", json.name)
