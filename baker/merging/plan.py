@@ -20,8 +20,8 @@ from baker.storage.job import BakeJob
 from baker.storage.job_inputs import MergeInputs, MergeSide
 from baker.types import Checkpoint
 
-UP_TO_DATE, FAST_FORWARD = "up_to_date", "fast_forward"
-"""`type` in the detail of the errors for merges that git has no work for either."""
+UP_TO_DATE, FAST_FORWARD, NEWEST = "up_to_date", "fast_forward", "newest"
+"""`type` in the detail of the errors for merges that need no new weights."""
 
 
 def plan_merge(catalog: Catalog, user: str, repo: str, config: BakeConfig, parent: Checkpoint | None) -> MergeInputs:
@@ -87,9 +87,10 @@ def _base(history: RepoHistory, merge: MergeConfig, ours: Version, others: Seque
         (other,) = others
         if kind == "revert":
             if other.id == ours.id:
-                raise ConflictError(
+                raise _nothing_to_do(
+                    NEWEST,
                     f"{other.short_id} is the newest version itself: to take it back, move the name to its parent "
-                    "(promote, undo, or a branch with force)"
+                    "(promote, undo, or a branch with force)",
                 )
             if not graph.is_ancestor(parents, other.id, ours.id):
                 raise ConflictError(

@@ -1,7 +1,7 @@
 """Turns a request for a merge into a bake of the repo. Functions over the catalog; they block."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,12 +11,13 @@ from baker.config.merge import MergeConfig
 from baker.errors import ConflictError, InvalidInputError
 from baker.history import graph
 from baker.history.ref_table import HEAD, RefKind
-from baker.history.revisions import RepoView
+from baker.history.revisions import SHORT_ID, RepoView, resolve
 from baker.merging.plan import plan_merge
 from baker.repos import bakes
 from baker.repos.catalog import DEFAULT_TEMPLATE, Catalog
 from baker.status import JobState
 from baker.storage.job_inputs import MergeInputs
+from baker.versions import refs
 
 
 class MergeRequest(msgspec.Struct, frozen=True):
@@ -113,6 +114,44 @@ def save(catalog: Catalog, user: str, repo: str, planned: Planned, *, max_rank: 
 def _without_branch(config: BakeConfig) -> BakeConfig:
     """The current branch, which the first request chose, may have moved since."""
     return msgspec.structs.replace(config, branch=None)
+
+
+class TakenBack(NamedTuple):
+    branch: str
+    commit: str
+    """Id of the version that it means then."""
+
+
+def take_back(
+    catalog: Catalog, user: str, repo: str, request: MergeRequest, *, is_dry: bool = False
+) -> TakenBack | None:
+    """Move a branch whose newest version is reverted to that version's parent: the first, or the one in `merge.base`.
+    None if `into` is no branch.
+
+    Args: is_dry: only say what would move.
+    Raises: NotFoundError; ConflictError if nothing came before that version, or `merge.base` is no parent of it.
+    """
+    with catalog.store.transaction():
+        view = read_history(catalog, user, repo).view
+        name = view.head if request.into == HEAD else request.into
+        ref = None if name is None else view.refs.get(name)
+        if name is None or ref is None or ref.kind is not RefKind.BRANCH:
+            return None
+        parents = view.parents[ref.target]
+        if not parents:
+            raise ConflictError(
+                f"{ref.target[:SHORT_ID]} is the first version of branch {name!r}, and a branch can't mean the base "
+                "model: delete the branch instead"
+            )
+        base = request.merge.get("base")
+        parent = parents[0] if base is None else resolve(view, base)
+        if parent not in parents:
+            raise ConflictError(
+                f"{base!r} is no parent of {ref.target[:SHORT_ID]}: {', '.join(p[:SHORT_ID] for p in parents)}"
+            )
+        if not is_dry:
+            refs.put(catalog, user, repo, name, RefKind.BRANCH, parent, expected=ref.target, force=True)
+        return TakenBack(name, parent)
 
 
 def _into(view: RepoView, request: MergeRequest) -> str:

@@ -49,6 +49,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "merge": "gateway.cli.merging.merge",
         "cherry-pick": "gateway.cli.merging.merge",
         "revert": "gateway.cli.merging.merge",
+        "rebase": "gateway.cli.merging.rebase",
+        "cascade": "gateway.cli.merging.rebase",
     },
     "Other servers": {
         "remote": "gateway.cli.remotes.remote",

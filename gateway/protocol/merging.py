@@ -52,9 +52,10 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True):
-    state: Literal["started", "planned", "up_to_date", "fast_forward"]
+    state: Literal["started", "planned", "up_to_date", "fast_forward", "moved"]
     """`planned`: after a dry run; `up_to_date`: nothing had to be done; `fast_forward`: the current branch moved to the
-    other version, or may be moved there."""
+    other version, or may be moved there; `moved`: the newest version of a branch was reverted, so the branch moved to
+    its parent."""
     message: str
     bake: str | None = None
     """Name of the bake that the merge becomes; follow it with `GET /bakes/{bake}`."""

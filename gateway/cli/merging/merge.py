@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from gateway.cli.failures import CliError, Exit
-from gateway.cli.merging import running
+from gateway.cli.merging import rebakes, rebase, running
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
-from gateway.cli.session import Session
+from gateway.cli.session import Session, path_of
 
 
 def _shared(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,10 +83,31 @@ def cherry_pick(session: Session, /, ref: str, into: str | None, **options: Any)
 @click.command()
 @version_argument("ref")
 @click.option("--into", metavar="REF", default=None, help="Version to change [the current branch].")
+@click.option("--rebake", is_flag=True, help="Bake what came after REF again, on what REF came from.")
 @_shared
-def revert(session: Session, /, ref: str, into: str | None, **options: Any) -> int:
-    """Take out what one version changed, and keep what came after it."""
+def revert(session: Session, /, ref: str, into: str | None, rebake: bool, **options: Any) -> int:
+    """Take out what one version changed, and keep what came after it.
+
+    If nothing came after it on the branch, the branch moves to its parent.
+    """
+    if rebake:
+        return _rebaked(session, ref, into, options)
     return _one(session, "revert", ref, into, options)
+
+
+def _rebaked(session: Session, ref: str, into: str | None, options: dict[str, Any]) -> int:
+    repo, revs = session.versions([ref] if into is None else [ref, into], options["repo"])
+    tip = revs[1] if into is not None else "HEAD"
+    reverted = session.client.get(path_of(repo, "commits", *revs[0].split("/")))
+    if reverted["id"] not in rebase.ids(session, repo, tip):
+        raise CliError(f"{ref} is no ancestor of {tip}, so there is nothing to revert", Exit.CONFLICT)
+    links = rebakes.chain(session.client, repo, tip, rebase.ids(session, repo, reverted["id"]))
+    if not links:
+        raise CliError(f"nothing came after {ref}: `bread revert {ref}` moves the branch to its parent", Exit.CONFLICT)
+    onto = reverted["parents"][0]["id"] if reverted["parents"] else rebakes.BASE
+    settings = {key: options[key] for key in ("name", "dry_run", "as_json")}
+    rebase.carry_out(session, repo, links, onto, tip, **settings)
+    return Exit.OK
 
 
 def _one(session: Session, kind: str, ref: str, into: str | None, options: dict[str, Any]) -> int:

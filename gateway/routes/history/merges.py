@@ -12,7 +12,7 @@ from baker.history.ref_table import HEAD, RefKind
 from baker.merge_report import MergeReport
 from baker.merging import compose, requests
 from baker.merging.merger import conflict_of
-from baker.merging.plan import FAST_FORWARD, UP_TO_DATE
+from baker.merging.plan import FAST_FORWARD, NEWEST, UP_TO_DATE
 from baker.merging.requests import Planned
 from baker.status import Stage
 from baker.versions import refs
@@ -66,7 +66,7 @@ async def _merge(
     try:
         planned = await services.catalog(requests.plan, user, repo, asked, max_rank=rank)
     except ConflictError as error:
-        if (answer := await _nothing_to_merge(services, user, repo, data, error)) is not None:
+        if (answer := await _without_weights(services, user, repo, data, asked, error)) is not None:
             return answer
         raise
     report = await services.merger.preview(user, repo, planned.config, planned.inputs, on_progress)
@@ -85,11 +85,25 @@ async def _merge(
     return _answer("started", f"bake {planned.name!r} makes the merge", planned, report)
 
 
-async def _nothing_to_merge(
-    services: Services, user: str, repo: str, data: merging.MergeRequest, error: ConflictError
+async def _without_weights(
+    services: Services,
+    user: str,
+    repo: str,
+    data: merging.MergeRequest,
+    asked: requests.MergeRequest,
+    error: ConflictError,
 ) -> merging.Merge | None:
-    """The answer for versions of which one came from the other; None for other errors."""
+    """The answer for versions of which one came from the other, and for a branch whose newest version is reverted; None
+    for other errors."""
     kind = error.detail[0]["type"] if error.detail else None
+    if kind == NEWEST:
+        moved = await services.catalog(requests.take_back, user, repo, asked, is_dry=data.dry_run)
+        if moved is None:
+            return None
+        if data.dry_run:
+            return merging.Merge(state="planned", message=f"branch {moved.branch!r} would move to {moved.commit[:12]}")
+        await show_names(services, user, repo)
+        return merging.Merge(state="moved", message=f"branch {moved.branch!r} moved back to {moved.commit[:12]}")
     if kind == UP_TO_DATE:
         return merging.Merge(state="up_to_date", message=error.message)
     if kind != FAST_FORWARD:

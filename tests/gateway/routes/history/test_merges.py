@@ -84,6 +84,33 @@ async def test_fast_forward_moves_the_current_branch_and_up_to_date_does_nothing
     assert (await client.get("/v1/repo/repo/head")).json()["commit"] == first.commit_id
 
 
+async def test_a_revert_of_a_branch_s_newest_version_moves_the_branch_back(client: Client, services: Services) -> None:
+    first = await services.catalog(baked, "first")
+    second = await services.catalog(baked, "second", first)
+    await services.catalog(refs.put, "admin", "repo", "main", RefKind.BRANCH, "second")
+    await services.catalog(refs.switch, "admin", "repo", "main")
+    for seed, version in enumerate((first, second)):
+        adapter(version.path, seed=seed, ranks={MODULES[0]: 2})
+    revert = {"kind": "revert", "others": ["HEAD"]}
+
+    async def tip() -> str:
+        return str((await client.get("/v1/repo/repo/head")).json()["commit"])
+
+    dry = (await client.post(PATH, json={**revert, "dry_run": True})).json()
+    assert (dry["state"], "main" in dry["message"], await tip()) == ("planned", True, second.commit_id)
+    of_a_bake = await client.post(PATH, json={"kind": "revert", "others": ["second"], "into": "second"})
+    assert (of_a_bake.status_code, "newest version itself" in of_a_bake.text) == (409, True)
+    wrong = await client.post(PATH, json={**revert, "base": "second"})
+    assert (wrong.status_code, "no parent" in wrong.text) == (409, True)
+    merge = (await client.post(PATH, json=revert)).json()
+    assert (merge["state"], merge["bake"], await tip()) == ("moved", None, first.commit_id)
+    assert (await client.get("/v1/repo/repo/bakes")).json()["bakes"] == ["first", "second"]
+    oldest = await client.post(PATH, json=revert)
+    assert (oldest.status_code, "delete the branch" in oldest.text) == (409, True)
+    assert (await client.post("/v1/repo/repo/undo", json={"operation": None})).status_code == 200
+    assert await tip() == second.commit_id
+
+
 WRONG: list[tuple[dict[str, Any], int, str]] = [
     ({"others": []}, 422, "others"),
     ({"others": "json"}, 422, "others"),
