@@ -43,6 +43,7 @@ TESTED_ELSEWHERE = {
     "gateway/cli/failures.py": "constants; the tests of the verbs check their exit codes",
     "gateway/cli/history/commits.py": "tests/gateway/cli/history/test_log.py",
     "gateway/cli/options.py": "the tests of the verbs that have them",
+    "gateway/cli/merging/rebakes.py": "tests/gateway/cli/merging/test_rebase.py plans and makes them",
     "gateway/errors.py": "tests/gateway/http/test_errors.py walks the tree",
     "gateway/protocol/comparison.py": "structs; the tests of tests/gateway/routes/history fill them",
     "gateway/protocol/history.py": "structs; tests/gateway/routes/history fills them",
