@@ -15,7 +15,7 @@ from baker.repos.catalog import Catalog
 from baker.status import JobState
 from baker.storage.home import checkpoint_folder, job_folder
 from baker.storage.job import BakeJob
-from baker.storage.job_inputs import BakeInputs
+from baker.storage.job_inputs import BakeInputs, MergeInputs, MergeSide
 from baker.transfer import receiving
 from baker.transfer.receiving import Arrival, Data
 from baker.types import Checkpoint
@@ -129,6 +129,20 @@ def test_a_running_job_and_children_in_other_repos_keep_their_parents(catalog: C
     inputs = BakeInputs({}, checkpoint.name)
     catalog.store.jobs.add(BakeJob(user=USER, repo=other, name="one", config=config, inputs=inputs))
     assert [each.commit_id for each in gc.unreachable(catalog, USER, repo, LATER)] == [third]
+
+
+def test_an_active_merge_keeps_its_sides_and_its_base(catalog: Catalog) -> None:
+    repo = new_repo(catalog)
+    base, ours, theirs, other = (add_commit(catalog, repo, number, []) for number in range(4))
+    names = {each.commit_id: each.name for each in catalog.store.checkpoints.of_user(USER)}
+    sides = [MergeSide(commit[:3], commit, names[commit], 1.0, []) for commit in (ours, theirs)]
+    put_bake(catalog, repo, "both", 0)
+    config = bakes.get(catalog, USER, repo, "both")
+    inputs = BakeInputs({}, names[ours], merge=MergeInputs(sides, names[base], base))
+    job = catalog.store.jobs.add(BakeJob(user=USER, repo=repo, name="both", config=config, inputs=inputs))
+    assert [each.commit_id for each in gc.unreachable(catalog, USER, repo, LATER)] == [other]
+    catalog.store.jobs.update(job.id, state=JobState.COMPLETE)
+    assert [each.commit_id for each in gc.unreachable(catalog, USER, repo, LATER)] == [other], "it came from them"
 
 
 def test_notes_and_order_survive_the_bin(catalog: Catalog) -> None:

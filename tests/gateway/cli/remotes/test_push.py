@@ -5,7 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from baker.merge_report import MergeReport, Verdict
+from baker.repos.catalog import Catalog
+from baker.storage.job_inputs import MergeInputs, MergeSide
+from baker.types import Checkpoint
+from baker.versions import commits
 from gateway.cli.remotes.server import ServerRepo
+from tests.baker.transfer.versions import add_version
 from tests.gateway.application import KEY
 from tests.gateway.cli.remotes.conftest import OTHER, Pair
 
@@ -34,6 +40,34 @@ def test_bakes_branches_and_tags_are_pushed_and_served(pair: Pair) -> None:
     assert (last["verb"], last["undoable"]) == ("push", False)
     shown = pair.bread("push", "origin", "yoda", "--repo", "repo")
     assert shown.out == f"To {OTHER}/copy\n = everything is up to date\n"
+
+
+def test_a_merge_arrives_after_all_its_parents_with_its_proof(pair: Pair) -> None:
+    tone = pair.here.add("tone", 1)
+    ours, theirs = pair.here.add("pirate", 2, tone), pair.here.add("json", 3, tone)
+    report = MergeReport("merge", strategy="algebra", drift=0.031, verdict=Verdict.PASSED)
+    sides = [MergeSide(each.bake, each.commit_id or "", each.name, 1.0, []) for each in (ours, theirs)]
+    inputs = MergeInputs(sides, tone.name, tone.commit_id)
+
+    def merge(catalog: Catalog) -> Checkpoint:
+        both = add_version(catalog, "both", 4, checkpoint=ours.name, merge=inputs)
+        catalog.store.jobs.update(both.job_id, merge=report)
+        commits.proved(catalog, both)
+        return both
+
+    both = pair.here.catalog(merge)
+    pair.here.services.registry.publish(both)
+    pushed = pair.run("push", f"{OTHER}/copy", "both", "--repo", "repo")
+    assert (pushed["commits"], pushed["adapters"]) == (4, 4)
+    arrived = list(pair.there.commits("copy"))
+    assert arrived[0] == tone.commit_id and arrived[3] == both.commit_id
+    shown = pair.there.client.get("/v1/repo/copy/commits/both").json()
+    assert [parent["id"] for parent in shown["parents"]] == [ours.commit_id, theirs.commit_id]
+    assert shown["notes"]["merge"] == pair.here.client.get("/v1/repo/repo/commits/both").json()["notes"]["merge"]
+    assert [side["label"] for side in shown["notes"]["merge"]["sides"]] == ["pirate", "json"]
+    pair.run("clone", f"{OTHER}/copy", "back")
+    back = pair.here.client.get(f"/v1/repo/back/commits/{both.commit_id}").json()
+    assert (back["parents"], back["notes"]["merge"]) == (shown["parents"], shown["notes"]["merge"])
 
 
 def test_gc_while_a_push_runs_removes_nothing_of_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The route of merges: bodies, states, errors. What a merge is, is tested in tests/baker/merging."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from baker.types import Checkpoint
 from baker.versions import refs
 from gateway.services import Services
 from tests.baker.adapters.dense import MODULES, adapter
-from tests.baker.grown import baked
+from tests.baker.grown import baked, merged
 from tests.gateway.application import Client
 from tests.gateway.routes.history.test_diff import events
 
@@ -82,6 +83,23 @@ async def test_fast_forward_moves_the_current_branch_and_up_to_date_does_nothing
     undone = await client.post("/v1/repo/repo/undo", json={"operation": None})
     assert undone.status_code == 200, undone.text
     assert (await client.get("/v1/repo/repo/head")).json()["commit"] == first.commit_id
+
+
+async def test_an_undo_takes_a_merge_s_move_of_the_branch_back(client: Client, services: Services) -> None:
+    pirate, _ = await two(services)
+    await services.catalog(refs.put, "admin", "repo", "main", RefKind.BRANCH, "pirate")
+    both = await services.catalog(partial(merged, overrides={"branch": "main"}), "both", "pirate", "json")
+    adapter(both.path, seed=7, ranks={MODULES[0]: 2})
+
+    async def main() -> str:
+        names = (await client.get("/v1/repo/repo/refs")).json()["refs"]
+        return str(next(name["commit"] for name in names if name["name"] == "main"))
+
+    assert await main() == both.commit_id
+    for verb, expected in (("undo", pirate), ("redo", both)):
+        answer = await client.post(f"/v1/repo/repo/{verb}", json={"operation": None})
+        assert answer.status_code == 200, answer.text
+        assert await main() == expected.commit_id
 
 
 async def test_a_revert_of_a_branch_s_newest_version_moves_the_branch_back(client: Client, services: Services) -> None:
