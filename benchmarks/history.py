@@ -208,10 +208,10 @@ def _beside_traffic(server: Server, options: argparse.Namespace) -> None:
 
 
 def _diffs_until(server: Server, is_over: threading.Event, number: int, options: argparse.Namespace) -> None:
-    """New diffs, one after the other: each on other questions."""
-    texts, at = bank.balanced_order(bank.bank(), seed=1), 1000 * number
+    """New diffs, one after the other: each on other questions. Args: number: of the window."""
+    texts, at = bank.balanced_order(bank.bank(), seed=1), 0
     while not is_over.is_set():
-        questions = texts[at : at + 4]
+        questions = [f"{text} ({number})" for text in texts[at : at + 4]]
         at += 4
         body: dict[str, Any] = {"a": "a", "b": "b", "include": ["stat"], "questions": questions}
         post(server, f"/v1/repo/{PAIR}/diff", body)

@@ -44,6 +44,8 @@ def plan_merge(catalog: Catalog, user: str, repo: str, config: BakeConfig, paren
     labels = _labels(texts, [ours, *others])
     weights = merge.weights or [1.0, *(-1.0 if merge.meant_kind == "revert" else 1.0 for _ in others)]
     jobs_of = [_with_rows_of_their_own(catalog, jobs) for jobs in _jobs(history, merge, base, [ours, *others])]
+    if config.data.on_policy.rounds:
+        _check_teachers(labels, jobs_of, None if base.checkpoint is None else base.checkpoint.name)
     sides = [
         MergeSide(label, side.id, side.checkpoint.name, weight, [job.id for job in jobs], _contexts(jobs))
         for label, side, weight, jobs in zip(labels, [ours, *others], weights, jobs_of, strict=True)
@@ -55,6 +57,18 @@ def plan_merge(catalog: Catalog, user: str, repo: str, config: BakeConfig, paren
         None if base.commit is None else base.id,
         [] if merge.probe is None else probes.get(catalog, user, repo, merge.probe).conversations,
     )
+
+
+def _check_teachers(labels: Sequence[str], jobs_of: Sequence[Sequence[BakeJob]], base: str | None) -> None:
+    """Raises: InvalidInputError if another model than the merge base answered a version's questions: on-policy rounds
+    have one teacher, the merge base under each row's own prompt."""
+    for label, jobs in zip(labels, jobs_of, strict=True):
+        teachers = {snapshot.checkpoint for job in jobs for snapshot in job.inputs.targets.values()}
+        if teachers - {base}:
+            raise InvalidInputError(
+                f"{label!r} learned from another model than the merge base, which is the only teacher of on-policy "
+                "rounds: leave them out (--on-policy)"
+            )
 
 
 def _check_side(catalog: Catalog, version: Version, text: str, merge: MergeConfig) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from baker.comparison.versions import Version, read_history
+from baker.config import unsupported
 from baker.config.bake import BakeConfig, bake_config
 from baker.config.merge import MergeConfig
 from baker.errors import ConflictError, InvalidInputError
@@ -62,6 +63,8 @@ def plan(catalog: Catalog, user: str, repo: str, request: MergeRequest, *, max_r
     if (branch := _branch(history.view, [ours, *others])) is not None:
         overrides.setdefault("branch", branch)
     config = bake_config(overrides, max_rank=max_rank)
+    if refusals := unsupported.refusals(config):
+        raise InvalidInputError(f"the merge can't be made: {'; '.join(refusals)}")
     inputs = plan_merge(catalog, user, repo, config, ours.checkpoint)
     for name in _names(request, config.merge.meant_kind, inputs):
         if config.merge.meant_strategy == "compose":

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from baker.config.bake import BakeConfig, bake_config
+from baker.config.target import TargetConfig
 from baker.errors import BakeryError, ConflictError, InvalidInputError, NotFoundError
 from baker.history.commit import Commit, Kind, Parent
 from baker.history.ref_table import Ref, RefKind
@@ -11,8 +12,8 @@ from baker.merging.plan import FAST_FORWARD, UP_TO_DATE, plan_merge
 from baker.repos import bakes
 from baker.repos.catalog import Catalog
 from baker.status import JobState
-from baker.storage.job_inputs import MergeInputs, MergeSide
-from baker.types import Checkpoint
+from baker.storage.job_inputs import MergeInputs, MergeSide, TargetSnapshot
+from baker.types import Checkpoint, Prompt
 from tests.baker.grown import baked
 
 
@@ -181,6 +182,21 @@ def test_an_adapter_of_another_base_model_is_refused(catalog: Catalog) -> None:
     catalog.store.checkpoints.set_commit(msgspec.structs.replace(b, commit_id=foreign.id))
     with pytest.raises(InvalidInputError, match=r"another base model \(f{12}\)"):
         plan(catalog, a, foreign.id[:9])
+
+
+def test_on_policy_rounds_need_one_teacher(catalog: Catalog) -> None:
+    a, b = baked(catalog, "a"), baked(catalog, "b")
+    rounds = bake_config({"merge": {"others": ["b"]}, "data": {"on_policy": {"rounds": 1}}})
+    job = catalog.store.jobs.find_bake(b.job_id)
+    assert job is not None
+    for teacher, is_refused in ((None, False), ("admin/repo/other/3", True)):
+        job.inputs.targets["talk"] = TargetSnapshot(TargetConfig(), Prompt(), Prompt(), checkpoint=teacher)
+        catalog.store.jobs.update(job.id, inputs=job.inputs)
+        if is_refused:
+            with pytest.raises(InvalidInputError, match="'b' learned from another model than the merge base"):
+                plan_merge(catalog, "admin", "repo", rounds, a)
+        else:
+            assert plan_merge(catalog, "admin", "repo", rounds, a).base is None
 
 
 def test_a_probe_measures_versions_without_rows(catalog: Catalog) -> None:

@@ -112,6 +112,13 @@ def test_without_a_branch_there_is_nothing_to_merge_into(catalog: Catalog) -> No
         plan(catalog, asked("gone"))
 
 
+def test_settings_that_a_merge_can_not_have_are_refused_before_anything_is_added(catalog: Catalog) -> None:
+    baked(catalog, "pirate"), baked(catalog, "json")
+    request = msgspec.structs.replace(asked("json"), overrides={"data": {"teacher": "full"}})
+    with pytest.raises(InvalidInputError, match="needs one teacher"):
+        plan(catalog, request)
+
+
 def test_a_composed_merge_learns_the_target_of_its_name(catalog: Catalog) -> None:
     baked(catalog, "pirate"), baked(catalog, "json")
     planned = plan(catalog, asked("json", strategy="compose"))
