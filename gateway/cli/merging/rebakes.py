@@ -166,7 +166,7 @@ def _save(
         {**dataset, "target": names[dataset["target"]]} for dataset in config["datasets"] if dataset["target"] in names
     ]
     config["model"] = model if parent is None else {**model, "parent_model_name": parent}
-    config["message"] = rebake.commit["message"]
+    config["message"] = _own_message(rebake.commit)
     body = {"bake_name": rebake.name, "template": "default", "overrides": _without_nulls(config)}
     client.post(path_of(repo, "bakes"), body)
     labelled = (
@@ -175,6 +175,13 @@ def _save(
         else [each._replace(label=f"{each.label} {at // 2 + 1}") for at, each in enumerate(stages)]
     )
     return [*labelled, Stage("bake", path_of(repo, "bakes", rebake.name), "")]
+
+
+def _own_message(commit: Commit) -> str | None:
+    """None for the message that a version has if its bake gave none: it names that bake."""
+    bake = bake_of(commit)
+    is_given = re.fullmatch(rf"{re.escape(bake)} step \d+", commit["message"]) is None
+    return str(commit["message"]) if is_given else None
 
 
 def _target(client: Client, repo: str, rebake: Rebake, target: str, snapshot: Mapping[str, Any]) -> dict[str, Any]:

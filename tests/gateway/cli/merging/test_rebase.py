@@ -53,6 +53,7 @@ class Story:
 
     def bake(self, name: str, parent: str | None = None) -> None:
         options = [] if parent is None else ["--from", f"bread/{parent}"]
+        options += ["-m", "made on purpose"] if name == "json" else []
         made = self.bread("bake", f"You are {name}.", "--name", name, "--questions", "3", "--detach", *options)
         assert made.code == 0, made
         self.run_all(self.bread.session().client, rebakes.stages_of("bread", name, name), f"bread/{name}")
@@ -93,7 +94,8 @@ def test_a_rebase_bakes_a_chain_again_in_order(story: Story) -> None:
     assert [line for line in shown.out.splitlines() if "is served" in line][-1] == "bread/json-onto-calm is served"
     assert story.names() == [*before, "tone-onto-calm", "pirate-onto-calm", "json-onto-calm"]
     new, old = story.commit("json-onto-calm"), story.commit("json")
-    assert new["message"] == old["message"] and new["id"] != old["id"]
+    assert (old["message"], new["message"]) == ("made on purpose", "made on purpose")
+    assert story.commit("pirate-onto-calm")["message"] == "pirate-onto-calm step 5", "not the old bake's name"
     assert [story.commit(f"json-onto-calm~{number}")["id"] for number in (1, 2, 3)] == [
         story.commit(name)["id"] for name in ("pirate-onto-calm", "tone-onto-calm", "calm")
     ]
@@ -176,3 +178,20 @@ def test_a_merge_is_not_rebased(story: Story) -> None:
     story.bake("fresh")
     shown = story.bread("rebase", "bread/more", "--onto", "fresh", "--dry-run")
     assert (shown.code, "is a merge, which can't be made again" in shown.err) == (Exit.CONFLICT, True)
+
+
+def test_a_bake_of_several_targets_gets_a_copy_of_each(story: Story) -> None:
+    client = story.bread.session().client
+    datasets = [{"target": "tone", "weight": 1.0}, {"target": "calm", "weight": 0.5}]
+    client.post(
+        "/v1/repo/bread/bakes", {"bake_name": "two", "template": "default", "overrides": {"datasets": datasets}}
+    )
+    story.run_all(client, rebakes.stages_of("bread", "tone", "two"), "bread/two")
+    assert story.bread("rebase", "bread/two", "--onto", "pirate").code == 0
+    config = story.commit("two-onto-pirate")["recipe"]["config"]
+    assert config["datasets"] == [
+        {"target": "two-onto-pirate.tone", "weight": 1.0},
+        {"target": "two-onto-pirate.calm", "weight": 0.5},
+    ]
+    targets = story.commit("two-onto-pirate")["recipe"]["targets"]
+    assert {each["checkpoint"] for each in targets.values()} == {"admin/bread/pirate/5"}
