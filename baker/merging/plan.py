@@ -84,7 +84,8 @@ def _check_side(catalog: Catalog, version: Version, text: str, merge: MergeConfi
     job = catalog.store.jobs.find_bake(version.checkpoint.job_id)
     if job is not None and job.state.is_active:
         raise ConflictError(f"{name!r} is still training: wait for its end, or name one of its checkpoints' ids later")
-    if job is not None and bakes.is_held_back(catalog, job) and not merge.allows_held_back:
+    is_taken_out = merge.meant_kind == "revert"
+    if job is not None and bakes.is_held_back(catalog, job) and not (merge.allows_held_back or is_taken_out):
         raise InvalidInputError(
             f"{name!r} was held back ({job.held_back}): bake it again, or set merge.allows_held_back "
             "(--allow-held-back)"

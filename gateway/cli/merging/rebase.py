@@ -13,7 +13,7 @@ from gateway.cli.history.log import fetch
 from gateway.cli.merging import rebakes
 from gateway.cli.merging.rebakes import BASE, Link
 from gateway.cli.options import json_option, pass_session, repo_option, version_argument
-from gateway.cli.output import show_json
+from gateway.cli.output import note, show_json
 from gateway.cli.session import Session, path_of
 
 MOST = 100_000
@@ -62,7 +62,10 @@ def cascade(
     repo, revs = session.versions([ref] if onto is None else [ref, onto], repo)
     tree = session.client.get(path_of(repo, "tree"))
     bake = session.bake(ref, repo).rev
-    links = [Link(_commit(session, repo, name), parent) for name, parent in _descendants(tree, bake, onto is not None)]
+    links = [
+        Link(_commit(session, repo, _revision(tree, name)), parent)
+        for name, parent in _descendants(tree, bake, onto is not None)
+    ]
     if not links:
         raise CliError(f"nothing began from an earlier version of {repo}/{bake}", Exit.CONFLICT)
     carry_out(
@@ -92,14 +95,22 @@ def _descendants(tree: Mapping[str, Any], bake: str, every: bool) -> Iterator[tu
     for name, parent_at in queue:  # it grows while it is walked
         if bakes[name]["deleted"] or not bakes[name]["model_name"]:
             continue
+        if (bakes[name]["config"].get("merge") or {}).get("others"):
+            note(f"left out: {name} is a merge, and what came from it: merge the new versions when they are baked")
+            continue
         order.append(name)
         yield name, parent_at
         at = len(order) - 1
         queue += [(child, at) for child, parent in parent_of.items() if parent == name]
 
 
-def _commit(session: Session, repo: str, bake: str) -> Commit:
-    commit: Commit = rebakes.chain(session.client, repo, bake, set(), most=1)[0].commit
+def _revision(tree: Mapping[str, Any], bake: str) -> str:
+    """`<bake>/<step>`: the name of a bake that was held back means nothing."""
+    return "/".join(tree["bakes"][bake]["model_name"][0].split("/")[2:])
+
+
+def _commit(session: Session, repo: str, revision: str) -> Commit:
+    commit: Commit = rebakes.chain(session.client, repo, revision, set(), most=1)[0].commit
     return commit
 
 

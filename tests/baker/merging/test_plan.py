@@ -15,6 +15,7 @@ from baker.status import JobState
 from baker.storage.job_inputs import MergeInputs, MergeSide, TargetSnapshot
 from baker.types import Checkpoint, Prompt
 from tests.baker.grown import baked
+from tests.baker.grown import merged as planned_merge
 
 
 def config(*others: str, **merge: object) -> BakeConfig:
@@ -204,3 +205,13 @@ def test_a_probe_measures_versions_without_rows(catalog: Catalog) -> None:
     baked(catalog, "b")
     with pytest.raises(NotFoundError, match="robe"):
         plan(catalog, a, "b", probe="hard")
+
+
+def test_a_version_that_was_held_back_may_be_taken_out(catalog: Catalog) -> None:
+    for name in ("a", "b"):
+        baked(catalog, name)
+    held = planned_merge(catalog, "held", "a", "b", held_back="too little is left")
+    child = baked(catalog, "child", held)
+    with pytest.raises(InvalidInputError, match="held back"):
+        plan(catalog, baked(catalog, "other"), "held/0", kind="cherry_pick", base="a")
+    assert [each.weight for each in plan(catalog, child, "held/0", kind="revert", base="a").sides] == [1.0, -1.0]

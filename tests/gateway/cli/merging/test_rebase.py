@@ -195,3 +195,10 @@ def test_a_bake_of_several_targets_gets_a_copy_of_each(story: Story) -> None:
     ]
     targets = story.commit("two-onto-pirate")["recipe"]["targets"]
     assert {each["checkpoint"] for each in targets.values()} == {"admin/bread/pirate/5"}
+
+
+def test_a_cascade_leaves_merges_out_and_says_so(story: Story) -> None:
+    asyncio.run(story.services.catalog(merged, "both", "tone", "calm", repo="bread", held_back="too little is left"))
+    shown = story.bread("cascade", "bread/tone", "--onto", "calm", "--dry-run", "--json")
+    assert [each["bake"] for each in json.loads(shown.out)["plan"]] == ["pirate", "json"]
+    assert "left out: both is a merge" in shown.err

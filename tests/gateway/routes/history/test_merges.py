@@ -129,6 +129,16 @@ async def test_a_revert_of_a_branch_s_newest_version_moves_the_branch_back(clien
     assert await tip() == second.commit_id
 
 
+async def test_a_held_back_merge_is_taken_back_from_its_branch(client: Client, services: Services) -> None:
+    pirate, _ = await two(services)
+    both = await services.catalog(partial(merged, held_back="too little is left"), "both", "pirate", "json")
+    await services.catalog(refs.put, "admin", "repo", "main", RefKind.BRANCH, "both/0")
+    merge = await client.post(PATH, json={"kind": "revert", "others": ["main"], "into": "main"})
+    assert (merge.status_code, merge.json()["state"]) == (200, "moved"), merge.text
+    names = {name["name"]: name["commit"] for name in (await client.get("/v1/repo/repo/refs")).json()["refs"]}
+    assert (names["main"], both.commit_id in names.values()) == (pirate.commit_id, False)
+
+
 WRONG: list[tuple[dict[str, Any], int, str]] = [
     ({"others": []}, 422, "others"),
     ({"others": "json"}, 422, "others"),
