@@ -31,7 +31,9 @@ MOST = 100_000
 def rebase(
     session: Session, /, ref: str, onto: str, name: str | None, repo: str | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Bake REF again on another version, and what it came from since both parted, in order.
+    """Bake a version again, beginning from another one.
+
+    What REF came from since it and BASE parted is baked again too, in order.
 
     Prompts, questions and settings stay; the answers are collected anew. If REF is a branch, it moves to the result.
     """
@@ -55,7 +57,7 @@ def rebase(
 def cascade(
     session: Session, /, ref: str, onto: str | None, repo: str | None, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
-    """After the bake REF was improved, bake again what was made of its earlier versions.
+    """Bake again what came from a version that was improved.
 
     These are the bakes that began from an earlier version, and all that began from them. It shows the plan first.
     """
