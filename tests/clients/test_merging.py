@@ -85,5 +85,5 @@ def test_a_merge_that_is_asked_for_again_is_the_same(
 
 
 def test_a_version_is_merged_once(shell: Shell, both: dict[str, Any]) -> None:
-    done = shell.run("merge", f"{REPO}/loud-sing/0", "sing")
+    done = shell.run("merge", f"{REPO}/loud-sing/0", "sing", "--allow-held-back")
     assert done.returncode == Exit.OK and "already has everything of" in done.stdout

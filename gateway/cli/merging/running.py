@@ -10,7 +10,7 @@ from gateway.cli import proof
 from gateway.cli.baking.stages import Stage, Status, run_all, warnings_of
 from gateway.cli.failures import CliError, Exit
 from gateway.cli.history.commits import styled_id
-from gateway.cli.output import note, show_json, show_table
+from gateway.cli.output import lines_of, note, show_json, show_table, width
 from gateway.cli.progress import post_with_progress
 from gateway.cli.session import Session, path_of
 from gateway.cli.text import one_line
@@ -72,7 +72,7 @@ def _show_plan(asked: dict[str, Any]) -> None:
     base = "the base model" if asked["base"] is None else styled_id(asked["base"])
     cut = report["rank"] < report["full_rank"]
     rank = f"rank {report['full_rank']} -> {report['rank']} ({report['energy_lost']:.1%} of the energy)"
-    click.echo(f"merge base {base}   {rank if cut else 'rank ' + str(report['rank'])}")
+    click.echo(f"merge base: {base}   {rank if cut else 'rank ' + str(report['rank'])}")
     conflict = report["conflict"]
     if text := proof.conflict_text(conflict):
         click.echo(f"conflict {text}")
@@ -80,7 +80,7 @@ def _show_plan(asked: dict[str, Any]) -> None:
         for each in conflict["questions"]:
             click.secho(f'  "{one_line(each["question"], 70)}"', bold=True)
             show_table((), [(f"    {label}", one_line(text, 100)) for label, text in each["answers"].items()])
-        click.echo(one_line(asked["message"]))
+        click.echo("\n".join(lines_of(one_line(asked["message"]), width() - 1)))
 
 
 def _show_report(session: Session, repo: str, status: Status) -> None:

@@ -42,7 +42,7 @@ def test_the_proof_is_shown(bread_of: Any) -> None:
     code, out, err = bread_with(bread_of)("merge", "hooli/a", "b")
     assert code == Exit.OK
     assert out.splitlines() == [
-        "merge base 7777777   rank 48 -> 32 (0.8% of the energy)",
+        "merge base: 7777777   rank 48 -> 32 (0.8% of the energy)",
         "conflict 25% of 100 changed tokens",
         "made by distill",
         "  a  0.94 left  [0.91, 0.97]  agrees at 79% of 81%  sum alone: 0.79",
