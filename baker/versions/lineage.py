@@ -55,7 +55,7 @@ def recreation_plan(made_of: Recipe, bake: str) -> list[Step]:
     needs: dict[Node, list[Node]] = {}
     for source, needed in made_of.edges:
         needs.setdefault(source, []).append(needed)
-    return [step for node in _in_order(Node("bake", bake), needs, set()) for step in _steps(node, needs, made_of)]
+    return [step for node in _in_order(Node("bake", bake), needs) for step in _steps(node, needs, made_of)]
 
 
 def tree(catalog: Catalog, user: str, repo: str) -> Tree:
@@ -92,15 +92,20 @@ def tree(catalog: Catalog, user: str, repo: str) -> Tree:
     return Tree(catalog.repo(user, repo).base_model, branches, edges)
 
 
-def _in_order(node: Node, needs: dict[Node, list[Node]], seen: set[Node]) -> Iterator[Node]:
+def _in_order(root: Node, needs: dict[Node, list[Node]]) -> Iterator[Node]:
     """The node after everything that it needs. A circle (a target answered by a later version of the bake that uses
-    it) is cut where it closes."""
-    if node in seen:
-        return
-    seen.add(node)
-    for needed in needs.get(node, []):
-        yield from _in_order(needed, needs, seen)
-    yield node
+    it) is cut where it closes. Lineages may be thousands of bakes deep."""
+    seen = {root}
+    stack = [(root, iter(needs.get(root, [])))]
+    while stack:
+        node, rest = stack[-1]
+        following = next((needed for needed in rest if needed not in seen), None)
+        if following is None:
+            stack.pop()
+            yield node
+        else:
+            seen.add(following)
+            stack.append((following, iter(needs.get(following, []))))
 
 
 def _steps(node: Node, needs: dict[Node, list[Node]], made_of: Recipe) -> list[Step]:

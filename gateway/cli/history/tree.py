@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -28,7 +29,7 @@ def tree(session: Session, /, repo: str | None, as_json: bool) -> None:
         return
     click.echo(click.style(one_line(answer["base_model"]), dim=True))
     children = children_of(answer)
-    for line in lines_of(answer["bakes"], children, None, ""):
+    for line in lines_of(answer["bakes"], children):
         click.echo(line)
 
 
@@ -44,14 +45,12 @@ def children_of(answer: dict[str, Any]) -> dict[str | None, list[str]]:
     return children
 
 
-def lines_of(
-    bakes: dict[str, Any], children: dict[str | None, list[str]], parent: str | None, indent: str
-) -> list[str]:
-    lines = []
-    names = children.get(parent, [])
-    for number, name in enumerate(names, start=1):
+def lines_of(bakes: dict[str, Any], children: dict[str | None, list[str]]) -> Iterator[str]:
+    """A line for each bake, under the one that it began from. Lineages may be thousands of bakes deep."""
+    stack = [*_below(children, None, "")]
+    while stack:
+        name, parent, indent, is_last = stack.pop()
         bake = bakes[name]
-        is_last = number == len(names)
         details = [f"version {bake['checkpoints'][0]}"] if bake["checkpoints"] else []
         if bake["status"] != "complete":
             details.append(click.style(bake["status"], fg=COLORS.get(bake["status"])))
@@ -62,9 +61,16 @@ def lines_of(
         if merged := merged_into(bake):
             details.append(click.style(merged, fg="cyan"))
         branch = click.style(f"{indent}{'└─' if is_last else '├─'} ", dim=True)
-        lines.append(f"{branch}{one_line(name)}  {'  '.join(details)}".rstrip())
-        lines += lines_of(bakes, children, name, f"{indent}{'   ' if is_last else '│  '}")
-    return lines
+        yield f"{branch}{one_line(name)}  {'  '.join(details)}".rstrip()
+        stack += _below(children, name, f"{indent}{'   ' if is_last else '│  '}")
+
+
+def _below(
+    children: dict[str | None, list[str]], parent: str | None, indent: str
+) -> Iterator[tuple[str, str | None, str, bool]]:
+    """The parent's children, last one first: name, parent, indent, and whether it is the last."""
+    for number, name in enumerate(reversed(children.get(parent, []))):
+        yield name, parent, indent, number == 0
 
 
 VERBS = {"merge": "merges", "cherry-pick": "picks", "revert": "takes out"}

@@ -1,5 +1,6 @@
 """Trees, dependency graphs and recreation plans: the worked example of two generations, and what deletion leaves."""
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from baker.storage.job import BakeJob
 from baker.storage.rows import Rows
 from baker.types import Checkpoint, Prompt, User
 from baker.versions import lineage
-from baker.versions.recipe import Edge, Node, recipe
+from baker.versions.recipe import Edge, Node, Recipe, recipe
 from tests.baker.adapters.dense import MODULES, adapter
 from tests.baker.grown import POLICY as MERGE_POLICY
 from tests.baker.grown import baked, merge_result, merged
@@ -280,3 +281,18 @@ def summed(catalog: Catalog, repo: str, folder: Path) -> str:
     files = [Term(version(catalog, repo, name.split("/")[2]).path, weight) for name, weight in terms]
     combine(files, folder, max_rank=64, base_model_name="fake/base")
     return content_hash(folder)
+
+
+def test_a_plan_may_be_thousands_of_bakes_deep() -> None:
+    names = [f"b{number}" for number in range(3000)]
+    made_of = Recipe(
+        repo="repo",
+        base_model="base",
+        bakes={name: {"model": {}} for name in names},
+        targets={},
+        prompts={},
+        edges=[Edge(Node("bake", child), Node("bake", parent)) for parent, child in itertools.pairwise(names)],
+        model_names={},
+    )
+    steps = lineage.recreation_plan(made_of, names[-1])
+    assert [step.resource.name for step in steps if step.action == "create_bake"] == names

@@ -1,5 +1,6 @@
 """`bread tree`."""
 
+import itertools
 import json
 from typing import Any
 
@@ -61,3 +62,17 @@ def test_a_merge_stands_under_its_first_parent_and_names_the_others(bread_of: An
         "├─ json  version 7",
         "└─ pick  pending  picks j\\x1b",
     ]
+
+
+def test_a_lineage_may_be_thousands_of_bakes_deep(bread_of: Any) -> None:
+    names = [f"b{number}" for number in range(2000)]
+    bake = {"status": "complete", "checkpoints": [1], "parent": None, "config": {}}
+    answer = {
+        "base_model": "base",
+        "bakes": dict.fromkeys(names, bake),
+        "edges": [["bake", child, "bake", parent] for parent, child in itertools.pairwise(names)],
+    }
+    code, out, _ = bread_of(server({"GET /tree": answer}))("tree", "hooli")
+    lines = out.splitlines()
+    assert (code, len(lines)) == (0, 2001)
+    assert lines[-1] == f"{'   ' * 1999}└─ b1999  version 1"
