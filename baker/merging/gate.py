@@ -1,6 +1,6 @@
 """Whether a merge is good enough for a name to mean it. Pure functions.
 
-The thresholds are those of the proposal that the benchmark calibrated once (benchmarks/README.md, "Merging"); they are
+The thresholds are proposals that the benchmark is to calibrate once (benchmarks/README.md, "Merging"); they are
 the same for every merge since.
 """
 
