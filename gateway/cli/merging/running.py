@@ -54,7 +54,10 @@ def run(session: Session, repo: str, body: dict[str, Any], *, as_json: bool) -> 
 
 
 def _asked(session: Session, repo: str, body: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-    """Raises: CliError; one that shows where the versions contradict each other has exit code 3."""
+    """The server's first answer, after it has compared the versions.
+
+    Raises: CliError; with exit code 3 if they contradict each other.
+    """
     path = path_of(repo, "merges")
     answer: dict[str, Any] = (
         session.client.post(path, body, timeout=3600)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from baker.adapters.files import check_adapter
+from baker.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter
 from baker.config.target import TargetConfig
 from baker.errors import MergeConflictError, StageError, TrainingError
 from baker.merge_report import Verdict
@@ -64,6 +64,18 @@ async def test_a_sum_that_loses_one_is_the_start_of_a_training(stage: Stage) -> 
     assert [saved.step for saved in result.checkpoints] == [7]
     assert result.held_back is not None and "of yoda is left" in result.held_back
     assert "of pirate is left" not in result.held_back
+
+
+async def test_a_sum_that_a_crash_left_half_written_is_made_again(stage: Stage) -> None:
+    scene = await stage(None)
+    bake = await scene.bake()
+    half = bake.folder / f".{SUM}"
+    half.mkdir()
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        (half / name).write_bytes(b"torn" * 100_000)
+    result = await scene.run(bake)
+    assert result.held_back is None and not half.exists()
+    check_adapter(bake.folder / SUM, max_rank=4)
 
 
 async def test_only_the_sum_is_made_if_that_is_asked_for(stage: Stage) -> None:
